@@ -1,0 +1,306 @@
+//! Rows in, hidden states or logits out: a slice of a model with its KV cache.
+//!
+//! ```text
+//! first slice    tokens -> embedding table -> layers -> hidden states
+//! middle slice   hidden states             -> layers -> hidden states
+//! last slice     hidden states             -> layers -> norm, head -> logits of the rows that want them
+//! whole model    tokens ------- llama.cpp, uncut ------> logits of the rows that want them
+//! ```
+//! Everything is checked before llama.cpp sees it: bad rows are errors, never an abort.
+
+mod memory;
+mod params;
+mod rows;
+
+use crate::architecture::Architecture;
+use crate::embedding::EmbeddingTable;
+use crate::gguf::{GgufFile, ModelInfo};
+use crate::hidden::HiddenStates;
+use crate::llama::context::{BatchInput, BatchRow, Context, Cut};
+use crate::llama::model::LoadedModel;
+use crate::slice::StageSlice;
+use crate::{KvOp, ModelError, Result, Row, Token};
+
+pub use memory::{EngineMemory, available_memory_bytes};
+pub use params::{EngineParams, MAX_CELLS};
+
+/// What a step's rows carry.
+#[derive(Clone, Copy, Debug)]
+pub enum StepInput<'a> {
+    /// The rows' own tokens: for the first slice and the whole model.
+    Tokens,
+    /// The hidden states of the stage before, one row for each row.
+    Hidden(&'a HiddenStates),
+}
+
+/// What a step gives.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StepOutput {
+    /// From every slice but the last: one row for each row.
+    Hidden(HiddenStates),
+    /// From the last slice.
+    Logits(Logits),
+}
+
+/// Scores of all tokens.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Logits {
+    /// Number of rows: those with `wants_logits`, in the step's order.
+    pub n_rows: usize,
+    /// Scores of a row.
+    pub n_vocab: usize,
+    /// Row-major, shape (n_rows, n_vocab).
+    pub data: Vec<f32>,
+}
+
+impl Logits {
+    /// One row.
+    ///
+    /// # Panics
+    /// When there is no such row.
+    pub fn row(&self, i: usize) -> &[f32] {
+        &self.data[i * self.n_vocab..(i + 1) * self.n_vocab]
+    }
+}
+
+/// What computes a stage.
+pub trait StageEngine: Send {
+    /// Changes the KV cache.
+    ///
+    /// # Errors
+    /// [`ModelError::BadStep`] for a sequence that is out of range, a fork of more than there is,
+    /// and a shortening beyond what a sliding window has kept; nothing is changed then.
+    fn apply(&mut self, op: KvOp) -> Result<()>;
+
+    /// Forgets all sequences.
+    fn clear(&mut self);
+
+    /// Computes the rows and appends them to their sequences.
+    ///
+    /// # Errors
+    /// [`ModelError::BadStep`] for rows that cannot be computed, [`ModelError::Llama`] for what
+    /// llama.cpp refuses. After an error the rows' sequences hold what they held, or less.
+    fn step(&mut self, rows: &[Row], input: StepInput<'_>) -> Result<StepOutput>;
+
+    /// What it occupies.
+    fn memory(&self) -> EngineMemory;
+}
+
+/// The engine of a slice.
+pub struct Engine {
+    context: Context,
+    embedding: Option<EmbeddingTable>,
+    is_first: bool,
+    is_last: bool,
+    n_seq_max: u32,
+    n_rows_max: u32,
+    n_swa: Option<u32>,
+    memory: EngineMemory,
+}
+
+impl Engine {
+    /// Loads `slice`. `model` is the file that the slice was cut from; only a first slice needs
+    /// it, for the embedding table. `progress` gets 0.0 to 1.0.
+    ///
+    /// # Errors
+    /// Parameters that cannot be ([`ModelError::BadInput`]), a slice file that is not what it was
+    /// ([`ModelError::BadGguf`]), less free memory than is needed ([`ModelError::OutOfMemory`],
+    /// before anything is allocated), and what llama.cpp refuses.
+    pub fn load(
+        model: &GgufFile,
+        slice: &StageSlice,
+        params: &EngineParams,
+        progress: &mut dyn FnMut(f32),
+    ) -> Result<Engine> {
+        let file = GgufFile::open(&slice.path)?;
+        let info = ModelInfo::from_gguf(&file)?;
+        if info.n_layer != slice.range.len() || info.n_embd != slice.n_embd {
+            return Err(ModelError::BadGguf {
+                path: slice.path.clone(),
+                what: format!("it does not hold layers {}: slice it again", slice.range),
+            });
+        }
+        params.check(&info)?;
+        let embedding = if slice.is_first() && !slice.is_whole() {
+            Some(EmbeddingTable::new(model)?)
+        } else {
+            None
+        };
+        let n_ctx = params.n_cells();
+        let mut memory = EngineMemory::expected(&file, &info, slice, params);
+        memory.check_fits(available_memory_bytes(), slice, params)?;
+
+        let arch = Architecture::from_name(&info.arch);
+        let cut = Cut {
+            stops_at_hidden: !slice.is_last(),
+            restores_input: !slice.is_whole()
+                && arch.is_some_and(Architecture::scales_hidden_input),
+        };
+        let loaded = LoadedModel::load(&slice.path, params.n_gpu_layers, progress)?;
+        let context = Context::new(loaded, &params.for_context(n_ctx), cut)?;
+        memory.compute_bytes = context.compute_bytes();
+        Ok(Engine {
+            n_rows_max: params.n_batch.min(context.n_ctx()),
+            context,
+            embedding,
+            is_first: slice.is_first(),
+            is_last: slice.is_last(),
+            n_seq_max: params.n_seq_max,
+            n_swa: info.sliding_window.map(|window| window.n_swa),
+            memory,
+        })
+    }
+
+    /// Cells of the KV cache: `n_ctx` of the parameters, rounded up to a multiple of 256.
+    pub fn n_ctx(&self) -> u32 {
+        self.context.n_ctx()
+    }
+
+    /// Number of tokens that logits are about; 32 for a slice that gives none.
+    pub fn n_vocab(&self) -> u32 {
+        self.context.model().n_vocab()
+    }
+
+    /// The hidden states that enter, or the tokens where llama.cpp embeds them itself.
+    fn input(&self, rows: &[Row], input: StepInput<'_>) -> Result<Input> {
+        let tokens = || rows.iter().map(|row| row.token).collect::<Vec<Token>>();
+        match (input, &self.embedding, self.is_first) {
+            (StepInput::Tokens, Some(table), _) => Ok(Input::Hidden(table.lookup(&tokens())?.data)),
+            (StepInput::Tokens, None, true) => Ok(Input::Tokens(tokens())),
+            (StepInput::Hidden(hidden), _, false) => {
+                let n_embd = self.context.model().n_embd() as usize;
+                if (hidden.n_rows, hidden.n_embd) != (rows.len(), n_embd) {
+                    return Err(bad_step(format!(
+                        "hidden states of shape ({}, {}), expected ({}, {n_embd})",
+                        hidden.n_rows,
+                        hidden.n_embd,
+                        rows.len()
+                    )));
+                }
+                Ok(Input::Hidden(hidden.data.clone()))
+            }
+            (StepInput::Tokens, None, false) => Err(bad_step(
+                "this stage takes hidden states, not tokens".into(),
+            )),
+            (StepInput::Hidden(_), _, true) => Err(bad_step(
+                "the first stage takes tokens, not hidden states".into(),
+            )),
+        }
+    }
+}
+
+enum Input {
+    Tokens(Vec<Token>),
+    Hidden(Vec<f32>),
+}
+
+impl StageEngine for Engine {
+    fn apply(&mut self, op: KvOp) -> Result<()> {
+        rows::check_op(op, self.n_seq_max, self.n_swa, |seq| {
+            self.context.positions(seq)
+        })?;
+        match op {
+            KvOp::Truncate { seq, pos } => self.context.remove(seq, pos),
+            KvOp::Fork { src, dst, len } => {
+                self.context.remove(dst, 0);
+                self.context.share(src, dst, len);
+            }
+            KvOp::Drop { seq } => self.context.remove(seq, 0),
+        }
+        Ok(())
+    }
+
+    fn clear(&mut self) {
+        self.context.clear();
+    }
+
+    fn step(&mut self, rows: &[Row], input: StepInput<'_>) -> Result<StepOutput> {
+        rows::check_rows(rows, self.n_rows_max, self.n_seq_max, |seq| {
+            self.context.positions(seq)
+        })?;
+        let input = self.input(rows, input)?;
+        let batch: Vec<BatchRow<'_>> = rows
+            .iter()
+            .map(|row| BatchRow {
+                seq_ids: &row.seq_ids,
+                pos: row.pos,
+                // The last layer keeps only flagged rows, and the next stage needs them all.
+                output: !self.is_last || row.wants_logits,
+            })
+            .collect();
+        let data = match &input {
+            Input::Tokens(tokens) => self.context.decode(&batch, BatchInput::Tokens(tokens))?,
+            Input::Hidden(hidden) => self.context.decode(&batch, BatchInput::Hidden(hidden))?,
+        };
+        if self.is_last {
+            let n_rows = rows.iter().filter(|row| row.wants_logits).count();
+            return Ok(StepOutput::Logits(Logits {
+                n_rows,
+                n_vocab: self.n_vocab() as usize,
+                data,
+            }));
+        }
+        let n_embd = self.context.model().n_embd() as usize;
+        Ok(StepOutput::Hidden(HiddenStates::new(
+            rows.len(),
+            n_embd,
+            data,
+        )?))
+    }
+
+    fn memory(&self) -> EngineMemory {
+        self.memory
+    }
+}
+
+/// The whole model by plain llama.cpp, without cuts and callbacks: what slices are compared with,
+/// in tests and in the benchmark.
+pub struct ReferenceEngine(Engine);
+
+impl ReferenceEngine {
+    /// Loads all of `model`, whatever its architecture.
+    ///
+    /// # Errors
+    /// See [`Engine::load`].
+    pub fn load(
+        model: &GgufFile,
+        params: &EngineParams,
+        progress: &mut dyn FnMut(f32),
+    ) -> Result<ReferenceEngine> {
+        let info = ModelInfo::from_gguf(model)?;
+        let whole = StageSlice {
+            path: model.path().to_owned(),
+            range: info.all_layers(),
+            n_layer_total: info.n_layer,
+            n_embd: info.n_embd,
+        };
+        Engine::load(model, &whole, params, progress).map(ReferenceEngine)
+    }
+
+    /// Number of tokens that logits are about.
+    pub fn n_vocab(&self) -> u32 {
+        self.0.n_vocab()
+    }
+}
+
+impl StageEngine for ReferenceEngine {
+    fn apply(&mut self, op: KvOp) -> Result<()> {
+        self.0.apply(op)
+    }
+
+    fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    fn step(&mut self, rows: &[Row], input: StepInput<'_>) -> Result<StepOutput> {
+        self.0.step(rows, input)
+    }
+
+    fn memory(&self) -> EngineMemory {
+        self.0.memory()
+    }
+}
+
+fn bad_step(what: String) -> ModelError {
+    ModelError::BadStep { what }
+}

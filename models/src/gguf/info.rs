@@ -1,0 +1,256 @@
+//! What the rest of the project wants to know of a model, checked so that llama.cpp's assertions
+//! (which abort the process) cannot fire.
+
+use super::{GgufFile, Metadata, bad};
+use crate::architecture::Architecture;
+use crate::{LayerRange, ModelError, Result};
+
+/// `LLAMA_MAX_LAYERS` (llama-hparams.h).
+pub(super) const MAX_LAYERS: u32 = 512;
+/// `LLAMA_MAX_EXPERTS` (llama-hparams.h).
+pub(super) const MAX_EXPERTS: u32 = 1024;
+/// Far above any model; keeps products of sizes in i64, as ggml needs.
+pub(super) const MAX_WIDTH: u32 = 1 << 24;
+/// The hyperparameters of a model, from its metadata and tensor index.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelInfo {
+    /// `general.architecture`.
+    pub arch: String,
+    /// `general.name`.
+    pub name: Option<String>,
+    /// Number of layers (`block_count`).
+    pub n_layer: u32,
+    /// Width of the hidden state.
+    pub n_embd: u32,
+    /// Rows of the token embedding, which is the size of the vocabulary.
+    pub n_vocab: u32,
+    /// Longest context of the training.
+    pub n_ctx_train: u32,
+    /// Query heads of each layer.
+    pub n_head: Vec<u32>,
+    /// Key and value heads of each layer.
+    pub n_head_kv: Vec<u32>,
+    /// Values of one head's key.
+    pub n_embd_head_k: u32,
+    /// Values of one head's value.
+    pub n_embd_head_v: u32,
+    /// Widest feed-forward of all layers; 0 where only experts have one.
+    pub n_ff: u32,
+    /// Experts of a mixture, else 0.
+    pub n_expert: u32,
+    /// The layers that see only a window of the past, if there are any.
+    pub sliding_window: Option<SlidingWindow>,
+    /// Whether the token embedding serves as the output head too.
+    pub tied_head: bool,
+}
+
+/// Which layers see only the last `n_swa` positions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlidingWindow {
+    /// Length of the window in positions.
+    pub n_swa: u32,
+    /// For each layer, whether it slides.
+    pub layers: Vec<bool>,
+}
+
+/// The type of the cached keys or values.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum KvDtype {
+    /// 2 bytes a value.
+    #[default]
+    F16,
+    /// 34 bytes for 32 values.
+    Q8_0,
+}
+
+impl KvDtype {
+    /// Bytes of `n` values; whole blocks.
+    pub fn bytes(self, n: u64) -> u64 {
+        match self {
+            KvDtype::F16 => n.saturating_mul(2),
+            KvDtype::Q8_0 => n.div_ceil(32).saturating_mul(34),
+        }
+    }
+}
+
+impl ModelInfo {
+    /// Reads the hyperparameters of `file`.
+    ///
+    /// # Errors
+    /// [`ModelError::BadGguf`] for missing keys and for values that no model can have. Supported
+    /// architectures are checked for all that llama.cpp would assert; others only for what is read
+    /// here.
+    pub fn from_gguf(file: &GgufFile) -> Result<ModelInfo> {
+        let reader = Reader {
+            file,
+            meta: file.metadata(),
+            arch: arch_name(file)?,
+        };
+        let info = reader.read()?;
+        if let Some(arch) = Architecture::from_name(&info.arch) {
+            reader.check(arch, &info)?;
+        }
+        Ok(info)
+    }
+
+    /// The range of all layers.
+    pub fn all_layers(&self) -> LayerRange {
+        LayerRange::new(0, self.n_layer)
+    }
+
+    /// Bytes of the KV cache of the layers of `range` for `n_ctx` cells.
+    pub fn kv_bytes(&self, range: LayerRange, n_ctx: u32, k: KvDtype, v: KvDtype) -> u64 {
+        let layers = range.start as usize..(range.end as usize).min(self.n_head_kv.len());
+        let of_layer = |&n_head_kv: &u32| {
+            let heads = u64::from(n_head_kv);
+            k.bytes(heads.saturating_mul(u64::from(self.n_embd_head_k)))
+                .saturating_add(v.bytes(heads.saturating_mul(u64::from(self.n_embd_head_v))))
+                .saturating_mul(u64::from(n_ctx))
+        };
+        self.n_head_kv
+            .get(layers)
+            .unwrap_or_default()
+            .iter()
+            .map(of_layer)
+            .fold(0, u64::saturating_add)
+    }
+}
+
+fn arch_name(file: &GgufFile) -> Result<String> {
+    let name = file.metadata().str("general.architecture")?;
+    // It becomes a part of keys and of messages.
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
+        return Err(bad(file.path(), "`general.architecture` is not a name"));
+    }
+    Ok(name.to_owned())
+}
+
+/// Reads keys of the file's architecture; [`super::checks`] holds the rest of it.
+pub(super) struct Reader<'a> {
+    pub(super) file: &'a GgufFile,
+    pub(super) meta: &'a Metadata,
+    pub(super) arch: String,
+}
+
+impl Reader<'_> {
+    pub(super) fn key(&self, suffix: &str) -> String {
+        format!("{}.{suffix}", self.arch)
+    }
+
+    pub(super) fn bad(&self, what: impl Into<String>) -> ModelError {
+        bad(self.file.path(), what)
+    }
+
+    fn read(&self) -> Result<ModelInfo> {
+        let n_layer = self.bounded("block_count", 1, MAX_LAYERS)?;
+        let n_embd = self.bounded("embedding_length", 1, MAX_WIDTH)?;
+        let embedding = self
+            .file
+            .tensor("token_embd.weight")
+            .filter(|t| t.dims.len() == 2 && t.dims[0] == u64::from(n_embd))
+            .ok_or_else(|| {
+                self.bad(format!(
+                    "`token_embd.weight` of {n_embd} columns is missing"
+                ))
+            })?;
+        let n_vocab = u32::try_from(embedding.dims[1])
+            .ok()
+            .filter(|&n| n <= i32::MAX as u32)
+            .ok_or_else(|| self.bad("the vocabulary has more than 2^31 tokens"))?;
+        let n_head = self
+            .per_layer("attention.head_count", n_layer)?
+            .unwrap_or_default();
+        let n_head_kv = self
+            .per_layer("attention.head_count_kv", n_layer)?
+            .unwrap_or_else(|| n_head.clone());
+        let n_ff = self
+            .per_layer("feed_forward_length", n_layer)?
+            .unwrap_or_default();
+        let by_heads = n_head
+            .first()
+            .filter(|&&n| n > 0)
+            .map_or(0, |&n| n_embd / n);
+        let head = |suffix| Ok(self.opt_bounded(suffix, 0, MAX_WIDTH)?.unwrap_or(by_heads));
+        Ok(ModelInfo {
+            arch: self.arch.clone(),
+            name: self.meta.opt_str("general.name")?.map(str::to_owned),
+            n_layer,
+            n_embd,
+            n_vocab,
+            n_ctx_train: self.bounded("context_length", 1, i32::MAX as u32)?,
+            n_embd_head_k: head("attention.key_length")?,
+            n_embd_head_v: head("attention.value_length")?,
+            n_ff: n_ff.iter().copied().max().unwrap_or(0),
+            n_expert: self
+                .opt_bounded("expert_count", 0, MAX_EXPERTS)?
+                .unwrap_or(0),
+            sliding_window: self.sliding_window(n_layer)?,
+            tied_head: self.file.tensor("output.weight").is_none(),
+            n_head,
+            n_head_kv,
+        })
+    }
+
+    /// As `load_swa_pattern` in llama-model.cpp and the architectures' `load_arch_hparams` do.
+    fn sliding_window(&self, n_layer: u32) -> Result<Option<SlidingWindow>> {
+        let arch = Architecture::from_name(&self.arch);
+        let Some(default_period) = arch.and_then(Architecture::sliding_window_period) else {
+            return Ok(None);
+        };
+        let n_swa = self
+            .opt_bounded("attention.sliding_window", 0, i32::MAX as u32)?
+            .or(arch.and_then(Architecture::default_sliding_window))
+            .unwrap_or(0);
+        if n_swa == 0 {
+            return Ok(None);
+        }
+        let key = self.key("attention.sliding_window_pattern");
+        let layers: Vec<bool> = match self.meta.opt_array(&key) {
+            Ok(Some(_)) => {
+                let flags = self
+                    .meta
+                    .opt_u32_per_layer(&key, n_layer)?
+                    .unwrap_or_default();
+                flags.into_iter().map(|flag| flag != 0).collect()
+            }
+            // One number, or nothing.
+            _ => {
+                let period = self.meta.opt_u32(&key)?.unwrap_or(default_period);
+                (0..n_layer)
+                    .map(|il| period == 0 || il % period < period - 1)
+                    .collect()
+            }
+        };
+        Ok(Some(SlidingWindow { n_swa, layers }))
+    }
+
+    pub(super) fn bounded(&self, suffix: &str, min: u32, max: u32) -> Result<u32> {
+        let key = self.key(suffix);
+        self.meta
+            .u32(&key)
+            .and_then(|n| self.within(&key, n, min, max))
+    }
+
+    pub(super) fn opt_bounded(&self, suffix: &str, min: u32, max: u32) -> Result<Option<u32>> {
+        let key = self.key(suffix);
+        self.meta
+            .opt_u32(&key)?
+            .map(|n| self.within(&key, n, min, max))
+            .transpose()
+    }
+
+    fn within(&self, key: &str, n: u32, min: u32, max: u32) -> Result<u32> {
+        if (min..=max).contains(&n) {
+            return Ok(n);
+        }
+        Err(self.bad(format!("`{key}` is {n}: {min} to {max} are possible")))
+    }
+
+    pub(super) fn per_layer(&self, suffix: &str, n_layer: u32) -> Result<Option<Vec<u32>>> {
+        self.meta.opt_u32_per_layer(&self.key(suffix), n_layer)
+    }
+}

@@ -1,0 +1,69 @@
+//! Gives back the file pages that loading made resident.
+//!
+//! llama.cpp copies weights that its kernels want in another order ("repacked") out of the mapping
+//! and keeps the mapping; with `MAP_POPULATE` both stay resident. The pages that are read later,
+//! because their weights are used in place, come back from the page cache on the first step.
+
+use std::path::Path;
+
+/// Drops the resident pages of all mappings of `path` in this process, without unmapping them.
+#[cfg(target_os = "linux")]
+pub fn release_file_pages(path: &Path) {
+    let Ok(path) = std::fs::canonicalize(path) else {
+        return;
+    };
+    let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else {
+        return;
+    };
+    for (start, end) in read_only_mappings(&maps, &path.to_string_lossy()) {
+        // SAFETY: the range was a read-only, shared, file-backed mapping of this process a moment
+        // ago; for such, MADV_DONTNEED only drops page-table entries, and later reads bring the
+        // same bytes back from the file (madvise(2)). If the range was unmapped or replaced since,
+        // it could hit another mapping: model files are mapped and unmapped only by loads and
+        // drops of engines and files, which change no anonymous memory at an address that still
+        // belongs to a live engine; the window is closed by the caller holding that engine.
+        unsafe {
+            libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED);
+        }
+    }
+}
+
+/// Other systems have no such list; their pages go under memory pressure.
+#[cfg(not(target_os = "linux"))]
+pub fn release_file_pages(_path: &Path) {}
+
+/// The address ranges of lines like `7f..-7f.. r--s 00000000 fe:00 1234   /path` about `path`.
+#[cfg(target_os = "linux")]
+fn read_only_mappings<'a>(
+    maps: &'a str,
+    path: &'a str,
+) -> impl Iterator<Item = (usize, usize)> + 'a {
+    maps.lines().filter_map(move |line| {
+        let mut fields = line.splitn(6, ' ');
+        let (start, end) = fields.next()?.split_once('-')?;
+        let shared_read_only = fields.next()? == "r--s";
+        let named = fields.nth(3)?.trim_start() == path;
+        let range = (
+            usize::from_str_radix(start, 16).ok()?,
+            usize::from_str_radix(end, 16).ok()?,
+        );
+        (shared_read_only && named).then_some(range)
+    })
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_read_only_shared_mappings_of_the_path_count() {
+        let maps = "\
+7f00000000-7f00001000 r--s 00000000 fe:00 42                     /tmp/a b.gguf
+7f00002000-7f00003000 rw-p 00000000 fe:00 42                     /tmp/a b.gguf
+7f00004000-7f00005000 r--s 00000000 fe:00 43                     /tmp/other.gguf
+7f00006000-7f00007000 rw-p 00000000 00:00 0 
+";
+        let found: Vec<_> = read_only_mappings(maps, "/tmp/a b.gguf").collect();
+        assert_eq!(found, [(0x7f_0000_0000, 0x7f_0000_1000)]);
+    }
+}

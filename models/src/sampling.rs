@@ -1,0 +1,377 @@
+//! Logits in, a token out: penalties, grammar, top-k, top-p, min-p, temperature, draw.
+//!
+//! The order is the one of llama.cpp's `common/sampling.cpp` with the grammar first, so that top-k
+//! and top-p count among the tokens that the grammar allows. top-p, min-p, temperature and the draw
+//! are llama.cpp's samplers; they see the shortlist only, never an array of the whole vocabulary.
+//!
+//! Nothing depends on earlier draws: the draw after n generated tokens is seeded by
+//! [`draw_seed`]`(seed, n)`. A sampler that is rebuilt from the history alone therefore goes on
+//! with exactly the text that the lost one would have written.
+
+mod gbnf;
+mod grammar;
+mod matcher;
+mod shortlist;
+pub(crate) mod token_index;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use llama_cpp_2::sampling::LlamaSampler;
+use llama_cpp_2::token::LlamaToken;
+use llama_cpp_2::token::data::LlamaTokenData;
+use llama_cpp_2::token::data_array::LlamaTokenDataArray;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{ModelError, Result};
+use crate::text::Vocabulary;
+use crate::types::Token;
+use grammar::Grammar;
+use matcher::Matcher;
+use shortlist::{Candidate, shortlist};
+
+/// With a grammar: how many of the likeliest tokens are tried one by one, per wanted candidate and
+/// at least, before the whole vocabulary is checked against it (about a millisecond for 150k).
+const TRIES_PER_CANDIDATE: usize = 4;
+const MIN_TRIES: usize = 16;
+
+/// How the next token is chosen; the names, meanings and defaults of llama.cpp.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SamplingParams {
+    /// Divides the logits; 0 and below: always the likeliest token (the lowest id of equals).
+    pub temperature: f32,
+    /// Only the k likeliest tokens; 0 and below: all.
+    pub top_k: i32,
+    /// Only the likeliest tokens that together reach this probability, 0..=1; 1: all.
+    pub top_p: f32,
+    /// Only tokens at least this likely, relative to the likeliest, 0..=1; 0: all.
+    pub min_p: f32,
+    /// Positive logits of recent tokens are divided by it, negative multiplied; above 0; 1: off.
+    pub repeat_penalty: f32,
+    /// How many tokens are recent, prompt included; 0: none, -1: all.
+    pub repeat_last_n: i32,
+    /// Seed of the draws; [`SamplingParams::RANDOM_SEED`] asks for one chosen at random.
+    pub seed: u32,
+    /// A GBNF grammar that the text must follow.
+    pub grammar: Option<String>,
+}
+
+impl Default for SamplingParams {
+    fn default() -> Self {
+        Self {
+            temperature: 0.8,
+            top_k: 40,
+            top_p: 0.95,
+            min_p: 0.05,
+            repeat_penalty: 1.0,
+            repeat_last_n: 64,
+            seed: Self::RANDOM_SEED,
+            grammar: None,
+        }
+    }
+}
+
+impl SamplingParams {
+    /// The seed that asks for a random one (`LLAMA_DEFAULT_SEED`).
+    pub const RANDOM_SEED: u32 = u32::MAX;
+
+    /// The likeliest token each time.
+    pub fn greedy() -> Self {
+        Self {
+            temperature: 0.0,
+            ..Self::default()
+        }
+    }
+
+    /// Puts a random seed in the place of [`Self::RANDOM_SEED`].
+    ///
+    /// Whoever admits a request calls this once, before the parameters travel: a [`Sampler`] takes
+    /// any seed as it is, since it must be rebuilt to the same state.
+    pub fn fix_seed(&mut self) {
+        while self.seed == Self::RANDOM_SEED {
+            self.seed = rand::random();
+        }
+    }
+
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// `BadInput` naming the parameter, its value and what is allowed. The grammar is checked by
+    /// [`Sampler::new`], as its tokens depend on the vocabulary.
+    pub fn validate(&self) -> Result<()> {
+        let checks = [
+            (
+                "temperature",
+                self.temperature,
+                self.temperature.is_finite(),
+                "a finite number",
+            ),
+            (
+                "top_p",
+                self.top_p,
+                (0.0..=1.0).contains(&self.top_p),
+                "between 0 and 1",
+            ),
+            (
+                "min_p",
+                self.min_p,
+                (0.0..=1.0).contains(&self.min_p),
+                "between 0 and 1",
+            ),
+            (
+                "repeat_penalty",
+                self.repeat_penalty,
+                self.repeat_penalty.is_finite() && self.repeat_penalty > 0.0,
+                "above 0 (1 is off)",
+            ),
+        ];
+        for (name, value, fits, allowed) in checks {
+            if !fits {
+                return Err(ModelError::BadInput {
+                    what: format!("{name} is {value}, but must be {allowed}"),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The seed of the draw that follows `n_generated` tokens: the upper half of SplitMix64's output
+/// (Steele, Lea and Flood 2014) for the state `(seed << 32) + n_generated`.
+///
+/// Neighbouring seeds and positions give unrelated draws. The value that would make llama.cpp seed
+/// itself from the system, `u32::MAX`, is replaced by 0.
+pub fn draw_seed(seed: u32, n_generated: u32) -> u32 {
+    const GOLDEN_GAMMA: u64 = 0x9E37_79B9_7F4A_7C15;
+    let state = (u64::from(seed) << 32 | u64::from(n_generated)).wrapping_add(GOLDEN_GAMMA);
+    let z = (state ^ state >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+    let upper = ((z ^ z >> 31) >> 32) as u32;
+    if upper == SamplingParams::RANDOM_SEED {
+        0
+    } else {
+        upper
+    }
+}
+
+/// Chooses the tokens of one sequence.
+#[derive(Clone)]
+pub struct Sampler {
+    vocabulary: Arc<Vocabulary>,
+    params: SamplingParams,
+    recent: Recent,
+    n_generated: u32,
+    matcher: Option<Matcher>,
+    /// top-p, min-p, temperature; without state.
+    narrowing: LlamaSampler,
+}
+
+impl Sampler {
+    /// The sampler after `prompt` and the tokens generated since.
+    ///
+    /// # Errors
+    /// `BadInput` when a parameter is out of range, the grammar cannot be used, or `generated` does
+    /// not follow the grammar.
+    pub fn new(
+        vocabulary: &Arc<Vocabulary>,
+        params: &SamplingParams,
+        prompt: &[Token],
+        generated: &[Token],
+    ) -> Result<Self> {
+        params.validate()?;
+        let matcher = match &params.grammar {
+            Some(text) => {
+                let grammar = Grammar::parse(text, &|name| vocabulary.token_named(name))?;
+                Some(Matcher::new(Arc::new(grammar)))
+            }
+            None => None,
+        };
+        let narrowing = LlamaSampler::chain(
+            [
+                LlamaSampler::top_p(params.top_p, 0),
+                LlamaSampler::min_p(params.min_p, 0),
+                LlamaSampler::temp(params.temperature),
+            ],
+            true,
+        );
+        let mut sampler = Self {
+            vocabulary: Arc::clone(vocabulary),
+            recent: Recent::new(params.repeat_last_n),
+            params: params.clone(),
+            n_generated: 0,
+            matcher,
+            narrowing,
+        };
+        for &token in prompt {
+            sampler.recent.push(token);
+        }
+        for (i, &token) in generated.iter().enumerate() {
+            if !sampler.allows(token) {
+                return Err(ModelError::BadInput {
+                    what: format!("generated token {i} ({token}) does not follow the grammar"),
+                });
+            }
+            sampler.accept(token);
+        }
+        Ok(sampler)
+    }
+
+    /// The next token for `logits`, shape (n_vocab); does not [`accept`](Self::accept) it.
+    ///
+    /// Logits that are not a number count as impossible. Where no token is possible, because the
+    /// grammar is at a dead end or complete, a token that ends the generation is returned.
+    pub fn sample(&mut self, logits: &[f32]) -> Token {
+        let n_wanted = match self.params.top_k {
+            _ if self.params.temperature <= 0.0 => 1,
+            k if k > 0 => k as usize,
+            _ => logits.len(),
+        };
+        let penalised = self.recent.penalise(logits, self.params.repeat_penalty);
+        let logits = penalised.as_deref().unwrap_or(logits);
+        let candidates = match &self.matcher {
+            Some(_) => self.allowed_shortlist(logits, n_wanted),
+            None => shortlist(logits, n_wanted),
+        };
+        match candidates.as_slice() {
+            [] => self.vocabulary.end_token(),
+            [only] => only.token,
+            _ => self.draw(&candidates),
+        }
+    }
+
+    /// Takes `token` as the next one of the sequence.
+    pub fn accept(&mut self, token: Token) {
+        self.recent.push(token);
+        self.n_generated = self.n_generated.wrapping_add(1);
+        if let Some(matcher) = &mut self.matcher {
+            // The end of the generation leaves the text, and so the place in the grammar, as it is.
+            if !(self.vocabulary.is_eog(token) && matcher.is_complete()) {
+                matcher.accept(token, &self.vocabulary.token_bytes(token, false));
+            }
+        }
+    }
+
+    /// Whether the grammar, if any, allows `token` next.
+    fn allows(&mut self, token: Token) -> bool {
+        let Some(matcher) = &mut self.matcher else {
+            return true;
+        };
+        if self.vocabulary.is_eog(token) {
+            return matcher.is_complete();
+        }
+        matcher.allows(token, &self.vocabulary.token_bytes(token, false))
+    }
+
+    /// The likeliest `n_wanted` of the tokens that the grammar allows.
+    ///
+    /// Mostly they are among the likeliest of all, so these are tried first.
+    fn allowed_shortlist(&mut self, logits: &[f32], n_wanted: usize) -> Vec<Candidate> {
+        let n_tries = n_wanted.saturating_mul(TRIES_PER_CANDIDATE).max(MIN_TRIES);
+        if n_tries < logits.len() {
+            let mut likeliest = shortlist(logits, n_tries);
+            let all_tried = likeliest.len() < n_tries;
+            likeliest.retain(|candidate| self.allows(candidate.token));
+            if all_tried || likeliest.len() >= n_wanted {
+                likeliest.truncate(n_wanted);
+                return likeliest;
+            }
+        }
+        let vocabulary = Arc::clone(&self.vocabulary);
+        let index = vocabulary.token_index();
+        let Some(matcher) = &mut self.matcher else {
+            return shortlist(logits, n_wanted);
+        };
+        let mut masked = vec![f32::NEG_INFINITY; logits.len()];
+        let mut unmask = |token: Token| {
+            if let (Some(to), Some(from)) =
+                (masked.get_mut(token as usize), logits.get(token as usize))
+            {
+                *to = *from;
+            }
+        };
+        matcher.allowed_tokens(index, &mut unmask);
+        if matcher.is_complete() {
+            index.eog().iter().copied().for_each(unmask);
+        }
+        shortlist(&masked, n_wanted)
+    }
+
+    /// A token of `candidates` (likeliest first), by top-p, min-p, temperature and chance.
+    fn draw(&mut self, candidates: &[Candidate]) -> Token {
+        let likeliest = candidates[0];
+        // Beyond the numbers' range there is no softmax; the likeliest is the limit.
+        if !(likeliest.logit / self.params.temperature).is_finite() {
+            return likeliest.token;
+        }
+        let data = candidates
+            .iter()
+            .map(|c| LlamaTokenData::new(LlamaToken(c.token), c.logit, 0.0))
+            .collect();
+        let mut array = LlamaTokenDataArray::new(data, true);
+        array.apply_sampler(&mut self.narrowing);
+        let seed = draw_seed(self.params.seed, self.n_generated);
+        array.apply_sampler(&mut LlamaSampler::dist(seed));
+        array
+            .selected_token()
+            .map_or(likeliest.token, |token| token.0)
+    }
+}
+
+/// The tokens that the repeat penalty looks back on.
+#[derive(Clone)]
+struct Recent {
+    /// Most tokens to remember; none: all.
+    limit: Option<usize>,
+    tokens: VecDeque<Token>,
+    counts: HashMap<Token, u32>,
+}
+
+impl Recent {
+    fn new(repeat_last_n: i32) -> Self {
+        Self {
+            limit: usize::try_from(repeat_last_n).ok(),
+            tokens: VecDeque::new(),
+            counts: HashMap::new(),
+        }
+    }
+
+    fn push(&mut self, token: Token) {
+        self.tokens.push_back(token);
+        *self.counts.entry(token).or_default() += 1;
+        if self.limit.is_some_and(|limit| self.tokens.len() > limit) {
+            let Some(oldest) = self.tokens.pop_front() else {
+                return;
+            };
+            if let Some(count) = self.counts.get_mut(&oldest) {
+                *count -= 1;
+                if *count == 0 {
+                    self.counts.remove(&oldest);
+                }
+            }
+        }
+    }
+
+    /// A copy of `logits` with the penalty applied; none where it changes nothing.
+    fn penalise(&self, logits: &[f32], penalty: f32) -> Option<Vec<f32>> {
+        if penalty == 1.0 || self.counts.is_empty() {
+            return None;
+        }
+        let mut logits = logits.to_vec();
+        for &token in self.counts.keys() {
+            let Some(logit) = usize::try_from(token).ok().and_then(|i| logits.get_mut(i)) else {
+                continue;
+            };
+            // Dividing a negative logit would make the token likelier, hence the case (llama.cpp's
+            // correction of the paper, CTRL, arXiv 1909.05858).
+            *logit = if *logit <= 0.0 {
+                *logit * penalty
+            } else {
+                *logit / penalty
+            };
+        }
+        Some(logits)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,158 @@
+//! Which architectures and tensor types can be generated, and their names.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::spec::refuse;
+use crate::llama::quantize;
+use crate::{ModelError, Result};
+
+/// The architectures that can be generated: `general.architecture`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SynthArch {
+    /// Llama, Mistral, `SmolLM` and kin.
+    Llama,
+    /// Biases on query, key and value.
+    Qwen2,
+    /// Norms on query and key heads.
+    Qwen3,
+    /// As `Qwen3`, with a mixture of experts.
+    Qwen3Moe,
+    /// Post-norms, soft caps, sliding window in every other layer, tied.
+    Gemma2,
+    /// Post-norms, query and key norms, sliding window in five of six layers, tied.
+    Gemma3,
+    /// Fused query-key-value and gate-up, long and short rope factors.
+    Phi3,
+}
+
+/// The type of the matrices. Norms, biases, rope factors and the experts' router stay f32, as
+/// llama.cpp's quantizer leaves them; embedding and output head take this type too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SynthType {
+    /// 32-bit floats.
+    F32,
+    /// 16-bit floats.
+    F16,
+    /// 8.5 bits a weight, blocks of 32.
+    Q8_0,
+    /// 4.5 bits a weight, blocks of 32.
+    Q4_0,
+    /// 4.5 bits a weight, blocks of 256.
+    Q4K,
+}
+
+impl SynthArch {
+    /// Every architecture.
+    pub const ALL: [Self; 7] = [
+        Self::Llama,
+        Self::Qwen2,
+        Self::Qwen3,
+        Self::Qwen3Moe,
+        Self::Gemma2,
+        Self::Gemma3,
+        Self::Phi3,
+    ];
+
+    /// llama.cpp's name of it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Llama => "llama",
+            Self::Qwen2 => "qwen2",
+            Self::Qwen3 => "qwen3",
+            Self::Qwen3Moe => "qwen3moe",
+            Self::Gemma2 => "gemma2",
+            Self::Gemma3 => "gemma3",
+            Self::Phi3 => "phi3",
+        }
+    }
+
+    pub(super) const fn is_gemma(self) -> bool {
+        matches!(self, Self::Gemma2 | Self::Gemma3)
+    }
+}
+
+impl SynthType {
+    /// Every type.
+    pub const ALL: [Self; 5] = [Self::F32, Self::F16, Self::Q8_0, Self::Q4_0, Self::Q4K];
+
+    /// llama.cpp's name of it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "F32",
+            Self::F16 => "F16",
+            Self::Q8_0 => "Q8_0",
+            Self::Q4_0 => "Q4_0",
+            Self::Q4K => "Q4_K",
+        }
+    }
+
+    /// The `ggml_type`.
+    pub const fn ggml_type(self) -> u32 {
+        match self {
+            Self::F32 => quantize::F32,
+            Self::F16 => quantize::F16,
+            Self::Q8_0 => quantize::Q8_0,
+            Self::Q4_0 => quantize::Q4_0,
+            Self::Q4K => quantize::Q4_K,
+        }
+    }
+
+    /// Values in a block; rows are whole blocks.
+    pub(super) const fn block(self) -> u32 {
+        match self {
+            Self::F32 | Self::F16 => 1,
+            Self::Q8_0 | Self::Q4_0 => 32,
+            Self::Q4K => 256,
+        }
+    }
+}
+
+impl fmt::Display for SynthArch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for SynthArch {
+    type Err = ModelError;
+
+    fn from_str(text: &str) -> Result<Self> {
+        by_name("architecture", text, &Self::ALL, Self::name)
+    }
+}
+
+impl fmt::Display for SynthType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for SynthType {
+    type Err = ModelError;
+
+    fn from_str(text: &str) -> Result<Self> {
+        by_name("type", text, &Self::ALL, Self::name)
+    }
+}
+
+fn by_name<T: Copy>(
+    what: &str,
+    text: &str,
+    all: &[T],
+    name: impl Fn(T) -> &'static str,
+) -> Result<T> {
+    match all
+        .iter()
+        .find(|&&one| name(one).eq_ignore_ascii_case(text))
+    {
+        Some(&one) => Ok(one),
+        None => {
+            let known: Vec<_> = all.iter().map(|&one| name(one)).collect();
+            refuse(format!(
+                "unknown {what} `{text}`: take one of {}",
+                known.join(", ")
+            ))
+        }
+    }
+}

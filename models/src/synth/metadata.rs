@@ -1,0 +1,120 @@
+//! The metadata of a generated model: what llama.cpp's loader and tokenizer read.
+
+use super::{SynthArch, SynthSpec, SynthType, tokenizer};
+use crate::Result;
+use crate::llama::GgufWriter;
+
+/// `GGML_QNT_VERSION`: the layout of quantized blocks.
+const QUANTIZATION_VERSION: u32 = 2;
+/// The chat template: `ChatML`, as Jinja.
+const CHAT_TEMPLATE: &str = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + \
+    '\n' + message['content'] + '<|im_end|>' + '\n' }}{% endfor %}\
+    {% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
+
+/// Sets every key of the model.
+pub(super) fn set_all(spec: &SynthSpec, writer: &mut GgufWriter) -> Result<()> {
+    set_general(spec, writer)?;
+    set_shape(spec, writer)?;
+    set_peculiar(spec, writer)?;
+    set_tokenizer(spec, writer)
+}
+
+fn set_general(spec: &SynthSpec, writer: &mut GgufWriter) -> Result<()> {
+    writer.set_str("general.architecture", spec.arch.name())?;
+    writer.set_str("general.type", "model")?;
+    // The architecture stays out of the name: for names with "phi3" llama.cpp expects Phi's own
+    // special tokens (llama-vocab.cpp) and throws when they are missing.
+    writer.set_str(
+        "general.name",
+        &format!("random weights, seed {}", spec.seed),
+    )?;
+    writer.set_str(
+        "general.description",
+        "random weights for tests and benchmarks: untrained, what it writes means nothing",
+    )?;
+    writer.set_u32("general.file_type", file_type(spec.ty))?;
+    writer.set_u32("general.quantization_version", QUANTIZATION_VERSION)
+}
+
+fn set_shape(spec: &SynthSpec, writer: &mut GgufWriter) -> Result<()> {
+    let key = |name: &str| format!("{}.{name}", spec.arch);
+    let width = spec.head_width();
+    for (name, value) in [
+        ("context_length", spec.n_ctx_train),
+        ("embedding_length", spec.n_embd),
+        ("block_count", spec.n_layer),
+        ("feed_forward_length", spec.n_ff),
+        ("attention.head_count", spec.n_head),
+        ("attention.head_count_kv", spec.n_head_kv),
+        ("attention.key_length", width),
+        ("attention.value_length", width),
+        ("rope.dimension_count", width),
+        ("vocab_size", spec.n_vocab),
+    ] {
+        writer.set_u32(&key(name), value)?;
+    }
+    let (epsilon, base) = match spec.arch {
+        SynthArch::Llama => (1e-5, 500_000.0),
+        SynthArch::Phi3 => (1e-5, 10_000.0),
+        SynthArch::Gemma2 => (1e-6, 10_000.0),
+        SynthArch::Qwen2 | SynthArch::Qwen3 | SynthArch::Qwen3Moe | SynthArch::Gemma3 => {
+            (1e-6, 1_000_000.0)
+        }
+    };
+    writer.set_f32(&key("attention.layer_norm_rms_epsilon"), epsilon)?;
+    writer.set_f32(&key("rope.freq_base"), base)
+}
+
+/// What only some architectures have.
+fn set_peculiar(spec: &SynthSpec, writer: &mut GgufWriter) -> Result<()> {
+    let key = |name: &str| format!("{}.{name}", spec.arch);
+    match spec.arch {
+        SynthArch::Llama | SynthArch::Qwen2 | SynthArch::Qwen3 => {}
+        SynthArch::Qwen3Moe => {
+            writer.set_u32(&key("expert_count"), spec.n_expert)?;
+            writer.set_u32(&key("expert_used_count"), spec.n_expert_used)?;
+            writer.set_u32(&key("expert_feed_forward_length"), spec.n_ff)?;
+        }
+        SynthArch::Gemma2 => {
+            writer.set_u32(&key("attention.sliding_window"), spec.n_swa)?;
+            writer.set_f32(&key("attn_logit_softcapping"), 50.0)?;
+            writer.set_f32(&key("final_logit_softcapping"), 30.0)?;
+        }
+        SynthArch::Gemma3 => {
+            writer.set_u32(&key("attention.sliding_window"), spec.n_swa)?;
+        }
+        SynthArch::Phi3 => {
+            // Contexts above the original length take the long factors, the others the short.
+            let original = spec.n_ctx_train.div_ceil(2);
+            writer.set_u32(&key("rope.scaling.original_context_length"), original)?;
+            writer.set_f32(&key("rope.scaling.attn_factor"), 1.1)?;
+        }
+    }
+    Ok(())
+}
+
+fn set_tokenizer(spec: &SynthSpec, writer: &mut GgufWriter) -> Result<()> {
+    let tokenizer = tokenizer::build(spec.n_vocab);
+    writer.set_str("tokenizer.ggml.model", "gpt2")?;
+    // Of the byte-level pre-tokenizers one that leaves spaces before punctuation alone.
+    writer.set_str("tokenizer.ggml.pre", "qwen2")?;
+    writer.set_array_str("tokenizer.ggml.tokens", &tokenizer.tokens)?;
+    writer.set_array_i32("tokenizer.ggml.token_type", &tokenizer.types)?;
+    writer.set_array_str("tokenizer.ggml.merges", &tokenizer.merges)?;
+    writer.set_u32("tokenizer.ggml.bos_token_id", tokenizer::END_OF_TEXT)?;
+    writer.set_u32("tokenizer.ggml.eos_token_id", tokenizer::IM_END)?;
+    writer.set_u32("tokenizer.ggml.padding_token_id", tokenizer::END_OF_TEXT)?;
+    writer.set_bool("tokenizer.ggml.add_bos_token", false)?;
+    writer.set_str("tokenizer.chat_template", CHAT_TEMPLATE)
+}
+
+/// `llama_ftype` (llama.h) of a file whose matrices have this type.
+const fn file_type(ty: SynthType) -> u32 {
+    match ty {
+        SynthType::F32 => 0,
+        SynthType::F16 => 1,
+        SynthType::Q4_0 => 2,
+        SynthType::Q8_0 => 7,
+        SynthType::Q4K => 14,
+    }
+}

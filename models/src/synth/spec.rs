@@ -1,0 +1,406 @@
+//! What model to make, and which wishes are refused.
+
+use super::{SynthArch, SynthType, tensors, tokenizer};
+use crate::{ModelError, Result};
+
+/// `LLAMA_MAX_LAYERS` (llama-hparams.h): more make llama.cpp abort.
+const MAX_LAYERS: u32 = 512;
+/// Half of `LLAMA_MAX_EXPERTS` (llama-hparams.h), far above any model of a robot's size.
+const MAX_EXPERTS: u32 = 512;
+/// Bounds rows and heads, so that products of two dims stay far from overflow.
+const MAX_WIDTH: u32 = 1 << 20;
+/// The largest context that a model may promise.
+const MAX_CTX: u32 = 1 << 24;
+/// A wish for more than 1 TiB of random numbers is a typing error.
+const MAX_BYTES: u64 = 1 << 40;
+
+/// A model to generate. Start from [`SynthSpec::new`] and change what matters.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SynthSpec {
+    /// Architecture.
+    pub arch: SynthArch,
+    /// Number of layers.
+    pub n_layer: u32,
+    /// Width of the hidden states.
+    pub n_embd: u32,
+    /// Number of query heads.
+    pub n_head: u32,
+    /// Number of key and value heads; divides `n_head`.
+    pub n_head_kv: u32,
+    /// Width of a head; `None` is `n_embd / n_head` (qwen2 and phi3 take nothing else).
+    pub n_embd_head: Option<u32>,
+    /// Width of the feed-forward layer; of each expert's where there are experts.
+    pub n_ff: u32,
+    /// Number of tokens, at least [`SynthSpec::MIN_VOCAB`].
+    pub n_vocab: u32,
+    /// Type of the matrices.
+    pub ty: SynthType,
+    /// All weights follow from it.
+    pub seed: u64,
+    /// The context length that the metadata promises.
+    pub n_ctx_train: u32,
+    /// Whether the embedding table is the output head too; always so for gemma2 and gemma3.
+    pub tied: bool,
+    /// Experts in a layer (qwen3moe only).
+    pub n_expert: u32,
+    /// Experts that a token uses (qwen3moe only).
+    pub n_expert_used: u32,
+    /// Sliding window in tokens (gemma2 and gemma3 only).
+    pub n_swa: u32,
+    /// Whether a `rope_freqs.weight` is written, as Llama 3.1 has it (llama only).
+    pub rope_freqs: bool,
+}
+
+impl SynthSpec {
+    /// The fewest tokens: 256 bytes, the control tokens, and some words.
+    pub const MIN_VOCAB: u32 = 300;
+
+    /// A tiny model (about a million weights a layer) that every type fits.
+    pub const fn new(arch: SynthArch) -> Self {
+        Self {
+            arch,
+            n_layer: 6,
+            n_embd: 256,
+            n_head: 4,
+            n_head_kv: 2,
+            n_embd_head: None,
+            n_ff: if matches!(arch, SynthArch::Qwen3Moe) {
+                256
+            } else {
+                512
+            },
+            n_vocab: 1024,
+            ty: SynthType::F16,
+            seed: 1,
+            n_ctx_train: 8192,
+            tied: arch.is_gemma(),
+            n_expert: 8,
+            n_expert_used: 2,
+            n_swa: 32,
+            rope_freqs: false,
+        }
+    }
+
+    /// Width of a head, as given or derived.
+    pub fn head_width(&self) -> u32 {
+        self.n_embd_head
+            .unwrap_or_else(|| self.n_embd / self.n_head.max(1))
+    }
+
+    /// Bytes of tensor data, without padding. The spec must be valid.
+    pub fn n_bytes(&self) -> u64 {
+        tensors::plan(self)
+            .iter()
+            .fold(0, |sum, tensor| sum.saturating_add(tensor.n_bytes()))
+    }
+
+    /// Checks that llama.cpp will load the model.
+    ///
+    /// # Errors
+    /// One line that names the first number that cannot be, and what would be right.
+    pub fn validate(&self) -> Result<()> {
+        self.check_ranges()?;
+        self.check_heads()?;
+        self.check_blocks()?;
+        self.check_arch()?;
+        if self.n_bytes() > MAX_BYTES {
+            return refuse(format!(
+                "the model would have {} GiB, more than 1024: take fewer layers or smaller ones",
+                self.n_bytes() >> 30
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_ranges(&self) -> Result<()> {
+        for (name, value, min, max) in [
+            ("layers", self.n_layer, 1, MAX_LAYERS),
+            ("embd", self.n_embd, 1, MAX_WIDTH),
+            ("heads", self.n_head, 1, MAX_WIDTH),
+            ("kv-heads", self.n_head_kv, 1, MAX_WIDTH),
+            ("ff", self.n_ff, 1, MAX_WIDTH),
+            ("vocab", self.n_vocab, Self::MIN_VOCAB, tokenizer::MAX_VOCAB),
+            ("context length", self.n_ctx_train, 1, MAX_CTX),
+        ] {
+            if value < min || value > max {
+                return refuse(format!("{name} must be {min} to {max}, not {value}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_heads(&self) -> Result<()> {
+        let Self {
+            n_embd,
+            n_head,
+            n_head_kv,
+            ..
+        } = *self;
+        if n_head % n_head_kv != 0 {
+            return refuse(format!(
+                "{n_head} heads do not share {n_head_kv} kv-heads evenly"
+            ));
+        }
+        if self.n_embd_head.is_none() && n_embd % n_head != 0 {
+            return refuse(format!("embd {n_embd} is not a multiple of {n_head} heads"));
+        }
+        let width = self.head_width();
+        // Rope turns pairs of values.
+        if width == 0 || !width.is_multiple_of(2) || width > MAX_WIDTH / n_head {
+            return refuse(format!(
+                "a head of {width} values cannot be: take a small even number"
+            ));
+        }
+        let free = !matches!(self.arch, SynthArch::Qwen2 | SynthArch::Phi3);
+        if !free && width * n_head != n_embd {
+            return refuse(format!(
+                "{} takes no head width but embd / heads",
+                self.arch
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_blocks(&self) -> Result<()> {
+        let block = self.ty.block();
+        let attention = self.n_head * self.head_width();
+        for (name, row) in [
+            ("embd", self.n_embd),
+            ("heads * head width", attention),
+            ("ff", self.n_ff),
+        ] {
+            if row % block != 0 {
+                return refuse(format!(
+                    "{} needs {name} to be a multiple of {block}, not {row}",
+                    self.ty
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_arch(&self) -> Result<()> {
+        if self.arch.is_gemma() && !self.tied {
+            return refuse(format!("{} ties its embeddings: set tied", self.arch));
+        }
+        if self.arch.is_gemma() && self.n_swa == 0 {
+            return refuse(format!(
+                "{} needs a sliding window of at least 1",
+                self.arch
+            ));
+        }
+        let (n_expert, used) = (self.n_expert, self.n_expert_used);
+        let experts_fit = (1..=MAX_EXPERTS).contains(&n_expert) && (1..=n_expert).contains(&used);
+        if self.arch == SynthArch::Qwen3Moe && !experts_fit {
+            return refuse(format!(
+                "{used} of {n_expert} experts cannot be: take 1 to {MAX_EXPERTS}, and use 1 to all"
+            ));
+        }
+        if self.rope_freqs && self.arch != SynthArch::Llama {
+            return refuse(format!("rope_freqs are for llama, not {}", self.arch));
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn refuse<T>(what: String) -> Result<T> {
+    Err(ModelError::BadInput { what })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn defaults_fit_every_type() {
+        for arch in SynthArch::ALL {
+            for ty in SynthType::ALL {
+                SynthSpec {
+                    ty,
+                    ..SynthSpec::new(arch)
+                }
+                .validate()
+                .unwrap();
+            }
+            assert_eq!(arch.name().parse::<SynthArch>().unwrap(), arch);
+        }
+        assert_eq!("q4_k".parse::<SynthType>().unwrap(), SynthType::Q4K);
+        assert!(
+            "q4".parse::<SynthType>()
+                .unwrap_err()
+                .to_string()
+                .contains("Q4_0, Q4_K")
+        );
+    }
+
+    #[test]
+    fn impossible_wishes_are_refused_in_one_line() {
+        let llama = SynthSpec::new(SynthArch::Llama);
+        let moe = SynthSpec::new(SynthArch::Qwen3Moe);
+        let gemma = SynthSpec::new(SynthArch::Gemma2);
+        let check = |spec: SynthSpec, part: &str| {
+            let error = spec.validate().expect_err(part).to_string();
+            assert!(error.contains(part) && !error.contains('\n'), "{error}");
+        };
+        check(
+            SynthSpec {
+                n_layer: 0,
+                ..llama.clone()
+            },
+            "layers must be 1 to 512, not 0",
+        );
+        check(
+            SynthSpec {
+                n_layer: 513,
+                ..llama.clone()
+            },
+            "layers",
+        );
+        check(
+            SynthSpec {
+                n_embd: 0,
+                ..llama.clone()
+            },
+            "embd must be",
+        );
+        check(
+            SynthSpec {
+                n_embd: 255,
+                ..llama.clone()
+            },
+            "not a multiple of 4 heads",
+        );
+        check(
+            SynthSpec {
+                n_embd: 20,
+                ..llama.clone()
+            },
+            "take a small even number",
+        );
+        check(
+            SynthSpec {
+                n_embd_head: Some(0),
+                ..llama.clone()
+            },
+            "a head of 0",
+        );
+        check(
+            SynthSpec {
+                n_embd_head: Some(u32::MAX),
+                ..llama.clone()
+            },
+            "a head of",
+        );
+        check(
+            SynthSpec {
+                n_head_kv: 3,
+                ..llama.clone()
+            },
+            "do not share 3 kv-heads",
+        );
+        check(
+            SynthSpec {
+                n_head_kv: 8,
+                ..llama.clone()
+            },
+            "do not share 8 kv-heads",
+        );
+        check(
+            SynthSpec {
+                n_head: 0,
+                ..llama.clone()
+            },
+            "heads must be",
+        );
+        check(
+            SynthSpec {
+                n_ff: 0,
+                ..llama.clone()
+            },
+            "ff must be",
+        );
+        check(
+            SynthSpec {
+                n_vocab: 299,
+                ..llama.clone()
+            },
+            "vocab must be 300 to",
+        );
+        check(
+            SynthSpec {
+                n_vocab: u32::MAX,
+                ..llama.clone()
+            },
+            "vocab must be",
+        );
+        check(
+            SynthSpec {
+                n_ctx_train: 0,
+                ..llama.clone()
+            },
+            "context length",
+        );
+        check(
+            SynthSpec {
+                ty: SynthType::Q4K,
+                n_ff: 384,
+                ..llama.clone()
+            },
+            "Q4_K needs ff to be a multiple of 256, not 384",
+        );
+        check(
+            SynthSpec {
+                ty: SynthType::Q4_0,
+                n_embd: 48,
+                ..llama.clone()
+            },
+            "Q4_0 needs embd to be a multiple of 32, not 48",
+        );
+        check(
+            SynthSpec {
+                n_embd: MAX_WIDTH,
+                n_ff: MAX_WIDTH,
+                ..llama
+            },
+            "GiB",
+        );
+        check(
+            SynthSpec {
+                n_embd_head: Some(32),
+                ..SynthSpec::new(SynthArch::Qwen2)
+            },
+            "takes no head width",
+        );
+        check(
+            SynthSpec {
+                n_expert_used: 9,
+                ..moe.clone()
+            },
+            "9 of 8 experts",
+        );
+        check(
+            SynthSpec {
+                n_expert: 0,
+                n_expert_used: 0,
+                ..moe.clone()
+            },
+            "experts",
+        );
+        check(
+            SynthSpec {
+                rope_freqs: true,
+                ..moe
+            },
+            "rope_freqs are for llama",
+        );
+        check(
+            SynthSpec {
+                tied: false,
+                ..gemma.clone()
+            },
+            "ties its embeddings",
+        );
+        check(SynthSpec { n_swa: 0, ..gemma }, "sliding window");
+    }
+}

@@ -1,0 +1,14 @@
+//! Text to tokens and back: vocabulary, chat template, streaming detokenization.
+
+mod chat_template;
+mod chat_tokens;
+mod detokenizer;
+mod json;
+mod strftime;
+#[cfg(test)]
+pub(crate) mod test_vocabulary;
+mod vocabulary;
+
+pub use chat_template::{ChatMessage, ChatTemplate};
+pub use detokenizer::{Detokenizer, Utf8Stream};
+pub use vocabulary::Vocabulary;
