@@ -1,0 +1,136 @@
+//! Where what arrives at a node is decoded and handed to the actor that it is for.
+//!
+//! Actors restart, so their references change: the Supervisor enters each living one here, and a
+//! link only ever calls [`Inbox::deliver`], from any thread, without waiting.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use ractor::ActorRef;
+
+use crate::NodeId;
+use crate::codec;
+use crate::link::{Address, Link};
+use crate::message::{Message, NodeReport};
+use crate::planner::PlannerMessage;
+use crate::stage::StageMessage;
+use crate::supervisor::SupervisorMessage;
+use crate::verifier::VerifierMessage;
+
+/// The entrance of a node.
+#[derive(Clone)]
+pub struct Inbox {
+    node: NodeId,
+    link: Arc<dyn Link>,
+    routes: Arc<RwLock<Routes>>,
+}
+
+/// The living actors of a node.
+#[derive(Default)]
+struct Routes {
+    supervisor: Option<ActorRef<SupervisorMessage>>,
+    planner: Option<ActorRef<PlannerMessage>>,
+    stages: HashMap<u32, ActorRef<StageMessage>>,
+    verifiers: HashMap<u32, ActorRef<VerifierMessage>>,
+}
+
+impl Inbox {
+    /// An entrance without actors; `link` carries the complaints about frames that cannot be read.
+    pub fn new(node: NodeId, link: Arc<dyn Link>) -> Self {
+        Self {
+            node,
+            link,
+            routes: Arc::default(),
+        }
+    }
+
+    /// Decodes a frame and hands it on. Frames that nobody waits for are dropped: the Planner's
+    /// deadline notices. Frames that cannot be read are reported to the Planner, which replays.
+    pub fn deliver(&self, frame: &[u8]) {
+        let message = match codec::decode(frame) {
+            Ok(message) => message,
+            Err(error) => {
+                tracing::warn!(node = %self.node, %error, "unreadable frame");
+                let fault = NodeReport::StepFault {
+                    epoch: None,
+                    node: self.node.clone(),
+                    what: format!("unreadable frame: {error}"),
+                };
+                return send_report(self.link.as_ref(), fault);
+            }
+        };
+        let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
+        let delivered = match message {
+            Message::Step(step) => {
+                let stage = routes.stages.get(&step.header.stage);
+                stage.is_some_and(|stage| stage.cast(StageMessage::Step(step)).is_ok())
+            }
+            Message::Command(command) => {
+                let supervisor = routes.supervisor.as_ref();
+                supervisor.is_some_and(|s| s.cast(SupervisorMessage::Command(command)).is_ok())
+            }
+            Message::Report(report) => {
+                let planner = routes.planner.as_ref();
+                planner.is_some_and(|p| p.cast(PlannerMessage::Report(report)).is_ok())
+            }
+            Message::Node(report) => {
+                let planner = routes.planner.as_ref();
+                planner.is_some_and(|p| p.cast(PlannerMessage::Node(report)).is_ok())
+            }
+        };
+        if !delivered {
+            tracing::debug!(node = %self.node, "dropped a frame: no actor of this node takes it");
+        }
+    }
+
+    pub(crate) fn set_supervisor(&self, supervisor: ActorRef<SupervisorMessage>) {
+        self.write().supervisor = Some(supervisor);
+    }
+
+    pub(crate) fn set_planner(&self, planner: Option<ActorRef<PlannerMessage>>) {
+        self.write().planner = planner;
+    }
+
+    pub(crate) fn set_stage(&self, stage: u32, actor: Option<ActorRef<StageMessage>>) {
+        let mut routes = self.write();
+        match actor {
+            Some(actor) => routes.stages.insert(stage, actor),
+            None => routes.stages.remove(&stage),
+        };
+    }
+
+    pub(crate) fn set_verifier(&self, stage: u32, actor: Option<ActorRef<VerifierMessage>>) {
+        let mut routes = self.write();
+        match actor {
+            Some(actor) => routes.verifiers.insert(stage, actor),
+            None => routes.verifiers.remove(&stage),
+        };
+    }
+
+    /// The living Verifier beside a stage.
+    pub(crate) fn verifier(&self, stage: u32) -> Option<ActorRef<VerifierMessage>> {
+        let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
+        routes.verifiers.get(&stage).cloned()
+    }
+
+    /// The living Planner, if this node is the head.
+    pub fn planner(&self) -> Option<ActorRef<PlannerMessage>> {
+        self.routes
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .planner
+            .clone()
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Routes> {
+        self.routes.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Sends a node's report to the Planner; when the link does not take it, the Planner's deadline
+/// finds the fault later.
+pub(crate) fn send_report(link: &dyn Link, report: NodeReport) {
+    if let Err(error) = link.send(&Address::Head, codec::encode(&Message::Node(report))) {
+        tracing::warn!(%error, "could not report to the planner");
+    }
+}

@@ -1,0 +1,29 @@
+//! Who acts: Planner, Stage, Verifier and Supervisor, the messages between them and their wire codec.
+//!
+//! The thinking is in pure functions (placement, scheduling, acceptance, codec); the actors are
+//! thin shells that receive, call and send. No zenoh lives here: actors send through a [`Link`],
+//! and what arrives for a node is handed to its [`Inbox`].
+//!
+//! # Layout, in the order a prompt travels
+//!
+//! - [`request`]: what a client asks and the events that it gets back
+//! - [`planner`]: admits requests, holds accepted tokens, places layers, forms micro-batches
+//! - [`message`]: what travels between actors; [`codec`]: how it looks on the wire
+//! - [`link`]: where messages go; [`inbox`]: where they arrive
+//! - [`stage`]: computes a layer range; [`verifier`]: turns logits into accepted tokens
+//! - [`supervisor`]: restarts the actors of a node
+
+pub mod codec;
+mod ids;
+pub mod inbox;
+pub mod link;
+pub mod message;
+pub mod planner;
+pub mod request;
+pub mod stage;
+pub mod supervisor;
+pub mod verifier;
+
+pub use ids::{NodeId, PlanEpoch, RequestId, StepId};
+pub use inbox::Inbox;
+pub use link::{Address, Link, LinkError};

@@ -1,0 +1,71 @@
+//! Where messages go.
+
+use std::fmt;
+
+use crate::{NodeId, PlanEpoch};
+
+/// The receiver of a frame.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// A stage of the pipeline, for activations.
+    Stage {
+        /// The plan.
+        epoch: PlanEpoch,
+        /// The stage.
+        stage: u32,
+    },
+    /// The Planner, for step reports.
+    Accept {
+        /// The plan.
+        epoch: PlanEpoch,
+    },
+    /// The Supervisor of a node, for commands.
+    Node(NodeId),
+    /// The Planner, for what nodes report.
+    Head,
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stage { epoch, stage } => write!(f, "stage {stage} of {epoch}"),
+            Self::Accept { epoch } => write!(f, "the planner, {epoch}"),
+            Self::Node(node) => write!(f, "node {node}"),
+            Self::Head => f.write_str("the planner"),
+        }
+    }
+}
+
+/// Why a frame was not taken. Frames that were taken may still be lost on the way: receivers
+/// notice by step ids, and the Planner by its deadlines.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// The queue towards the receiver is full: it does not keep up, or is gone.
+    #[error("the queue to {to} is full ({capacity} frames)")]
+    Full {
+        /// The receiver.
+        to: Address,
+        /// The queue's bound.
+        capacity: usize,
+    },
+    /// The link was closed.
+    #[error("the link is closed")]
+    Closed,
+}
+
+/// A way to send frames (see [`crate::codec`]). Frames to one address arrive in the order sent,
+/// or not at all.
+pub trait Link: Send + Sync + 'static {
+    /// Takes the frame and returns at once; delivery goes on in the background.
+    ///
+    /// # Errors
+    /// When the bounded queue towards `to` is full or the link is closed.
+    fn send(&self, to: &Address, frame: Vec<u8>) -> Result<(), LinkError>;
+
+    /// Tells the link which stages of `epoch` this node holds from now on, instead of those named
+    /// before. The Supervisor calls it before it reports a stage as ready, so that a network link
+    /// can subscribe to exactly these stages. Links that see every frame need not care.
+    fn host(&self, epoch: PlanEpoch, stages: &[u32]) {
+        let _ = (epoch, stages);
+    }
+}

@@ -1,0 +1,394 @@
+//! The Planner's state machine, without actors, clocks or sockets: events go in with the time,
+//! messages come out. It outlives the actor, so a Planner that panics loses no token.
+
+mod epochs;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use jupiter_models::engine::EngineMemory;
+use jupiter_models::{KvOp, SequenceId};
+
+use super::cache::PromptCache;
+use super::flight::{Flight, InFlight};
+use super::placement::PlacedStage;
+use super::schedule::next_batch;
+use super::sequence::{Sequence, Waiting};
+use super::{ClusterStatus, PlannerConfig, StageStatus};
+use crate::link::Address;
+use crate::message::{Acceptance, Message, StepBatch, StepHeader, StepReport};
+use crate::request::{
+    Completion, EventSink, FinishReason, GenerateRequest, RequestError, StageUsage, StreamEvent,
+};
+use crate::{NodeId, PlanEpoch, RequestId};
+
+/// Most requests that wait: a robot that asks faster than it is answered learns it early.
+const MAX_WAITING: usize = 256;
+
+/// What the Planner knows and decides.
+pub(super) struct PlannerCore {
+    config: PlannerConfig,
+    epoch: PlanEpoch,
+    phase: Phase,
+    nodes: BTreeSet<NodeId>,
+    /// Nodes that were given stages, until they are told to free them.
+    assigned: BTreeSet<NodeId>,
+    stages: Vec<PlacedStage>,
+    /// Since when the nodes would allow a better placement.
+    better_since: Option<Instant>,
+    /// Whether a model has run: after that, any number of nodes is enough to go on.
+    has_run: bool,
+    ready: BTreeMap<u32, EngineMemory>,
+    waiting: VecDeque<Waiting>,
+    live: Vec<Sequence>,
+    cache: PromptCache,
+    free: Vec<SequenceId>,
+    /// KV operations that ride with the next step.
+    kv_ops: Vec<KvOp>,
+    flight: Flight,
+    last_fault: String,
+    outbox: Vec<(Address, Message)>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Phase {
+    /// Too few nodes.
+    Waiting { since: Instant },
+    /// Stages load or clear.
+    Loading { since: Instant, asked: Instant },
+    /// Steps flow.
+    Running,
+    /// The model cannot run on the nodes there are.
+    Failed { why: String },
+}
+
+impl PlannerCore {
+    pub(super) fn new(config: PlannerConfig, now: Instant) -> Self {
+        let timeout = Duration::from_millis(config.step_timeout_ms);
+        Self {
+            flight: Flight::new(timeout, now),
+            epoch: PlanEpoch::default(),
+            phase: Phase::Waiting { since: now },
+            nodes: BTreeSet::new(),
+            assigned: BTreeSet::new(),
+            stages: Vec::new(),
+            better_since: None,
+            has_run: false,
+            ready: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            live: Vec::new(),
+            cache: PromptCache::default(),
+            free: (0..config.engine.n_seq_max).rev().map(SequenceId).collect(),
+            kv_ops: Vec::new(),
+            last_fault: String::new(),
+            outbox: Vec::new(),
+            config,
+        }
+    }
+
+    /// What has to be sent since the last call.
+    pub(super) fn take_outbox(&mut self) -> Vec<(Address, Message)> {
+        std::mem::take(&mut self.outbox)
+    }
+
+    // ---- requests ----
+
+    pub(super) fn generate(&mut self, request: GenerateRequest, sink: EventSink, now: Instant) {
+        if let Some(error) = self.refuse(&request) {
+            // A client that is gone already needs no answer.
+            let _ = sink.send(StreamEvent::Failed(error));
+            return;
+        }
+        self.waiting.push_back(Waiting {
+            request,
+            sink,
+            since: now,
+        });
+        self.pump(now);
+    }
+
+    fn refuse(&self, request: &GenerateRequest) -> Option<RequestError> {
+        let n_prompt = u32::try_from(request.prompt.len()).unwrap_or(u32::MAX);
+        let n_ctx = self.config.engine.n_ctx;
+        if let Phase::Failed { why } = &self.phase {
+            Some(RequestError::Cluster(why.clone()))
+        } else if n_prompt == 0 {
+            Some(RequestError::EmptyPrompt)
+        } else if n_prompt >= n_ctx {
+            Some(RequestError::PromptTooLong { n_prompt, n_ctx })
+        } else if self.waiting.len() >= MAX_WAITING {
+            Some(RequestError::Busy {
+                waiting: self.waiting.len(),
+            })
+        } else if request.n_predict == Some(0) {
+            Some(RequestError::Invalid(
+                "n_predict is 0: ask for at least one token".into(),
+            ))
+        } else {
+            None
+        }
+    }
+
+    pub(super) fn cancel(&mut self, request: RequestId, now: Instant) {
+        self.waiting.retain(|waiting| waiting.request.id != request);
+        if let Some(at) = self.live.iter().position(|s| s.request == request) {
+            self.retire(at);
+        }
+        self.pump(now);
+    }
+
+    /// Ends an answer that its client holds for complete, at a stop string say.
+    pub(super) fn finish(&mut self, request: RequestId, now: Instant) {
+        if let Some(at) = self.live.iter().position(|s| s.request == request) {
+            self.complete(at, FinishReason::Stop, now);
+        }
+        self.pump(now);
+    }
+
+    /// Admits waiting requests while there is room, in the order they came.
+    fn admit(&mut self, now: Instant) {
+        while let Some(next) = self.waiting.front() {
+            if next.sink.is_closed() {
+                self.waiting.pop_front();
+                continue;
+            }
+            let n_max = self.n_max(&next.request);
+            let reserved: usize = self.live.iter().map(|s| s.n_max).sum();
+            let free = (self.config.engine.n_ctx as usize).saturating_sub(reserved);
+            if free < n_max {
+                return;
+            }
+            let prompt = next
+                .request
+                .cache_prompt
+                .then_some(next.request.prompt.as_slice());
+            let hit = prompt.and_then(|prompt| self.cache.take(prompt));
+            for seq in self
+                .cache
+                .shrink_to(free - n_max, self.free.is_empty() && hit.is_none())
+            {
+                self.kv_ops.push(KvOp::Drop { seq });
+                self.free.push(seq);
+            }
+            let Some(seq) = hit.map(|hit| hit.seq).or_else(|| self.free.pop()) else {
+                return;
+            };
+            let Some(waiting) = self.waiting.pop_front() else {
+                return;
+            };
+            let mut sequence = Sequence::new(seq, waiting, n_max, now);
+            if let Some(hit) = hit {
+                self.kv_ops.push(KvOp::Truncate {
+                    seq,
+                    pos: hit.n_common as u32,
+                });
+                sequence.n_sent = hit.n_common;
+                sequence.n_cached = hit.n_common;
+            }
+            self.live.push(sequence);
+        }
+    }
+
+    /// Length at which the answer to a request ends: without a wish of its own, an answer may take
+    /// as many cells as are each sequence's share of the context, beside its prompt.
+    fn n_max(&self, request: &GenerateRequest) -> usize {
+        let n_ctx = self.config.engine.n_ctx as usize;
+        let share = n_ctx / self.config.engine.n_seq_max.max(1) as usize;
+        let n_predict = request.n_predict.map_or(share, |n| n as usize);
+        request.prompt.len().saturating_add(n_predict).min(n_ctx)
+    }
+
+    /// Ends a live sequence; its slot is free for the next step.
+    fn retire(&mut self, at: usize) -> Sequence {
+        let sequence = self.live.remove(at);
+        if sequence.cache_prompt && matches!(self.phase, Phase::Running) && sequence.opened {
+            let computed = sequence.tokens[..sequence.n_sent].to_vec();
+            self.cache.put(sequence.seq, computed);
+        } else {
+            self.kv_ops.push(KvOp::Drop { seq: sequence.seq });
+            self.free.push(sequence.seq);
+        }
+        sequence
+    }
+
+    // ---- steps ----
+
+    /// Sends micro-batches while there are credits and rows.
+    fn pump(&mut self, now: Instant) {
+        if self.phase != Phase::Running {
+            return;
+        }
+        self.admit(now);
+        while self.flight.has_credit() {
+            let chunk = self.config.chunk as usize;
+            let Some(batch) = next_batch(&mut self.live, self.stages.len(), chunk) else {
+                return;
+            };
+            let step = self.flight.send(batch.parts, batch.rows.len(), now);
+            let header = StepHeader {
+                epoch: self.epoch,
+                step,
+                stage: 0,
+                kv_ops: std::mem::take(&mut self.kv_ops),
+                opens: batch.opens,
+                rows: batch.rows,
+                payload_dtype: self.config.payload_dtype,
+                n_embd: 0,
+                timings: Vec::new(),
+            };
+            let to = Address::Stage {
+                epoch: self.epoch,
+                stage: 0,
+            };
+            let step = StepBatch {
+                header,
+                payload: Vec::new(),
+            };
+            self.outbox.push((to, Message::Step(step)));
+        }
+    }
+
+    pub(super) fn report(&mut self, report: StepReport, now: Instant) {
+        if report.epoch != self.epoch || self.phase != Phase::Running {
+            return;
+        }
+        let done = match self.flight.report(report.step, &report.timings, now) {
+            Ok(None) => return,
+            Ok(Some(done)) => done,
+            Err(expected) => {
+                let what = format!("report of {} came, {expected} expected", report.step);
+                return self.recover(&what, now);
+            }
+        };
+        self.credit_usage(&done, &report);
+        for acceptance in &report.acceptances {
+            // The slot may have another holder since the step was sent.
+            let asked = |s: &Sequence| done.parts.iter().any(|part| part.request == s.request);
+            if let Some(at) = self
+                .live
+                .iter()
+                .position(|s| s.seq == acceptance.seq && asked(s))
+            {
+                self.accept(at, acceptance, now);
+            }
+        }
+        for failure in report.failures {
+            let asked = |s: &Sequence| done.parts.iter().any(|part| part.request == s.request);
+            if let Some(at) = self
+                .live
+                .iter()
+                .position(|s| s.seq == failure.seq && asked(s))
+            {
+                self.fail(at, RequestError::Invalid(failure.why));
+            }
+        }
+        self.pump(now);
+    }
+
+    fn accept(&mut self, at: usize, acceptance: &Acceptance, now: Instant) {
+        let sequence = &mut self.live[at];
+        if sequence.n_unsent() > 0 || sequence.tokens.len() != acceptance.pos as usize + 1 {
+            return;
+        }
+        sequence.n_stalled = 0;
+        sequence.first_token.get_or_insert(now);
+        let mut finished = acceptance.is_eog.then_some(FinishReason::Stop);
+        if finished.is_none() {
+            sequence.tokens.push(acceptance.next_token);
+            let sent = sequence
+                .sink
+                .send(StreamEvent::Token(acceptance.next_token));
+            if sent.is_err() {
+                self.retire(at);
+                return;
+            }
+            if sequence.tokens.len() >= sequence.n_max {
+                finished = Some(FinishReason::Length);
+            }
+        }
+        if let Some(reason) = finished {
+            self.complete(at, reason, now);
+        }
+    }
+
+    /// Ends a live sequence whose answer is complete.
+    fn complete(&mut self, at: usize, reason: FinishReason, now: Instant) {
+        let sequence = self.retire(at);
+        let done = self.completion(&sequence, reason, now);
+        // A client that is gone needs no word of it.
+        let _ = sequence.sink.send(StreamEvent::Done(done));
+    }
+
+    /// Shares a step's engine time among its requests by their rows.
+    fn credit_usage(&mut self, done: &InFlight, report: &StepReport) {
+        let n_rows: usize = done.parts.iter().map(|part| part.n_rows).sum();
+        for part in &done.parts {
+            let Some(sequence) = self.live.iter_mut().find(|s| s.request == part.request) else {
+                continue;
+            };
+            let usage = &mut sequence.usage;
+            let busy = if part.is_prompt {
+                &mut usage.prompt_us
+            } else {
+                &mut usage.eval_us
+            };
+            busy.resize(self.stages.len().max(busy.len()), 0.0);
+            for timing in &report.timings {
+                if let Some(busy) = busy.get_mut(timing.stage as usize) {
+                    *busy += timing.busy_us as f64 * part.n_rows as f64 / n_rows as f64;
+                }
+            }
+        }
+    }
+
+    fn completion(&self, sequence: &Sequence, reason: FinishReason, now: Instant) -> Completion {
+        let first = sequence.first_token.unwrap_or(now);
+        let ms = |us: &[f64], stage: usize| us.get(stage).copied().unwrap_or(0.0) / 1e3;
+        let stages = self.stages.iter().enumerate().map(|(i, stage)| StageUsage {
+            node: stage.node.clone(),
+            layers: stage.layers,
+            prompt_busy_ms: ms(&sequence.usage.prompt_us, i),
+            eval_busy_ms: ms(&sequence.usage.eval_us, i),
+        });
+        Completion {
+            reason,
+            n_prompt: sequence.n_prompt as u32,
+            n_cached: sequence.n_cached as u32,
+            n_eval: (sequence.tokens.len() - sequence.n_prompt) as u32,
+            prompt_ms: first.duration_since(sequence.admitted).as_secs_f64() * 1e3,
+            eval_ms: now.duration_since(first).as_secs_f64() * 1e3,
+            n_replays: sequence.n_replays,
+            stages: stages.collect(),
+        }
+    }
+
+    pub(super) fn status(&self) -> ClusterStatus {
+        let stages = self
+            .stages
+            .iter()
+            .enumerate()
+            .map(|(i, stage)| StageStatus {
+                stage: i as u32,
+                node: stage.node.clone(),
+                layers: stage.layers,
+                memory: self.ready.get(&(i as u32)).copied(),
+            });
+        ClusterStatus {
+            epoch: self.epoch,
+            phase: match &self.phase {
+                Phase::Waiting { .. } => super::ClusterPhase::Waiting,
+                Phase::Loading { .. } => super::ClusterPhase::Loading,
+                Phase::Running => super::ClusterPhase::Running,
+                Phase::Failed { why } => super::ClusterPhase::Failed(why.clone()),
+            },
+            nodes: self.nodes.iter().cloned().collect(),
+            stages: stages.collect(),
+            n_live: self.live.len(),
+            n_waiting: self.waiting.len(),
+            steps: self.flight.stats().clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

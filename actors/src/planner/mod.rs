@@ -1,0 +1,211 @@
+//! The Planner: one per cluster, on the head.
+//!
+//! Spawned by the head's [Supervisor](crate::supervisor). It admits requests, holds every
+//! sequence's accepted tokens, places layers on nodes, forms micro-batches and keeps at most
+//! `n_stages + 1` of them in flight. The actor is a shell: [`core`] is the state machine, and
+//! lives on when the actor fails.
+//!
+//! In: requests from clients, nodes from the membership, reports from stages and the Verifier.
+//! Out: steps to stage 0, commands to nodes, events to clients.
+
+mod cache;
+mod core;
+mod flight;
+mod placement;
+mod schedule;
+mod sequence;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use jupiter_models::LayerRange;
+use jupiter_models::engine::{EngineMemory, EngineParams};
+use jupiter_models::hidden::HiddenDtype;
+use jupiter_models::split::ModelProfile;
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+
+use self::core::PlannerCore;
+pub use self::flight::StepStats;
+pub use self::placement::{PlacedStage, SplitPolicy, place};
+use crate::link::Link;
+use crate::message::{NodeReport, StepReport};
+use crate::request::{EventSink, GenerateRequest};
+use crate::{Inbox, NodeId, PlanEpoch, RequestId, codec};
+
+/// How often deadlines are looked at. Short against every deadline, long against a step's cost.
+const TICK: Duration = Duration::from_millis(50);
+
+/// How a cluster runs its model.
+#[derive(Clone, Debug)]
+pub struct PlannerConfig {
+    /// Content hash of the model file.
+    pub model: String,
+    /// What placing needs to know of it.
+    pub model_profile: ModelProfile,
+    /// How it is cut.
+    pub split: SplitPolicy,
+    /// Nodes to wait for before the first epoch.
+    pub wait_nodes: u32,
+    /// Parameters of every stage's engine; `n_seq_max` sequences share `n_ctx` KV cells.
+    pub engine: EngineParams,
+    /// Most rows of a micro-batch, and of a chunk of a prompt.
+    pub chunk: u32,
+    /// How hidden states travel.
+    pub payload_dtype: HiddenDtype,
+    /// Longest wait for a step's report, in milliseconds; shorter once the speed is known.
+    pub step_timeout_ms: u64,
+    /// Longest that a request waits for nodes, in milliseconds.
+    pub node_wait_ms: u64,
+    /// How often a command that is not answered is repeated, in milliseconds.
+    pub retry_ms: u64,
+}
+
+/// What the Planner is told.
+pub enum PlannerMessage {
+    /// From a client: answer this; the events go to the sink.
+    Generate(GenerateRequest, EventSink),
+    /// From a client: nobody reads the answer any more. A repeat is harmless.
+    Cancel(RequestId),
+    /// From a client: the answer is long enough; `Done` is its last event. A repeat is harmless.
+    Finish(RequestId),
+    /// From the membership: a node can take stages. A repeat means that it was started anew.
+    NodeUp(NodeId),
+    /// From the membership: a node is gone. A repeat is harmless.
+    NodeDown(NodeId),
+    /// From the Verifier. A repeat is dropped.
+    Report(StepReport),
+    /// From a node. A repeat is harmless.
+    Node(NodeReport),
+    /// From anyone: how is it going?
+    Status(RpcReplyPort<ClusterStatus>),
+    /// From its own clock.
+    Tick,
+}
+
+/// How a cluster is doing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClusterStatus {
+    /// The plan in force.
+    pub epoch: PlanEpoch,
+    /// What it is busy with.
+    pub phase: ClusterPhase,
+    /// The nodes that are there.
+    pub nodes: Vec<NodeId>,
+    /// The plan.
+    pub stages: Vec<StageStatus>,
+    /// Requests being computed.
+    pub n_live: usize,
+    /// Requests waiting for room.
+    pub n_waiting: usize,
+    /// What the steps took so far.
+    pub steps: StepStats,
+}
+
+/// What a cluster is busy with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClusterPhase {
+    /// Too few nodes.
+    Waiting,
+    /// Stages load or clear.
+    Loading,
+    /// Steps flow.
+    Running,
+    /// The model cannot run on the nodes there are; why, in one line.
+    Failed(String),
+}
+
+/// One stage of the plan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StageStatus {
+    /// Its place.
+    pub stage: u32,
+    /// Where it runs.
+    pub node: NodeId,
+    /// Its layers.
+    pub layers: LayerRange,
+    /// What it holds, once it is loaded.
+    pub memory: Option<EngineMemory>,
+}
+
+/// What a Planner is made of. Clones share the ledger of requests, which survives the actor.
+#[derive(Clone)]
+pub struct PlannerArgs {
+    core: Arc<Mutex<PlannerCore>>,
+    link: Arc<dyn Link>,
+    inbox: Inbox,
+}
+
+impl PlannerArgs {
+    pub(crate) fn new(config: PlannerConfig, link: Arc<dyn Link>, inbox: Inbox) -> Self {
+        let core = Arc::new(Mutex::new(PlannerCore::new(config, Instant::now())));
+        Self { core, link, inbox }
+    }
+}
+
+/// The actor; its state is [`PlannerArgs`].
+pub struct Planner;
+
+impl Actor for Planner {
+    type Msg = PlannerMessage;
+    type State = PlannerArgs;
+    type Arguments = PlannerArgs;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<PlannerMessage>,
+        args: PlannerArgs,
+    ) -> Result<PlannerArgs, ActorProcessingErr> {
+        args.inbox.set_planner(Some(myself.clone()));
+        args.run(|core, now| core.resume(now));
+        myself.send_interval(TICK, || PlannerMessage::Tick);
+        Ok(args)
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<PlannerMessage>,
+        message: PlannerMessage,
+        state: &mut PlannerArgs,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            PlannerMessage::Generate(request, sink) => {
+                state.run(|core, now| core.generate(request, sink, now));
+            }
+            PlannerMessage::Cancel(request) => state.run(|core, now| core.cancel(request, now)),
+            PlannerMessage::Finish(request) => state.run(|core, now| core.finish(request, now)),
+            PlannerMessage::NodeUp(node) => state.run(|core, now| core.node_up(node, now)),
+            PlannerMessage::NodeDown(node) => state.run(|core, now| core.node_down(&node, now)),
+            PlannerMessage::Report(report) => state.run(|core, now| core.report(report, now)),
+            PlannerMessage::Node(report) => state.run(|core, now| core.node_report(report, now)),
+            PlannerMessage::Tick => state.run(|core, now| core.tick(now)),
+            PlannerMessage::Status(reply) => {
+                let mut status = None;
+                state.run(|core, _| status = Some(core.status()));
+                if let Some(status) = status {
+                    // Who asked may have gone.
+                    let _ = reply.send(status);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl PlannerArgs {
+    /// Ends every request with an error: the actor does not come back.
+    pub(crate) fn abandon(&self) {
+        self.run(|core, _| core.abandon());
+    }
+
+    /// Feeds an event to the state machine and sends what comes out.
+    fn run(&self, event: impl FnOnce(&mut PlannerCore, Instant)) {
+        let mut core = self.core.lock().unwrap_or_else(PoisonError::into_inner);
+        event(&mut core, Instant::now());
+        for (to, message) in core.take_outbox() {
+            if let Err(error) = self.link.send(&to, codec::encode(&message)) {
+                // The receiver stays silent: the deadline recovers.
+                tracing::warn!(%error, %to, "could not send");
+            }
+        }
+    }
+}

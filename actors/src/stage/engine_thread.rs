@@ -1,0 +1,196 @@
+//! The OS thread that owns a stage's engine.
+//!
+//! It takes jobs from a channel and answers by casting to its Stage. A panic in the engine is
+//! caught and cast as well, since ractor does not see panics of other threads. It ends when its
+//! Stage does. Steps of an epoch that is over are skipped, not computed.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Instant;
+
+use jupiter_models::engine::{Logits, StageEngine, StepInput, StepOutput};
+use jupiter_models::hidden::{HiddenDtype, HiddenStates};
+use ractor::ActorRef;
+
+use super::{StageFactory, StageMessage};
+use crate::PlanEpoch;
+use crate::message::{StageAssignment, StepBatch, StepHeader};
+
+/// Held by engine threads: its channel closes when the last one that holds it has ended.
+pub type ThreadGuard = tokio::sync::mpsc::Sender<()>;
+
+/// What became of a step.
+pub struct Computed {
+    /// The step's header, as it came.
+    pub header: StepHeader,
+    /// What the engine made of it.
+    pub result: jupiter_models::Result<StepResult>,
+    /// Time from the start of the engine's work to its end, in microseconds.
+    pub busy_us: u64,
+}
+
+/// What a step leaves.
+pub enum StepResult {
+    /// Nothing: its epoch was over before it began.
+    Skipped,
+    /// Hidden states for the next stage, already written in the assignment's dtype.
+    Hidden {
+        /// The bytes.
+        payload: Vec<u8>,
+        /// Values per row.
+        n_embd: u32,
+    },
+    /// Logits for the Verifier.
+    Logits(Logits),
+}
+
+enum Job {
+    Clear(PlanEpoch),
+    Step(StepBatch),
+}
+
+/// The Stage's side of the thread.
+pub(super) struct EngineThread {
+    jobs: Sender<Job>,
+    epoch: Arc<AtomicU64>,
+    n_waiting: usize,
+}
+
+impl EngineThread {
+    pub(super) fn spawn(
+        stage: ActorRef<StageMessage>,
+        factory: Arc<dyn StageFactory>,
+        assignment: StageAssignment,
+        guards: [ThreadGuard; 2],
+    ) -> std::io::Result<Self> {
+        // Unbounded in type; in fact at most `credits` steps wait (the Stage counts), and the
+        // Planner clears once per epoch.
+        let (jobs, inbox) = channel();
+        let epoch = Arc::new(AtomicU64::new(0));
+        let current = epoch.clone();
+        std::thread::Builder::new()
+            .name(format!("stage-{}", assignment.stage))
+            .spawn(move || {
+                let worker = catch_unwind(AssertUnwindSafe(|| {
+                    run(&stage, factory.as_ref(), &assignment, &inbox, &current);
+                }));
+                if let Err(panic) = worker {
+                    // A Stage that is gone needs no news.
+                    let _ = stage.cast(StageMessage::EngineDied(panic_text(panic.as_ref())));
+                }
+                drop(guards);
+            })?;
+        Ok(Self {
+            jobs,
+            epoch,
+            n_waiting: 0,
+        })
+    }
+
+    /// Empties the KV cache for a new epoch; queued steps of older ones are skipped.
+    pub(super) fn clear(&self, epoch: PlanEpoch) {
+        self.epoch.store(epoch.0, Ordering::Release);
+        self.send(Job::Clear(epoch));
+    }
+
+    pub(super) fn step(&mut self, step: StepBatch) {
+        self.n_waiting += 1;
+        self.send(Job::Step(step));
+    }
+
+    pub(super) fn finished_one(&mut self) {
+        self.n_waiting = self.n_waiting.saturating_sub(1);
+    }
+
+    pub(super) fn n_waiting(&self) -> usize {
+        self.n_waiting
+    }
+
+    fn send(&self, job: Job) {
+        // It fails only when the thread has ended, and then its last message is on the way.
+        let _ = self.jobs.send(job);
+    }
+}
+
+fn run(
+    stage: &ActorRef<StageMessage>,
+    factory: &dyn StageFactory,
+    assignment: &StageAssignment,
+    jobs: &Receiver<Job>,
+    current: &AtomicU64,
+) {
+    let mut engine = match factory.load(assignment) {
+        Ok(engine) => engine,
+        Err(error) => {
+            let _ = stage.cast(StageMessage::Loaded(Err(error)));
+            return;
+        }
+    };
+    if stage
+        .cast(StageMessage::Loaded(Ok(engine.memory())))
+        .is_err()
+    {
+        return;
+    }
+    while let Ok(job) = jobs.recv() {
+        let answer = match job {
+            Job::Clear(epoch) => {
+                engine.clear();
+                StageMessage::Cleared(epoch)
+            }
+            Job::Step(StepBatch { header, payload }) => {
+                let begin = Instant::now();
+                let result = if header.epoch.0 == current.load(Ordering::Acquire) {
+                    compute(engine.as_mut(), &header, &payload, assignment.payload_dtype)
+                } else {
+                    Ok(StepResult::Skipped)
+                };
+                let busy_us = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);
+                StageMessage::Computed(Computed {
+                    header,
+                    result,
+                    busy_us,
+                })
+            }
+        };
+        if stage.cast(answer).is_err() {
+            return;
+        }
+    }
+}
+
+fn compute(
+    engine: &mut dyn StageEngine,
+    header: &StepHeader,
+    payload: &[u8],
+    out: HiddenDtype,
+) -> jupiter_models::Result<StepResult> {
+    for op in &header.kv_ops {
+        engine.apply(*op)?;
+    }
+    let output = if header.n_embd == 0 {
+        engine.step(&header.rows, StepInput::Tokens)?
+    } else {
+        let n_embd = header.n_embd as usize;
+        let hidden =
+            HiddenStates::decode(payload, header.rows.len(), n_embd, header.payload_dtype)?;
+        engine.step(&header.rows, StepInput::Hidden(&hidden))?
+    };
+    Ok(match output {
+        StepOutput::Hidden(hidden) => StepResult::Hidden {
+            payload: hidden.encode(out)?,
+            n_embd: u32::try_from(hidden.n_embd).unwrap_or(u32::MAX),
+        },
+        StepOutput::Logits(logits) => StepResult::Logits(logits),
+    })
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("the engine panicked: {}", text.unwrap_or("no message"))
+}
