@@ -1,0 +1,190 @@
+//! Describes a [`Runtime`] and starts it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jupiter_models::gguf::KvDtype;
+use jupiter_models::hidden::HiddenDtype;
+
+use crate::config::{Config, Settings};
+use crate::error::Result;
+use crate::node::Progress;
+use crate::runtime::Runtime;
+
+/// Describes a runtime; what is not said is as in [`Settings`].
+#[derive(Clone, Default)]
+pub struct RuntimeBuilder {
+    settings: Settings,
+    config: Option<Config>,
+    progress: Option<Arc<dyn Progress>>,
+}
+
+impl RuntimeBuilder {
+    /// Takes a whole configuration; what the other methods said is forgotten.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = Some(config);
+        self
+    }
+
+    /// The GGUF file.
+    #[must_use]
+    pub fn model(mut self, path: impl Into<PathBuf>) -> Self {
+        self.settings.model = Some(path.into());
+        self
+    }
+
+    /// Tries architectures whose split is not proven.
+    #[must_use]
+    pub fn allow_unproven(mut self, allow: bool) -> Self {
+        self.settings.allow_unproven = Some(allow);
+        self
+    }
+
+    /// Cuts the model into so many stages of about equal size.
+    #[must_use]
+    pub fn stages(mut self, n_stages: u32) -> Self {
+        self.settings.stages = Some(n_stages);
+        self
+    }
+
+    /// Cuts the model into stages of so many layers.
+    #[must_use]
+    pub fn split(mut self, n_layers: &[u32]) -> Self {
+        self.settings.split = Some(n_layers.to_vec());
+        self
+    }
+
+    /// KV cells that all sequences share.
+    #[must_use]
+    pub fn ctx(mut self, n_ctx: u32) -> Self {
+        self.settings.ctx_size = Some(n_ctx);
+        self
+    }
+
+    /// Threads of each stage.
+    #[must_use]
+    pub fn threads(mut self, n_threads: u32) -> Self {
+        self.settings.threads = Some(n_threads);
+        self
+    }
+
+    /// Requests at the same time.
+    #[must_use]
+    pub fn parallel(mut self, n_parallel: u32) -> Self {
+        self.settings.parallel = Some(n_parallel);
+        self
+    }
+
+    /// Rows of a chunk of a prompt.
+    #[must_use]
+    pub fn chunk(mut self, n_rows: u32) -> Self {
+        self.settings.ubatch_size = Some(n_rows);
+        self
+    }
+
+    /// Types of the cached keys and values.
+    #[must_use]
+    pub fn cache_types(mut self, k: KvDtype, v: KvDtype) -> Self {
+        (self.settings.cache_type_k, self.settings.cache_type_v) = (Some(k), Some(v));
+        self
+    }
+
+    /// Whether attention is computed without its full matrix.
+    #[must_use]
+    pub fn flash_attention(mut self, on: bool) -> Self {
+        self.settings.flash_attn = Some(on);
+        self
+    }
+
+    /// Layers of each stage on the GPU.
+    #[must_use]
+    pub fn gpu_layers(mut self, n_layers: u32) -> Self {
+        self.settings.n_gpu_layers = Some(n_layers);
+        self
+    }
+
+    /// How hidden states travel between stages.
+    #[must_use]
+    pub fn hidden_dtype(mut self, dtype: HiddenDtype) -> Self {
+        self.settings.hidden_type = Some(dtype);
+        self
+    }
+
+    /// Name of the cluster.
+    #[must_use]
+    pub fn cluster(mut self, name: impl Into<String>) -> Self {
+        self.settings.cluster = Some(name.into());
+        self
+    }
+
+    /// Name of this node.
+    #[must_use]
+    pub fn node_id(mut self, name: impl Into<String>) -> Self {
+        self.settings.node = Some(name.into());
+        self
+    }
+
+    /// Endpoints to listen on; without any and without [`RuntimeBuilder::connect`] there is no
+    /// network at all.
+    #[must_use]
+    pub fn listen<T: Into<String>>(mut self, endpoints: impl IntoIterator<Item = T>) -> Self {
+        self.settings.listen = endpoints.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Endpoints to connect to.
+    #[must_use]
+    pub fn connect<T: Into<String>>(mut self, endpoints: impl IntoIterator<Item = T>) -> Self {
+        self.settings.connect = endpoints.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Remote nodes to wait for before the model is placed.
+    #[must_use]
+    pub fn workers(mut self, n_workers: u32) -> Self {
+        self.settings.workers = Some(n_workers);
+        self
+    }
+
+    /// Whether this node computes stages too.
+    #[must_use]
+    pub fn host_stages(mut self, host: bool) -> Self {
+        self.settings.host_stages = Some(host);
+        self
+    }
+
+    /// Longest wait for a step's report, in milliseconds.
+    #[must_use]
+    pub fn step_timeout_ms(mut self, ms: u64) -> Self {
+        self.settings.step_timeout_ms = Some(ms);
+        self
+    }
+
+    /// How long a request waits for nodes, in milliseconds.
+    #[must_use]
+    pub fn node_wait_ms(mut self, ms: u64) -> Self {
+        self.settings.node_wait_ms = Some(ms);
+        self
+    }
+
+    /// Learns how far slices and loads are.
+    #[must_use]
+    pub fn progress(mut self, progress: Arc<dyn Progress>) -> Self {
+        self.progress = Some(progress);
+        self
+    }
+
+    /// Starts it; needs a multi-thread tokio runtime. Without workers to wait for, it returns when
+    /// the model runs; with workers at once, and [`Runtime::ready`] waits.
+    ///
+    /// # Errors
+    /// In one line: what cannot be used or started. Nothing is left running then.
+    pub async fn start(self) -> Result<Runtime> {
+        let config = match self.config {
+            Some(config) => config,
+            None => Config::from_settings(self.settings)?,
+        };
+        Runtime::start(config, self.progress).await
+    }
+}

@@ -1,0 +1,376 @@
+//! What a benchmark measured, as numbers: pure functions from times to the table and the JSON object.
+
+use serde::Serialize;
+
+use crate::cli::table::{Align, bytes, markdown};
+
+/// One execution of a test, by the pipeline or by the baseline.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Run {
+    /// Time from the start of the work to its end, in milliseconds.
+    pub elapsed_ms: f64,
+    /// Time that each stage computed, in milliseconds; empty for the baseline.
+    pub busy_ms: Vec<f64>,
+}
+
+/// All executions of one test.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Test {
+    /// As in llama-bench: `pp512`, `tg128`.
+    pub name: String,
+    /// Tokens computed by one run.
+    pub n_tokens: u32,
+    /// Runs of the pipeline, in order.
+    pub pipeline: Vec<Run>,
+    /// Runs of plain llama.cpp between them; empty without `--baseline`.
+    pub baseline: Vec<Run>,
+}
+
+/// One stage, as far as the benchmark knows it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Stage {
+    pub layers: (u32, u32),
+    /// Resident memory: of the stage's process, or its share of this process's growth.
+    pub rss_bytes: u64,
+    /// What the engine says that it holds: weights, KV cache and buffers.
+    pub engine_bytes: u64,
+}
+
+/// Everything that a benchmark prints.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Measured {
+    pub model: String,
+    pub model_bytes: u64,
+    pub stages: Vec<Stage>,
+    pub processes: bool,
+    pub n_threads: u32,
+    pub chunk: u32,
+    /// Prefill, where it was asked for.
+    pub pp: Option<Test>,
+    /// Decode, where it was asked for.
+    pub tg: Option<Test>,
+    /// Time added by one hop of a decode row, in milliseconds.
+    pub hop_ms: Option<f64>,
+}
+
+/// The object of `--json`.
+#[derive(Debug, PartialEq, Serialize)]
+pub(crate) struct Report {
+    model: String,
+    model_bytes: u64,
+    processes: bool,
+    threads: u32,
+    chunk: u32,
+    stages: Vec<StageReport>,
+    pp: Option<TestReport>,
+    tg: Option<TestReport>,
+    hop_ms: Option<f64>,
+}
+
+#[derive(Debug, PartialEq, Serialize)]
+struct StageReport {
+    layers: [u32; 2],
+    /// In the best run of each test, together.
+    busy_ms: f64,
+    rss_bytes: u64,
+    engine_bytes: u64,
+}
+
+#[derive(Debug, PartialEq, Serialize)]
+struct TestReport {
+    n_tokens: u32,
+    /// Of the best run, as is `baseline_tps`; `ratio` is the one over the other.
+    tps: f64,
+    baseline_tps: Option<f64>,
+    ratio: Option<f64>,
+    mean_tps: f64,
+    deviation_tps: f64,
+    /// Busy time of the busiest stage over the elapsed time, in the best run.
+    efficiency: f64,
+    /// Tokens per second of every run.
+    runs: Vec<f64>,
+    baseline_runs: Vec<f64>,
+}
+
+impl Test {
+    fn rates(&self, runs: &[Run]) -> Vec<f64> {
+        runs.iter()
+            .map(|run| tokens_per_second(self.n_tokens, run.elapsed_ms))
+            .collect()
+    }
+
+    /// The shortest run of the pipeline.
+    fn best(&self) -> Option<&Run> {
+        self.pipeline
+            .iter()
+            .min_by(|a, b| a.elapsed_ms.total_cmp(&b.elapsed_ms))
+    }
+
+    fn report(&self) -> TestReport {
+        let runs = self.rates(&self.pipeline);
+        let baseline_runs = self.rates(&self.baseline);
+        let tps = maximum(&runs).unwrap_or(0.0);
+        let baseline_tps = maximum(&baseline_runs);
+        let busiest = self
+            .best()
+            .and_then(|run| maximum(&run.busy_ms))
+            .unwrap_or(0.0);
+        let elapsed = self.best().map_or(0.0, |run| run.elapsed_ms);
+        TestReport {
+            n_tokens: self.n_tokens,
+            tps,
+            baseline_tps,
+            ratio: baseline_tps
+                .filter(|b| *b > 0.0)
+                .map(|baseline| tps / baseline),
+            mean_tps: mean(&runs),
+            deviation_tps: deviation(&runs),
+            efficiency: if elapsed > 0.0 {
+                busiest / elapsed
+            } else {
+                0.0
+            },
+            runs,
+            baseline_runs,
+        }
+    }
+}
+
+impl Measured {
+    /// The object of `--json`.
+    pub(crate) fn report(&self) -> Report {
+        let best_busy = |test: &Option<Test>, stage: usize| {
+            let best = test.as_ref().and_then(Test::best);
+            best.and_then(|run| run.busy_ms.get(stage))
+                .copied()
+                .unwrap_or(0.0)
+        };
+        let stages = self
+            .stages
+            .iter()
+            .enumerate()
+            .map(|(i, stage)| StageReport {
+                layers: [stage.layers.0, stage.layers.1],
+                busy_ms: best_busy(&self.pp, i) + best_busy(&self.tg, i),
+                rss_bytes: stage.rss_bytes,
+                engine_bytes: stage.engine_bytes,
+            });
+        Report {
+            model: self.model.clone(),
+            model_bytes: self.model_bytes,
+            processes: self.processes,
+            threads: self.n_threads,
+            chunk: self.chunk,
+            stages: stages.collect(),
+            pp: self.pp.as_ref().map(Test::report),
+            tg: self.tg.as_ref().map(Test::report),
+            hop_ms: self.hop_ms,
+        }
+    }
+
+    /// The tables for people.
+    pub(crate) fn tables(&self) -> String {
+        let report = self.report();
+        let mut text = self.speed_table(&report);
+        text.push('\n');
+        text.push_str(&self.stage_table());
+        if let Some(hop_ms) = self.hop_ms {
+            text.push_str(&format!("\nadded by a hop: {hop_ms:.3} ms\n"));
+        }
+        text
+    }
+
+    fn speed_table(&self, report: &Report) -> String {
+        use Align::{Left, Right};
+        let columns = [
+            ("model", Left),
+            ("size", Right),
+            ("stages", Left),
+            ("threads", Right),
+            ("chunk", Right),
+            ("test", Right),
+            ("t/s", Right),
+            ("best", Right),
+            ("efficiency", Right),
+            ("llama.cpp t/s", Right),
+            ("ratio", Right),
+        ];
+        let kind = if self.processes {
+            "processes"
+        } else {
+            "embedded"
+        };
+        let tests = [(&self.pp, &report.pp), (&self.tg, &report.tg)];
+        let rows = tests.into_iter().filter_map(|(test, numbers)| {
+            let (test, numbers) = (test.as_ref()?, numbers.as_ref()?);
+            Some(vec![
+                self.model.clone(),
+                bytes(self.model_bytes),
+                format!("{} {kind}", self.stages.len()),
+                self.n_threads.to_string(),
+                self.chunk.to_string(),
+                test.name.clone(),
+                format!("{:.2} ± {:.2}", numbers.mean_tps, numbers.deviation_tps),
+                format!("{:.2}", numbers.tps),
+                format!("{:.2}", numbers.efficiency),
+                numbers
+                    .baseline_tps
+                    .map_or("-".into(), |tps| format!("{tps:.2}")),
+                numbers
+                    .ratio
+                    .map_or("-".into(), |ratio| format!("{ratio:.2}")),
+            ])
+        });
+        markdown(&columns, &rows.collect::<Vec<_>>())
+    }
+
+    fn stage_table(&self) -> String {
+        let columns = [
+            ("stage", Align::Right),
+            ("layers", Align::Left),
+            ("pp busy ms", Align::Right),
+            ("tg busy ms", Align::Right),
+            ("resident", Align::Right),
+            ("engine", Align::Right),
+        ];
+        let busy = |test: &Option<Test>, stage: usize| {
+            let best = test.as_ref().and_then(Test::best);
+            let busy_ms = best.and_then(|run| run.busy_ms.get(stage));
+            busy_ms.map_or("-".into(), |ms| format!("{ms:.1}"))
+        };
+        let rows = self.stages.iter().enumerate().map(|(i, stage)| {
+            vec![
+                i.to_string(),
+                format!("{}..{}", stage.layers.0, stage.layers.1),
+                busy(&self.pp, i),
+                busy(&self.tg, i),
+                bytes(stage.rss_bytes),
+                bytes(stage.engine_bytes),
+            ]
+        });
+        markdown(&columns, &rows.collect::<Vec<_>>())
+    }
+}
+
+/// Tokens per second; 0 for work that took no time, which can only be a fault of the clock.
+fn tokens_per_second(n_tokens: u32, elapsed_ms: f64) -> f64 {
+    if elapsed_ms > 0.0 {
+        f64::from(n_tokens) * 1000.0 / elapsed_ms
+    } else {
+        0.0
+    }
+}
+
+fn maximum(values: &[f64]) -> Option<f64> {
+    values.iter().copied().max_by(f64::total_cmp)
+}
+
+fn mean(values: &[f64]) -> f64 {
+    if values.is_empty() {
+        0.0
+    } else {
+        values.iter().sum::<f64>() / values.len() as f64
+    }
+}
+
+/// Standard deviation of a sample (over n - 1, as llama-bench has it); 0 for less than two values.
+fn deviation(values: &[f64]) -> f64 {
+    if values.len() < 2 {
+        return 0.0;
+    }
+    let mean = mean(values);
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    (squares / (values.len() - 1) as f64).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn run(elapsed_ms: f64, busy_ms: &[f64]) -> Run {
+        Run {
+            elapsed_ms,
+            busy_ms: busy_ms.to_vec(),
+        }
+    }
+
+    fn measured() -> Measured {
+        let stage = |layers, rss_bytes| Stage {
+            layers,
+            rss_bytes,
+            engine_bytes: 1024,
+        };
+        Measured {
+            model: "m.gguf".into(),
+            model_bytes: 1 << 20,
+            stages: vec![stage((0, 4), 2048), stage((4, 16), 4096)],
+            processes: true,
+            n_threads: 1,
+            chunk: 128,
+            pp: Some(Test {
+                name: "pp1000".into(),
+                n_tokens: 1000,
+                pipeline: vec![run(500.0, &[300.0, 450.0]), run(400.0, &[200.0, 360.0])],
+                baseline: vec![run(1000.0, &[]), run(800.0, &[])],
+            }),
+            tg: Some(Test {
+                name: "tg10".into(),
+                n_tokens: 10,
+                pipeline: vec![run(100.0, &[40.0, 50.0])],
+                baseline: Vec::new(),
+            }),
+            hop_ms: Some(0.25),
+        }
+    }
+
+    #[test]
+    fn the_json_object_has_the_promised_shape_and_takes_the_best_run_of_each() {
+        let report = serde_json::to_value(measured().report()).unwrap();
+        assert_eq!(report["model"], "m.gguf");
+        assert_eq!(report["stages"][1]["layers"], serde_json::json!([4, 16]));
+        assert_eq!(report["stages"][1]["busy_ms"], 410.0);
+        assert_eq!(report["stages"][1]["rss_bytes"], 4096);
+        assert_eq!(report["pp"]["tps"], 2500.0);
+        assert_eq!(report["pp"]["baseline_tps"], 1250.0);
+        assert_eq!(report["pp"]["ratio"], 2.0);
+        assert_eq!(report["pp"]["runs"], serde_json::json!([2000.0, 2500.0]));
+        assert_eq!(report["pp"]["efficiency"], 0.9);
+        assert_eq!(report["tg"]["baseline_tps"], serde_json::Value::Null);
+        assert_eq!(report["hop_ms"], 0.25);
+    }
+
+    #[test]
+    fn the_table_shows_mean_deviation_and_ratio() {
+        let text = measured().tables();
+        assert!(text.contains("2250.00 ± 353.55"), "{text}");
+        assert!(text.contains("|  2.00 |"), "{text}");
+        assert!(text.contains("2 processes"), "{text}");
+    }
+
+    #[test]
+    fn deviation_is_that_of_a_sample() {
+        assert_eq!(
+            deviation(&[2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0]),
+            (32.0_f64 / 7.0).sqrt()
+        );
+        assert_eq!(deviation(&[3.0]), 0.0);
+    }
+
+    #[test]
+    fn work_without_time_or_runs_gives_no_infinities() {
+        let empty = Test {
+            name: "pp1".into(),
+            n_tokens: 1,
+            pipeline: vec![],
+            baseline: vec![],
+        };
+        let numbers = empty.report();
+        assert_eq!(
+            (numbers.tps, numbers.mean_tps, numbers.efficiency),
+            (0.0, 0.0, 0.0)
+        );
+        assert_eq!(tokens_per_second(5, 0.0), 0.0);
+    }
+}

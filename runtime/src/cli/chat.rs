@@ -1,0 +1,61 @@
+//! `jupiter chat`: talk with the model.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use jupiter::terminal::{ChatEnd, Conversation};
+
+use super::args::{CommonArgs, EngineArgs, GenerationArgs, ProcessArgs, SamplingArgs, SplitArgs};
+use super::output::{self, Interrupted};
+use super::start::{self, PipelineArgs};
+
+/// Flags of `chat`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+/help lists what can be typed besides messages. Without a terminal, each line of stdin is a message.
+
+Examples:
+  jupiter chat -m model.gguf --stages 2
+  jupiter chat -m model.gguf -sys 'Answer in one sentence.' --temp 0.7 -c 4096
+  printf 'Hello\\nAnd now?\\n' | jupiter chat -m model.gguf -n 64")]
+pub(crate) struct ChatArgs {
+    /// How the model should behave [short: -sys]
+    #[arg(long, env = "JUPITER_SYSTEM_PROMPT", value_name = "TEXT")]
+    system_prompt: Option<String>,
+
+    #[command(flatten)]
+    engine: EngineArgs,
+
+    #[command(flatten)]
+    split: SplitArgs,
+
+    #[command(flatten)]
+    process: ProcessArgs,
+
+    #[command(flatten)]
+    generation: GenerationArgs,
+
+    #[command(flatten)]
+    sampling: SamplingArgs,
+}
+
+pub(crate) async fn execute(common: &CommonArgs, args: &ChatArgs) -> anyhow::Result<ExitCode> {
+    let options = start::generate_options(&args.generation, &args.sampling)?;
+    let pipeline = PipelineArgs {
+        common,
+        engine: &args.engine,
+        split: &args.split,
+        processes: args.process.processes,
+    };
+    let system = args.system_prompt.clone();
+    // The conversation takes Ctrl-C itself.
+    let ended = start::with_pipeline(pipeline, output::end_signal(), async |pipeline| {
+        let conversation = Conversation::new(pipeline.runtime.client(), options, system);
+        Ok(conversation.show_timing(common.verbose > 0).run().await?)
+    });
+    match ended.await? {
+        ChatEnd::Left => Ok(ExitCode::SUCCESS),
+        ChatEnd::Unanswered => Ok(ExitCode::from(super::FAILED)),
+        ChatEnd::Interrupted => Err(Interrupted.into()),
+    }
+}

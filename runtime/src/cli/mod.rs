@@ -1,0 +1,159 @@
+//! The command line: one verb per file.
+//!
+//! - [`args`], [`argv`], [`precedence`]: flags that several verbs share, their spelling, and what beats what
+//! - [`run`], [`chat`]: answer here; [`serve`], [`worker`]: answer together with other machines
+//! - [`split`], [`synth`]: write model files; [`bench`], [`devices`]: measure and look
+//! - [`start`]: from flags to a running pipeline; [`processes`]: stages in child processes
+//! - [`output`], [`table`]: what is printed; [`huge_pages`]: faster memory for the weights
+
+mod args;
+mod argv;
+mod bench;
+mod chat;
+mod devices;
+mod huge_pages;
+mod output;
+mod precedence;
+mod processes;
+mod run;
+mod serve;
+mod split;
+mod start;
+mod synth;
+mod table;
+mod usage;
+mod worker;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use args::CommonArgs;
+
+/// Exit code of a command that could not do what was asked.
+const FAILED: u8 = 1;
+/// How long background tasks may take to end when all is done: dropping them is quick.
+const END_PATIENCE: Duration = Duration::from_millis(500);
+/// Exit code of a command line that makes no sense.
+const USAGE: u8 = 2;
+
+/// Runs a large language model in a pipeline over several weak machines, or in one process.
+#[derive(Debug, Parser)]
+#[command(name = "jupiter", version, max_term_width = 100, after_help = EXAMPLES)]
+#[command(args_override_self = true)]
+struct Cli {
+    #[command(flatten)]
+    common: CommonArgs,
+
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  jupiter synth -o tiny.gguf                          a small model with random weights, to try things
+  jupiter run -m tiny.gguf -p 'Hello' -n 32 --stages 2
+  jupiter chat -m model.gguf --stages 2 --processes
+  jupiter serve -m model.gguf --listen tcp/192.168.1.10:7447 --workers 1
+  jupiter worker -m model.gguf --connect tcp/192.168.1.10:7447
+
+Every flag has an environment twin (--ctx-size is JUPITER_CTX_SIZE).";
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Answer one prompt
+    Run(Box<run::RunArgs>),
+    /// Talk with the model
+    Chat(Box<chat::ChatArgs>),
+    /// Be the head of a cluster: plan, and answer whoever asks over zenoh
+    Serve(Box<serve::ServeArgs>),
+    /// Compute layers for a head
+    Worker(Box<worker::WorkerArgs>),
+    /// Write the stages of a model as files
+    Split(split::SplitVerbArgs),
+    /// Write a model with random weights
+    Synth(synth::SynthArgs),
+    /// Measure speed and memory, beside plain llama.cpp if asked
+    Bench(Box<bench::BenchArgs>),
+    /// List what this machine can compute on
+    Devices(devices::DevicesArgs),
+}
+
+/// Reads the command line, does what it says, and prints what went wrong in one line.
+pub(crate) fn main() -> ExitCode {
+    huge_pages::ask_for();
+    let arguments = argv::spell_out(std::env::args_os());
+    let matches = match precedence::matches(&Cli::command(), &arguments) {
+        Ok(matches) => matches,
+        Err(error) => return usage::report(&error),
+    };
+    let cli = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(error) => return usage::report(&error),
+    };
+    output::hide_panics();
+    jupiter::telemetry::init(cli.common.verbose, cli.common.log_json);
+    let done = catch_unwind(AssertUnwindSafe(|| execute(&cli)));
+    match done.unwrap_or_else(|_| Err(anyhow::anyhow!("an internal error: please report it"))) {
+        Ok(code) => code,
+        Err(error) => output::report(&error),
+    }
+}
+
+/// Runs a verb; those that answer prompts do so on a tokio runtime of several threads, as zenoh
+/// needs it.
+fn execute(cli: &Cli) -> anyhow::Result<ExitCode> {
+    let common = &cli.common;
+    match &cli.verb {
+        Verb::Run(args) => block_on(run::execute(common, args)),
+        Verb::Chat(args) => block_on(chat::execute(common, args)),
+        Verb::Serve(args) => block_on(serve::execute(common, args)),
+        Verb::Worker(args) => block_on(worker::execute(common, args)),
+        Verb::Bench(args) => block_on(bench::execute(common, args)),
+        Verb::Split(args) => split::execute(args),
+        Verb::Synth(args) => synth::execute(args),
+        Verb::Devices(args) => devices::execute(args),
+    }
+}
+
+fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let result = runtime.block_on(work);
+    // A thread that still loads a model must not hold up the end of the process.
+    runtime.shutdown_timeout(END_PATIENCE);
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_has_the_environment_twin_of_its_name() {
+        let mut command = Cli::command();
+        command.build();
+        for verb in command
+            .get_subcommands()
+            .filter(|verb| verb.get_name() != "help")
+        {
+            for flag in verb.get_arguments().filter(|a| !a.is_positional()) {
+                let Some(long) = flag.get_long().filter(|l| !["help", "version"].contains(l))
+                else {
+                    continue;
+                };
+                let twin = format!("JUPITER_{}", long.to_uppercase().replace('-', "_"));
+                let env = flag.get_env().map(|env| env.to_string_lossy().into_owned());
+                assert_eq!(env, Some(twin), "--{long} of {}", verb.get_name());
+            }
+        }
+    }
+}

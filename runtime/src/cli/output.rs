@@ -1,0 +1,119 @@
+//! What goes to stdout, and how errors end the program.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use super::{FAILED, USAGE};
+
+/// Exit code after Ctrl-C, as shells count it (128 + SIGINT).
+const INTERRUPTED: u8 = 130;
+
+/// A command line that parses and still makes no sense.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct UsageError(pub String);
+
+/// The person pressed Ctrl-C, or the system asked the program to end.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted")]
+pub(crate) struct Interrupted;
+
+/// Prints an error in one line and chooses the exit code.
+pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+    if error.is::<Interrupted>() {
+        return ExitCode::from(INTERRUPTED);
+    }
+    let reader_gone = |cause: &(dyn std::error::Error + 'static)| {
+        let io = cause.downcast_ref::<io::Error>();
+        io.is_some_and(|io| io.kind() == io::ErrorKind::BrokenPipe)
+    };
+    if !error.chain().any(reader_gone) {
+        eprintln!("error: {}", one_line(error));
+    }
+    ExitCode::from(if error.is::<UsageError>() {
+        USAGE
+    } else {
+        FAILED
+    })
+}
+
+/// An error and its causes in one line. A cause that its effect quotes already is left out.
+pub(crate) fn one_line(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.contains(&cause) {
+            continue;
+        }
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&cause);
+    }
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Panics are faults of ours: they go to the log in one line, and whoever waits for the thread
+/// reports what it means for the work.
+pub(crate) fn hide_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let payload = panic.payload();
+        let what = match payload.downcast_ref::<&str>() {
+            Some(text) => text,
+            None => payload
+                .downcast_ref::<String>()
+                .map_or("no message", String::as_str),
+        };
+        let place = panic
+            .location()
+            .map_or_else(String::new, |place| format!(" at {place}"));
+        tracing::error!("internal error{place}: {}", what.replace('\n', " "));
+    }));
+}
+
+/// Writes a value as one JSON line on stdout.
+pub(crate) fn json_line(value: &impl Serialize) -> anyhow::Result<()> {
+    let mut line = serde_json::to_string(value)?;
+    line.push('\n');
+    text(&line)
+}
+
+/// Writes text on stdout at once.
+pub(crate) fn text(text: &str) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    Ok(stdout.flush()?)
+}
+
+/// Ends when the person presses Ctrl-C or the system wants the program to end.
+pub(crate) async fn stop_signal() -> io::Result<()> {
+    tokio::select! {
+        pressed = tokio::signal::ctrl_c() => pressed,
+        ended = end_signal() => ended,
+    }
+}
+
+/// Ends when the system wants the program to end (SIGTERM, or SIGHUP when the terminal closes).
+pub(crate) async fn end_signal() -> io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = hangup.recv() => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_line_without_repeats() {
+        let error = anyhow::anyhow!("no such file")
+            .context("m.gguf: no such file")
+            .context("a\nb");
+        assert_eq!(one_line(&error), "a b: m.gguf: no such file");
+    }
+}

@@ -1,0 +1,200 @@
+//! `jupiter run`: one prompt, one answer.
+
+use std::io::Read;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Args;
+use clap::builder::BoolishValueParser;
+use futures::StreamExt;
+use jupiter::event::Event;
+use jupiter::terminal::timing_line;
+use jupiter::{ChatMessage, Prompt, StreamItem, TokenStream};
+
+use super::args::{CommonArgs, EngineArgs, GenerationArgs, ProcessArgs, SamplingArgs, SplitArgs};
+use super::output::{self, UsageError};
+use super::start::{self, PipelineArgs};
+
+/// Longest prompt that is read, in bytes: more text than any context holds, and a bound on what a
+/// pipe without end can make us allocate.
+const MAX_PROMPT_BYTES: u64 = 16 << 20;
+
+/// Flags of `run`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  jupiter run -m model.gguf -p 'Why is the sky blue?' -n 128
+  jupiter run -m model.gguf --stages 2 --processes --temp 0 -f question.txt
+  echo 'Once upon a time' | jupiter run -m model.gguf --split 4,12 --raw -p - --json")]
+pub(crate) struct RunArgs {
+    /// The prompt; - reads it from stdin
+    #[arg(
+        short,
+        long,
+        env = "JUPITER_PROMPT",
+        value_name = "TEXT",
+        allow_hyphen_values = true
+    )]
+    prompt: Option<String>,
+
+    /// File that holds the prompt
+    #[arg(short, long, env = "JUPITER_FILE", value_name = "FILE")]
+    file: Option<PathBuf>,
+
+    /// How the model should behave [short: -sys]
+    #[arg(long, env = "JUPITER_SYSTEM_PROMPT", value_name = "TEXT")]
+    system_prompt: Option<String>,
+
+    /// Continue the prompt as it is, without the model's chat template
+    #[arg(long, env = "JUPITER_RAW", value_parser = BoolishValueParser::new())]
+    raw: bool,
+
+    /// Print one JSON object a line: a `token` each, at last `done` or `error`
+    #[arg(long, env = "JUPITER_JSON", value_parser = BoolishValueParser::new())]
+    json: bool,
+
+    #[command(flatten)]
+    engine: EngineArgs,
+
+    #[command(flatten)]
+    split: SplitArgs,
+
+    #[command(flatten)]
+    process: ProcessArgs,
+
+    #[command(flatten)]
+    generation: GenerationArgs,
+
+    #[command(flatten)]
+    sampling: SamplingArgs,
+}
+
+pub(crate) async fn execute(common: &CommonArgs, args: &RunArgs) -> anyhow::Result<ExitCode> {
+    let answered = answer(common, args).await;
+    if let (true, Err(error)) = (args.json, &answered) {
+        let message = &output::one_line(error);
+        output::json_line(&Event::Error { message })?;
+    }
+    answered.map(|()| ExitCode::SUCCESS)
+}
+
+async fn answer(common: &CommonArgs, args: &RunArgs) -> anyhow::Result<()> {
+    let prompt = prompt(args)?;
+    let options = start::generate_options(&args.generation, &args.sampling)?;
+    let pipeline = PipelineArgs {
+        common,
+        engine: &args.engine,
+        split: &args.split,
+        processes: args.process.processes,
+    };
+    start::with_pipeline(pipeline, output::stop_signal(), async |pipeline| {
+        print(
+            pipeline.runtime.client().generate(prompt, options).await?,
+            args.json,
+        )
+        .await
+    })
+    .await
+}
+
+/// Prints a stream as it comes, and what it took.
+async fn print(mut stream: TokenStream, json: bool) -> anyhow::Result<()> {
+    while let Some(item) = stream.next().await {
+        let item = item?;
+        if json {
+            output::json_line(&Event::from(&item))?;
+        }
+        match item {
+            StreamItem::Token { text, .. } if !json => output::text(&text)?,
+            StreamItem::Token { .. } => {}
+            StreamItem::Done(done) => {
+                if !json {
+                    output::text("\n")?;
+                    eprintln!("{}", timing_line(&done));
+                }
+                return Ok(());
+            }
+        }
+    }
+    anyhow::bail!("the answer broke off")
+}
+
+/// The prompt from whichever place it is in.
+fn prompt(args: &RunArgs) -> anyhow::Result<Prompt> {
+    let text = match (&args.prompt, &args.file) {
+        (Some(_), Some(_)) => {
+            return Err(UsageError("two prompts: give -p or -f, not both".into()).into());
+        }
+        (None, None) => return Err(UsageError("no prompt: give -p TEXT or -f FILE".into()).into()),
+        (Some(text), None) if text == "-" => {
+            read_text(std::io::stdin().lock()).context("the prompt on stdin")?
+        }
+        (Some(text), None) => text.clone(),
+        (None, Some(path)) => {
+            let named = || format!("prompt file {}", path.display());
+            read_text(std::fs::File::open(path).with_context(named)?).with_context(named)?
+        }
+    };
+    let is_empty = if args.raw {
+        text.is_empty()
+    } else {
+        text.trim().is_empty()
+    };
+    if is_empty {
+        anyhow::bail!("the prompt is empty: give some text with -p, -f or on stdin");
+    }
+    if args.raw {
+        if args.system_prompt.is_some() {
+            return Err(UsageError("a raw prompt has no place for --system-prompt".into()).into());
+        }
+        return Ok(Prompt::raw(text));
+    }
+    let system = args.system_prompt.iter().map(ChatMessage::system);
+    let messages: Vec<_> = system.chain([ChatMessage::user(text)]).collect();
+    Ok(Prompt::chat(messages))
+}
+
+/// Text from a file or pipe, without the line break that ends it.
+fn read_text(from: impl Read) -> anyhow::Result<String> {
+    let mut bytes = Vec::new();
+    from.take(MAX_PROMPT_BYTES + 1).read_to_end(&mut bytes)?;
+    anyhow::ensure!(
+        bytes.len() as u64 <= MAX_PROMPT_BYTES,
+        "longer than {} MiB: no context holds that much",
+        MAX_PROMPT_BYTES >> 20
+    );
+    let mut text = String::from_utf8(bytes).map_err(|_| anyhow::anyhow!("not UTF-8 text"))?;
+    if text.ends_with('\n') {
+        text.pop();
+    }
+    if text.ends_with('\r') {
+        text.pop();
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn text_loses_its_last_line_break_only() {
+        assert_eq!(read_text(&b"a\n\nb\r\n"[..]).unwrap(), "a\n\nb");
+        assert_eq!(read_text(&b"a\n\n"[..]).unwrap(), "a\n");
+    }
+
+    #[test]
+    fn text_has_to_be_text_of_a_sane_length() {
+        assert!(
+            read_text(&b"\xff"[..])
+                .unwrap_err()
+                .to_string()
+                .contains("UTF-8")
+        );
+        let error = read_text(std::io::repeat(b'x')).unwrap_err();
+        assert!(error.to_string().contains("16 MiB"), "{error}");
+    }
+}

@@ -1,0 +1,187 @@
+//! `jupiter serve`: the head of a cluster.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use clap::builder::BoolishValueParser;
+use jupiter::terminal::ProgressBars;
+use jupiter::{ClusterPhase, ClusterStatus, Config, Runtime};
+use serde_json::{Value, json};
+
+use super::args::{CommonArgs, EngineArgs, NetworkArgs, SplitArgs};
+use super::output::{self, Interrupted};
+use super::start;
+use super::table::{Align, bytes, markdown};
+
+/// Where a head listens unless told otherwise: only this machine reaches it.
+const DEFAULT_ENDPOINT: &str = "tcp/127.0.0.1:7447";
+
+/// How often the head looks whether its plan changed, to print it.
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Flags of `serve`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+The head answers prompts that come over zenoh: queries on jupiter/<cluster>/generate, and messages
+on jupiter/<cluster>/prompt/<id>, whose answers go to jupiter/<cluster>/completion/<id>.
+
+Examples:
+  jupiter serve -m model.gguf                                   on this machine alone
+  jupiter serve -m model.gguf --listen tcp/0.0.0.0:7447 --workers 2
+  jupiter serve --config configs/head.toml -v")]
+pub(crate) struct ServeArgs {
+    /// Wait for so many workers before the first answer
+    #[arg(long, env = "JUPITER_WORKERS", value_name = "N")]
+    workers: Option<u32>,
+
+    /// Whether this machine computes layers too
+    #[arg(
+        long,
+        env = "JUPITER_HOST_STAGES",
+        value_name = "true|false",
+        value_parser = BoolishValueParser::new(),
+        num_args = 0..=1,
+        default_missing_value = "true"
+    )]
+    host_stages: Option<bool>,
+
+    /// Print one JSON object a line: `listening`, then `plan` whenever it changes
+    #[arg(long, env = "JUPITER_JSON", value_parser = BoolishValueParser::new())]
+    json: bool,
+
+    #[command(flatten)]
+    engine: EngineArgs,
+
+    #[command(flatten)]
+    split: SplitArgs,
+
+    #[command(flatten)]
+    network: NetworkArgs,
+}
+
+pub(crate) async fn execute(common: &CommonArgs, args: &ServeArgs) -> anyhow::Result<ExitCode> {
+    let mut settings = start::settings(&args.engine, Some(&args.split), Some(&args.network));
+    settings.workers = args.workers;
+    settings.host_stages = args.host_stages;
+    let mut config = Config::load(common.config.as_deref(), &settings)?;
+    if config.network.endpoints.listen.is_empty() {
+        config
+            .network
+            .endpoints
+            .listen
+            .push(DEFAULT_ENDPOINT.to_owned());
+    }
+    let bars = Arc::new(ProgressBars::new());
+    let starting = Runtime::builder().config(config).progress(bars).start();
+    let runtime = tokio::select! {
+        started = starting => started?,
+        stopped = output::stop_signal() => return stopped.map_err(Into::into).and(Err(Interrupted.into())),
+    };
+    let served = tokio::select! {
+        served = show(&runtime, args.json) => served,
+        // Ctrl-C is how a head is meant to end.
+        stopped = output::stop_signal() => stopped.map_err(Into::into),
+    };
+    runtime.shutdown().await;
+    served.map(|()| ExitCode::SUCCESS)
+}
+
+/// Prints where the head listens, and its plan whenever that changes.
+async fn show(runtime: &Runtime, json: bool) -> anyhow::Result<()> {
+    let endpoints = runtime.endpoints();
+    if json {
+        output::json_line(&json!({ "event": "listening", "endpoints": endpoints }))?;
+    } else {
+        output::text(&format!("listening on {}\n", endpoints.join(", ")))?;
+    }
+    let mut shown = None;
+    loop {
+        let status = match runtime.status().await {
+            Ok(status) => status,
+            Err(jupiter::Error::Stopped) => return Err(jupiter::Error::Stopped.into()),
+            // A Planner that is just being started again answers the next time.
+            Err(error) => {
+                tracing::warn!("{error}");
+                tokio::time::sleep(LOOK_INTERVAL).await;
+                continue;
+            }
+        };
+        let state = (status.epoch, status.phase.clone());
+        if shown.as_ref() != Some(&state) {
+            match json {
+                true => output::json_line(&plan_event(&status))?,
+                false => output::text(&plan(&status))?,
+            }
+            shown = Some(state);
+        }
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+}
+
+/// What the cluster is busy with, and when it runs the table of its plan.
+fn plan(status: &ClusterStatus) -> String {
+    match &status.phase {
+        ClusterPhase::Waiting => "waiting for workers\n".to_owned(),
+        ClusterPhase::Loading => "loading\n".to_owned(),
+        ClusterPhase::Failed(why) => format!("cannot run: {why}\n"),
+        ClusterPhase::Running => format!("{}ready\n", stage_table(status)),
+    }
+}
+
+fn stage_table(status: &ClusterStatus) -> String {
+    use Align::{Left, Right};
+    let columns = [
+        ("stage", Right),
+        ("node", Left),
+        ("layers", Left),
+        ("weights", Right),
+        ("KV", Right),
+        ("compute", Right),
+    ];
+    let rows = status.stages.iter().map(|stage| {
+        let memory = |part: fn(&jupiter_models::engine::EngineMemory) -> u64| {
+            stage
+                .memory
+                .as_ref()
+                .map_or("-".to_owned(), |memory| bytes(part(memory)))
+        };
+        vec![
+            stage.stage.to_string(),
+            stage.node.to_string(),
+            stage.layers.to_string(),
+            memory(|m| m.weights_bytes),
+            memory(|m| m.kv_bytes),
+            memory(|m| m.compute_bytes),
+        ]
+    });
+    markdown(&columns, &rows.collect::<Vec<_>>())
+}
+
+fn plan_event(status: &ClusterStatus) -> Value {
+    let (phase, why) = match &status.phase {
+        ClusterPhase::Waiting => ("waiting", None),
+        ClusterPhase::Loading => ("loading", None),
+        ClusterPhase::Running => ("running", None),
+        ClusterPhase::Failed(why) => ("failed", Some(why)),
+    };
+    let stages = status.stages.iter().map(|stage| {
+        let memory = stage.memory.as_ref();
+        json!({
+            "stage": stage.stage,
+            "node": stage.node,
+            "layers": [stage.layers.start, stage.layers.end],
+            "weights_bytes": memory.map(|m| m.weights_bytes),
+            "kv_bytes": memory.map(|m| m.kv_bytes),
+            "compute_bytes": memory.map(|m| m.compute_bytes),
+        })
+    });
+    json!({
+        "event": "plan",
+        "epoch": status.epoch.0,
+        "phase": phase,
+        "why": why,
+        "stages": stages.collect::<Vec<_>>(),
+    })
+}

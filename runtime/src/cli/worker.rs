@@ -1,0 +1,132 @@
+//! `jupiter worker`: computes layers for a head.
+
+use std::io::{self, Read};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Args;
+use clap::builder::BoolishValueParser;
+use jupiter::terminal::ProgressBars;
+use jupiter::{Config, Progress, Worker};
+use jupiter_models::LayerRange;
+use serde_json::json;
+use tokio::sync::oneshot;
+
+use super::args::{CommonArgs, EngineArgs, NetworkArgs};
+use super::output::{self, Interrupted, UsageError};
+use super::start;
+
+/// Flags of `worker`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  jupiter worker -m model.gguf --connect tcp/192.168.1.10:7447
+  jupiter worker -m model.gguf --connect tcp/192.168.1.10:7447 --node kitchen -v")]
+pub(crate) struct WorkerArgs {
+    /// End when stdin does, so that a parent process takes its workers with it
+    #[arg(
+        long,
+        env = "JUPITER_END_WITH_STDIN",
+        value_parser = BoolishValueParser::new(),
+        hide = true
+    )]
+    end_with_stdin: bool,
+
+    /// Print one JSON object a line: `started`, then `loaded` for each stage
+    #[arg(long, env = "JUPITER_JSON", value_parser = BoolishValueParser::new())]
+    json: bool,
+
+    #[command(flatten)]
+    engine: EngineArgs,
+
+    #[command(flatten)]
+    network: NetworkArgs,
+}
+
+pub(crate) async fn execute(common: &CommonArgs, args: &WorkerArgs) -> anyhow::Result<ExitCode> {
+    let settings = start::settings(&args.engine, None, Some(&args.network));
+    let config = Config::load(common.config.as_deref(), &settings)?;
+    if config.network.endpoints.connect.is_empty() {
+        let how = "no head to work for: give its endpoint, as --connect tcp/192.168.1.10:7447";
+        return Err(UsageError(how.into()).into());
+    }
+    let heads = config.network.endpoints.connect.join(", ");
+    let teller = Arc::new(Teller {
+        json: args.json,
+        bars: ProgressBars::new(),
+    });
+    let stop = stop(args.end_with_stdin);
+    tokio::pin!(stop);
+    let worker = tokio::select! {
+        started = Worker::start_with(config, Some(teller.clone())) => started?,
+        stopped = &mut stop => return stopped.map_err(Into::into).and(Err(Interrupted.into())),
+    };
+    if args.json {
+        let listen = worker.endpoints();
+        output::json_line(&json!({ "event": "started", "head": heads, "listen": listen }))?;
+    } else {
+        output::text(&format!("working for the head at {heads}\n"))?;
+    }
+    // Ctrl-C is how a worker is meant to end.
+    worker.run_until(stop).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Tells what the worker loads: a bar while it does, a line when it is done.
+struct Teller {
+    json: bool,
+    bars: ProgressBars,
+}
+
+impl Progress for Teller {
+    fn slicing(&self, layers: LayerRange, done: u64, total: u64) {
+        self.bars.slicing(layers, done, total);
+    }
+
+    fn loading(&self, layers: LayerRange, share: f32) {
+        self.bars.loading(layers, share);
+        if share < 1.0 {
+            return;
+        }
+        let told = if self.json {
+            let range = [layers.start, layers.end];
+            output::json_line(&json!({ "event": "loaded", "layers": range }))
+        } else {
+            output::text(&format!("loaded layers {layers}\n"))
+        };
+        // A worker works on when nobody reads what it says.
+        if let Err(error) = told {
+            tracing::debug!(%error, "stdout is gone");
+        }
+    }
+}
+
+/// Ends when a signal, or the end of stdin if it counts, says so.
+async fn stop(end_with_stdin: bool) -> io::Result<()> {
+    if !end_with_stdin {
+        return output::stop_signal().await;
+    }
+    tokio::select! {
+        stopped = output::stop_signal() => stopped,
+        () = stdin_ends()? => Ok(()),
+    }
+}
+
+/// Waits for the end of stdin on a thread of its own: reads cannot be cancelled.
+fn stdin_ends() -> io::Result<impl Future<Output = ()>> {
+    let (ended, end) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("stdin".into())
+        .spawn(move || {
+            let mut byte = [0];
+            let mut stdin = io::stdin().lock();
+            // What is written there means nothing; an error is as good as the end.
+            while stdin.read(&mut byte).is_ok_and(|n| n > 0) {}
+            // Nobody waits when the program ends anyway.
+            let _ = ended.send(());
+        })?;
+    Ok(async move {
+        // An error says that the thread is gone, with nothing left to read.
+        let _ = end.await;
+    })
+}

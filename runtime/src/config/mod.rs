@@ -1,0 +1,407 @@
+//! Configuration: a file, then the environment, then flags; the later ones win.
+//!
+//! [`Settings`] is what may be said, each key optional. [`Config`] is what the program uses:
+//! complete, checked, in parts for those who need them.
+
+mod settings;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use jupiter_actors::NodeId;
+use jupiter_models::gguf::KvDtype;
+use jupiter_models::hidden::HiddenDtype;
+
+pub use self::settings::Settings;
+use crate::error::{Error, Result};
+use crate::keys::{Keys, check_name};
+use crate::session::{Endpoints, parse_endpoint};
+
+/// Cluster when nothing is said.
+pub const DEFAULT_CLUSTER: &str = "default";
+/// KV cells when nothing is said: llama.cpp's long-standing default.
+const DEFAULT_CTX_SIZE: u32 = 4096;
+/// Rows of a chunk when nothing is said: small enough that a prompt of a thousand tokens keeps
+/// two stages busy at once, large enough that a row costs little more than in a larger one.
+const DEFAULT_UBATCH_SIZE: u32 = 128;
+/// Most rows of a step; its hidden states must fit one message of the link.
+const MAX_UBATCH_SIZE: u32 = 4096;
+/// Sequences when nothing is said.
+const DEFAULT_PARALLEL: u32 = 4;
+/// Most sequences (`LLAMA_MAX_SEQ` of llama.cpp).
+const MAX_PARALLEL: u32 = 256;
+/// Longest wait for a step's report while nothing is known of the speed: a chunk of a model of
+/// billions of weights on small boards takes minutes. Once steps were measured it is much shorter.
+const DEFAULT_STEP_TIMEOUT_MS: u64 = 300_000;
+/// Below this, steps of a healthy machine would count as lost.
+const MIN_STEP_TIMEOUT_MS: u64 = 100;
+/// How long a request waits for nodes: a machine that boots.
+const DEFAULT_NODE_WAIT_MS: u64 = 120_000;
+
+/// All that a head, a worker or an embedded runtime needs to know.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Its place among the others.
+    pub network: NetworkConfig,
+    /// What is computed.
+    pub model: ModelConfig,
+    /// How each stage computes.
+    pub engine: EngineConfig,
+    /// How the model is cut and placed.
+    pub pipeline: PipelineConfig,
+}
+
+/// A node's place among the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkConfig {
+    /// Nodes of other clusters are not seen.
+    pub cluster: String,
+    /// This node; unique in the cluster.
+    pub node: NodeId,
+    /// Where it listens and connects to.
+    pub endpoints: Endpoints,
+}
+
+/// What is computed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ModelConfig {
+    /// The GGUF file.
+    pub path: Option<PathBuf>,
+    /// Whether architectures are tried whose split is not proven.
+    pub allow_unproven: bool,
+}
+
+/// How each stage computes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineConfig {
+    /// KV cells that all sequences share.
+    pub n_ctx: u32,
+    /// Sequences at the same time.
+    pub n_parallel: u32,
+    /// Most rows of a step, and of a chunk of a prompt.
+    pub chunk: u32,
+    /// Threads of each stage; by default the machine's cores, divided among its stages.
+    pub n_threads: Option<u32>,
+    /// Type of the cached keys.
+    pub type_k: KvDtype,
+    /// Type of the cached values.
+    pub type_v: KvDtype,
+    /// Whether attention is computed without its full matrix.
+    pub flash_attention: bool,
+    /// Layers of each stage on the GPU.
+    pub n_gpu_layers: u32,
+}
+
+/// How the model is cut and placed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PipelineConfig {
+    /// How it is cut.
+    pub split: Split,
+    /// Remote nodes to wait for.
+    pub n_workers: u32,
+    /// Whether the head computes too.
+    pub host_stages: bool,
+    /// How hidden states travel.
+    pub hidden_dtype: HiddenDtype,
+    /// Longest wait for a step's report, in milliseconds.
+    pub step_timeout_ms: u64,
+    /// How long a request waits for nodes, in milliseconds.
+    pub node_wait_ms: u64,
+}
+
+/// How a model is cut.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Split {
+    /// One stage per node.
+    #[default]
+    PerNode,
+    /// So many stages of about equal size.
+    Stages(u32),
+    /// Stages of so many layers, in order.
+    Layers(Vec<u32>),
+}
+
+impl Config {
+    /// What the file, the environment (`JUPITER_CTX_SIZE` for `ctx_size`) and `flags` say.
+    ///
+    /// # Errors
+    /// In one line: a file that cannot be read, unknown keys, values that cannot be used.
+    pub fn load(file: Option<&Path>, flags: &Settings) -> Result<Self> {
+        // Variables that are no text are none of ours.
+        let text = |(key, value): (OsString, OsString)| {
+            Some((key.into_string().ok()?, value.into_string().ok()?))
+        };
+        let variables = std::env::vars_os().filter_map(text);
+        Self::from_settings(Settings::load(file, variables, flags)?)
+    }
+
+    /// Completes and checks `settings`, without looking at files or the environment.
+    ///
+    /// # Errors
+    /// In one line: the first value that cannot be used.
+    pub fn from_settings(settings: Settings) -> Result<Self> {
+        let s = settings;
+        Ok(Self {
+            network: network(s.cluster, s.node, &s.listen, &s.connect)?,
+            model: ModelConfig {
+                path: s.model,
+                allow_unproven: s.allow_unproven.unwrap_or(false),
+            },
+            engine: EngineConfig {
+                n_ctx: within(
+                    "ctx_size",
+                    s.ctx_size.unwrap_or(DEFAULT_CTX_SIZE),
+                    1,
+                    i32::MAX as u32,
+                )?,
+                n_parallel: within(
+                    "parallel",
+                    s.parallel.unwrap_or(DEFAULT_PARALLEL),
+                    1,
+                    MAX_PARALLEL,
+                )?,
+                chunk: within(
+                    "ubatch_size",
+                    s.ubatch_size.unwrap_or(DEFAULT_UBATCH_SIZE),
+                    1,
+                    MAX_UBATCH_SIZE,
+                )?,
+                n_threads: s
+                    .threads
+                    .map(|n| within("threads", n, 1, 1024))
+                    .transpose()?,
+                type_k: s.cache_type_k.unwrap_or_default(),
+                type_v: s.cache_type_v.unwrap_or_default(),
+                flash_attention: s.flash_attn.unwrap_or(true),
+                n_gpu_layers: s.n_gpu_layers.unwrap_or(0),
+            },
+            pipeline: PipelineConfig {
+                split: split(s.stages, s.split)?,
+                n_workers: s.workers.unwrap_or(0),
+                host_stages: s.host_stages.unwrap_or(true),
+                hidden_dtype: s.hidden_type.unwrap_or_default(),
+                step_timeout_ms: within(
+                    "step_timeout_ms",
+                    s.step_timeout_ms.unwrap_or(DEFAULT_STEP_TIMEOUT_MS),
+                    MIN_STEP_TIMEOUT_MS,
+                    u64::MAX,
+                )?,
+                node_wait_ms: s.node_wait_ms.unwrap_or(DEFAULT_NODE_WAIT_MS),
+            },
+        })
+    }
+
+    /// The model file.
+    ///
+    /// # Errors
+    /// When none is named.
+    pub fn model_path(&self) -> Result<&Path> {
+        let missing =
+            || Error::Config("no model is named: give a GGUF file with -m FILE".to_owned());
+        self.model.path.as_deref().ok_or_else(missing)
+    }
+}
+
+fn network(
+    cluster: Option<String>,
+    node: Option<String>,
+    listen: &[String],
+    connect: &[String],
+) -> Result<NetworkConfig> {
+    let cluster = cluster.unwrap_or_else(|| DEFAULT_CLUSTER.to_owned());
+    let node = node.unwrap_or_else(default_node);
+    Keys::new(&cluster)?;
+    check_name("node", &node)?;
+    let parse = |endpoints: &[String]| -> Result<Vec<String>> {
+        endpoints
+            .iter()
+            .map(|endpoint| parse_endpoint(endpoint))
+            .collect()
+    };
+    let endpoints = Endpoints {
+        listen: parse(listen)?,
+        connect: parse(connect)?,
+    };
+    Ok(NetworkConfig {
+        cluster,
+        node: NodeId(node),
+        endpoints,
+    })
+}
+
+/// The machine's name and the process, so that several workers on one machine differ.
+fn default_node() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host: String = host
+        .trim()
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || c == '-' {
+                c
+            } else {
+                '-'
+            }
+        })
+        .take(48)
+        .collect();
+    let host = if host.is_empty() {
+        "node".to_owned()
+    } else {
+        host
+    };
+    format!("{host}-{}", std::process::id())
+}
+
+fn split(stages: Option<u32>, layers: Option<Vec<u32>>) -> Result<Split> {
+    match (stages, layers) {
+        (None, None) => Ok(Split::PerNode),
+        (Some(n), None) => Ok(Split::Stages(within("stages", n, 1, u32::MAX)?)),
+        (None, Some(layers)) if layers.is_empty() || layers.contains(&0) => Err(Error::Config(
+            "split: give the number of layers of each stage, at least 1, as 4,12".to_owned(),
+        )),
+        (None, Some(layers)) => Ok(Split::Layers(layers)),
+        (Some(_), Some(_)) => Err(Error::Config(
+            "stages and split are both given: say how many stages, or how many layers each"
+                .to_owned(),
+        )),
+    }
+}
+
+fn within<T: PartialOrd + std::fmt::Display>(key: &str, value: T, min: T, max: T) -> Result<T> {
+    if value < min {
+        return Err(Error::Config(format!(
+            "{key} is {value}: it must be at least {min}"
+        )));
+    }
+    if value > max {
+        return Err(Error::Config(format!(
+            "{key} is {value}: it can be at most {max}"
+        )));
+    }
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn nothing_said_is_a_usable_configuration() {
+        let config = Config::from_settings(Settings::default()).unwrap();
+        assert_eq!(config.network.endpoints, Endpoints::default());
+        assert_eq!(config.pipeline.split, Split::PerNode);
+        assert!(config.engine.flash_attention && config.pipeline.host_stages);
+        assert!(
+            config
+                .model_path()
+                .unwrap_err()
+                .to_string()
+                .contains("-m FILE")
+        );
+    }
+
+    #[test]
+    fn every_file_in_configs_is_usable() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
+        let mut n_files = 0;
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            let settings = Settings::load(Some(&path), [], &Settings::default()).unwrap();
+            Config::from_settings(settings).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            n_files += 1;
+        }
+        assert!(n_files >= 3, "{n_files} files");
+    }
+
+    #[test]
+    fn values_that_cannot_be_used_are_named_in_one_line() {
+        let bad = [
+            (
+                "ctx_size",
+                Settings {
+                    ctx_size: Some(0),
+                    ..Settings::default()
+                },
+            ),
+            (
+                "threads",
+                Settings {
+                    threads: Some(0),
+                    ..Settings::default()
+                },
+            ),
+            (
+                "parallel",
+                Settings {
+                    parallel: Some(257),
+                    ..Settings::default()
+                },
+            ),
+            (
+                "ubatch_size",
+                Settings {
+                    ubatch_size: Some(0),
+                    ..Settings::default()
+                },
+            ),
+            (
+                "step_timeout_ms",
+                Settings {
+                    step_timeout_ms: Some(1),
+                    ..Settings::default()
+                },
+            ),
+            (
+                "split",
+                Settings {
+                    split: Some(vec![4, 0]),
+                    ..Settings::default()
+                },
+            ),
+            (
+                "split",
+                Settings {
+                    split: Some(vec![1]),
+                    stages: Some(2),
+                    ..Settings::default()
+                },
+            ),
+            (
+                "cluster",
+                Settings {
+                    cluster: Some("a/b".into()),
+                    ..Settings::default()
+                },
+            ),
+            (
+                "node",
+                Settings {
+                    node: Some("*".into()),
+                    ..Settings::default()
+                },
+            ),
+            (
+                "endpoint",
+                Settings {
+                    listen: vec!["x".into()],
+                    ..Settings::default()
+                },
+            ),
+            (
+                "endpoint",
+                Settings {
+                    connect: vec!["udp/a:1".into()],
+                    ..Settings::default()
+                },
+            ),
+        ];
+        for (name, settings) in bad {
+            let error = Config::from_settings(settings).unwrap_err().to_string();
+            assert!(
+                error.contains(name) && !error.contains('\n'),
+                "{name}: {error}"
+            );
+        }
+    }
+}

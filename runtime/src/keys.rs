@@ -1,0 +1,229 @@
+//! All key expressions, built in one place.
+//!
+//! ```text
+//! jupiter/<cluster>/node/<node>                   frames for the Supervisor of a node
+//! jupiter/<cluster>/node/<node>/alive/<instance>  liveliness token of one process of that node
+//! jupiter/<cluster>/head                          frames for the Planner
+//! jupiter/<cluster>/head/alive/<protocol>/<node>/<instance>  liveliness token of the head
+//! jupiter/<cluster>/head/join                     queryable: a node asks to be admitted
+//! jupiter/<cluster>/stage/<epoch>/<i>             activations
+//! jupiter/<cluster>/accept/<epoch>                step reports for the Planner
+//! jupiter/<cluster>/generate                      public: queryable that streams its replies
+//! jupiter/<cluster>/prompt/<id>                   public: prompts of clients that only publish,
+//! jupiter/<cluster>/completion/<id>               and what becomes of them
+//! ```
+//!
+//! The instance in a token (the id of a zenoh session) tells a restarted process from the
+//! one that died a moment ago, whose token is still there until its lease ends.
+
+use jupiter_actors::{Address, NodeId, PlanEpoch};
+
+use crate::error::Error;
+
+/// Longest name of a cluster or node, in bytes: keys travel with every declaration.
+const MAX_NAME_BYTES: usize = 64;
+
+/// The key expressions of one cluster.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    root: String,
+}
+
+impl Keys {
+    /// The keys of `cluster`.
+    ///
+    /// # Errors
+    /// When the name cannot be one chunk of a key expression.
+    pub fn new(cluster: &str) -> Result<Self, Error> {
+        check_name("cluster", cluster)?;
+        Ok(Self {
+            root: format!("jupiter/{cluster}"),
+        })
+    }
+
+    /// Where frames for `address` are published.
+    pub fn address(&self, address: &Address) -> String {
+        match address {
+            Address::Stage { epoch, stage } => self.stage(*epoch, *stage),
+            Address::Accept { epoch } => format!("{}/accept/{}", self.root, epoch.0),
+            Address::Node(node) => self.node(node),
+            Address::Head => self.head(),
+        }
+    }
+
+    /// Activations for a stage.
+    pub fn stage(&self, epoch: PlanEpoch, stage: u32) -> String {
+        format!("{}/stage/{}/{stage}", self.root, epoch.0)
+    }
+
+    /// Step reports of every epoch.
+    pub fn accept_all(&self) -> String {
+        format!("{}/accept/*", self.root)
+    }
+
+    /// Frames for the Supervisor of `node`.
+    pub fn node(&self, node: &NodeId) -> String {
+        format!("{}/node/{node}", self.root)
+    }
+
+    /// The liveliness token of one process of `node`.
+    pub fn node_token(&self, node: &NodeId, instance: &str) -> String {
+        format!("{}/node/{node}/alive/{instance}", self.root)
+    }
+
+    /// The tokens of all nodes.
+    pub fn node_tokens(&self) -> String {
+        format!("{}/node/*/alive/*", self.root)
+    }
+
+    /// Node and instance of a key that [`Keys::node_token`] built.
+    pub fn parse_node_token(&self, key: &str) -> Option<(NodeId, String)> {
+        let (node, instance) = key
+            .strip_prefix(&self.root)?
+            .strip_prefix("/node/")?
+            .split_once("/alive/")?;
+        Some((NodeId(node.to_owned()), instance.to_owned()))
+    }
+
+    /// Frames for the Planner.
+    pub fn head(&self) -> String {
+        format!("{}/head", self.root)
+    }
+
+    /// Where nodes ask to be admitted.
+    pub fn join(&self) -> String {
+        format!("{}/head/join", self.root)
+    }
+
+    /// The liveliness token of the head.
+    pub fn head_token(&self, protocol: u32, node: &NodeId, instance: &str) -> String {
+        format!("{}/head/alive/{protocol}/{node}/{instance}", self.root)
+    }
+
+    /// The tokens of heads of any protocol version.
+    pub fn head_tokens(&self) -> String {
+        format!("{}/head/alive/*/*/*", self.root)
+    }
+
+    /// Protocol version, node and instance of a key that [`Keys::head_token`] built.
+    pub fn parse_head_token(&self, key: &str) -> Option<(u32, NodeId, String)> {
+        let (protocol, rest) = key
+            .strip_prefix(&self.root)?
+            .strip_prefix("/head/alive/")?
+            .split_once('/')?;
+        let (node, instance) = rest.split_once('/')?;
+        Some((
+            protocol.parse().ok()?,
+            NodeId(node.to_owned()),
+            instance.to_owned(),
+        ))
+    }
+
+    /// The public queryable.
+    pub fn generate(&self) -> String {
+        format!("{}/generate", self.root)
+    }
+
+    /// Prompts of every client that only publishes.
+    pub fn prompts(&self) -> String {
+        format!("{}/prompt/*", self.root)
+    }
+
+    /// The id of a key that matches [`Keys::prompts`].
+    pub fn parse_prompt<'a>(&self, key: &'a str) -> Option<&'a str> {
+        key.strip_prefix(self.root.as_str())?
+            .strip_prefix("/prompt/")
+    }
+
+    /// What becomes of the prompt `id`.
+    pub fn completion(&self, id: &str) -> String {
+        format!("{}/completion/{id}", self.root)
+    }
+}
+
+/// Checks that `name` can be one chunk of a key expression; `what` names it in the error.
+///
+/// # Errors
+/// When it is empty, too long, or holds other characters than letters, digits, `.`, `_` and `-`.
+pub fn check_name(what: &str, name: &str) -> Result<(), Error> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if !name.is_empty() && name.len() <= MAX_NAME_BYTES && name.chars().all(allowed) {
+        return Ok(());
+    }
+    Err(Error::Config(format!(
+        "{what} name {name:?}: use 1 to {MAX_NAME_BYTES} letters, digits, `.`, `_` or `-`"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use zenoh::key_expr::KeyExpr;
+
+    fn keys() -> Keys {
+        Keys::new("home").unwrap()
+    }
+
+    #[test]
+    fn every_key_is_a_valid_key_expression_and_no_two_kinds_meet() {
+        let node = NodeId("cam-1".into());
+        let all = [
+            keys().stage(PlanEpoch(3), 1),
+            keys().accept_all(),
+            keys().node(&node),
+            keys().node_tokens(),
+            keys().head(),
+            keys().join(),
+            keys().head_tokens(),
+            keys().generate(),
+            keys().prompts(),
+            keys().completion("7"),
+        ];
+        for (i, a) in all.iter().enumerate() {
+            let a = KeyExpr::new(a.as_str()).unwrap();
+            for b in &all[i + 1..] {
+                assert!(
+                    !a.intersects(&KeyExpr::new(b.as_str()).unwrap()),
+                    "{a} meets {b}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn tokens_are_read_back() {
+        let node = NodeId("cam-1".into());
+        let token = keys().node_token(&node, "abc");
+        assert_eq!(
+            keys().parse_node_token(&token),
+            Some((node.clone(), "abc".into()))
+        );
+        let head = keys().head_token(2, &node, "abc");
+        assert_eq!(
+            keys().parse_head_token(&head),
+            Some((2, node, "abc".into()))
+        );
+        assert_eq!(
+            keys().parse_node_token("jupiter/other/node/a/alive/b"),
+            None
+        );
+        assert_eq!(
+            keys().parse_head_token("jupiter/home/head/alive/x/a/b"),
+            None
+        );
+        assert_eq!(keys().parse_prompt("jupiter/home/prompt/42"), Some("42"));
+    }
+
+    #[test]
+    fn names_that_would_break_a_key_are_refused() {
+        for bad in ["", "a/b", "*", "$x", "a?b", "a#", "ä", " ", &"x".repeat(65)] {
+            let error = Keys::new(bad).unwrap_err().to_string();
+            assert!(
+                error.contains("cluster name") && !error.contains('\n'),
+                "{error}"
+            );
+        }
+        Keys::new(&"x".repeat(64)).unwrap();
+    }
+}

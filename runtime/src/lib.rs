@@ -1,0 +1,67 @@
+//! Runs one language model in a pipeline of stages: embedded in a program, or on several machines
+//! that zenoh connects.
+//!
+//! ```no_run
+//! use futures::StreamExt;
+//! use jupiter::{GenerateOptions, Prompt, Runtime, StreamItem};
+//!
+//! # async fn example() -> jupiter::Result<()> {
+//! let runtime = Runtime::builder().model("model.gguf").stages(2).start().await?;
+//! let question = Prompt::text("Why is the sky blue?");
+//! let mut answer = runtime.client().generate(question, GenerateOptions::default()).await?;
+//! while let Some(item) = answer.next().await {
+//!     if let StreamItem::Token { text, .. } = item? {
+//!         print!("{text}");
+//!     }
+//! }
+//! runtime.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Layout
+//!
+//! - [`config`]: what a file, the environment and flags may say
+//! - `builder`, `runtime`: the head ([`Runtime`]); `worker`: a node that serves one ([`Worker`])
+//! - `client`, `prompt`: questions and answers ([`Client`], [`TokenStream`])
+//! - [`event`]: answers as JSON
+//! - `service`: the same for any program that speaks zenoh
+//! - `node`, `plan`: link, actors and stages put together
+//! - `membership`: who belongs to a cluster
+//! - [`zenoh_link`], [`session`], [`keys`]: frames, connections and names
+//! - [`telemetry`]: the log; [`terminal`]: what programs share that talk with a person
+
+mod builder;
+mod client;
+pub mod config;
+mod error;
+pub mod event;
+pub mod keys;
+mod membership;
+mod node;
+mod plan;
+mod prompt;
+mod runtime;
+mod send_queue;
+mod service;
+pub mod session;
+mod stop_filter;
+pub mod telemetry;
+pub mod terminal;
+mod worker;
+pub mod zenoh_link;
+
+pub use builder::RuntimeBuilder;
+pub use client::{Client, StreamItem, TokenStream};
+pub use config::{Config, Settings};
+pub use error::{Error, Result};
+pub use jupiter_actors::NodeId;
+pub use jupiter_actors::planner::{ClusterPhase, ClusterStatus, StageStatus, StepStats};
+pub use jupiter_actors::request::{Completion, FinishReason, RequestError, StageUsage};
+pub use jupiter_models::sampling::SamplingParams;
+pub use jupiter_models::text::ChatMessage;
+pub use node::Progress;
+pub use plan::stage_ranges;
+pub use prompt::{GenerateOptions, Prompt};
+pub use runtime::Runtime;
+pub use worker::Worker;

@@ -1,0 +1,7 @@
+//! The command `jupiter`.
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -1,0 +1,196 @@
+//! The head's side of the membership.
+
+use jupiter_actors::codec::PROTOCOL_VERSION;
+use jupiter_actors::planner::PlannerMessage;
+use jupiter_actors::{Inbox, NodeId};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use zenoh::Session;
+use zenoh::liveliness::LivelinessToken;
+use zenoh::pubsub::Subscriber;
+use zenoh::query::{Query, Queryable};
+use zenoh::sample::SampleKind;
+
+use super::roster::{Change, Roster};
+use super::{ASK_TIMEOUT, Answer, Profile};
+use crate::client::planner;
+use crate::error::{Error, Result, zenoh_error};
+use crate::keys::Keys;
+
+/// Longest profile that is read: a node's name and a hash are a few hundred bytes.
+const MAX_PROFILE_BYTES: usize = 16 << 10;
+
+/// Keeps a head known in its cluster, and its Planner informed. Dropping it ends both.
+pub(crate) struct HeadMembership {
+    task: JoinHandle<()>,
+    _token: LivelinessToken,
+    _tokens: Subscriber<()>,
+    _join: Queryable<()>,
+}
+
+enum Event {
+    TokenUp(NodeId, String),
+    TokenDown(NodeId, String),
+    Join(Query),
+}
+
+impl HeadMembership {
+    /// Announces the head.
+    ///
+    /// # Errors
+    /// When the cluster has a head already.
+    pub(crate) async fn start(
+        session: &Session,
+        keys: &Keys,
+        node: &NodeId,
+        model: String,
+        inbox: Inbox,
+    ) -> Result<Self> {
+        refuse_second_head(session, keys).await?;
+        // Unbounded, as callbacks must not wait; events are as rare as machines that come and go.
+        let (events, receiver) = mpsc::unbounded_channel();
+        let join = {
+            let events = events.clone();
+            session
+                .declare_queryable(keys.join())
+                .callback(move |query| {
+                    // After the end nobody needs an answer.
+                    let _ = events.send(Event::Join(query));
+                })
+        };
+        let join = join.await.map_err(zenoh_error)?;
+        let liveliness = session.liveliness();
+        let tokens = {
+            let keys = keys.clone();
+            liveliness
+                .declare_subscriber(keys.node_tokens())
+                .history(true)
+                .callback(move |sample| {
+                    let Some((node, instance)) = keys.parse_node_token(sample.key_expr().as_str())
+                    else {
+                        return;
+                    };
+                    let event = match sample.kind() {
+                        SampleKind::Put => Event::TokenUp(node, instance),
+                        SampleKind::Delete => Event::TokenDown(node, instance),
+                    };
+                    let _ = events.send(event);
+                })
+        };
+        let tokens = tokens.await.map_err(zenoh_error)?;
+        let roster = Roster::new(node.clone(), model);
+        let task = tokio::spawn(keep_roster(roster, receiver, inbox));
+        let instance = session.zid().to_string();
+        let token = keys.head_token(u32::from(PROTOCOL_VERSION), node, &instance);
+        let token = liveliness.declare_token(token).await.map_err(zenoh_error)?;
+        Ok(Self {
+            task,
+            _token: token,
+            _tokens: tokens,
+            _join: join,
+        })
+    }
+}
+
+impl Drop for HeadMembership {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Two heads would give the same nodes different stages.
+async fn refuse_second_head(session: &Session, keys: &Keys) -> Result<()> {
+    let heads = session
+        .liveliness()
+        .get(keys.head_tokens())
+        .timeout(ASK_TIMEOUT);
+    let heads = heads.await.map_err(zenoh_error)?;
+    while let Ok(reply) = heads.recv_async().await {
+        let Ok(sample) = reply.result() else { continue };
+        if let Some((_, other, _)) = keys.parse_head_token(sample.key_expr().as_str()) {
+            return Err(Error::Cluster(format!(
+                "the cluster has a head already, node {other}: stop it, or choose another name for \
+                 this cluster (--cluster NAME)"
+            )));
+        }
+    }
+    Ok(())
+}
+
+async fn keep_roster(mut roster: Roster, mut events: mpsc::UnboundedReceiver<Event>, inbox: Inbox) {
+    while let Some(event) = events.recv().await {
+        let change = match event {
+            Event::TokenUp(node, instance) => roster.token_up(node, &instance),
+            Event::TokenDown(node, instance) => roster.token_down(node, &instance),
+            Event::Join(query) => answer(&mut roster, &query).await,
+        };
+        let told = match change {
+            Some(Change::Up(node)) => {
+                tracing::info!(%node, "node joined");
+                tell(&inbox, || PlannerMessage::NodeUp(node.clone())).await
+            }
+            Some(Change::Down(node)) => {
+                tracing::warn!("node {node} is gone");
+                tell(&inbox, || PlannerMessage::NodeDown(node.clone())).await
+            }
+            None => Ok(()),
+        };
+        if told.is_err() {
+            return;
+        }
+    }
+}
+
+/// Answers a node that asks to be admitted.
+async fn answer(roster: &mut Roster, query: &Query) -> Option<Change> {
+    let payload = query
+        .payload()
+        .map(|payload| payload.to_bytes())
+        .unwrap_or_default();
+    let profile = match serde_json::from_slice::<Profile>(&payload) {
+        Ok(profile) if payload.len() <= MAX_PROFILE_BYTES => profile,
+        _ => {
+            tracing::warn!("a node of another version of jupiter asked to join: update it");
+            let why = "the head does not understand this node: install the same version of \
+                       jupiter on all nodes";
+            reply(
+                query,
+                &Answer::Refused {
+                    why: why.to_owned(),
+                    retry: false,
+                },
+            )
+            .await;
+            return None;
+        }
+    };
+    let (answer, change) = roster.join(&profile);
+    if let Answer::Refused { why, .. } = &answer {
+        tracing::warn!("refused: {why}");
+    }
+    reply(query, &answer).await;
+    change
+}
+
+async fn reply(query: &Query, answer: &Answer) {
+    let Ok(json) = serde_json::to_vec(answer) else {
+        return;
+    };
+    if let Err(error) = query.reply(query.key_expr(), json).await {
+        // Who asked asks again.
+        tracing::debug!(%error, "could not answer a node");
+    }
+}
+
+/// Tells the Planner; while it is being started again, waits for it.
+///
+/// # Errors
+/// [`Error::Stopped`] when it does not come back.
+pub(crate) async fn tell(inbox: &Inbox, message: impl Fn() -> PlannerMessage) -> Result<()> {
+    loop {
+        // A Planner that fails in this moment is waited for again.
+        if planner(inbox).await?.cast(message()).is_ok() {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Who belongs to a cluster.
+//!
+//! ```text
+//! worker                                   head
+//!   |  <~~ liveliness token of the head ~~~  |   carries the protocol version
+//!   |  ~~~ liveliness token of the node ~~>  |
+//!   |  ---- join: profile of the node ---->  |   same protocol? same model? name free?
+//!   |  <------------ accepted -------------  |   then the Planner hears NodeUp
+//! ```
+//!
+//! A token that vanishes is a node that is gone. A worker that meets a head again joins again:
+//! everything it held for the old head is forgotten by then.
+
+pub(crate) mod head;
+mod roster;
+pub(crate) mod worker;
+
+use std::time::Duration;
+
+use jupiter_actors::NodeId;
+use jupiter_actors::codec::PROTOCOL_VERSION;
+use serde::{Deserialize, Serialize};
+
+/// How long a question to another node may take: it is answered from memory.
+const ASK_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What a node says of itself when it asks to be admitted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Profile {
+    /// Version of the wire format.
+    pub protocol: u8,
+    /// Version of the program, for people.
+    pub version: String,
+    pub node: NodeId,
+    /// Tells this process from earlier ones of the same node.
+    pub instance: String,
+    /// Content hash of its model file.
+    pub model: String,
+    pub n_cores: usize,
+    /// Of the machine; 0 when unknown.
+    pub memory_bytes: u64,
+}
+
+/// The head's answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Answer {
+    Accepted,
+    Refused {
+        why: String,
+        /// Whether asking again later can help.
+        retry: bool,
+    },
+}
+
+impl Profile {
+    /// The profile of this process.
+    pub(crate) fn of_this_process(node: NodeId, instance: String, model: String) -> Self {
+        Self {
+            protocol: PROTOCOL_VERSION,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            node,
+            instance,
+            model,
+            n_cores: crate::node::n_cores() as usize,
+            memory_bytes: total_memory_bytes(),
+        }
+    }
+}
+
+/// The one-line remedy for two programs that do not speak the same protocol.
+pub(crate) fn protocol_mismatch(who: &str, theirs: u32) -> String {
+    format!(
+        "{who} speaks protocol version {theirs}, this node version {PROTOCOL_VERSION}: install the \
+         same version of jupiter on all nodes"
+    )
+}
+
+/// Memory of this machine, from /proc/meminfo.
+fn total_memory_bytes() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    kib.unwrap_or(0).saturating_mul(1024)
+}

@@ -1,0 +1,176 @@
+//! One node, put together: link, inbox, Supervisor, and how stages are made from the model file.
+
+use std::sync::Arc;
+
+use jupiter_actors::message::StageAssignment;
+use jupiter_actors::planner::PlannerConfig;
+use jupiter_actors::stage::StageFactory;
+use jupiter_actors::supervisor::{NodeHandle, SupervisorArgs, start_node};
+use jupiter_actors::{Inbox, NodeId};
+use jupiter_models::engine::{Engine, EngineParams, StageEngine};
+use jupiter_models::gguf::GgufFile;
+use jupiter_models::slice::SliceCache;
+use jupiter_models::text::Vocabulary;
+use jupiter_models::{LayerRange, ModelError};
+use zenoh::Session;
+
+use crate::error::{Error, Result};
+use crate::keys::Keys;
+use crate::zenoh_link::ZenohLink;
+
+/// Learns how far slices and loads are. Called from the stages' threads.
+pub trait Progress: Send + Sync {
+    /// The slice of `layers` is being written: `done` of `total` bytes.
+    fn slicing(&self, layers: LayerRange, done: u64, total: u64);
+
+    /// The engine of `layers` is being loaded: `share` of it, 0 to 1.
+    fn loading(&self, layers: LayerRange, share: f32);
+}
+
+/// The cores that this process may use.
+pub(crate) fn n_cores() -> u32 {
+    std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1))
+}
+
+/// A running node. Dropping it ends its actors too, in the background.
+pub(crate) struct Node {
+    inbox: Inbox,
+    link: Arc<ZenohLink>,
+    handle: Option<NodeHandle>,
+    tokio: tokio::runtime::Handle,
+}
+
+impl Node {
+    /// Starts the actors of a node; with `planner` it is the head.
+    pub(crate) async fn start(
+        session: &Session,
+        keys: &Keys,
+        node: &NodeId,
+        factory: Arc<dyn StageFactory>,
+        planner: Option<PlannerConfig>,
+    ) -> Result<Self> {
+        let link = Arc::new(ZenohLink::new(session.clone(), keys.clone()));
+        let inbox = Inbox::new(node.clone(), link.clone());
+        let entrance = inbox.clone();
+        let is_head = planner.is_some();
+        link.attach(
+            node,
+            is_head,
+            Arc::new(move |frame: &[u8]| entrance.deliver(frame)),
+        )?;
+        let args = SupervisorArgs {
+            node: node.clone(),
+            link: link.clone(),
+            inbox: inbox.clone(),
+            factory,
+            planner,
+        };
+        let tokio = tokio::runtime::Handle::current();
+        match start_node(args).await {
+            Ok(handle) => Ok(Self {
+                inbox,
+                link,
+                handle: Some(handle),
+                tokio,
+            }),
+            Err(error) => {
+                link.close();
+                Err(Error::Cluster(format!("cannot start node {node}: {error}")))
+            }
+        }
+    }
+
+    pub(crate) fn inbox(&self) -> &Inbox {
+        &self.inbox
+    }
+
+    /// Ends all actors and waits for them.
+    pub(crate) async fn stop(mut self) {
+        self.link.close();
+        if let Some(handle) = self.handle.take() {
+            handle.stop().await;
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.link.close();
+        if let Some(handle) = self.handle.take() {
+            self.tokio.spawn(handle.stop());
+        }
+    }
+}
+
+/// Makes stages from a model file on this machine.
+pub(crate) struct ModelFactory {
+    model: GgufFile,
+    /// What assignments call the model.
+    id: String,
+    slices: SliceCache,
+    /// Threads of a stage; without it as the assignment says, or all cores.
+    n_threads: Option<u32>,
+    progress: Option<Arc<dyn Progress>>,
+    vocabulary: Arc<Vocabulary>,
+}
+
+impl ModelFactory {
+    pub(crate) fn new(
+        model: GgufFile,
+        id: String,
+        vocabulary: Arc<Vocabulary>,
+        allow_unproven: bool,
+        n_threads: Option<u32>,
+        progress: Option<Arc<dyn Progress>>,
+    ) -> Self {
+        let slices = SliceCache::default_dir().allow_unproven(allow_unproven);
+        Self {
+            model,
+            id,
+            slices,
+            n_threads,
+            progress,
+            vocabulary,
+        }
+    }
+
+    fn check_model(&self, assignment: &StageAssignment) -> jupiter_models::Result<()> {
+        if assignment.model == self.id {
+            return Ok(());
+        }
+        let path = self.model.path().to_owned();
+        let what = "it is not the file that the head uses: copy that one to this node".to_owned();
+        Err(ModelError::BadGguf { path, what })
+    }
+}
+
+impl StageFactory for ModelFactory {
+    fn load(&self, assignment: &StageAssignment) -> jupiter_models::Result<Box<dyn StageEngine>> {
+        self.check_model(assignment)?;
+        let layers = assignment.layers;
+        let progress = self.progress.as_deref();
+        let slice = self.slices.slice(&self.model, layers, &mut |done, total| {
+            if let Some(progress) = progress {
+                progress.slicing(layers, done, total);
+            }
+        })?;
+        // Zero threads leave the choice to the node.
+        let asked = Some(assignment.engine.n_threads).filter(|&n| n > 0);
+        let n_threads = self.n_threads.or(asked).unwrap_or_else(n_cores);
+        let params = EngineParams {
+            n_threads,
+            ..assignment.engine.clone()
+        };
+        let engine = Engine::load(&self.model, &slice, &params, &mut |share| {
+            if let Some(progress) = progress {
+                progress.loading(layers, share);
+            }
+        })?;
+        Ok(Box::new(engine))
+    }
+
+    fn vocabulary(&self, assignment: &StageAssignment) -> jupiter_models::Result<Arc<Vocabulary>> {
+        self.check_model(assignment)?;
+        Ok(self.vocabulary.clone())
+    }
+}

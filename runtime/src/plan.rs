@@ -1,0 +1,211 @@
+//! From a configuration and a model file to what the Planner needs. Pure functions.
+
+use jupiter_actors::codec::{MAX_FRAME_BYTES, MAX_HEADER_BYTES};
+use jupiter_actors::planner::{PlannerConfig, SplitPolicy};
+use jupiter_models::LayerRange;
+use jupiter_models::engine::EngineParams;
+use jupiter_models::gguf::{GgufFile, ModelInfo};
+use jupiter_models::split::{ModelProfile, check_cover, split_evenly};
+
+use crate::config::{Config, Split};
+use crate::error::{Error, Result};
+use crate::session::is_local;
+
+/// How often a command that is not answered is repeated, in milliseconds: often enough that a lost
+/// one costs little, seldom against the time that a stage takes to load.
+const RETRY_MS: u64 = 1_000;
+
+/// The Planner's configuration.
+///
+/// # Errors
+/// In one line: no node would compute, or the split does not fit the model.
+pub(crate) fn planner_config(
+    config: &Config,
+    model: &GgufFile,
+    info: &ModelInfo,
+    model_id: String,
+    n_cores: u32,
+) -> Result<PlannerConfig> {
+    let pipeline = &config.pipeline;
+    let wait_nodes = pipeline.n_workers + u32::from(pipeline.host_stages);
+    if wait_nodes == 0 {
+        return Err(Error::Config(
+            "no node would compute: let the head host stages, or say how many workers to wait for \
+             (--workers)"
+                .to_owned(),
+        ));
+    }
+    let (chunk, n_embd) = (config.engine.chunk as usize, info.n_embd as usize);
+    if pipeline.hidden_dtype.encoded_bytes(chunk, n_embd)? > MAX_FRAME_BYTES - MAX_HEADER_BYTES {
+        return Err(Error::Config(format!(
+            "the hidden states of {chunk} rows of {n_embd} values do not fit one message: lower \
+             -ub, or send smaller ones (--hidden-type f16)"
+        )));
+    }
+    Ok(PlannerConfig {
+        model: model_id,
+        model_profile: ModelProfile::from_gguf(model)?,
+        split: split_policy(&pipeline.split, info.n_layer)?,
+        wait_nodes,
+        engine: engine_params(config, n_threads(config, n_cores)),
+        chunk: config.engine.chunk,
+        payload_dtype: pipeline.hidden_dtype,
+        step_timeout_ms: pipeline.step_timeout_ms,
+        node_wait_ms: pipeline.node_wait_ms,
+        retry_ms: RETRY_MS,
+    })
+}
+
+/// The layers of each stage when `split` is applied to `model`.
+///
+/// # Errors
+/// When they do not fit, or the model cannot be read.
+pub fn stage_ranges(model: &GgufFile, split: &Split) -> Result<Vec<LayerRange>> {
+    let info = ModelInfo::from_gguf(model)?;
+    let n_stages = match split_policy(split, info.n_layer)? {
+        SplitPolicy::Ranges(ranges) => return Ok(ranges),
+        SplitPolicy::Stages(n) => n,
+        SplitPolicy::PerNode => 1,
+    };
+    Ok(split_evenly(&ModelProfile::from_gguf(model)?, n_stages)?)
+}
+
+/// Parameters of an engine with `n_threads` threads.
+pub(crate) fn engine_params(config: &Config, n_threads: u32) -> EngineParams {
+    let engine = &config.engine;
+    EngineParams {
+        n_ctx: engine.n_ctx,
+        n_seq_max: engine.n_parallel,
+        n_batch: engine.chunk,
+        n_threads,
+        type_k: engine.type_k,
+        type_v: engine.type_v,
+        flash_attention: engine.flash_attention,
+        n_gpu_layers: engine.n_gpu_layers,
+    }
+}
+
+/// Threads of each stage. Stages that share a machine share its cores, as waiting threads spin;
+/// 0 leaves the choice to each node, as machines differ.
+fn n_threads(config: &Config, n_cores: u32) -> u32 {
+    if let Some(n_threads) = config.engine.n_threads {
+        return n_threads;
+    }
+    let endpoints = &config.network.endpoints;
+    if !endpoints
+        .listen
+        .iter()
+        .chain(&endpoints.connect)
+        .all(|endpoint| is_local(endpoint))
+    {
+        return 0;
+    }
+    let n_stages = match &config.pipeline.split {
+        Split::PerNode => config.pipeline.n_workers + u32::from(config.pipeline.host_stages),
+        Split::Stages(n) => *n,
+        Split::Layers(layers) => u32::try_from(layers.len()).unwrap_or(u32::MAX),
+    };
+    (n_cores / n_stages.max(1)).max(1)
+}
+
+fn split_policy(split: &Split, n_layer: u32) -> Result<SplitPolicy> {
+    match split {
+        Split::PerNode => Ok(SplitPolicy::PerNode),
+        Split::Stages(n) if *n > n_layer => Err(Error::Config(format!(
+            "{n} stages for {n_layer} layers: take 1 to {n_layer} stages (--stages)"
+        ))),
+        Split::Stages(n) => Ok(SplitPolicy::Stages(*n)),
+        Split::Layers(layers) => {
+            let sum = layers.iter().try_fold(0_u32, |sum, &n| sum.checked_add(n));
+            if sum != Some(n_layer) {
+                let list = layers
+                    .iter()
+                    .map(u32::to_string)
+                    .collect::<Vec<_>>()
+                    .join(",");
+                return Err(Error::Config(format!(
+                    "split {list} covers {} layers, the model has {n_layer}: give the number of \
+                     layers of each stage (--split)",
+                    sum.map_or("too many".to_owned(), |sum| sum.to_string())
+                )));
+            }
+            let mut start = 0;
+            let ranges: Vec<LayerRange> = layers
+                .iter()
+                .map(|&n| {
+                    let range = LayerRange::new(start, start + n);
+                    start = range.end;
+                    range
+                })
+                .collect();
+            check_cover(&ranges, n_layer)?;
+            Ok(SplitPolicy::Ranges(ranges))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::config::Settings;
+
+    fn config(settings: Settings) -> Config {
+        Config::from_settings(settings).unwrap()
+    }
+
+    #[test]
+    fn splits_that_do_not_fit_the_model_are_refused_in_one_line() {
+        for split in [
+            Split::Stages(7),
+            Split::Layers(vec![2, 3]),
+            Split::Layers(vec![6, 6]),
+            Split::Layers(vec![u32::MAX, 7]),
+        ] {
+            let error = split_policy(&split, 6).unwrap_err().to_string();
+            assert!(
+                error.contains('6') && error.contains("--s") && !error.contains('\n'),
+                "{error}"
+            );
+        }
+        let ranges = vec![LayerRange::new(0, 2), LayerRange::new(2, 6)];
+        let policy = split_policy(&Split::Layers(vec![2, 4]), 6).unwrap();
+        assert_eq!(policy, SplitPolicy::Ranges(ranges));
+    }
+
+    #[test]
+    fn stages_on_one_machine_share_its_cores() {
+        let threads = |settings| n_threads(&config(settings), 8);
+        let stages = |n| Settings {
+            stages: Some(n),
+            ..Settings::default()
+        };
+        assert_eq!(threads(Settings::default()), 8);
+        assert_eq!(threads(stages(2)), 4);
+        assert_eq!(threads(stages(16)), 1);
+        assert_eq!(
+            threads(Settings {
+                threads: Some(3),
+                ..stages(2)
+            }),
+            3
+        );
+        let local = vec!["tcp/127.0.0.1:0".to_owned()];
+        assert_eq!(
+            threads(Settings {
+                listen: local,
+                workers: Some(3),
+                ..Settings::default()
+            }),
+            2
+        );
+        let remote = vec!["tcp/192.168.1.2:7447".to_owned()];
+        assert_eq!(
+            threads(Settings {
+                listen: remote,
+                ..stages(2)
+            }),
+            0
+        );
+    }
+}

@@ -1,0 +1,108 @@
+//! What a client asks for.
+
+use jupiter_actors::request::RequestError;
+use jupiter_models::Token;
+use jupiter_models::sampling::SamplingParams;
+use jupiter_models::text::{ChatMessage, ChatTemplate, Vocabulary};
+
+use crate::error::Result;
+
+/// What the model shall answer or continue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Prompt {
+    /// A conversation; the model's template is applied.
+    Chat(Vec<ChatMessage>),
+    /// Text that is continued as it is.
+    Raw(String),
+    /// Tokens that are continued as they are.
+    Tokens(Vec<Token>),
+}
+
+impl Prompt {
+    /// A conversation so far; its last turn is answered.
+    pub fn chat(messages: impl Into<Vec<ChatMessage>>) -> Self {
+        Self::Chat(messages.into())
+    }
+
+    /// One question.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self::Chat(vec![ChatMessage::user(text)])
+    }
+
+    /// Text that is continued as it is, without template.
+    pub fn raw(text: impl Into<String>) -> Self {
+        Self::Raw(text.into())
+    }
+
+    /// Tokens that are continued as they are.
+    pub fn tokens(tokens: impl Into<Vec<Token>>) -> Self {
+        Self::Tokens(tokens.into())
+    }
+
+    /// Whether there is nothing to answer.
+    pub(crate) fn is_empty(&self) -> bool {
+        match self {
+            Self::Tokens(tokens) => tokens.is_empty(),
+            Self::Raw(text) => text.is_empty(),
+            Self::Chat(messages) => messages.iter().all(|m| m.content.trim().is_empty()),
+        }
+    }
+
+    /// Its tokens. Only what the template wrote is read as control tokens, never a user's words.
+    ///
+    /// # Errors
+    /// An empty prompt, and what the template refuses.
+    pub(crate) fn tokenize(
+        &self,
+        vocabulary: &Vocabulary,
+        template: &ChatTemplate,
+    ) -> Result<Vec<Token>> {
+        match self {
+            _ if self.is_empty() => Err(RequestError::EmptyPrompt.into()),
+            Self::Tokens(tokens) => {
+                let n_vocab = vocabulary.n_vocab();
+                let known = |&token: &Token| u32::try_from(token).is_ok_and(|id| id < n_vocab);
+                match tokens.iter().find(|token| !known(token)) {
+                    Some(token) => Err(RequestError::Invalid(format!(
+                        "token {token} is not of the vocabulary: ids go from 0 to {}",
+                        n_vocab - 1
+                    ))
+                    .into()),
+                    None => Ok(tokens.clone()),
+                }
+            }
+            Self::Raw(text) => Ok(vocabulary.tokenize(text, true, false)),
+            Self::Chat(messages) => {
+                let rendered = template.render(messages, true)?;
+                Ok(vocabulary.tokenize_chat(&rendered, messages)?)
+            }
+        }
+    }
+}
+
+/// How an answer is made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GenerateOptions {
+    /// Most tokens; without it until the model ends or the context is full.
+    pub n_predict: Option<u32>,
+    /// How tokens are chosen.
+    pub sampling: SamplingParams,
+    /// The answer ends before any of these.
+    pub stop: Vec<String>,
+    /// Whether it goes on where the model would end (for benchmarks).
+    pub ignore_eos: bool,
+    /// Whether what an earlier request with the same beginning computed is used again.
+    pub cache_prompt: bool,
+}
+
+impl Default for GenerateOptions {
+    fn default() -> Self {
+        Self {
+            n_predict: None,
+            sampling: SamplingParams::default(),
+            stop: Vec::new(),
+            ignore_eos: false,
+            cache_prompt: true,
+        }
+    }
+}

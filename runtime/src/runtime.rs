@@ -1,0 +1,249 @@
+//! A head: takes requests, plans, and computes stages itself unless told not to.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jupiter_actors::Inbox;
+use jupiter_actors::planner::{ClusterPhase, ClusterStatus, PlannerMessage};
+use jupiter_models::architecture::check_supported;
+use jupiter_models::gguf::{GgufFile, ModelInfo};
+use jupiter_models::text::{ChatTemplate, Vocabulary};
+use ractor::rpc::CallResult;
+use zenoh::Session;
+
+use crate::builder::RuntimeBuilder;
+use crate::client::{self, Client};
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::keys::Keys;
+use crate::membership::head::{HeadMembership, tell};
+use crate::node::{ModelFactory, Node, Progress, n_cores};
+use crate::plan::planner_config;
+use crate::service::Service;
+use crate::session;
+
+/// How long the Planner may take to say how it is going.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often a starting pipeline is asked whether it runs.
+const READY_POLL: Duration = Duration::from_millis(20);
+
+/// How long the closing of the session may take; peers notice by the lease otherwise.
+pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What assignments call the model where there is no other node to mix it up with.
+const EMBEDDED_MODEL: &str = "embedded";
+
+/// A running head, alone in this process or with workers elsewhere. Dropping it ends everything
+/// in the background; [`Runtime::shutdown`] waits for the end.
+pub struct Runtime {
+    // In the order in which they end.
+    service: Option<Service>,
+    membership: Option<HeadMembership>,
+    node: Option<Node>,
+    inbox: Inbox,
+    client: Client,
+    config: Config,
+    endpoints: Vec<String>,
+    session: Session,
+}
+
+impl Runtime {
+    /// Begins to describe a runtime.
+    pub fn builder() -> RuntimeBuilder {
+        RuntimeBuilder::default()
+    }
+
+    /// Asks this cluster.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// What it runs with.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Where it listens, with the ports that were chosen.
+    pub fn endpoints(&self) -> &[String] {
+        &self.endpoints
+    }
+
+    /// How the cluster is doing.
+    ///
+    /// # Errors
+    /// When the Planner does not answer.
+    pub async fn status(&self) -> Result<ClusterStatus> {
+        let planner = client::planner(&self.inbox).await?;
+        match planner
+            .call(PlannerMessage::Status, Some(STATUS_TIMEOUT))
+            .await
+        {
+            Ok(CallResult::Success(status)) => Ok(status),
+            _ => Err(Error::Cluster("the planner does not answer".to_owned())),
+        }
+    }
+
+    /// Waits until the model runs, for workers as long as the configuration says. Cancel safe.
+    ///
+    /// # Errors
+    /// When the model cannot run on the nodes there are, or workers are missing.
+    pub async fn ready(&self) -> Result<ClusterStatus> {
+        let patience = Duration::from_millis(self.config.pipeline.node_wait_ms);
+        let start = Instant::now();
+        loop {
+            let status = self.status().await?;
+            match &status.phase {
+                ClusterPhase::Running => return Ok(status),
+                ClusterPhase::Failed(why) => return Err(Error::Cluster(why.clone())),
+                ClusterPhase::Waiting if start.elapsed() > patience => {
+                    return Err(Error::Cluster(format!(
+                        "{} nodes came in {} s, {} are needed: start more workers with --connect \
+                         {}, or wait for fewer (--workers)",
+                        status.nodes.len(),
+                        patience.as_secs(),
+                        self.n_nodes(),
+                        self.endpoints.first().map_or("HEAD", String::as_str),
+                    )));
+                }
+                // Loading ends by itself: the Planner gives up on stages that take too long.
+                ClusterPhase::Waiting | ClusterPhase::Loading => {}
+            }
+            tokio::time::sleep(READY_POLL).await;
+        }
+    }
+
+    /// Ends everything and waits for it.
+    pub async fn shutdown(mut self) {
+        self.client.stop();
+        self.service = None;
+        self.membership = None;
+        if let Some(node) = self.node.take() {
+            node.stop().await;
+        }
+        close(self.session.clone()).await;
+    }
+
+    fn n_nodes(&self) -> u32 {
+        self.config.pipeline.n_workers + u32::from(self.config.pipeline.host_stages)
+    }
+
+    pub(crate) async fn start(config: Config, progress: Option<Arc<dyn Progress>>) -> Result<Self> {
+        let network = config.network.clone();
+        let is_embedded =
+            network.endpoints.listen.is_empty() && network.endpoints.connect.is_empty();
+        let loaded = {
+            let config = config.clone();
+            let load = move || load_model(&config, is_embedded, progress);
+            tokio::task::spawn_blocking(load)
+                .await
+                .map_err(|_| Error::Stopped)??
+        };
+        let keys = Keys::new(&network.cluster)?;
+        let session = session::open(&network.endpoints).await?;
+        let endpoints = session::locators(&session).await;
+        let planner = Some(loaded.planner.clone());
+        let factory = Arc::new(loaded.factory);
+        let node = Node::start(&session, &keys, &network.node, factory, planner).await?;
+        let inbox = node.inbox().clone();
+        let client = Client::new(inbox.clone(), loaded.vocabulary, loaded.template);
+        let mut runtime = Self {
+            service: None,
+            membership: None,
+            node: Some(node),
+            inbox,
+            client,
+            config,
+            endpoints,
+            session,
+        };
+        match runtime
+            .begin(&keys, loaded.planner.model, is_embedded)
+            .await
+        {
+            Ok(()) => Ok(runtime),
+            Err(error) => {
+                runtime.shutdown().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes itself known to other nodes and clients, and its own node to the Planner; waits until
+    /// the model runs, unless that takes workers.
+    async fn begin(&mut self, keys: &Keys, model: String, is_embedded: bool) -> Result<()> {
+        let node = &self.config.network.node;
+        if !is_embedded {
+            let inbox = self.inbox.clone();
+            let membership = HeadMembership::start(&self.session, keys, node, model, inbox);
+            self.membership = Some(membership.await?);
+            self.service = Some(Service::start(&self.session, keys, self.client.clone()).await?);
+        }
+        if self.config.pipeline.host_stages {
+            tell(&self.inbox, || PlannerMessage::NodeUp(node.clone())).await?;
+        }
+        if self.config.pipeline.n_workers == 0 {
+            self.ready().await?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        self.client.stop();
+    }
+}
+
+/// Closes a session, but does not wait for peers that do not answer.
+pub(crate) async fn close(session: Session) {
+    match tokio::time::timeout(CLOSE_TIMEOUT, session.close()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "closing the session"),
+        Err(_) => tracing::debug!("the session does not close in {CLOSE_TIMEOUT:?}"),
+    }
+}
+
+/// What is read from the model file.
+struct Loaded {
+    planner: jupiter_actors::planner::PlannerConfig,
+    factory: ModelFactory,
+    vocabulary: Arc<Vocabulary>,
+    template: ChatTemplate,
+}
+
+/// Blocks while it reads, and hashes the file when others have to have the same.
+fn load_model(
+    config: &Config,
+    is_embedded: bool,
+    progress: Option<Arc<dyn Progress>>,
+) -> Result<Loaded> {
+    let model = GgufFile::open(config.model_path()?)?;
+    let info = ModelInfo::from_gguf(&model)?;
+    check_supported(&info, config.model.allow_unproven)?;
+    let id = if is_embedded {
+        EMBEDDED_MODEL.to_owned()
+    } else {
+        model.content_hash()?
+    };
+    let planner = planner_config(config, &model, &info, id.clone(), n_cores())?;
+    let vocabulary = Arc::new(Vocabulary::load(model.path())?);
+    let template = ChatTemplate::from_gguf(&model, &vocabulary)?;
+    let template = template.unwrap_or_else(ChatTemplate::fallback);
+    let n_threads = config.engine.n_threads;
+    let allow_unproven = config.model.allow_unproven;
+    let factory = ModelFactory::new(
+        model,
+        id,
+        vocabulary.clone(),
+        allow_unproven,
+        n_threads,
+        progress,
+    );
+    Ok(Loaded {
+        planner,
+        factory,
+        vocabulary,
+        template,
+    })
+}

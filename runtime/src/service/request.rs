@@ -1,0 +1,240 @@
+//! What public clients send, and the events that they get: JSON.
+
+use jupiter_models::sampling::SamplingParams;
+use jupiter_models::text::ChatMessage;
+use serde::{Deserialize, Serialize};
+
+use crate::client::StreamItem;
+use crate::event::Event;
+use crate::prompt::{GenerateOptions, Prompt};
+
+/// Longest request: more text than any context holds.
+pub(super) const MAX_REQUEST_BYTES: usize = 1 << 20;
+
+/// Most stop strings, and the longest of them in bytes: each token is compared with all of them.
+const MAX_STOPS: usize = 16;
+const MAX_STOP_BYTES: usize = 256;
+
+/// A request; the names are those of llama.cpp's server.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Request {
+    prompt: Option<String>,
+    messages: Option<Vec<Message>>,
+    /// Continues `prompt` as it is, without the chat template.
+    raw: bool,
+    /// -1 for as many as fit.
+    n_predict: Option<i64>,
+    temperature: Option<f32>,
+    top_k: Option<i32>,
+    top_p: Option<f32>,
+    min_p: Option<f32>,
+    repeat_penalty: Option<f32>,
+    repeat_last_n: Option<i32>,
+    /// -1 for another one each time.
+    seed: Option<i64>,
+    grammar: Option<String>,
+    stop: Vec<String>,
+    ignore_eos: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Message {
+    role: String,
+    content: String,
+}
+
+/// Reads a request. Where `plain` is allowed, what is no JSON object is the prompt itself.
+///
+/// # Errors
+/// In one line, for the client: what is wrong.
+pub(super) fn parse(
+    payload: &[u8],
+    plain: bool,
+) -> std::result::Result<(Prompt, GenerateOptions), String> {
+    if payload.len() > MAX_REQUEST_BYTES {
+        return Err(format!(
+            "the request has {} bytes: send at most {MAX_REQUEST_BYTES}",
+            payload.len()
+        ));
+    }
+    let text = std::str::from_utf8(payload)
+        .map_err(|error| format!("the request is not UTF-8 (byte {})", error.valid_up_to()))?;
+    if text.trim().is_empty() {
+        return Err("the prompt is empty: send at least one token of text".to_owned());
+    }
+    if plain && !text.trim_start().starts_with('{') {
+        return Ok((Prompt::text(text), GenerateOptions::default()));
+    }
+    let request: Request = serde_json::from_str(text)
+        .map_err(|error| format!("the request is not what is expected: {error}"))?;
+    let prompt = prompt(&request)?;
+    Ok((prompt, options(request)?))
+}
+
+fn prompt(request: &Request) -> std::result::Result<Prompt, String> {
+    let prompt = match (&request.prompt, &request.messages) {
+        (Some(text), None) if request.raw => Prompt::raw(text),
+        (Some(text), None) => Prompt::text(text),
+        (None, Some(messages)) if !request.raw => {
+            let message = |m: &Message| ChatMessage {
+                role: m.role.clone(),
+                content: m.content.clone(),
+            };
+            Prompt::chat(messages.iter().map(message).collect::<Vec<_>>())
+        }
+        (None, Some(_)) => return Err("raw goes with prompt, not with messages".to_owned()),
+        (Some(_), Some(_)) => return Err("prompt and messages are both given".to_owned()),
+        (None, None) => return Err("prompt or messages is missing".to_owned()),
+    };
+    if prompt.is_empty() {
+        return Err("the prompt is empty: send at least one token of text".to_owned());
+    }
+    Ok(prompt)
+}
+
+fn options(request: Request) -> std::result::Result<GenerateOptions, String> {
+    let n_predict = match request.n_predict {
+        None | Some(-1) => None,
+        Some(n) => match u32::try_from(n) {
+            Ok(n) if n > 0 => Some(n),
+            _ => {
+                return Err(format!(
+                    "n_predict is {n}: send 1 or more, or -1 for no limit"
+                ));
+            }
+        },
+    };
+    let seed = match request.seed {
+        None | Some(-1) => SamplingParams::RANDOM_SEED,
+        Some(seed) => {
+            u32::try_from(seed).map_err(|_| format!("seed is {seed}: send -1 to {}", u32::MAX))?
+        }
+    };
+    if request.stop.len() > MAX_STOPS || request.stop.iter().any(|s| s.len() > MAX_STOP_BYTES) {
+        return Err(format!(
+            "stop: send at most {MAX_STOPS} strings of at most {MAX_STOP_BYTES} bytes"
+        ));
+    }
+    let default = SamplingParams::default();
+    let sampling = SamplingParams {
+        temperature: request.temperature.unwrap_or(default.temperature),
+        top_k: request.top_k.unwrap_or(default.top_k),
+        top_p: request.top_p.unwrap_or(default.top_p),
+        min_p: request.min_p.unwrap_or(default.min_p),
+        repeat_penalty: request.repeat_penalty.unwrap_or(default.repeat_penalty),
+        repeat_last_n: request.repeat_last_n.unwrap_or(default.repeat_last_n),
+        seed,
+        grammar: request.grammar,
+    };
+    sampling.validate().map_err(|error| error.to_string())?;
+    Ok(GenerateOptions {
+        n_predict,
+        sampling,
+        stop: request.stop,
+        ignore_eos: request.ignore_eos,
+        ..GenerateOptions::default()
+    })
+}
+
+/// The event of a part of an answer.
+pub(super) fn item_event(item: &StreamItem) -> Vec<u8> {
+    to_json(&Event::from(item))
+}
+
+/// The event of an answer that does not come, or not to its end.
+pub(super) fn error_event(message: &str) -> Vec<u8> {
+    to_json(&Event::Error { message })
+}
+
+/// These types hold nothing that JSON cannot say.
+fn to_json(event: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(event).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_string_on_a_topic_is_the_prompt_itself() {
+        assert_eq!(parse(b"Hello?", true).unwrap().0, Prompt::text("Hello?"));
+        assert_eq!(
+            parse(b"[1] first", true).unwrap().0,
+            Prompt::text("[1] first")
+        );
+        assert_eq!(
+            parse(br#"{"prompt":"x"}"#, true).unwrap().0,
+            Prompt::text("x")
+        );
+        assert!(parse(b"Hello?", false).is_err());
+    }
+
+    #[test]
+    fn all_that_may_be_said_is_heard() {
+        let (prompt, options) = parse(
+            br#"{"prompt":"x","raw":true,"n_predict":7,"temperature":0,"top_k":1,"top_p":0.5,
+                "min_p":0.1,"repeat_penalty":1.1,"repeat_last_n":-1,"seed":3,"grammar":"g",
+                "stop":["a"],"ignore_eos":true}"#,
+            false,
+        )
+        .unwrap();
+        assert_eq!(prompt, Prompt::raw("x"));
+        let sampling = SamplingParams {
+            temperature: 0.0,
+            top_k: 1,
+            top_p: 0.5,
+            min_p: 0.1,
+            repeat_penalty: 1.1,
+            repeat_last_n: -1,
+            seed: 3,
+            grammar: Some("g".into()),
+        };
+        let stop = vec!["a".to_owned()];
+        let expected = GenerateOptions {
+            n_predict: Some(7),
+            sampling,
+            stop,
+            ignore_eos: true,
+            ..GenerateOptions::default()
+        };
+        assert_eq!(options, expected);
+        let (chat, _) = parse(
+            br#"{"messages":[{"role":"user","content":"x"}],"n_predict":-1}"#,
+            false,
+        )
+        .unwrap();
+        assert_eq!(chat, Prompt::text("x"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_in_one_line() {
+        let too_long = vec![b'a'; MAX_REQUEST_BYTES + 1];
+        let many_stops = format!(r#"{{"prompt":"x","stop":{:?}}}"#, vec!["a"; 17]);
+        let cases: [(&[u8], &str); 14] = [
+            (b"", "empty"),
+            (b"  \n", "empty"),
+            (&too_long, "1048576"),
+            (b"\xff\xfe", "UTF-8"),
+            (b"{\"prompt\":", "EOF"),
+            (br#"{"promt":"x"}"#, "promt"),
+            (br#"{}"#, "missing"),
+            (br#"{"prompt":""}"#, "empty"),
+            (br#"{"messages":[]}"#, "empty"),
+            (br#"{"prompt":"x","messages":[]}"#, "both"),
+            (br#"{"prompt":"x","n_predict":0}"#, "n_predict"),
+            (br#"{"prompt":"x","seed":-2}"#, "seed"),
+            (br#"{"prompt":"x","top_p":2}"#, "top_p"),
+            (many_stops.as_bytes(), "stop"),
+        ];
+        for (payload, expected) in cases {
+            let error = parse(payload, true).unwrap_err();
+            assert!(
+                error.contains(expected) && !error.contains('\n'),
+                "{expected}: {error}"
+            );
+        }
+    }
+}

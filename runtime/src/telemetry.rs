@@ -1,0 +1,60 @@
+//! The log: on stderr only, so that stdout holds nothing but answers.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::EnvFilter;
+
+/// Environment variable with a filter of its own, in tracing-subscriber's syntax; it replaces what
+/// the flags say.
+pub const LOG_ENV: &str = "JUPITER_LOG";
+
+/// Starts the log: warnings by default, what happens with 1, details with 2, every step and what
+/// zenoh does with 3; with `json` one object a line. A program that has its own log already keeps
+/// it.
+pub fn init(verbose: u8, json: bool) {
+    let asked = std::env::var(LOG_ENV)
+        .ok()
+        .and_then(|filter| EnvFilter::try_new(filter).ok());
+    let filter = asked.unwrap_or_else(|| EnvFilter::new(default_filter(verbose)));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    // An error means that a log was started before.
+    let _ = if json {
+        log.json().try_init()
+    } else if verbose == 0 {
+        // A warning to a person: no time, no module.
+        log.with_ansi(std::io::stderr().is_terminal())
+            .without_time()
+            .with_target(false)
+            .compact()
+            .try_init()
+    } else {
+        log.with_ansi(std::io::stderr().is_terminal()).try_init()
+    };
+}
+
+/// zenoh reports as errors and warnings what this project handles and says itself.
+fn default_filter(verbose: u8) -> &'static str {
+    match verbose {
+        0 => "warn,zenoh=off,zenoh_transport=off,zenoh_link_commons=off,zenoh_link_tcp=off",
+        1 => "info,zenoh=error,zenoh_transport=error",
+        2 => "debug,zenoh=warn,zenoh_transport=warn",
+        _ => "trace,zenoh=debug,zenoh_transport=debug,zenoh_config=info,polling=info,mio=info",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_filters_are_valid() {
+        for verbose in 0..=4 {
+            let filter = EnvFilter::try_new(default_filter(verbose)).unwrap();
+            let directives = default_filter(verbose).split(',').count();
+            assert_eq!(filter.to_string().split(',').count(), directives);
+        }
+    }
+}

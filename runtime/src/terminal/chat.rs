@@ -1,0 +1,195 @@
+//! A conversation on a terminal, or over a pipe with one message a line.
+
+use std::io::{self, Write};
+
+use futures::StreamExt;
+use jupiter_actors::request::{Completion, RequestError};
+
+use super::input::{Input, Lines};
+use super::timing_line;
+use crate::{ChatMessage, Client, Error, GenerateOptions, Prompt, Result, StreamItem};
+
+const HELP: &str = "\
+/reset  forget the conversation
+/help   this text
+/exit   end (Ctrl-D does too)
+Ctrl-C  stop the answer";
+
+/// What was said so far, and how to answer.
+pub struct Conversation {
+    client: Client,
+    options: GenerateOptions,
+    system: Option<String>,
+    messages: Vec<ChatMessage>,
+    show_timing: bool,
+}
+
+/// How a conversation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChatEnd {
+    /// The person left, or the input ended; every message had an answer.
+    Left,
+    /// The input ended, and some messages had none; the reasons went to stderr.
+    Unanswered,
+    /// Ctrl-C outside an answer, where no terminal could tell what was meant.
+    Interrupted,
+}
+
+/// How one answer ended.
+enum Answer {
+    Complete(Completion),
+    Stopped,
+}
+
+impl Conversation {
+    /// A new conversation; `system` says how the model should behave.
+    pub fn new(client: Client, options: GenerateOptions, system: Option<String>) -> Self {
+        Self {
+            client,
+            options,
+            system,
+            messages: Vec::new(),
+            show_timing: false,
+        }
+    }
+
+    /// Prints a timing line on stderr after each answer.
+    #[must_use]
+    pub fn show_timing(mut self, show: bool) -> Self {
+        self.show_timing = show;
+        self
+    }
+
+    /// Reads messages and prints answers until the person leaves or the input ends. Ctrl-C stops
+    /// an answer; what was said of it stays in the conversation.
+    ///
+    /// # Errors
+    /// When the terminal or pipe fails, or the runtime has stopped. An answer that fails is told
+    /// on stderr, and the conversation goes on.
+    pub async fn run(&mut self) -> Result<ChatEnd> {
+        let lines = Lines::open().map_err(terminal_error)?;
+        if lines.interactive {
+            println_flushed("Type a message; /help lists the commands.")?;
+        }
+        let mut all_answered = true;
+        loop {
+            let input = tokio::select! {
+                input = lines.next("> ") => input.map_err(terminal_error)?,
+                // A terminal in editing mode hands Ctrl-C to the editor as a key.
+                pressed = tokio::signal::ctrl_c() => {
+                    pressed.map_err(terminal_error)?;
+                    return Ok(ChatEnd::Interrupted);
+                }
+            };
+            let line = match input {
+                Input::Line(line) => line,
+                Input::Interrupted => continue,
+                Input::End if all_answered => return Ok(ChatEnd::Left),
+                Input::End => return Ok(ChatEnd::Unanswered),
+            };
+            match line.trim() {
+                "" => {}
+                "/exit" | "/quit" => return Ok(ChatEnd::Left),
+                "/reset" => self.messages.clear(),
+                "/help" => println_flushed(HELP)?,
+                command if lines.interactive && command.starts_with('/') => {
+                    println_flushed(&format!("unknown command {command}; /help lists them"))?;
+                }
+                message => match self.say(message).await {
+                    Ok(()) => {}
+                    Err(error @ (Error::Stopped | Error::Terminal(_))) => return Err(error),
+                    Err(error) => {
+                        all_answered = false;
+                        eprintln!("error: {error}");
+                    }
+                },
+            }
+        }
+    }
+
+    /// Sends one message and prints the answer; both stay in the conversation. When the
+    /// conversation no longer fits the context, its oldest messages are forgotten.
+    ///
+    /// # Errors
+    /// When there is no answer; the message is then forgotten.
+    pub async fn say(&mut self, message: &str) -> Result<()> {
+        self.messages.push(ChatMessage::user(message));
+        loop {
+            let mut said = String::new();
+            let result = self.answer(&mut said).await;
+            match result {
+                Err(Error::Request(RequestError::PromptTooLong { .. }))
+                    if self.messages.len() > 2 =>
+                {
+                    // A question and its answer, so that roles still take turns.
+                    self.messages.drain(..2);
+                    eprintln!(
+                        "(the conversation no longer fits the context: forgot its oldest exchange)"
+                    );
+                    continue;
+                }
+                Err(error) => {
+                    if !said.is_empty() {
+                        println_flushed("")?;
+                    }
+                    self.messages.pop();
+                    return Err(error);
+                }
+                Ok(answer) => {
+                    println_flushed("")?;
+                    self.messages.push(ChatMessage::assistant(said));
+                    match answer {
+                        Answer::Complete(done) if self.show_timing => {
+                            eprintln!("{}", timing_line(&done));
+                        }
+                        Answer::Complete(_) => {}
+                        Answer::Stopped => eprintln!("(stopped)"),
+                    }
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Prints the answer to the messages so far as it comes and gathers it in `said`.
+    async fn answer(&self, said: &mut String) -> Result<Answer> {
+        let system = self.system.iter().map(ChatMessage::system);
+        let messages: Vec<_> = system.chain(self.messages.iter().cloned()).collect();
+        let prompt = Prompt::chat(messages);
+        let mut stream = self.client.generate(prompt, self.options.clone()).await?;
+        loop {
+            tokio::select! {
+                item = stream.next() => match item {
+                    Some(Ok(StreamItem::Token { text, .. })) => {
+                        print_flushed(&text)?;
+                        said.push_str(&text);
+                    }
+                    Some(Ok(StreamItem::Done(done))) => return Ok(Answer::Complete(done)),
+                    Some(Err(error)) => return Err(error),
+                    None => return Err(Error::Stopped),
+                },
+                // Dropping the stream cancels the request.
+                pressed = tokio::signal::ctrl_c() => {
+                    pressed.map_err(terminal_error)?;
+                    return Ok(Answer::Stopped);
+                }
+            }
+        }
+    }
+}
+
+fn print_flushed(text: &str) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+        .map_err(terminal_error)
+}
+
+fn println_flushed(text: &str) -> Result<()> {
+    print_flushed(&format!("{text}\n"))
+}
+
+fn terminal_error(error: io::Error) -> Error {
+    Error::Terminal(error)
+}

@@ -1,0 +1,119 @@
+//! What an answer took, in one line.
+
+use std::fmt::Write as _;
+
+use jupiter_actors::request::Completion;
+
+/// Tokens, times and rates of an answer, and how much of the time each stage computed:
+/// `prompt: 9 tokens, 31.2 ms, 288.5 t/s | eval: 32 tokens, 400.0 ms, 77.5 t/s | compute: local
+/// 0..8 46%, local 8..16 51%, network and waiting 3%`.
+///
+/// The shares are those of the time from the first token to the last, or of the prompt's when
+/// there is only one token. In a prompt the stages overlap, so its shares may exceed 100 %.
+pub fn timing_line(done: &Completion) -> String {
+    let cached = match done.n_cached {
+        0 => String::new(),
+        n => format!(" ({n} cached)"),
+    };
+    let mut line = format!(
+        "prompt: {}{cached}, {:.1} ms, {:.1} t/s | eval: {}, {:.1} ms",
+        tokens(done.n_prompt),
+        done.prompt_ms,
+        rate(done.n_prompt - done.n_cached, done.prompt_ms),
+        tokens(done.n_eval),
+        done.eval_ms,
+    );
+    // The first token is the prompt's work.
+    let n_later = done.n_eval.saturating_sub(1);
+    if n_later > 0 {
+        let _ = write!(line, ", {:.1} t/s", rate(n_later, done.eval_ms));
+    }
+    let elapsed_ms = if n_later > 0 {
+        done.eval_ms
+    } else {
+        done.prompt_ms
+    };
+    if elapsed_ms > 0.0 && !done.stages.is_empty() {
+        line.push_str(" | compute:");
+        let mut idle = 100.0;
+        for (i, stage) in done.stages.iter().enumerate() {
+            let busy_ms = if n_later > 0 {
+                stage.eval_busy_ms
+            } else {
+                stage.prompt_busy_ms
+            };
+            let share = busy_ms / elapsed_ms * 100.0;
+            idle -= share;
+            let comma = if i == 0 { "" } else { "," };
+            let _ = write!(line, "{comma} {} {} {share:.0}%", stage.node, stage.layers);
+        }
+        let _ = write!(line, ", network and waiting {:.0}%", idle.max(0.0));
+    }
+    if done.n_replays > 0 {
+        let _ = write!(line, " | replayed {}x after a fault", done.n_replays);
+    }
+    line
+}
+
+fn tokens(n: u32) -> String {
+    if n == 1 {
+        "1 token".to_owned()
+    } else {
+        format!("{n} tokens")
+    }
+}
+
+fn rate(n_tokens: u32, elapsed_ms: f64) -> f64 {
+    if elapsed_ms > 0.0 {
+        f64::from(n_tokens) * 1000.0 / elapsed_ms
+    } else {
+        0.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jupiter_actors::NodeId;
+    use jupiter_actors::request::{FinishReason, StageUsage};
+    use jupiter_models::LayerRange;
+
+    use super::*;
+
+    fn completion(n_eval: u32, eval_ms: f64) -> Completion {
+        let stage = |start, end, eval_busy_ms| StageUsage {
+            node: NodeId("pi".into()),
+            layers: LayerRange::new(start, end),
+            prompt_busy_ms: 40.0,
+            eval_busy_ms,
+        };
+        Completion {
+            reason: FinishReason::Length,
+            n_prompt: 10,
+            n_cached: 0,
+            n_eval,
+            prompt_ms: 50.0,
+            eval_ms,
+            n_replays: 0,
+            stages: vec![stage(0, 8, 46.0), stage(8, 16, 51.0)],
+        }
+    }
+
+    #[test]
+    fn shares_are_of_the_time_between_tokens() {
+        assert_eq!(
+            timing_line(&completion(11, 100.0)),
+            "prompt: 10 tokens, 50.0 ms, 200.0 t/s | eval: 11 tokens, 100.0 ms, 100.0 t/s | \
+             compute: pi 0..8 46%, pi 8..16 51%, network and waiting 3%"
+        );
+    }
+
+    #[test]
+    fn one_token_is_the_work_of_the_prompt() {
+        let line = timing_line(&completion(1, 0.0));
+        assert!(
+            line.contains("eval: 1 token, 0.0 ms | compute: pi 0..8 80%"),
+            "{line}"
+        );
+        assert!(line.ends_with("network and waiting 0%"), "{line}");
+    }
+}

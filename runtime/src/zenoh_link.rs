@@ -1,0 +1,288 @@
+//! Frames between actors, carried by zenoh.
+//!
+//! ```text
+//! actor --send--> SendQueue --thread "to stage 1"--> publisher ~~> subscriber --> deliver --> actor
+//! ```
+//!
+//! Publishing with back-pressure blocks its thread, and actors must not wait: so each address has a
+//! bounded queue and a thread of its own. A full queue is the sender's to handle. That zenoh took a
+//! frame does not mean that it arrived: receivers notice gaps by step ids.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jupiter_actors::{Address, Link, LinkError, NodeId, PlanEpoch};
+use zenoh::bytes::ZBytes;
+use zenoh::pubsub::{Publisher, Subscriber};
+use zenoh::qos::{CongestionControl, Priority, Reliability};
+use zenoh::{Session, Wait};
+
+use crate::error::{Result, zenoh_error};
+use crate::keys::Keys;
+use crate::send_queue::{Next, Push, SendQueue};
+
+/// Most frames that wait for one address: well above the credits of a pipeline (its stages plus
+/// one), so that only a receiver that is stuck fills it.
+pub const QUEUE_FRAMES: usize = 64;
+
+/// How long a frame waits for someone who subscribes to its address. A new stage's subscription
+/// crosses the network in milliseconds; a worker that learns of another through gossip needs up to
+/// a few seconds to connect to it.
+const RECEIVER_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Takes the frames that arrive. Called from zenoh's threads; must not wait.
+pub type Deliver = Arc<dyn Fn(&[u8]) + Send + Sync>;
+
+/// A [`Link`] over a zenoh session.
+pub struct ZenohLink {
+    session: Session,
+    keys: Keys,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    deliver: Option<Deliver>,
+    /// Keep the entrance of this node open.
+    own: Vec<Subscriber<()>>,
+    /// Keep the entrances of its stages open.
+    hosted: HashMap<(PlanEpoch, u32), Subscriber<()>>,
+    queues: HashMap<Address, Arc<SendQueue>>,
+    /// The newest epoch that anything was sent to.
+    newest: PlanEpoch,
+    closed: bool,
+}
+
+impl ZenohLink {
+    /// A link that sends; [`ZenohLink::attach`] makes it receive.
+    pub fn new(session: Session, keys: Keys) -> Self {
+        Self {
+            session,
+            keys,
+            inner: Mutex::default(),
+        }
+    }
+
+    /// Hands the frames for `node`, and for the Planner when this is the head, to `deliver`.
+    ///
+    /// # Errors
+    /// When zenoh refuses the subscriptions.
+    pub fn attach(&self, node: &NodeId, is_head: bool, deliver: Deliver) -> Result<()> {
+        let mut keys = vec![self.keys.node(node)];
+        if is_head {
+            keys.extend([self.keys.head(), self.keys.accept_all()]);
+        }
+        let own = keys
+            .into_iter()
+            .map(|key| subscribe(&self.session, key, deliver.clone()));
+        let own = own.collect::<Result<Vec<_>>>()?;
+        let mut inner = self.lock();
+        inner.own = own;
+        inner.deliver = Some(deliver);
+        Ok(())
+    }
+
+    /// Stops sending and receiving. What still waits in queues is thrown away.
+    pub fn close(&self) {
+        let old = {
+            let mut inner = self.lock();
+            let closed = Inner {
+                closed: true,
+                newest: inner.newest,
+                ..Inner::default()
+            };
+            std::mem::replace(&mut *inner, closed)
+        };
+        old.queues.values().for_each(|queue| queue.close());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A queue towards `to` and its thread.
+    fn start_queue(&self, to: &Address) -> std::io::Result<Arc<SendQueue>> {
+        let queue = Arc::new(SendQueue::default());
+        let (ours, session) = (queue.clone(), self.session.clone());
+        let (to, key) = (to.clone(), self.keys.address(to));
+        std::thread::Builder::new()
+            .name(format!("to {to}"))
+            .spawn(move || publish(&session, &to, key, &ours))?;
+        Ok(queue)
+    }
+}
+
+impl Link for ZenohLink {
+    fn send(&self, to: &Address, frame: Vec<u8>) -> Result<(), LinkError> {
+        let mut inner = self.lock();
+        if inner.closed {
+            return Err(LinkError::Closed);
+        }
+        if let Some(epoch) = epoch_of(to) {
+            if epoch < inner.newest {
+                tracing::debug!("dropped a frame to {to}: the plan is outdated");
+                return Ok(());
+            }
+            inner.retire_before(epoch);
+        }
+        if !inner.queues.contains_key(to) {
+            let queue = self.start_queue(to).map_err(|error| {
+                tracing::error!(%error, "cannot start the thread that sends to {to}");
+                LinkError::Closed
+            })?;
+            inner.queues.insert(to.clone(), queue);
+        }
+        match inner
+            .queues
+            .get(to)
+            .map(|queue| queue.push(frame, QUEUE_FRAMES))
+        {
+            Some(Push::Taken) => Ok(()),
+            Some(Push::Full) => Err(LinkError::Full {
+                to: to.clone(),
+                capacity: QUEUE_FRAMES,
+            }),
+            // Its thread could not publish: the next frame gets a new one.
+            Some(Push::Closed) | None => {
+                inner.queues.remove(to);
+                Err(LinkError::Closed)
+            }
+        }
+    }
+
+    fn host(&self, epoch: PlanEpoch, stages: &[u32]) {
+        let mut inner = self.lock();
+        let Some(deliver) = inner.deliver.clone() else {
+            return;
+        };
+        // Undeclared after the lock is free: that waits for callbacks under way.
+        let mut old = std::mem::take(&mut inner.hosted);
+        for &stage in stages {
+            let subscriber = match old.remove(&(epoch, stage)) {
+                Some(subscriber) => Ok(subscriber),
+                None => subscribe(
+                    &self.session,
+                    self.keys.stage(epoch, stage),
+                    deliver.clone(),
+                ),
+            };
+            match subscriber {
+                Ok(subscriber) => _ = inner.hosted.insert((epoch, stage), subscriber),
+                Err(error) => tracing::error!(%error, stage, "cannot subscribe"),
+            }
+        }
+        drop(inner);
+    }
+}
+
+impl Drop for ZenohLink {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Inner {
+    /// Ends the queues of epochs older than `epoch`, which has just appeared.
+    fn retire_before(&mut self, epoch: PlanEpoch) {
+        if epoch <= self.newest {
+            return;
+        }
+        self.newest = epoch;
+        self.queues.retain(|address, queue| {
+            let current = epoch_of(address).is_none_or(|other| other >= epoch);
+            if !current {
+                queue.close();
+            }
+            current
+        });
+    }
+}
+
+/// The plan that `address` belongs to, if it ends with a plan.
+fn epoch_of(address: &Address) -> Option<PlanEpoch> {
+    match address {
+        Address::Stage { epoch, .. } | Address::Accept { epoch } => Some(*epoch),
+        Address::Node(_) | Address::Head => None,
+    }
+}
+
+fn subscribe(session: &Session, key: String, deliver: Deliver) -> Result<Subscriber<()>> {
+    session
+        .declare_subscriber(key)
+        .callback(move |sample| deliver_contiguous(sample.payload(), &deliver))
+        .wait()
+        .map_err(zenoh_error)
+}
+
+/// Large messages arrive in many slices: only those are copied together.
+fn deliver_contiguous(payload: &ZBytes, deliver: &Deliver) {
+    let mut slices = payload.slices();
+    if let (Some(only), None) = (slices.next(), slices.next()) {
+        return deliver(only);
+    }
+    let mut frame = Vec::with_capacity(payload.len());
+    match payload.reader().read_to_end(&mut frame) {
+        Ok(_) => deliver(&frame),
+        Err(error) => tracing::warn!(%error, "cannot read a message"),
+    }
+}
+
+/// The life of a sender thread.
+fn publish(session: &Session, to: &Address, key: String, queue: &Arc<SendQueue>) {
+    let publisher = match declare_publisher(session, to, key, queue) {
+        Ok(publisher) => publisher,
+        Err(error) => {
+            queue.close();
+            return tracing::error!(%error, "cannot send to {to}");
+        }
+    };
+    loop {
+        match queue.next(RECEIVER_PATIENCE) {
+            Next::Closed => return,
+            Next::NoReceiver(n_frames) => tracing::warn!(
+                "dropped {n_frames} frames to {to}: nobody received them for {} s; \
+                 is its node reachable from this one?",
+                RECEIVER_PATIENCE.as_secs()
+            ),
+            Next::Frame(frame) => {
+                if let Err(error) = publisher.put(frame).wait() {
+                    queue.close();
+                    return tracing::warn!(%error, "cannot send to {to}");
+                }
+            }
+        }
+    }
+}
+
+fn declare_publisher<'a>(
+    session: &'a Session,
+    to: &Address,
+    key: String,
+    queue: &Arc<SendQueue>,
+) -> Result<Publisher<'a>> {
+    // Activations have a lane of their own, so that commands and reports overtake them.
+    let (priority, express) = match to {
+        Address::Stage { .. } => (Priority::Data, false),
+        Address::Accept { .. } | Address::Node(_) | Address::Head => {
+            (Priority::InteractiveHigh, true)
+        }
+    };
+    let publisher = session
+        .declare_publisher(key)
+        .congestion_control(CongestionControl::Block)
+        .reliability(Reliability::Reliable)
+        .priority(priority)
+        .express(express)
+        .wait()
+        .map_err(zenoh_error)?;
+    let watched = queue.clone();
+    publisher
+        .matching_listener()
+        .callback(move |status| watched.set_receiver(status.matching()))
+        .background()
+        .wait()
+        .map_err(zenoh_error)?;
+    Ok(publisher)
+}

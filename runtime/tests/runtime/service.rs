@@ -1,0 +1,147 @@
+//! The public side: what a program hears that knows nothing but zenoh.
+use std::time::Duration;
+
+use crate::support::{PATIENCE, ask, greedy, head, model};
+use jupiter::session::{self, Endpoints};
+use jupiter::{Prompt, Runtime};
+use serde_json::{Value, json};
+use zenoh::Session;
+
+async fn serve(cluster: &str) -> (tempfile::TempDir, Runtime, Session) {
+    let dir = tempfile::tempdir().unwrap();
+    let runtime = head(&model(dir.path(), 9))
+        .cluster(cluster)
+        .listen(["tcp/127.0.0.1:0"])
+        .start()
+        .await
+        .unwrap();
+    let connect = runtime.endpoints().to_vec();
+    let session = session::open(&Endpoints {
+        listen: vec![],
+        connect,
+    })
+    .await
+    .unwrap();
+    (dir, runtime, session)
+}
+
+/// The events of one query.
+async fn query(session: &Session, cluster: &str, payload: Vec<u8>) -> Vec<Value> {
+    let replies = session
+        .get(format!("jupiter/{cluster}/generate"))
+        .payload(payload)
+        .timeout(PATIENCE)
+        .consolidation(zenoh::query::ConsolidationMode::None)
+        .await
+        .unwrap();
+    let mut events = Vec::new();
+    while let Ok(reply) = replies.recv_async().await {
+        let sample = reply.into_result().unwrap();
+        events.push(serde_json::from_slice(&sample.payload().to_bytes()).unwrap());
+    }
+    events
+}
+
+/// Token ids and text of an answer that ends as it should.
+fn read(events: &[Value]) -> (Vec<i64>, String) {
+    let (last, tokens) = events.split_last().unwrap();
+    assert_eq!(last["event"], "done", "{last}");
+    assert!(tokens.iter().all(|event| event["event"] == "token"));
+    let ids = tokens
+        .iter()
+        .filter_map(|event| event["id"].as_i64())
+        .collect();
+    (
+        ids,
+        tokens
+            .iter()
+            .filter_map(|event| event["text"].as_str())
+            .collect(),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_streams_its_answer() {
+    let (_dir, runtime, session) = serve("query").await;
+    let expected = ask(&runtime.client(), Prompt::text("Hi"), greedy(12)).await;
+    let request = json!({ "prompt": "Hi", "n_predict": 12, "temperature": 0, "ignore_eos": true });
+    let events = query(&session, "query", request.to_string().into_bytes()).await;
+    let (ids, text) = read(&events);
+    assert_eq!(
+        ids,
+        expected
+            .tokens
+            .iter()
+            .map(|&id| i64::from(id))
+            .collect::<Vec<_>>()
+    );
+    assert_eq!(text, expected.text);
+    assert_eq!(events.last().unwrap()["n_eval"], 12);
+    session.close().await.unwrap();
+    runtime.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_a_query_is_its_only_event() {
+    let (_dir, runtime, session) = serve("wrong").await;
+    for (payload, expected) in [
+        (vec![0xff, 0xfe], "UTF-8"),
+        (b"plain".to_vec(), "not what is expected"),
+        (br#"{"prompt":""}"#.to_vec(), "empty"),
+        (br#"{"prompt":"x","temprature":1}"#.to_vec(), "temprature"),
+        (br#"{"prompt":"x","grammar":"("}"#.to_vec(), "rammar"),
+        (vec![b'a'; (1 << 20) + 1], "1048576"),
+    ] {
+        let events = query(&session, "wrong", payload).await;
+        assert_eq!(events.len(), 1, "{events:?}");
+        let message = events[0]["message"].as_str().unwrap();
+        assert_eq!(events[0]["event"], "error");
+        assert!(
+            message.contains(expected) && !message.contains('\n'),
+            "{expected}: {message}"
+        );
+    }
+    session.close().await.unwrap();
+    runtime.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn published_prompts_are_answered_in_turn_on_their_topic() {
+    let (_dir, runtime, session) = serve("topic").await;
+    let completions = session
+        .declare_subscriber("jupiter/topic/completion/7")
+        .await
+        .unwrap();
+    let prompts = session
+        .declare_publisher("jupiter/topic/prompt/7")
+        .await
+        .unwrap();
+    while !prompts.matching_status().await.unwrap().matching() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let request = json!({ "prompt": "Hi", "n_predict": 9, "temperature": 0, "ignore_eos": true });
+    for payload in [
+        request.to_string().into_bytes(),
+        b"\xff".to_vec(),
+        request.to_string().into(),
+    ] {
+        prompts.put(payload).await.unwrap();
+    }
+    let mut answers = vec![Vec::new()];
+    while answers.len() <= 3 {
+        let sample = tokio::time::timeout(PATIENCE, completions.recv_async())
+            .await
+            .unwrap();
+        let event: Value = serde_json::from_slice(&sample.unwrap().payload().to_bytes()).unwrap();
+        let is_last = event["event"] != "token";
+        answers.last_mut().unwrap().push(event);
+        if is_last {
+            answers.push(Vec::new());
+        }
+    }
+    assert_eq!(read(&answers[0]).0.len(), 9);
+    assert_eq!(answers[1][0]["event"], "error");
+    assert_eq!(read(&answers[0]), read(&answers[2]));
+    session.close().await.unwrap();
+    runtime.shutdown().await;
+}

@@ -1,0 +1,135 @@
+//! What the tests of running clusters share.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use futures::StreamExt;
+use jupiter::{
+    Client, Completion, Config, GenerateOptions, Prompt, Runtime, RuntimeBuilder, SamplingParams,
+    Settings, StreamItem, Worker,
+};
+use jupiter_models::Token;
+use jupiter_models::synth::{SynthArch, SynthSpec, SynthType, write};
+
+/// No wait in these tests is longer, even on a loaded machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// Layers of [`model`].
+pub(crate) const N_LAYER: u32 = 6;
+/// Set for a child process that is a worker; the arguments of [`worker_settings`].
+pub(crate) const WORKER_ENV: &str = "JUPITER_TEST_WORKER";
+
+/// A small model with random weights, in a folder that the caller keeps.
+pub(crate) fn model(dir: &Path, seed: u64) -> PathBuf {
+    let path = dir.join(format!("model-{seed}.gguf"));
+    let spec = SynthSpec {
+        n_layer: N_LAYER,
+        ty: SynthType::F16,
+        seed,
+        ..SynthSpec::new(SynthArch::Llama)
+    };
+    write(&spec, &path, &mut |_, _| {}).unwrap();
+    path
+}
+
+pub(crate) fn head(model: &Path) -> RuntimeBuilder {
+    Runtime::builder()
+        .model(model)
+        .ctx(512)
+        .parallel(2)
+        .chunk(32)
+        .threads(1)
+        .node_wait_ms(30_000)
+}
+
+/// A head on a free port that waits for `n_workers` and computes nothing itself.
+pub(crate) async fn networked_head(model: &Path, cluster: &str, n_workers: u32) -> Runtime {
+    head(model)
+        .cluster(cluster)
+        .node_id("head")
+        .listen(["tcp/127.0.0.1:0"])
+        .workers(n_workers)
+        .host_stages(false)
+        .start()
+        .await
+        .unwrap()
+}
+
+pub(crate) fn worker_settings(model: &Path, cluster: &str, node: &str, connect: &str) -> Settings {
+    Settings {
+        model: Some(model.to_owned()),
+        cluster: Some(cluster.to_owned()),
+        node: Some(node.to_owned()),
+        connect: vec![connect.to_owned()],
+        threads: Some(1),
+        ..Settings::default()
+    }
+}
+
+pub(crate) async fn worker(settings: Settings) -> Worker {
+    Worker::start(Config::from_settings(settings).unwrap())
+        .await
+        .unwrap()
+}
+
+/// A worker in a process of its own, which can be killed.
+pub(crate) fn worker_process(settings: &Settings) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "--nocapture", "cluster::the_worker_process"])
+        .env(WORKER_ENV, serde_json::to_string(settings).unwrap())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// The life of [`worker_process`]: until its standard input closes.
+pub(crate) async fn be_worker_process() {
+    let Ok(settings) = std::env::var(WORKER_ENV) else {
+        return;
+    };
+    let worker = worker(serde_json::from_str(&settings).unwrap()).await;
+    let end = tokio::task::spawn_blocking(|| std::io::stdin().read_line(&mut String::new()));
+    worker.run_until(end).await.unwrap();
+}
+
+pub(crate) fn greedy(n_predict: u32) -> GenerateOptions {
+    GenerateOptions {
+        n_predict: Some(n_predict),
+        sampling: SamplingParams::greedy(),
+        ignore_eos: true,
+        ..GenerateOptions::default()
+    }
+}
+
+/// A whole answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) tokens: Vec<Token>,
+    pub(crate) text: String,
+    pub(crate) done: Completion,
+}
+
+pub(crate) async fn ask(client: &Client, prompt: Prompt, options: GenerateOptions) -> Answer {
+    let stream = client.generate(prompt, options).await.unwrap();
+    tokio::time::timeout(PATIENCE, collect(stream))
+        .await
+        .unwrap()
+}
+
+pub(crate) async fn collect(mut stream: jupiter::TokenStream) -> Answer {
+    let (mut tokens, mut text) = (Vec::new(), String::new());
+    while let Some(item) = stream.next().await {
+        match item.unwrap() {
+            StreamItem::Token { id, text: piece } => {
+                tokens.extend(id);
+                text.push_str(&piece);
+            }
+            StreamItem::Done(done) => {
+                assert!(stream.next().await.is_none(), "something follows the end");
+                return Answer { tokens, text, done };
+            }
+        }
+    }
+    panic!("the stream ended without its end")
+}
