@@ -1,0 +1,9 @@
+//! The test kit: generated models, and a cluster in one process whose link misbehaves on purpose.
+//!
+//! - [`model`]: tiny generated models, made once per test run
+//! - [`network`]: an in-memory [`Link`](jupiter_actors::Link) with faults from a seed
+//! - [`cluster`]: Supervisors, Planner, Stages and Verifier on that link
+
+pub mod cluster;
+pub mod model;
+pub mod network;

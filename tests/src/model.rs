@@ -1,0 +1,104 @@
+//! Tiny generated models, and the texts that they have to write.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result};
+use jupiter_models::engine::{EngineParams, ReferenceEngine, StageEngine, StepInput, StepOutput};
+use jupiter_models::gguf::{GgufFile, KvDtype};
+use jupiter_models::synth::{self, SynthArch, SynthSpec, SynthType};
+use jupiter_models::text::Vocabulary;
+use jupiter_models::{Row, SequenceId, Token};
+use tempfile::TempDir;
+
+/// Rows of a chunk in these tests: small, so that short prompts take several.
+pub const CHUNK: u32 = 8;
+
+/// Engine parameters for the tiny models.
+pub fn engine_params() -> EngineParams {
+    EngineParams {
+        n_ctx: 512,
+        n_seq_max: 4,
+        n_batch: CHUNK,
+        n_threads: 1,
+        type_k: KvDtype::F16,
+        type_v: KvDtype::F16,
+        flash_attention: true,
+        n_gpu_layers: 0,
+    }
+}
+
+/// The shape of the tiny model: F32, where the noise between batch shapes is smallest.
+pub fn tiny_spec() -> SynthSpec {
+    SynthSpec {
+        n_layer: 4,
+        n_embd: 64,
+        n_head: 4,
+        n_head_kv: 2,
+        n_ff: 96,
+        n_vocab: 320,
+        ty: SynthType::F32,
+        ..SynthSpec::new(SynthArch::Llama)
+    }
+}
+
+/// A folder for this process's models and slices, removed by the operating system's cleaning.
+pub fn scratch() -> &'static Path {
+    static SCRATCH: OnceLock<TempDir> = OnceLock::new();
+    SCRATCH
+        .get_or_init(|| tempfile::tempdir().expect("a temporary folder"))
+        .path()
+}
+
+/// The tiny model's file, written on the first call.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn tiny_model() -> Result<PathBuf> {
+    static WRITTEN: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let written = WRITTEN.get_or_init(|| {
+        let path = scratch().join("tiny.gguf");
+        synth::write(&tiny_spec(), &path, &mut |_, _| {}).map_err(|error| error.to_string())?;
+        Ok(path)
+    });
+    written.clone().map_err(anyhow::Error::msg)
+}
+
+/// What the whole model writes after `prompt`, one token at a time, as plain llama.cpp does it.
+///
+/// # Errors
+/// When the engine fails.
+pub fn greedy_text(model: &Path, prompt: &[Token], n: usize) -> Result<Vec<Token>> {
+    let file = GgufFile::open(model)?;
+    let vocabulary = Vocabulary::load(model)?;
+    let mut engine = ReferenceEngine::load(&file, &engine_params(), &mut |_| {})?;
+    let mut tokens = prompt.to_vec();
+    let mut n_computed = 0;
+    while tokens.len() < prompt.len() + n {
+        let end = tokens.len().min(n_computed + CHUNK as usize);
+        let rows: Vec<Row> = (n_computed..end)
+            .map(|pos| Row {
+                seq_ids: vec![SequenceId(0)],
+                pos: pos as u32,
+                token: tokens[pos],
+                wants_logits: pos + 1 == tokens.len(),
+            })
+            .collect();
+        let StepOutput::Logits(logits) = engine.step(&rows, StepInput::Tokens)? else {
+            anyhow::bail!("the whole model gave hidden states");
+        };
+        n_computed = end;
+        if n_computed == tokens.len() {
+            let logits = logits.row(0);
+            let best = (0..logits.len())
+                .rev()
+                .max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
+            let token = Token::try_from(best.context("no logits")?)?;
+            if vocabulary.is_eog(token) {
+                break;
+            }
+            tokens.push(token);
+        }
+    }
+    Ok(tokens.split_off(prompt.len()))
+}

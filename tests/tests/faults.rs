@@ -1,0 +1,206 @@
+//! Faults of the link and of the actors, from seeds that replay: every answer is the right text,
+//! or a clear error where too many frames are lost; nothing hangs.
+//!
+//! `JUPITER_FAULT_SEED=n cargo test --test faults` runs one seed.
+
+use anyhow::{Context, Result, ensure};
+use jupiter_actors::planner::{PlannerMessage, SplitPolicy};
+use jupiter_models::Token;
+use jupiter_tests::cluster::{Answer, Cluster, ClusterSpec, EngineFault, read};
+use jupiter_tests::model::{greedy_text, tiny_model};
+use jupiter_tests::network::FaultRates;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+const N_SEEDS: u64 = 200;
+const N_TOKENS: u32 = 16;
+
+/// Three prompts of different lengths, asked at once; the texts that they have to bring.
+fn prompts() -> [Vec<Token>; 3] {
+    [
+        (40..45).collect(),
+        (60..90).collect(),
+        (100..112).rev().collect(),
+    ]
+}
+
+fn expected() -> Result<Vec<Vec<Token>>> {
+    let model = tiny_model()?;
+    prompts()
+        .iter()
+        .map(|prompt| greedy_text(&model, prompt, N_TOKENS as usize))
+        .collect()
+}
+
+/// The faults that a seed stands for.
+fn spec(seed: u64) -> Result<ClusterSpec> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut spec = ClusterSpec::new(&tiny_model()?, 1 + rng.random_range(0..3));
+    spec.seed = seed;
+    spec.step_timeout_ms = 400;
+    match seed % 4 {
+        0 => {
+            spec.rates = FaultRates {
+                repeat: 0.1,
+                delay: 0.05,
+                ..FaultRates::default()
+            }
+        }
+        1 => {
+            spec.rates = FaultRates {
+                drop: 0.03,
+                damage: 0.03,
+                ..FaultRates::default()
+            }
+        }
+        2 => {
+            let faults = [
+                EngineFault::Panic,
+                EngineFault::ShortLogits,
+                EngineFault::Refuse,
+            ];
+            let mut fault = || (rng.random_range(0..60), faults[rng.random_range(0..3)]);
+            spec.engine_faults = vec![fault(), fault(), fault()];
+        }
+        _ => {
+            spec.rates = FaultRates {
+                drop: 0.01,
+                repeat: 0.02,
+                delay: 0.01,
+                damage: 0.01,
+            };
+            spec.engine_faults = vec![(rng.random_range(0..60), EngineFault::Panic)];
+        }
+    }
+    spec.n_faults = 4;
+    Ok(spec)
+}
+
+async fn ask_all(cluster: &mut Cluster) -> Result<Vec<Answer>> {
+    let asked: Vec<_> = prompts()
+        .iter()
+        .map(|prompt| cluster.ask(prompt, N_TOKENS))
+        .collect();
+    let mut answers = Vec::new();
+    for events in asked {
+        answers.push(read(events).await?);
+    }
+    Ok(answers)
+}
+
+#[track_caller]
+fn assert_texts(answers: &[Answer], expected: &[Vec<Token>]) -> Result<()> {
+    for (answer, expected) in answers.iter().zip(expected) {
+        answer
+            .end
+            .as_ref()
+            .map_err(|error| anyhow::anyhow!("failed: {error}"))?;
+        ensure!(
+            &answer.tokens == expected,
+            "{:?}, expected {expected:?}",
+            answer.tokens
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_seed_ends_with_the_right_text() -> Result<()> {
+    let expected = expected()?;
+    let only = std::env::var("JUPITER_FAULT_SEED")
+        .ok()
+        .map(|seed| seed.parse())
+        .transpose()?;
+    for seed in only.map_or(0..N_SEEDS, |seed: u64| seed..seed + 1) {
+        let replay = || format!("JUPITER_FAULT_SEED={seed} replays this");
+        let mut cluster = Cluster::start(&spec(seed)?).await.with_context(replay)?;
+        let answers = ask_all(&mut cluster).await.with_context(replay)?;
+        assert_texts(&answers, &expected).with_context(replay)?;
+        cluster.stop().await;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn losses_beyond_recovery_end_in_a_clear_error() -> Result<()> {
+    let mut spec = ClusterSpec::new(&tiny_model()?, 2);
+    spec.step_timeout_ms = 100;
+    spec.n_faults = u32::MAX;
+    spec.rates.drop = 0.7;
+    let mut cluster = Cluster::start(&spec).await?;
+    let answer = read(cluster.ask(&prompts()[1], N_TOKENS)).await?;
+    let error = answer
+        .end
+        .err()
+        .context("it answered with most frames lost")?
+        .to_string();
+    ensure!(
+        error.contains("gave up after") && error.contains("the last fault"),
+        "{error}"
+    );
+    let written = greedy_text(&tiny_model()?, &prompts()[1], N_TOKENS as usize)?;
+    ensure!(
+        written.starts_with(&answer.tokens),
+        "what came before the error is right"
+    );
+    cluster.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_node_and_a_lost_planner_cost_no_token() -> Result<()> {
+    let mut spec = ClusterSpec::new(&tiny_model()?, 3);
+    spec.n_nodes = 3;
+    spec.split = SplitPolicy::Stages(3);
+    let mut cluster = Cluster::start(&spec).await?;
+    let mut first = cluster.ask(&prompts()[0], N_TOKENS);
+    // In the middle of the answer, not before it.
+    first.recv().await.context("no token")?;
+    cluster.lose(2);
+    let mut second = cluster.ask(&prompts()[1], 1 + N_TOKENS);
+    second.recv().await.context("no token")?;
+    cluster.kill_planner();
+    let expected = expected()?;
+    let (first, second) = (read(first).await?, read(second).await?);
+    ensure!(
+        first.tokens == expected[0][1..],
+        "{:?}, expected {:?}",
+        first.tokens,
+        expected[0]
+    );
+    let written = greedy_text(&tiny_model()?, &prompts()[1], 1 + N_TOKENS as usize)?;
+    ensure!(
+        second.tokens == written[1..],
+        "{:?}, expected {written:?}",
+        second.tokens
+    );
+    let nodes: Vec<_> = cluster
+        .status()
+        .await?
+        .stages
+        .into_iter()
+        .map(|s| s.node.0)
+        .collect();
+    ensure!(nodes == ["node-0", "node-0", "node-1"], "{nodes:?}");
+    cluster.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dropped_stream_frees_its_place() -> Result<()> {
+    let mut spec = ClusterSpec::new(&tiny_model()?, 2);
+    spec.engine.n_seq_max = 1;
+    let mut cluster = Cluster::start(&spec).await?;
+    let mut endless = cluster.ask(&prompts()[1], 400);
+    endless.recv().await.context("no token")?;
+    let waiting = cluster.ask(&prompts()[0], N_TOKENS);
+    drop(endless);
+    assert_texts(&[read(waiting).await?], &expected()?[..1])?;
+    let mut cancelled = cluster.ask(&prompts()[1], 400);
+    cancelled.recv().await.context("no token")?;
+    cluster.tell(PlannerMessage::Cancel(jupiter_actors::RequestId(2)));
+    let waiting = cluster.ask(&prompts()[0], N_TOKENS);
+    assert_texts(&[read(waiting).await?], &expected()?[..1])?;
+    cluster.stop().await;
+    Ok(())
+}

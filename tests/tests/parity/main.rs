@@ -1,0 +1,13 @@
+//! Slices of a model compute what the whole model computes, to the last bit.
+//!
+//! - `cuts`: every architecture and type, cut everywhere: the same tokens, the same logits
+//! - `branches`: forks, draft trees and shortened sequences on slices
+//! - `refusals`: what cannot be split or run says so in one line
+//! - `kit`: models, pipelines and the greedy loop
+
+#![allow(clippy::unwrap_used)]
+
+mod branches;
+mod cuts;
+mod kit;
+mod refusals;
