@@ -1,0 +1,54 @@
+# Every target runs as typed on a fresh Debian or Ubuntu machine with Rust.
+# All builds are of the whole workspace in one profile, so that llama.cpp is built once.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help prerequisites chat test lint format layering deny bench install
+
+# rustup's folder, for shells that have not read its profile yet.
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+CARGO ?= cargo
+# Arguments for chat and bench: make chat ARGS="--prompt hello"
+ARGS ?=
+# The model that `make bench` measures: 0.3 GB of random weights in Q4_0.
+BENCH_MODEL ?= target/bench.gguf
+JUPITER = $(CARGO) run -q --release --bin jupiter --
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+prerequisites: ## Check, and install where possible, what the build needs besides Rust
+	@.ci/prerequisites
+
+chat: prerequisites ## Start the chatbot, two stages in one process (ARGS="--help" for its options)
+	$(CARGO) run --example chatbot -- $(ARGS)
+
+test: lint ## Check format, lints and layering, and run all tests
+	@cache=$$(mktemp -d); trap 'rm -rf "$$cache"' EXIT; \
+	echo "$(CARGO) test --workspace --locked"; \
+	JUPITER_CACHE=$$cache $(CARGO) test --workspace --locked
+
+lint: prerequisites layering deny ## Check format, lints, layering and licences
+	$(CARGO) fmt --all -- --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+format: ## Format all code
+	$(CARGO) fmt --all
+
+layering: prerequisites ## Check that dependencies point one way: models <- actors <- runtime
+	@.ci/layering
+
+deny: ## Check licences, sources and bans with cargo-deny, if it is installed
+	@if command -v cargo-deny >/dev/null; then cargo-deny --offline check bans licenses sources; \
+	else echo "deny: skipped, cargo-deny is not installed (cargo install cargo-deny)"; fi
+
+bench: prerequisites ## Measure against plain llama.cpp on a generated model (ARGS="-r 9", or "-m FILE")
+	@mkdir -p $(dir $(BENCH_MODEL))
+	test -e $(BENCH_MODEL) || $(JUPITER) synth --arch llama --layers 16 --embd 1536 --heads 24 \
+	    --kv-heads 8 --ff 5120 --vocab 8192 --type Q4_0 --seed 1 -o $(BENCH_MODEL)
+	$(JUPITER) bench -m $(BENCH_MODEL) --stages 2 --processes -t 1 -p 1024 -n 64 --chunk 128 \
+	    --baseline $(ARGS)
+
+install: prerequisites ## Install the command jupiter into Cargo's folder
+	$(CARGO) install --path runtime --locked
