@@ -262,27 +262,23 @@ impl PlannerCore {
         };
         self.credit_usage(&done, &report);
         for acceptance in &report.acceptances {
-            // The slot may have another holder since the step was sent.
-            let asked = |s: &Sequence| done.parts.iter().any(|part| part.request == s.request);
-            if let Some(at) = self
-                .live
-                .iter()
-                .position(|s| s.seq == acceptance.seq && asked(s))
-            {
+            if let Some(at) = self.holder(acceptance.seq, &done) {
                 self.accept(at, acceptance, now);
             }
         }
         for failure in report.failures {
-            let asked = |s: &Sequence| done.parts.iter().any(|part| part.request == s.request);
-            if let Some(at) = self
-                .live
-                .iter()
-                .position(|s| s.seq == failure.seq && asked(s))
-            {
+            if let Some(at) = self.holder(failure.seq, &done) {
                 self.fail(at, RequestError::Invalid(failure.why));
             }
         }
         self.pump(now);
+    }
+
+    /// The live sequence that a step computed in slot `seq`; the slot may have another holder since
+    /// the step was sent.
+    fn holder(&self, seq: SequenceId, done: &InFlight) -> Option<usize> {
+        let asked = |s: &Sequence| done.parts.iter().any(|part| part.request == s.request);
+        self.live.iter().position(|s| s.seq == seq && asked(s))
     }
 
     fn accept(&mut self, at: usize, acceptance: &Acceptance, now: Instant) {

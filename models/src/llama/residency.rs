@@ -58,12 +58,12 @@ mod tests {
     #[test]
     fn only_read_only_shared_mappings_of_the_path_count() {
         let maps = "\
-7f00000000-7f00001000 r--s 00000000 fe:00 42                     /tmp/a b.gguf
-7f00002000-7f00003000 rw-p 00000000 fe:00 42                     /tmp/a b.gguf
-7f00004000-7f00005000 r--s 00000000 fe:00 43                     /tmp/other.gguf
+7f00000000-7f00001000 r--s 00000000 fe:00 42                     /models/a b.gguf
+7f00002000-7f00003000 rw-p 00000000 fe:00 42                     /models/a b.gguf
+7f00004000-7f00005000 r--s 00000000 fe:00 43                     /models/other.gguf
 7f00006000-7f00007000 rw-p 00000000 00:00 0 
 ";
-        let found: Vec<_> = read_only_mappings(maps, "/tmp/a b.gguf").collect();
+        let found: Vec<_> = read_only_mappings(maps, "/models/a b.gguf").collect();
         assert_eq!(found, [(0x7f_0000_0000, 0x7f_0000_1000)]);
     }
 }

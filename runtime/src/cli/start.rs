@@ -228,7 +228,7 @@ pub(crate) fn generate_options(
     };
     let default = SamplingParams::default();
     let seed = match sampling.seed {
-        None | Some(-1) => random_seed(),
+        None | Some(-1) => SamplingParams::RANDOM_SEED,
         Some(seed) => u32::try_from(seed)
             .map_err(|_| UsageError(format!("--seed {seed}: not -1 to {}", u32::MAX)))?,
     };
@@ -248,10 +248,4 @@ pub(crate) fn generate_options(
         },
         ..GenerateOptions::default()
     })
-}
-
-/// Another seed each time. The standard library keys its hash maps at random.
-fn random_seed() -> u32 {
-    use std::hash::{BuildHasher, Hasher};
-    std::hash::RandomState::new().build_hasher().finish() as u32
 }

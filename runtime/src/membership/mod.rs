@@ -36,9 +36,6 @@ pub(crate) struct Profile {
     pub instance: String,
     /// Content hash of its model file.
     pub model: String,
-    pub n_cores: usize,
-    /// Of the machine; 0 when unknown.
-    pub memory_bytes: u64,
 }
 
 /// The head's answer.
@@ -61,8 +58,6 @@ impl Profile {
             node,
             instance,
             model,
-            n_cores: crate::node::n_cores() as usize,
-            memory_bytes: total_memory_bytes(),
         }
     }
 }
@@ -73,12 +68,4 @@ pub(crate) fn protocol_mismatch(who: &str, theirs: u32) -> String {
         "{who} speaks protocol version {theirs}, this node version {PROTOCOL_VERSION}: install the \
          same version of jupiter on all nodes"
     )
-}
-
-/// Memory of this machine, from /proc/meminfo.
-fn total_memory_bytes() -> u64 {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
-    kib.unwrap_or(0).saturating_mul(1024)
 }
