@@ -1,0 +1,356 @@
+//! Spoken commands, and the JSON that answers them.
+
+use super::phrases as say;
+use super::{Action, Direction, Number, Opening, Pose, Report, Switch};
+use crate::Check;
+use crate::draw::{Draw, upper_first};
+use crate::example::Asked;
+use crate::held_out::{Part, held};
+
+/// How many kinds of action [`draw_action`] knows.
+const ACTIONS: usize = 19;
+
+/// An action, what its `{x}` says, and the ways to say it.
+struct Drawn {
+    action: Action,
+    name: &'static str,
+    x: String,
+    phrases: &'static [&'static str],
+}
+
+/// A command of one to three different actions.
+pub(crate) fn spoken(part: Part, draw: &mut Draw) -> Option<Asked> {
+    let count = match part {
+        // One action alone is no combination.
+        Part::NewCell => 2 + draw.weighted(&[60, 40]),
+        Part::Training | Part::NewPhrasing => 1 + draw.weighted(&[45, 35, 20]),
+    };
+    let mut drawn: Vec<Drawn> = Vec::new();
+    for _ in 0..count {
+        let next = draw_action(draw);
+        if drawn.iter().any(|d| d.name == next.name) {
+            return None;
+        }
+        drawn.push(next);
+    }
+    let names: Vec<&str> = drawn.iter().map(|d| d.name).collect();
+    let held_names = count > 1 && held(&["command", &names.join(",")]);
+    let fits = match part {
+        Part::Training => !held_names,
+        Part::NewPhrasing => true,
+        Part::NewCell => held_names,
+    };
+    if !fits {
+        return None;
+    }
+    let user = sentence(&drawn, part, draw);
+    let actions: Vec<Action> = drawn.into_iter().map(|d| d.action).collect();
+    let line = super::write(&actions).ok()?;
+    let check = Check::Command {
+        actions: serde_json::to_value(&actions).ok()?,
+    };
+    Some(Asked::new(user, line, check))
+}
+
+/// The actions in one sentence; of a new phrasing, one action's is new.
+fn sentence(drawn: &[Drawn], part: Part, draw: &mut Draw) -> String {
+    let new = draw.below(drawn.len());
+    let opener = say::OPENERS[Part::Training.free_phrasing(draw, say::OPENERS.len())];
+    let opener = if draw.chance(50) { "" } else { opener };
+    let mut text = opener.to_owned();
+    for (place, drawn) in drawn.iter().enumerate() {
+        if place > 0 {
+            text += say::JOINERS[Part::Training.free_phrasing(draw, say::JOINERS.len())];
+        }
+        let part = if place == new { part } else { Part::Training };
+        let phrase = drawn.phrases[part.free_phrasing(draw, drawn.phrases.len())];
+        text += &phrase.replace("{x}", &drawn.x);
+    }
+    let asks = ["can ", "could ", "would "]
+        .iter()
+        .any(|word| opener.starts_with(word));
+    if opener.is_empty() && draw.chance(15) {
+        text += ", please";
+    }
+    text.push(if asks { '?' } else { '.' });
+    draw.typed(upper_first(&text))
+}
+
+/// One action of all kinds, each as likely as the others.
+fn draw_action(draw: &mut Draw) -> Drawn {
+    let first = draw.below(2) == 0;
+    let none = String::new();
+    let named = |action, name, x, phrases| Drawn {
+        action,
+        name,
+        x,
+        phrases,
+    };
+    match draw.below(ACTIONS) {
+        0 => drive(draw, first),
+        1 => turn(draw, first),
+        2 => look(draw),
+        3 => {
+            let place = one(draw, say::PLACES);
+            named(
+                Action::GoTo {
+                    place: place.clone(),
+                },
+                "go_to",
+                place,
+                say::GO_TO,
+            )
+        }
+        4 => named(Action::Dock {}, "dock", none, say::DOCK),
+        5 => named(Action::Undock {}, "undock", none, say::UNDOCK),
+        6 => named(Action::Stop {}, "stop", none, say::STOP),
+        7 => {
+            let object = one(draw, say::OBJECTS);
+            named(
+                Action::PickUp {
+                    object: object.clone(),
+                },
+                "pick_up",
+                object,
+                say::PICK_UP,
+            )
+        }
+        8 => {
+            let place = one(draw, say::PLACES);
+            named(
+                Action::PutDown {
+                    place: place.clone(),
+                },
+                "put_down",
+                place,
+                say::PUT_DOWN,
+            )
+        }
+        9 => {
+            let (state, phrases) = if first {
+                (Opening::Open, say::GRIPPER_OPEN)
+            } else {
+                (Opening::Closed, say::GRIPPER_CLOSED)
+            };
+            named(Action::Gripper { state }, "gripper", none, phrases)
+        }
+        10 => {
+            let (pose, phrases) = [
+                (Pose::Home, say::ARM_HOME),
+                (Pose::Raised, say::ARM_RAISED),
+                (Pose::Lowered, say::ARM_LOWERED),
+                (Pose::Folded, say::ARM_FOLDED),
+            ][draw.below(4)];
+            named(Action::Arm { pose }, "arm", none, phrases)
+        }
+        11 => {
+            let value = 5 * (1 + draw.below(12));
+            let x = quantity(draw, 2 * value, "centimetre");
+            let centimetres = Number(value as f64);
+            named(
+                Action::Platform { centimetres },
+                "platform",
+                x,
+                say::PLATFORM,
+            )
+        }
+        12 => speed(draw),
+        13 => {
+            let value =
+                [1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 45, 50, 60][draw.below(17)];
+            let x = quantity(draw, 2 * value, "second");
+            named(
+                Action::Wait {
+                    seconds: Number(value as f64),
+                },
+                "wait",
+                x,
+                say::WAIT,
+            )
+        }
+        14 => {
+            let target = one(draw, say::TARGETS);
+            named(
+                Action::Follow {
+                    target: target.clone(),
+                },
+                "follow",
+                target,
+                say::FOLLOW,
+            )
+        }
+        15 => named(Action::Photo {}, "photo", none, say::PHOTO),
+        16 => {
+            let (state, phrases) = if first {
+                (Switch::On, say::LIGHT_ON)
+            } else {
+                (Switch::Off, say::LIGHT_OFF)
+            };
+            named(Action::Light { state }, "light", none, phrases)
+        }
+        17 => {
+            let (state, phrases) = if first {
+                (Opening::Open, say::DOOR_OPEN)
+            } else {
+                (Opening::Closed, say::DOOR_CLOSED)
+            };
+            named(Action::Door { state }, "door", none, phrases)
+        }
+        _ => {
+            let (what, phrases) = [
+                (Report::Battery, say::REPORT_BATTERY),
+                (Report::Position, say::REPORT_POSITION),
+                (Report::Status, say::REPORT_STATUS),
+            ][draw.below(3)];
+            named(Action::Report { what }, "report", none, phrases)
+        }
+    }
+}
+
+/// Half a metre to 20 metres; short ways are said more often.
+fn drive(draw: &mut Draw, forward: bool) -> Drawn {
+    let halves = if draw.chance(50) {
+        1 + draw.below(10)
+    } else {
+        1 + draw.below(40)
+    };
+    let (sign, phrases) = if forward {
+        (0.5, say::DRIVE_FORWARD)
+    } else {
+        (-0.5, say::DRIVE_BACKWARD)
+    };
+    let x = quantity(draw, halves, "metre");
+    let metres = Number(sign * halves as f64);
+    Drawn {
+        action: Action::Drive { metres },
+        name: "drive",
+        x,
+        phrases,
+    }
+}
+
+/// 15 to 180 degrees.
+fn turn(draw: &mut Draw, left: bool) -> Drawn {
+    let value = 15 * (1 + draw.below(12));
+    let (sign, phrases) = if left {
+        (1.0, say::TURN_LEFT)
+    } else {
+        (-1.0, say::TURN_RIGHT)
+    };
+    let x = quantity(draw, 2 * value, "degree");
+    let degrees = Number(sign * value as f64);
+    Drawn {
+        action: Action::Turn { degrees },
+        name: "turn",
+        x,
+        phrases,
+    }
+}
+
+fn look(draw: &mut Draw) -> Drawn {
+    let ways: [(Direction, &[&str]); 6] = [
+        (Direction::Left, &["left", "to the left"]),
+        (Direction::Right, &["right", "to the right"]),
+        (Direction::Up, &["up", "upwards"]),
+        (Direction::Down, &["down", "downwards"]),
+        (Direction::Ahead, &["ahead", "straight ahead"]),
+        (Direction::Behind, &["behind", "to the back"]),
+    ];
+    let (direction, words) = ways[draw.below(ways.len())];
+    let x = one(draw, words);
+    Drawn {
+        action: Action::Look { direction },
+        name: "look",
+        x,
+        phrases: say::LOOK,
+    }
+}
+
+/// 0.1 to 1.5 metres per second.
+fn speed(draw: &mut Draw) -> Drawn {
+    let tenths = 1 + draw.below(15);
+    let value = tenths as f64 / 10.0;
+    let x = if tenths.is_multiple_of(5) {
+        quantity(draw, tenths / 5, "metre")
+    } else {
+        format!("{value} {}", unit(draw, "metre", true))
+    };
+    let metres_per_second = Number(value);
+    let action = Action::Speed { metres_per_second };
+    Drawn {
+        action,
+        name: "speed",
+        x: x + " per second",
+        phrases: say::SPEED,
+    }
+}
+
+fn one(draw: &mut Draw, items: &[&str]) -> String {
+    draw.pick(items)
+        .map_or_else(String::new, |item| (*item).to_owned())
+}
+
+/// "one and a half metres" or "1.5 metres", of a number of halves.
+fn quantity(draw: &mut Draw, halves: usize, name: &str) -> String {
+    let unit = unit(draw, name, halves > 2);
+    let (whole, half) = (halves / 2, halves % 2 == 1);
+    if draw.chance(45) {
+        return if half {
+            format!("{whole}.5 {unit}")
+        } else {
+            format!("{whole} {unit}")
+        };
+    }
+    match (whole, half) {
+        (0, _) => format!("half a {unit}"),
+        (_, true) => format!("{} and a half {unit}", spelled(whole)),
+        (_, false) => format!("{} {unit}", spelled(whole)),
+    }
+}
+
+/// The unit, in one of eight the American way.
+fn unit(draw: &mut Draw, name: &str, plural: bool) -> String {
+    let american = name.ends_with("metre") && draw.below(8) == 0;
+    let name = if american {
+        name.replace("metre", "meter")
+    } else {
+        name.to_owned()
+    };
+    if plural { name + "s" } else { name }
+}
+
+/// A number below 200 in words.
+fn spelled(n: usize) -> String {
+    const SMALL: [&str; 20] = [
+        "zero",
+        "one",
+        "two",
+        "three",
+        "four",
+        "five",
+        "six",
+        "seven",
+        "eight",
+        "nine",
+        "ten",
+        "eleven",
+        "twelve",
+        "thirteen",
+        "fourteen",
+        "fifteen",
+        "sixteen",
+        "seventeen",
+        "eighteen",
+        "nineteen",
+    ];
+    const TENS: [&str; 10] = [
+        "", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety",
+    ];
+    match n {
+        0..20 => SMALL[n].to_owned(),
+        20..100 if n.is_multiple_of(10) => TENS[n / 10].to_owned(),
+        20..100 => format!("{} {}", TENS[n / 10], SMALL[n % 10]),
+        100 => "a hundred".to_owned(),
+        _ => format!("a hundred and {}", spelled(n - 100)),
+    }
+}

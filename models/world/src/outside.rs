@@ -1,0 +1,57 @@
+//! What the assistant refuses, and small talk.
+
+use crate::World;
+use crate::draw::{Draw, lower_first};
+use crate::example::Asked;
+use crate::held_out::{Part, held_outside};
+use crate::knowledge::Talk;
+use crate::phrasing::{self, fill};
+
+/// The one answer to all that lies outside.
+const REFUSAL: &str = "I only know about the robot and the devices around it.";
+
+/// A question from outside the world.
+pub(crate) fn refuse(world: &World, part: Part, draw: &mut Draw) -> Option<Asked> {
+    let outside = &world.outside;
+    let (items, templates) = match draw.weighted(&[45, 30, 25]) {
+        0 => (&outside.things, phrasing::OUTSIDE_THING),
+        1 => (&outside.tasks, phrasing::OUTSIDE_TASK),
+        _ => (&outside.questions, phrasing::OUTSIDE_QUESTION),
+    };
+    let item = draw.pick(items)?;
+    let fits = match part {
+        Part::Training => !held_outside(item),
+        Part::NewPhrasing => true,
+        Part::NewCell => held_outside(item),
+    };
+    if !fits {
+        return None;
+    }
+    let template = templates[part.free_phrasing(draw, templates.len())];
+    let places = [
+        ("{thing}", item.as_str()),
+        ("{task}", item),
+        ("{q}", item),
+        ("{lq}", &lower_first(item)),
+    ];
+    Some(Asked::exactly(draw.typed(fill(template, &places)), REFUSAL))
+}
+
+/// Small talk.
+pub(crate) fn talk(world: &World, part: Part, draw: &mut Draw) -> Option<Asked> {
+    say(draw.pick(&world.talks)?, part, draw)
+}
+
+/// One of the sayings of a talk, and the reply. A saying fits one talk alone, so that there are no
+/// combinations to hold out: only sayings are.
+pub(crate) fn say(talk: &Talk, part: Part, draw: &mut Draw) -> Option<Asked> {
+    let part = match part {
+        Part::Training => part,
+        Part::NewPhrasing | Part::NewCell => Part::NewPhrasing,
+    };
+    let says = part.free_phrasing(draw, talk.says.len());
+    Some(Asked::exactly(
+        draw.typed(talk.says[says].clone()),
+        &talk.reply,
+    ))
+}

@@ -1,0 +1,120 @@
+//! How people ask. Every sixth phrasing of a list is held out, so the order matters: adding at
+//! the end is safe, moving is not.
+//!
+//! Places to fill: `{the}` and `{a}` a subject with its article, `{b}` another subject, `{q}` a
+//! whole question (`{lq}` without its capital), `{ask}` a noun phrase, `{do}` a verb phrase,
+//! `{when}` a clause, `{thing}` and `{task}` something from outside, `{n}` a number, `{word}` the
+//! number as a word, `{nth}` as an ordinal, `{title}` a title.
+
+mod full;
+mod outline;
+mod outside;
+mod then;
+
+use crate::draw::{Draw, upper_first};
+use crate::knowledge::Subject;
+
+pub(crate) use full::*;
+pub(crate) use outline::*;
+pub(crate) use outside::*;
+pub(crate) use then::*;
+
+/// How often another name of the subject stands in a question, in a hundred.
+const ALSO_PERCENT: usize = 20;
+
+/// The template with its places filled and a capital at its start.
+pub(crate) fn fill(template: &str, places: &[(&str, &str)]) -> String {
+    let mut text = template.to_owned();
+    for (place, value) in places {
+        text = text.replace(place, value);
+    }
+    upper_first(&text)
+}
+
+/// How a question calls a subject.
+pub(crate) struct Called<'a> {
+    pub(crate) the: &'a str,
+    pub(crate) a: String,
+    usual: &'a str,
+}
+
+impl<'a> Called<'a> {
+    /// By its usual name, or now and then by the other one.
+    pub(crate) fn draw(subject: &'a Subject, draw: &mut Draw) -> Called<'a> {
+        let usual = subject.the.as_str();
+        match subject.also.first() {
+            Some(also) if draw.chance(ALSO_PERCENT) => Called {
+                the: also,
+                a: indefinite(also),
+                usual,
+            },
+            _ => Called {
+                the: usual,
+                a: subject.a(),
+                usual,
+            },
+        }
+    }
+
+    /// A piece of a question with the name used here.
+    pub(crate) fn rename(&self, text: &str) -> String {
+        rename(text, self.usual, self.the)
+    }
+}
+
+/// "the laser scanner" as "a laser scanner"; a name without an article stays.
+fn indefinite(the: &str) -> String {
+    let Some(name) = the.strip_prefix("the ") else {
+        return the.to_owned();
+    };
+    let spelled = name
+        .chars()
+        .take_while(|c| c.is_alphabetic())
+        .all(char::is_uppercase);
+    let vowels = if spelled {
+        "AEFHILMNORSX"
+    } else {
+        "AEIOUaeiou"
+    };
+    let article = if name.starts_with(|c| vowels.contains(c)) {
+        "an"
+    } else {
+        "a"
+    };
+    format!("{article} {name}")
+}
+
+/// Replaces a name where it stands as whole words.
+pub(crate) fn rename(text: &str, from: &str, to: &str) -> String {
+    let mut result = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(from) {
+        let (before, after) = (&rest[..at], &rest[at + from.len()..]);
+        let whole = !before.ends_with(char::is_alphanumeric)
+            && !after.starts_with(|c: char| c.is_alphanumeric());
+        result.push_str(before);
+        result.push_str(if whole { to } else { from });
+        rest = after;
+    }
+    result + rest
+}
+
+/// "three"; digits beyond the table.
+pub(crate) fn number_word(n: usize) -> String {
+    const WORDS: [&str; 9] = [
+        "zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
+    ];
+    WORDS
+        .get(n)
+        .map_or_else(|| n.to_string(), |word| (*word).to_owned())
+}
+
+/// "third"; digits beyond the table.
+pub(crate) fn ordinal(n: usize) -> String {
+    const WORDS: [&str; 9] = [
+        "zeroth", "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth",
+    ];
+    WORDS
+        .get(n)
+        .map_or_else(|| format!("{n}th"), |word| (*word).to_owned())
+}

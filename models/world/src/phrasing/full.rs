@@ -1,0 +1,213 @@
+//! Questions that name their subject.
+
+use crate::knowledge::TopicKind;
+
+/// "What is it?"
+pub(crate) const DEFINE: &[&str] = &[
+    "What is {a}?",
+    "What's {a}?",
+    "Explain to me what {a} is.",
+    "Can you tell me what {a} is?",
+    "Please define {a}.",
+    "I would like to know what {a} is.",
+    "What exactly is {a}?",
+    "Could you explain what {a} is?",
+    "What is meant by {a}?",
+    "Tell me what {a} is, please.",
+    "What kind of thing is {a}?",
+    "In one sentence, what is {a}?",
+    "Define {a} in one sentence.",
+    "Please say in a few words what {a} is.",
+    "Do you know what {a} is?",
+    "Give me a definition of {a}.",
+    "I have never heard of {a}. What is that?",
+    "Please tell me briefly what {a} is.",
+    "Someone spoke about {a}. What is that?",
+    "So what is {a}?",
+    "Give me the short definition of {a}.",
+];
+
+/// "What is it for?"
+pub(crate) const PURPOSE: &[&str] = &[
+    "What is {the} for?",
+    "What does the robot use {the} for?",
+    "Why does the robot need {the}?",
+    "What is the purpose of {the}?",
+    "Why do we need {the}?",
+    "What is {the} good for?",
+    "Please tell me what {the} is for.",
+    "Can you tell me why the robot needs {the}?",
+    "What does {the} do for the robot?",
+    "Why is {the} there?",
+    "How does {the} help the robot?",
+    "What does one need {the} for?",
+    "What use is {the}?",
+    "What is the job of {the}?",
+    "I want to know why there is {the}.",
+    "Explain what {the} is used for.",
+    "What is {the} used for?",
+    "Please explain the purpose of {the}.",
+    "What would the robot miss without {the}?",
+    "Tell me the purpose of {the}.",
+    "Why does the robot have {the}?",
+];
+
+/// One fact.
+pub(crate) const FACT: &[&str] = &[
+    "{q}",
+    "What is {ask}?",
+    "Tell me {ask}.",
+    "Please tell me: {lq}",
+    "Can you tell me {ask}?",
+    "I need to know {ask}.",
+    "{q} Please answer in one sentence.",
+    "I would like to know {ask}.",
+    "Do you know {ask}?",
+    "What's {ask}?",
+    "Please give me {ask}.",
+    "Quick question: {lq}",
+    "What about {ask}?",
+    "Hey, {lq}",
+    "I have a question. {q}",
+    "Could you tell me {ask}, please?",
+    "{q} Just the answer, please.",
+    "Say, what is {ask}?",
+    "Tell me, {lq}",
+    "One thing about the robot: {lq}",
+    "I am looking for {ask}.",
+];
+
+/// Two subjects, `{the}` first.
+pub(crate) const COMPARE: &[&str] = &[
+    "Compare {the} with {b}.",
+    "What is the difference between {the} and {b}?",
+    "{the} or {b}: which is better?",
+    "How does {the} compare with {b}?",
+    "How do {the} and {b} differ?",
+    "Please compare {the} and {b}.",
+    "What can {the} do better than {b}?",
+    "{the} versus {b}?",
+    "What are the pros and cons of {the} and {b}?",
+    "Can you compare {the} with {b}, please?",
+    "Which is better, {the} or {b}?",
+    "In what way is {the} different from {b}?",
+    "Tell me the difference between {the} and {b}.",
+    "Compare {the} to {b} for me.",
+    "Explain how {the} differs from {b}.",
+    "What speaks for {the} and what for {b}?",
+    "Should I trust {the} or {b} more?",
+    "Give me a comparison of {the} and {b}.",
+    "What are the strong and weak sides of {the} and {b}?",
+    "I want to compare {the} and {b}.",
+    "{the} and {b}, how do they compare?",
+];
+
+/// All that one should know.
+pub(crate) const ABOUT: &[&str] = &[
+    "Tell me about {the}.",
+    "Explain {the} in detail.",
+    "What should I know about {the}?",
+    "Give me an overview of {the}.",
+    "Please tell me all about {the}.",
+    "How does {the} work?",
+    "Describe {the}.",
+    "Can you explain {the} to me?",
+    "I want to learn about {the}.",
+    "What can you tell me about {the}?",
+    "Please describe {the} in detail.",
+    "Tell me everything about {the}.",
+    "Explain how {the} works.",
+    "What is important about {the}?",
+    "Teach me about {the}.",
+    "I would like to know more about {the}.",
+    "Write a paragraph about {the}.",
+    "Please give me the most important points about {the}.",
+    "What do you know about {the}?",
+    "Can you tell me more about {the}?",
+    "Introduce {the} to a new technician.",
+];
+
+/// How to do something.
+pub(crate) const STEPS: &[&str] = &[
+    "How do I {do}?",
+    "How can I {do}?",
+    "Please explain how to {do}.",
+    "What are the steps to {do}?",
+    "Tell me how to {do}.",
+    "I want to {do}. How does that work?",
+    "What do I have to do to {do}?",
+    "How to {do}?",
+    "Can you show me how to {do}?",
+    "I need to {do}. What are the steps?",
+    "Give me instructions to {do}.",
+    "Walk me through it: how do I {do}?",
+    "Guide me step by step. I want to {do}.",
+    "What is the right way to {do}?",
+    "How should I {do}?",
+    "Please help me to {do}.",
+    "I have to {do}. What do I do first and next?",
+    "Describe in order how one can {do}.",
+    "How does one {do}?",
+    "Which steps do I follow to {do}?",
+    "Explain step by step how to {do}.",
+];
+
+/// Why something goes wrong.
+pub(crate) const CAUSES: &[&str] = &[
+    "Why can it happen that {when}?",
+    "{when}. What can be the reason?",
+    "{when}. Why?",
+    "What can be the cause when {when}?",
+    "What should I check when {when}?",
+    "I have a problem: {when}. What could be wrong?",
+    "What does it mean when {when}?",
+    "Please help, {when}.",
+    "What are the common causes when {when}?",
+    "{when}. What should I check?",
+    "Why is it that {when}?",
+    "Can you explain why {when}?",
+    "It seems that {when}. Why is that?",
+    "I think that {when}. What can I do?",
+    "Tell me why it can be that {when}.",
+    "What is wrong when {when}?",
+    "My problem is that {when}. What are possible causes?",
+    "Since this morning {when}. What could be the reason?",
+    "Sometimes {when}. What can be the reason?",
+    "List the reasons why it happens that {when}.",
+    "{when}. Please tell me what can cause this.",
+];
+
+/// What it consists of.
+pub(crate) const PARTS: &[&str] = &[
+    "What parts does {the} have?",
+    "What are the parts of {the}?",
+    "What is inside {the}?",
+    "Name the main parts of {the}.",
+    "What does {the} consist of?",
+    "Which parts is {the} made of?",
+    "Please list the parts of {the}.",
+    "Tell me the parts of {the}.",
+    "Can you describe the parts of {the}?",
+    "What belongs to {the}?",
+    "How is {the} built?",
+    "I want to know the components of {the}.",
+    "Explain the main parts of {the}.",
+    "What are the components of {the}?",
+    "Which main parts does {the} have?",
+    "Describe how {the} is built.",
+    "What is {the} made of?",
+    "Show me what {the} consists of.",
+    "What components does {the} have?",
+    "Tell me what {the} consists of.",
+    "Which components are there in {the}?",
+];
+
+/// The phrasings of a long question.
+pub(crate) fn long(kind: TopicKind) -> &'static [&'static str] {
+    match kind {
+        TopicKind::About => ABOUT,
+        TopicKind::Steps => STEPS,
+        TopicKind::Causes => CAUSES,
+        TopicKind::Parts => PARTS,
+    }
+}

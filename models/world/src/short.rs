@@ -1,0 +1,91 @@
+//! Short questions: what a subject is, what it is for, one fact, two subjects compared.
+
+use crate::draw::{Draw, lower_first, upper_first};
+use crate::example::Asked;
+use crate::held_out::{Part, held};
+use crate::knowledge::{Fact, Subject};
+use crate::phrasing::{self, Called, fill};
+use crate::{Check, World};
+
+/// What a subject is.
+pub(crate) fn define(subject: &Subject, part: Part, draw: &mut Draw) -> Option<Asked> {
+    let phrasing = part.phrasing(draw, phrasing::DEFINE.len(), &[&subject.id, "define"])?;
+    let called = Called::draw(subject, draw);
+    let question = fill(phrasing::DEFINE[phrasing], &[("{a}", &called.a)]);
+    Some(Asked::exactly(draw.typed(question), &subject.what))
+}
+
+/// What it is for.
+pub(crate) fn purpose(subject: &Subject, part: Part, draw: &mut Draw) -> Option<Asked> {
+    let phrasing = part.phrasing(draw, phrasing::PURPOSE.len(), &[&subject.id, "purpose"])?;
+    let called = Called::draw(subject, draw);
+    let question = fill(phrasing::PURPOSE[phrasing], &[("{the}", called.the)]);
+    Some(Asked::exactly(draw.typed(question), &subject.purpose))
+}
+
+/// One of its facts.
+pub(crate) fn fact(subject: &Subject, part: Part, draw: &mut Draw) -> Option<Asked> {
+    let fact = draw.pick(&subject.facts)?;
+    let cell = [subject.id.as_str(), "fact", &fact.ask];
+    let phrasing = part.phrasing(draw, phrasing::FACT.len(), &cell)?;
+    let called = Called::draw(subject, draw);
+    let question = fact_question(phrasing::FACT[phrasing], fact, |text| called.rename(text));
+    Some(fact_answer(draw.typed(question), fact))
+}
+
+/// A question for a fact, with the subject as `name` writes it.
+pub(crate) fn fact_question(template: &str, fact: &Fact, name: impl Fn(&str) -> String) -> String {
+    let question = name(&fact.question);
+    let places = [
+        ("{q}", question.as_str()),
+        ("{lq}", &lower_first(&question)),
+        ("{ask}", &name(&fact.ask)),
+    ];
+    fill(template, &places)
+}
+
+/// The fact as the answer to a question.
+pub(crate) fn fact_answer(user: String, fact: &Fact) -> Asked {
+    let check = Check::Facts {
+        keys: vec![fact.key.clone()],
+    };
+    Asked::new(user, fact.answer.clone(), check)
+}
+
+/// Two subjects side by side.
+pub(crate) fn compare(world: &World, part: Part, draw: &mut Draw) -> Option<Asked> {
+    let (a, b) = (draw.pick(&world.subjects)?, draw.pick(&world.subjects)?);
+    if !may_compare(a, b, part) {
+        return None;
+    }
+    let phrasing = part.free_phrasing(draw, phrasing::COMPARE.len());
+    let (the, other) = (Called::draw(a, draw).the, Called::draw(b, draw).the);
+    let question = fill(
+        phrasing::COMPARE[phrasing],
+        &[("{the}", the), ("{b}", other)],
+    );
+    Some(comparison(draw.typed(question), a, b))
+}
+
+/// Whether a part may compare these two; their order does not matter.
+pub(crate) fn may_compare(a: &Subject, b: &Subject, part: Part) -> bool {
+    let (low, high) = if a.id < b.id { (a, b) } else { (b, a) };
+    let pair_held = held(&["compare", &low.id, &high.id]);
+    a.id != b.id
+        && match part {
+            Part::Training => !pair_held,
+            Part::NewPhrasing => true,
+            Part::NewCell => pair_held,
+        }
+}
+
+/// The comparison as the answer to a question.
+pub(crate) fn comparison(user: String, a: &Subject, b: &Subject) -> Asked {
+    let side = |s: &Subject| format!("{} {}, but it {}.", upper_first(&s.the), s.pro, s.con);
+    let keys = [&a.pro, &a.con, &b.pro, &b.con].map(String::clone).to_vec();
+    Asked::new(
+        user,
+        format!("{} {}", side(a), side(b)),
+        Check::Facts { keys },
+    )
+}
