@@ -1,16 +1,19 @@
 # Every target runs as typed on a fresh Debian or Ubuntu machine with Rust.
-# All builds are of the whole workspace in one profile, so that llama.cpp is built once.
+# All builds are of the same packages in one profile, so that llama.cpp is built once.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites chat test lint format layering deny bench install
+.PHONY: help prerequisites chat test lint format layering deny bench evaluation train install
 
 # rustup's folder, for shells that have not read its profile yet.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 CARGO ?= cargo
-# Arguments for chat and bench: make chat ARGS="--prompt hello"
+# Arguments for chat, bench and evaluation: make chat ARGS="--prompt hello"
 ARGS ?=
+# Packages that lint and test look at: those of a normal build. MEMBERS=--workspace adds the
+# training program, which nobody needs to run a model (its libraries change how others are built).
+MEMBERS ?=
 # The model that `make bench` measures: 0.3 GB of random weights in Q4_0.
 BENCH_MODEL ?= target/bench.gguf
 JUPITER = $(CARGO) run -q --release --bin jupiter --
@@ -26,12 +29,12 @@ chat: prerequisites ## Start the chatbot, two stages in one process (ARGS="--hel
 
 test: lint ## Check format, lints and layering, and run all tests
 	@cache=$$(mktemp -d); trap 'rm -rf "$$cache"' EXIT; \
-	echo "$(CARGO) test --workspace --locked"; \
-	JUPITER_CACHE=$$cache $(CARGO) test --workspace --locked
+	echo "$(CARGO) test $(MEMBERS) --locked"; \
+	JUPITER_CACHE=$$cache $(CARGO) test $(MEMBERS) --locked
 
 lint: prerequisites layering deny ## Check format, lints, layering and licences
 	$(CARGO) fmt --all -- --check
-	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) clippy $(MEMBERS) --all-targets --locked -- -D warnings
 
 format: ## Format all code
 	$(CARGO) fmt --all
@@ -49,6 +52,12 @@ bench: prerequisites ## Measure against plain llama.cpp on a generated model (AR
 	    --kv-heads 8 --ff 5120 --vocab 8192 --type Q4_0 --seed 1 -o $(BENCH_MODEL)
 	$(JUPITER) bench -m $(BENCH_MODEL) --stages 2 --processes -t 1 -p 1024 -n 64 --chunk 128 \
 	    --baseline $(ARGS)
+
+evaluation: prerequisites ## Judge the default model on questions that it was never trained on
+	$(CARGO) run --release --bin evaluation -- $(ARGS)
+
+train: prerequisites ## Train the default model anew (about two hours on two cores; goes on where it stopped)
+	$(CARGO) run --release -p jupiter-training -- all $(ARGS)
 
 install: prerequisites ## Install the command jupiter into Cargo's folder
 	$(CARGO) install --path runtime --locked

@@ -13,6 +13,7 @@
 //! - [`hidden`]: the activations that travel between stages
 //! - [`engine`]: rows in, hidden states or logits out; KV operations
 //! - [`sampling`]: logits in, a token out
+//! - [`medusa`]: heads that guess the tokens after the next one
 //! - [`synth`]: random-weight models for tests and benchmarks
 
 pub mod architecture;
@@ -24,6 +25,7 @@ mod error;
 pub mod gguf;
 pub mod hidden;
 pub mod llama;
+pub mod medusa;
 pub mod sampling;
 pub mod slice;
 pub mod split;

@@ -1,0 +1,211 @@
+//! Medusa heads (arXiv 2401.10774): guesses at the tokens after the next one.
+//!
+//! A GGUF of architecture `medusa`, as `jupiter-training export` writes it. Of head `k`, counted
+//! from 0: `medusa.k.block.weight`, shape (`n_embd`, `n_embd`), and `medusa.k.block.bias`
+//! (`n_embd`), a residual block; `medusa.k.output.weight`, shape (`n_vocab`, `n_embd`). Head `k`
+//! guesses the token `k + 1` places after the one that the model's own output head predicts from
+//! the same state.
+
+use std::path::Path;
+
+use crate::gguf::GgufFile;
+use crate::llama::dequantize::dequantize_row;
+use crate::{ModelError, Result};
+
+/// `general.architecture` of such a file.
+const ARCHITECTURE: &str = "medusa";
+/// More heads than anyone trains; the paper has 5.
+const MAX_HEADS: u32 = 16;
+
+/// The heads of a file, as f32.
+pub struct MedusaHeads {
+    n_embd: usize,
+    n_vocab: usize,
+    heads: Vec<Head>,
+}
+
+/// Row-major matrices: a row for each output.
+struct Head {
+    block: Vec<f32>,
+    bias: Vec<f32>,
+    output: Vec<f32>,
+}
+
+impl MedusaHeads {
+    /// Reads all heads of the file at `path`.
+    ///
+    /// # Errors
+    /// [`ModelError::BadGguf`] for a file that holds no heads, or tensors of another shape.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let file = GgufFile::open(path)?;
+        let bad = |what: String| ModelError::BadGguf {
+            path: file.path().to_owned(),
+            what,
+        };
+        let architecture = file.metadata().str("general.architecture")?;
+        if architecture != ARCHITECTURE {
+            return Err(bad(format!(
+                "it holds a model of architecture `{architecture}`, not Medusa heads"
+            )));
+        }
+        let n_heads = file.metadata().u32("medusa.head_count")?;
+        if !(1..=MAX_HEADS).contains(&n_heads) {
+            return Err(bad(format!(
+                "{n_heads} heads: 1 to {MAX_HEADS} are possible"
+            )));
+        }
+        let n_embd = file.metadata().u32("medusa.embedding_length")? as usize;
+        let n_vocab = file.metadata().u32("medusa.vocab_size")? as usize;
+        let heads = (0..n_heads)
+            .map(|k| {
+                let read = |part: &str, dims: &[usize]| {
+                    let name = format!("medusa.{k}.{part}");
+                    read_matrix(&file, &name, dims).ok_or_else(|| {
+                        bad(format!("`{name}` is missing, or its shape is not {dims:?}"))
+                    })
+                };
+                Ok(Head {
+                    block: read("block.weight", &[n_embd, n_embd])?,
+                    bias: read("block.bias", &[n_embd])?,
+                    output: read("output.weight", &[n_embd, n_vocab])?,
+                })
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            n_embd,
+            n_vocab,
+            heads,
+        })
+    }
+
+    /// Number of heads.
+    pub fn n_heads(&self) -> usize {
+        self.heads.len()
+    }
+
+    /// Width of the state that they take.
+    pub fn n_embd(&self) -> usize {
+        self.n_embd
+    }
+
+    /// Number of tokens that they score.
+    pub fn n_vocab(&self) -> usize {
+        self.n_vocab
+    }
+
+    /// Scores of head `k` for the state `x` (`n_embd`), what the model's own output head sees
+    /// (llama.cpp's `result_norm`): `output h` with `h = x + silu(block x + bias)`.
+    ///
+    /// # Panics
+    /// When there is no such head or `x` has another width.
+    pub fn logits(&self, k: usize, x: &[f32]) -> Vec<f32> {
+        assert_eq!(x.len(), self.n_embd, "a state of another model");
+        let head = &self.heads[k];
+        let mut state = product(&head.block, x);
+        for ((state, bias), x) in state.iter_mut().zip(&head.bias).zip(x) {
+            let turned = *state + bias;
+            *state = x + turned / (1.0 + (-turned).exp());
+        }
+        product(&head.output, &state)
+    }
+}
+
+/// A tensor of `dims` (ggml's order) as f32.
+fn read_matrix(file: &GgufFile, name: &str, dims: &[usize]) -> Option<Vec<f32>> {
+    let tensor = file.tensor(name)?;
+    let same = tensor
+        .dims
+        .iter()
+        .map(|&n| n as usize)
+        .eq(dims.iter().copied());
+    let n_per_row = *dims.first().filter(|&&n| same && n > 0)?;
+    let mut values = vec![0f32; dims.iter().product()];
+    let rows = file
+        .tensor_bytes(tensor)
+        .chunks(tensor.row_bytes() as usize);
+    for (out, row) in values.chunks_mut(n_per_row).zip(rows) {
+        if !dequantize_row(tensor.ggml_type, row, out) {
+            return None;
+        }
+    }
+    Some(values)
+}
+
+/// Each row's dot product with `x`.
+fn product(rows: &[f32], x: &[f32]) -> Vec<f32> {
+    rows.chunks_exact(x.len())
+        .map(|row| row.iter().zip(x).map(|(a, b)| a * b).sum())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::fs::File;
+
+    use super::*;
+    use crate::llama::GgufWriter;
+    use crate::llama::quantize::{F32, quantize_rows};
+
+    /// A file of one head of width 2 and a vocabulary of 3, with `output` of `n_output` rows.
+    fn write(path: &Path, architecture: &str, n_output: u64) {
+        let mut writer = GgufWriter::new().unwrap();
+        writer
+            .set_str("general.architecture", architecture)
+            .unwrap();
+        writer.set_u32("medusa.head_count", 1).unwrap();
+        writer.set_u32("medusa.embedding_length", 2).unwrap();
+        writer.set_u32("medusa.vocab_size", 3).unwrap();
+        let tensors = [
+            (
+                "medusa.0.block.weight",
+                vec![2, 2],
+                vec![1.0, 0.0, 0.0, -1.0],
+            ),
+            ("medusa.0.block.bias", vec![2], vec![0.0, 1.0]),
+            (
+                "medusa.0.output.weight",
+                vec![2, n_output],
+                vec![1.0f32, 0.0, 0.0, 1.0, 1.0, 1.0],
+            ),
+        ];
+        for (name, dims, _) in &tensors {
+            writer.add_tensor(name, F32, dims).unwrap();
+        }
+        writer
+            .write(&mut File::create(path).unwrap(), path, &mut |i, _, sink| {
+                let n: u64 = tensors[i].1.iter().product();
+                sink.put(&quantize_rows(F32, &tensors[i].2[..n as usize], 2)?)
+            })
+            .unwrap();
+    }
+
+    #[test]
+    fn a_head_is_a_residual_block_and_a_linear_layer() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("heads.gguf");
+        write(&path, "medusa", 3);
+        let heads = MedusaHeads::open(&path).unwrap();
+        assert_eq!(
+            (heads.n_heads(), heads.n_embd(), heads.n_vocab()),
+            (1, 2, 3)
+        );
+        let silu = |x: f32| x / (1.0 + (-x).exp());
+        let (a, b) = (2.0 + silu(2.0), 3.0 + silu(-2.0));
+        assert_eq!(heads.logits(0, &[2.0, 3.0]), [a, b, a + b]);
+    }
+
+    #[test]
+    fn other_files_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("other.gguf");
+        for (architecture, n_output, why) in [
+            ("llama", 3, "not Medusa heads"),
+            ("medusa", 2, "medusa.0.output.weight"),
+        ] {
+            write(&path, architecture, n_output);
+            let error = MedusaHeads::open(&path).err().unwrap().to_string();
+            assert!(error.contains(why), "{error}");
+        }
+    }
+}

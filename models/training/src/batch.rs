@@ -1,0 +1,85 @@
+//! Conversations as rows of tokens, one behind the other without padding.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use jupiter_world::{Example, Split, World};
+
+use crate::tokenizer::Tokenizer;
+
+/// Rows for one pass, and what comes after each row that counts.
+pub(crate) struct Batch {
+    /// Tokens of all conversations.
+    pub(crate) tokens: Vec<u32>,
+    /// The rows of each conversation.
+    pub(crate) segments: Arc<[Range<usize>]>,
+    /// Rows whose next token belongs to an answer, ascending.
+    pub(crate) rows: Vec<u32>,
+    /// That next token.
+    pub(crate) targets: Arc<[u32]>,
+    /// For each target, how many more tokens its answer has after it.
+    pub(crate) remaining: Vec<u32>,
+}
+
+/// Conversations of the endless stream that one worker takes: every `step`-th.
+pub(crate) struct Stream<'a> {
+    pub(crate) world: &'a World,
+    pub(crate) tokenizer: &'a Tokenizer,
+    pub(crate) split: Split,
+    pub(crate) seed: u64,
+    /// The example that comes next.
+    pub(crate) next: u64,
+    pub(crate) step: u64,
+}
+
+impl Stream<'_> {
+    /// Conversations until at least `n_tokens` rows are full.
+    pub(crate) fn batch(&mut self, n_tokens: usize) -> Batch {
+        let mut packer = Packer::default();
+        while packer.tokens.len() < n_tokens {
+            let example = self.world.example(self.split, self.seed, self.next);
+            self.next += self.step;
+            packer.add(&example, self.tokenizer);
+        }
+        packer.finish()
+    }
+}
+
+#[derive(Default)]
+struct Packer {
+    tokens: Vec<u32>,
+    segments: Vec<Range<usize>>,
+    rows: Vec<u32>,
+    targets: Vec<u32>,
+    remaining: Vec<u32>,
+}
+
+impl Packer {
+    fn add(&mut self, example: &Example, tokenizer: &Tokenizer) {
+        let start = self.tokens.len();
+        for turn in &example.turns {
+            self.tokens.extend(tokenizer.user(&turn.user));
+            let answer = tokenizer.answer(&turn.assistant);
+            let n = answer.len();
+            for (i, token) in answer.into_iter().enumerate() {
+                self.rows.push(self.tokens.len() as u32 - 1);
+                self.targets.push(token);
+                self.remaining.push((n - 1 - i) as u32);
+                self.tokens.push(token);
+            }
+        }
+        // Nothing is predicted from the very last token.
+        self.tokens.pop();
+        self.segments.push(start..self.tokens.len());
+    }
+
+    fn finish(self) -> Batch {
+        Batch {
+            tokens: self.tokens,
+            segments: self.segments.into(),
+            rows: self.rows,
+            targets: self.targets.into(),
+            remaining: self.remaining,
+        }
+    }
+}
