@@ -27,6 +27,25 @@ pub enum ModelError {
         /// What was to be written there, in millions of bytes.
         needed_mb: u64,
     },
+    /// The default model's copy cannot be written to the cache folder.
+    #[error(
+        "cache folder {}: cannot write the default model there ({source}): set JUPITER_CACHE to a folder that can be written, or name a model with -m FILE",
+        dir.display()
+    )]
+    DefaultModelCache {
+        /// The folder.
+        dir: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The program was built from files that are not those of the default model.
+    #[error(
+        "models/default/{file}: not the file that models/default/B3SUMS names: `git checkout -- models/default` gets it back, then build again"
+    )]
+    DefaultModelAltered {
+        /// Its name.
+        file: &'static str,
+    },
     /// The file is not a GGUF that can be used: truncated, corrupt or hostile.
     #[error("{}: not a usable GGUF file: {what}", path.display())]
     BadGguf {

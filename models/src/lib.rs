@@ -14,10 +14,12 @@
 //! - [`engine`]: rows in, hidden states or logits out; KV operations
 //! - [`sampling`]: logits in, a token out
 //! - [`medusa`]: heads that guess the tokens after the next one
+//! - [`default_model`]: a small model that is always there, embedded in the library
 //! - [`synth`]: random-weight models for tests and benchmarks
 
 pub mod architecture;
 mod cache;
+pub mod default_model;
 pub mod devices;
 pub mod embedding;
 pub mod engine;
