@@ -27,7 +27,7 @@ impl RuntimeBuilder {
         self
     }
 
-    /// The GGUF file.
+    /// The GGUF file; without it the small default model that is embedded in the library.
     #[must_use]
     pub fn model(mut self, path: impl Into<PathBuf>) -> Self {
         self.settings.model = Some(path.into());
@@ -55,7 +55,8 @@ impl RuntimeBuilder {
         self
     }
 
-    /// KV cells that all sequences share.
+    /// KV cells that all sequences share; without it 4096, or what the model was trained on if
+    /// that is less.
     #[must_use]
     pub fn ctx(mut self, n_ctx: u32) -> Self {
         self.settings.ctx_size = Some(n_ctx);

@@ -11,6 +11,7 @@ use jupiter_actors::planner::PlannerMessage;
 use jupiter_actors::request::{Completion, GenerateRequest, StreamEvent};
 use jupiter_actors::{Inbox, RequestId};
 use jupiter_models::Token;
+use jupiter_models::sampling::SamplingParams;
 use jupiter_models::text::{ChatTemplate, Detokenizer, Vocabulary};
 use tokio::sync::mpsc;
 
@@ -34,6 +35,7 @@ struct Shared {
     inbox: Inbox,
     vocabulary: Arc<Vocabulary>,
     template: ChatTemplate,
+    is_default_model: bool,
     next_request: AtomicU64,
     stopped: AtomicBool,
 }
@@ -54,7 +56,12 @@ pub enum StreamItem {
 }
 
 impl Client {
-    pub(crate) fn new(inbox: Inbox, vocabulary: Arc<Vocabulary>, template: ChatTemplate) -> Self {
+    pub(crate) fn new(
+        inbox: Inbox,
+        vocabulary: Arc<Vocabulary>,
+        template: ChatTemplate,
+        is_default_model: bool,
+    ) -> Self {
         let next_request = AtomicU64::new(0);
         let stopped = AtomicBool::new(false);
         Self {
@@ -62,10 +69,26 @@ impl Client {
                 inbox,
                 vocabulary,
                 template,
+                is_default_model,
                 next_request,
                 stopped,
             }),
         }
+    }
+
+    /// Whether the default model answers, since no other was named.
+    pub fn is_default_model(&self) -> bool {
+        self.shared.is_default_model
+    }
+
+    /// How this cluster's model is best asked: [`GenerateOptions::default`], but the default model
+    /// always takes the likeliest token. It is so small that any other is seldom right.
+    pub fn default_options(&self) -> GenerateOptions {
+        let mut options = GenerateOptions::default();
+        if self.shared.is_default_model {
+            options.sampling = SamplingParams::greedy();
+        }
+        options
     }
 
     /// Refuses requests from now on, of all clones.

@@ -3,12 +3,14 @@
 //!
 //! ```no_run
 //! use futures::StreamExt;
-//! use jupiter::{GenerateOptions, Prompt, Runtime, StreamItem};
+//! use jupiter::{Prompt, Runtime, StreamItem};
 //!
 //! # async fn example() -> jupiter::Result<()> {
-//! let runtime = Runtime::builder().model("model.gguf").stages(2).start().await?;
-//! let question = Prompt::text("Why is the sky blue?");
-//! let mut answer = runtime.client().generate(question, GenerateOptions::default()).await?;
+//! // The small default model; `.model("model.gguf")` names another.
+//! let runtime = Runtime::builder().stages(2).start().await?;
+//! let client = runtime.client();
+//! let question = Prompt::text("What is a lidar?");
+//! let mut answer = client.generate(question, client.default_options()).await?;
 //! while let Some(item) = answer.next().await {
 //!     if let StreamItem::Token { text, .. } = item? {
 //!         print!("{text}");

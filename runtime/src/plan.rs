@@ -47,7 +47,7 @@ pub(crate) fn planner_config(
         model_profile: ModelProfile::from_gguf(model)?,
         split: split_policy(&pipeline.split, info.n_layer)?,
         wait_nodes,
-        engine: engine_params(config, n_threads(config, n_cores)),
+        engine: engine_params(config, info.n_ctx_train, n_threads(config, n_cores)),
         chunk: config.engine.chunk,
         payload_dtype: pipeline.hidden_dtype,
         step_timeout_ms: pipeline.step_timeout_ms,
@@ -70,11 +70,12 @@ pub fn stage_ranges(model: &GgufFile, split: &Split) -> Result<Vec<LayerRange>> 
     Ok(split_evenly(&ModelProfile::from_gguf(model)?, n_stages)?)
 }
 
-/// Parameters of an engine with `n_threads` threads.
-pub(crate) fn engine_params(config: &Config, n_threads: u32) -> EngineParams {
+/// Parameters of an engine with `n_threads` threads, for a model that was trained on `n_ctx_train`
+/// positions.
+fn engine_params(config: &Config, n_ctx_train: u32, n_threads: u32) -> EngineParams {
     let engine = &config.engine;
     EngineParams {
-        n_ctx: engine.n_ctx,
+        n_ctx: engine.n_ctx_of(n_ctx_train),
         n_seq_max: engine.n_parallel,
         n_batch: engine.chunk,
         n_threads,

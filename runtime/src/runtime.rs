@@ -146,7 +146,13 @@ impl Runtime {
         let factory = Arc::new(loaded.factory);
         let node = Node::start(&session, &keys, &network.node, factory, planner).await?;
         let inbox = node.inbox().clone();
-        let client = Client::new(inbox.clone(), loaded.vocabulary, loaded.template);
+        let is_default = config.model.is_default();
+        let client = Client::new(
+            inbox.clone(),
+            loaded.vocabulary,
+            loaded.template,
+            is_default,
+        );
         let mut runtime = Self {
             service: None,
             membership: None,

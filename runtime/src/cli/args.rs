@@ -28,11 +28,12 @@ pub(crate) struct CommonArgs {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Model and engine")]
 pub(crate) struct EngineArgs {
-    /// The model, a GGUF file
+    /// The model, a GGUF file; without it the small default model
     #[arg(short, long, env = "JUPITER_MODEL", value_name = "FILE")]
     pub model: Option<PathBuf>,
 
-    /// Tokens that all sequences together may hold (positions of the KV cache)
+    /// Tokens that all sequences together may hold (positions of the KV cache); without it 4096, or
+    /// what the model was trained on if that is less
     #[arg(short, long, env = "JUPITER_CTX_SIZE", value_name = "N", value_parser = positive())]
     pub ctx_size: Option<u32>,
 
@@ -116,7 +117,8 @@ pub(crate) struct ProcessArgs {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Sampling")]
 pub(crate) struct SamplingArgs {
-    /// Temperature; 0 always takes the most likely token
+    /// Temperature; 0 always takes the most likely token. Without it 0 for the default model, 0.8
+    /// for others
     #[arg(
         long,
         env = "JUPITER_TEMP",

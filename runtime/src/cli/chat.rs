@@ -15,6 +15,7 @@ use super::start::{self, PipelineArgs};
 /help lists what can be typed besides messages. Without a terminal, each line of stdin is a message.
 
 Examples:
+  jupiter chat
   jupiter chat -m model.gguf --stages 2
   jupiter chat -m model.gguf -sys 'Answer in one sentence.' --temp 0.7 -c 4096
   printf 'Hello\\nAnd now?\\n' | jupiter chat -m model.gguf -n 64")]
@@ -50,6 +51,7 @@ pub(crate) async fn execute(common: &CommonArgs, args: &ChatArgs) -> anyhow::Res
     let system = args.system_prompt.clone();
     // The conversation takes Ctrl-C itself.
     let ended = start::with_pipeline(pipeline, output::end_signal(), async |pipeline| {
+        let options = pipeline.complete(options, &args.sampling);
         let conversation = Conversation::new(pipeline.runtime.client(), options, system);
         Ok(conversation.show_timing(common.verbose > 0).run().await?)
     });

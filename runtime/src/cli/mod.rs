@@ -53,8 +53,8 @@ struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  jupiter synth -o tiny.gguf                          a small model with random weights, to try things
-  jupiter run -m tiny.gguf -p 'Hello' -n 32 --stages 2
+  jupiter run -p 'What is a lidar?'                   with the small default model
+  jupiter run -m model.gguf -p 'Hello' -n 32 --stages 2
   jupiter chat -m model.gguf --stages 2 --processes
   jupiter serve -m model.gguf --listen tcp/192.168.1.10:7447 --workers 1
   jupiter worker -m model.gguf --connect tcp/192.168.1.10:7447
@@ -112,7 +112,7 @@ fn execute(cli: &Cli) -> anyhow::Result<ExitCode> {
         Verb::Serve(args) => block_on(serve::execute(common, args)),
         Verb::Worker(args) => block_on(worker::execute(common, args)),
         Verb::Bench(args) => block_on(bench::execute(common, args)),
-        Verb::Split(args) => split::execute(args),
+        Verb::Split(args) => split::execute(common, args),
         Verb::Synth(args) => synth::execute(args),
         Verb::Devices(args) => devices::execute(args),
     }

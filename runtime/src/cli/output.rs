@@ -3,8 +3,10 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use jupiter::terminal::DEFAULT_MODEL_NOTICE;
 use serde::Serialize;
 
+use super::args::CommonArgs;
 use super::{FAILED, USAGE};
 
 /// Exit code after Ctrl-C, as shells count it (128 + SIGINT).
@@ -70,6 +72,15 @@ pub(crate) fn hide_panics() {
             .map_or_else(String::new, |place| format!(" at {place}"));
         tracing::error!("internal error{place}: {}", what.replace('\n', " "));
     }));
+}
+
+/// Says that no model was named and what answers instead. A log for machines stays one.
+pub(crate) fn tell_default_model(common: &CommonArgs) {
+    if common.log_json {
+        tracing::warn!("{DEFAULT_MODEL_NOTICE}");
+    } else {
+        eprintln!("{DEFAULT_MODEL_NOTICE}");
+    }
 }
 
 /// Writes a value as one JSON line on stdout.

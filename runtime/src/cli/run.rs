@@ -24,6 +24,7 @@ const MAX_PROMPT_BYTES: u64 = 16 << 20;
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
+  jupiter run -p 'What is a lidar?'
   jupiter run -m model.gguf -p 'Why is the sky blue?' -n 128
   jupiter run -m model.gguf --stages 2 --processes --temp 0 -f question.txt
   echo 'Once upon a time' | jupiter run -m model.gguf --split 4,12 --raw -p - --json")]
@@ -89,11 +90,9 @@ async fn answer(common: &CommonArgs, args: &RunArgs) -> anyhow::Result<()> {
         processes: args.process.processes,
     };
     start::with_pipeline(pipeline, output::stop_signal(), async |pipeline| {
-        print(
-            pipeline.runtime.client().generate(prompt, options).await?,
-            args.json,
-        )
-        .await
+        let options = pipeline.complete(options, &args.sampling);
+        let stream = pipeline.runtime.client().generate(prompt, options).await?;
+        print(stream, args.json).await
     })
     .await
 }

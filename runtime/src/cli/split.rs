@@ -10,13 +10,14 @@ use clap::builder::BoolishValueParser;
 use jupiter::config::Split;
 use jupiter::stage_ranges;
 use jupiter::terminal::ProgressBars;
+use jupiter::{Config, Settings};
 use jupiter_models::LayerRange;
 use jupiter_models::architecture::check_supported;
 use jupiter_models::gguf::{GgufFile, ModelInfo};
 use jupiter_models::slice::SliceCache;
 use serde::Serialize;
 
-use super::args::{LayerCounts, positive};
+use super::args::{CommonArgs, LayerCounts, positive};
 use super::output::{self, UsageError};
 use super::table::{Align, bytes, markdown};
 
@@ -27,9 +28,9 @@ Examples:
   jupiter split -m model.gguf --stages 2 -o slices   slices/model-0-8.gguf, slices/model-8-16.gguf
   jupiter split -m model.gguf --split 4,12           only fills the cache, so that loading is quick")]
 pub(crate) struct SplitVerbArgs {
-    /// The model, a GGUF file
+    /// The model, a GGUF file; without it the small default model
     #[arg(short, long, env = "JUPITER_MODEL", value_name = "FILE")]
-    model: PathBuf,
+    model: Option<PathBuf>,
 
     /// Cut the model into so many stages of about equal size
     #[arg(long, env = "JUPITER_STAGES", value_name = "K", value_parser = positive())]
@@ -60,14 +61,14 @@ struct Written {
     bytes: u64,
 }
 
-pub(crate) fn execute(args: &SplitVerbArgs) -> anyhow::Result<ExitCode> {
-    let model = GgufFile::open(&args.model)?;
-    check_supported(&ModelInfo::from_gguf(&model)?, args.allow_unproven)?;
+pub(crate) fn execute(common: &CommonArgs, args: &SplitVerbArgs) -> anyhow::Result<ExitCode> {
     let split = match (args.stages, &args.split) {
         (Some(n), None) => Split::Stages(n),
         (None, Some(counts)) => Split::Layers(counts.0.clone()),
         _ => return Err(UsageError("say how to cut: --stages 2, or --split 4,12".into()).into()),
     };
+    let model = GgufFile::open(model_path(common, args)?)?;
+    check_supported(&ModelInfo::from_gguf(&model)?, args.allow_unproven)?;
     let ranges = stage_ranges(&model, &split)?;
     let bars = ProgressBars::new();
     let written = ranges
@@ -89,6 +90,21 @@ pub(crate) fn execute(args: &SplitVerbArgs) -> anyhow::Result<ExitCode> {
         output::text(&table(&written))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The model that the flag, its variable or the configuration file names, else the default one.
+fn model_path(common: &CommonArgs, args: &SplitVerbArgs) -> anyhow::Result<PathBuf> {
+    let flags = Settings {
+        model: args.model.clone(),
+        stages: args.stages,
+        split: args.split.as_ref().map(|counts| counts.0.clone()),
+        ..Settings::default()
+    };
+    let config = Config::load(common.config.as_deref(), &flags)?;
+    if config.model.is_default() {
+        output::tell_default_model(common);
+    }
+    Ok(config.model_path()?)
 }
 
 /// Writes one slice into the cache, or under a readable name into `dir`.

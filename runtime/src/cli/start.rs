@@ -16,7 +16,7 @@ use super::args::{
     CacheType, CommonArgs, EngineArgs, GenerationArgs, HiddenType, NetworkArgs, SamplingArgs,
     SplitArgs, Switch,
 };
-use super::output::{Interrupted, UsageError};
+use super::output::{self, Interrupted, UsageError};
 use super::processes::{Launch, StageProcesses};
 
 /// Where the head of `--processes` listens: on a free port that only this machine reaches.
@@ -44,6 +44,19 @@ impl Pipeline {
             .as_ref()
             .map(StageProcesses::pids)
             .unwrap_or_default()
+    }
+
+    /// `options` from the flags; the temperature, if they do not say it, is as suits the model.
+    pub(crate) fn complete(
+        &self,
+        mut options: GenerateOptions,
+        sampling: &SamplingArgs,
+    ) -> GenerateOptions {
+        if sampling.temp.is_none() {
+            let default = self.runtime.client().default_options();
+            options.sampling.temperature = default.sampling.temperature;
+        }
+        options
     }
 
     /// Waits until a stage process cannot be kept running; for ever where there is none.
@@ -108,6 +121,9 @@ async fn start(args: &PipelineArgs<'_>) -> anyhow::Result<Pipeline> {
         config.pipeline.n_workers = n_stages(&config.pipeline.split)?;
         config.pipeline.host_stages = false;
     }
+    if config.model.is_default() {
+        output::tell_default_model(args.common);
+    }
     let bars = Arc::new(ProgressBars::new());
     let runtime = Runtime::builder()
         .config(config.clone())
@@ -155,7 +171,7 @@ async fn start_processes(pipeline: &mut Pipeline, verbose: u8) -> anyhow::Result
             .collect(),
         cluster: config.network.cluster.clone(),
         connect: connect.clone(),
-        model: config.model_path()?.to_owned(),
+        model: config.model_path()?,
         allow_unproven: config.model.allow_unproven,
         verbose,
     };

@@ -9,6 +9,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use jupiter_actors::NodeId;
+use jupiter_models::default_model::{self, DefaultFile};
 use jupiter_models::gguf::KvDtype;
 use jupiter_models::hidden::HiddenDtype;
 
@@ -19,7 +20,8 @@ use crate::session::{Endpoints, parse_endpoint};
 
 /// Cluster when nothing is said.
 pub const DEFAULT_CLUSTER: &str = "default";
-/// KV cells when nothing is said: llama.cpp's long-standing default.
+/// KV cells when nothing is said: llama.cpp's long-standing default, for models that were trained
+/// on so many positions.
 const DEFAULT_CTX_SIZE: u32 = 4096;
 /// Rows of a chunk when nothing is said: small enough that a prompt of a thousand tokens keeps
 /// two stages busy at once, large enough that a row costs little more than in a larger one.
@@ -65,17 +67,24 @@ pub struct NetworkConfig {
 /// What is computed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ModelConfig {
-    /// The GGUF file.
+    /// The GGUF file; none for the default model.
     pub path: Option<PathBuf>,
     /// Whether architectures are tried whose split is not proven.
     pub allow_unproven: bool,
 }
 
+impl ModelConfig {
+    /// Whether no file is named, so that the default model is used.
+    pub fn is_default(&self) -> bool {
+        self.path.is_none()
+    }
+}
+
 /// How each stage computes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineConfig {
-    /// KV cells that all sequences share.
-    pub n_ctx: u32,
+    /// KV cells that all sequences share; [`EngineConfig::n_ctx_of`] has the default.
+    pub n_ctx: Option<u32>,
     /// Sequences at the same time.
     pub n_parallel: u32,
     /// Most rows of a step, and of a chunk of a prompt.
@@ -90,6 +99,14 @@ pub struct EngineConfig {
     pub flash_attention: bool,
     /// Layers of each stage on the GPU.
     pub n_gpu_layers: u32,
+}
+
+impl EngineConfig {
+    /// KV cells for a model that was trained on `n_ctx_train` positions. Beyond those it would
+    /// write nonsense, so without a word it gets no more.
+    pub fn n_ctx_of(&self, n_ctx_train: u32) -> u32 {
+        self.n_ctx.unwrap_or(DEFAULT_CTX_SIZE.min(n_ctx_train))
+    }
 }
 
 /// How the model is cut and placed.
@@ -148,12 +165,10 @@ impl Config {
                 allow_unproven: s.allow_unproven.unwrap_or(false),
             },
             engine: EngineConfig {
-                n_ctx: within(
-                    "ctx_size",
-                    s.ctx_size.unwrap_or(DEFAULT_CTX_SIZE),
-                    1,
-                    i32::MAX as u32,
-                )?,
+                n_ctx: s
+                    .ctx_size
+                    .map(|n| within("ctx_size", n, 1, i32::MAX as u32))
+                    .transpose()?,
                 n_parallel: within(
                     "parallel",
                     s.parallel.unwrap_or(DEFAULT_PARALLEL),
@@ -191,14 +206,16 @@ impl Config {
         })
     }
 
-    /// The model file.
+    /// The model file: the one that is named, or the default model's copy in the cache folder.
+    /// Blocks while it looks whether that is there and whole.
     ///
     /// # Errors
-    /// When none is named.
-    pub fn model_path(&self) -> Result<&Path> {
-        let missing =
-            || Error::Config("no model is named: give a GGUF file with -m FILE".to_owned());
-        self.model.path.as_deref().ok_or_else(missing)
+    /// When the default model's copy cannot be written.
+    pub fn model_path(&self) -> Result<PathBuf> {
+        match &self.model.path {
+            Some(path) => Ok(path.clone()),
+            None => Ok(default_model::path(DefaultFile::Model)?),
+        }
     }
 }
 
@@ -292,13 +309,22 @@ mod tests {
         assert_eq!(config.network.endpoints, Endpoints::default());
         assert_eq!(config.pipeline.split, Split::PerNode);
         assert!(config.engine.flash_attention && config.pipeline.host_stages);
-        assert!(
-            config
-                .model_path()
-                .unwrap_err()
-                .to_string()
-                .contains("-m FILE")
-        );
+        assert!(config.model.is_default());
+    }
+
+    #[test]
+    fn without_a_word_the_context_ends_where_the_training_did() {
+        let n_ctx = |ctx_size, n_ctx_train| {
+            let settings = Settings {
+                ctx_size,
+                ..Settings::default()
+            };
+            let config = Config::from_settings(settings).unwrap();
+            config.engine.n_ctx_of(n_ctx_train)
+        };
+        assert_eq!(n_ctx(None, 2048), 2048);
+        assert_eq!(n_ctx(None, 131_072), DEFAULT_CTX_SIZE);
+        assert_eq!(n_ctx(Some(8192), 2048), 8192);
     }
 
     #[test]

@@ -35,13 +35,14 @@ pub struct Settings {
     /// Endpoints to connect to.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub connect: Vec<String>,
-    /// The GGUF file.
+    /// The GGUF file; without it the default model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<PathBuf>,
     /// Whether architectures are tried whose split is not proven.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allow_unproven: Option<bool>,
-    /// KV cells that all sequences share.
+    /// KV cells that all sequences share; without it 4096, or what the model was trained on if
+    /// that is less.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ctx_size: Option<u32>,
     /// Sequences at the same time.

@@ -83,7 +83,8 @@ impl Roster {
             return refused(
                 format!(
                     "node {node} has another model file than the head ({}.. instead of {}..): \
-                     copy the head's file to it",
+                     copy the head's file to it and name it with -m FILE; where neither names one, \
+                     install the same version of jupiter on both",
                     head_of(&profile.model),
                     head_of(&self.model)
                 ),

@@ -177,7 +177,7 @@ impl Desk {
         let too_long = || format!("the request has more than {MAX_REQUEST_BYTES} bytes");
         let payload = arrival.payload.as_deref().ok_or_else(too_long)?;
         let plain = matches!(arrival.reply_to, ReplyTo::Topic(_));
-        let (prompt, options) = parse(payload, plain)?;
+        let (prompt, options) = parse(payload, plain, self.client.default_options())?;
         let text = |error: Error| error.to_string();
         let mut stream = self.client.generate(prompt, options).await.map_err(text)?;
         while let Some(item) = stream.next().await {

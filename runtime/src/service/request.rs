@@ -45,13 +45,15 @@ struct Message {
     content: String,
 }
 
-/// Reads a request. Where `plain` is allowed, what is no JSON object is the prompt itself.
+/// Reads a request; what it leaves open is as in `default`. Where `plain` is allowed, what is no
+/// JSON object is the prompt itself.
 ///
 /// # Errors
 /// In one line, for the client: what is wrong.
 pub(super) fn parse(
     payload: &[u8],
     plain: bool,
+    default: GenerateOptions,
 ) -> std::result::Result<(Prompt, GenerateOptions), String> {
     if payload.len() > MAX_REQUEST_BYTES {
         return Err(format!(
@@ -65,12 +67,12 @@ pub(super) fn parse(
         return Err("the prompt is empty: send at least one token of text".to_owned());
     }
     if plain && !text.trim_start().starts_with('{') {
-        return Ok((Prompt::text(text), GenerateOptions::default()));
+        return Ok((Prompt::text(text), default));
     }
     let request: Request = serde_json::from_str(text)
         .map_err(|error| format!("the request is not what is expected: {error}"))?;
     let prompt = prompt(&request)?;
-    Ok((prompt, options(request)?))
+    Ok((prompt, options(request, default)?))
 }
 
 fn prompt(request: &Request) -> std::result::Result<Prompt, String> {
@@ -94,7 +96,10 @@ fn prompt(request: &Request) -> std::result::Result<Prompt, String> {
     Ok(prompt)
 }
 
-fn options(request: Request) -> std::result::Result<GenerateOptions, String> {
+fn options(
+    request: Request,
+    default: GenerateOptions,
+) -> std::result::Result<GenerateOptions, String> {
     let n_predict = match request.n_predict {
         None | Some(-1) => None,
         Some(n) => match u32::try_from(n) {
@@ -117,14 +122,14 @@ fn options(request: Request) -> std::result::Result<GenerateOptions, String> {
             "stop: send at most {MAX_STOPS} strings of at most {MAX_STOP_BYTES} bytes"
         ));
     }
-    let default = SamplingParams::default();
+    let sampled = default.sampling;
     let sampling = SamplingParams {
-        temperature: request.temperature.unwrap_or(default.temperature),
-        top_k: request.top_k.unwrap_or(default.top_k),
-        top_p: request.top_p.unwrap_or(default.top_p),
-        min_p: request.min_p.unwrap_or(default.min_p),
-        repeat_penalty: request.repeat_penalty.unwrap_or(default.repeat_penalty),
-        repeat_last_n: request.repeat_last_n.unwrap_or(default.repeat_last_n),
+        temperature: request.temperature.unwrap_or(sampled.temperature),
+        top_k: request.top_k.unwrap_or(sampled.top_k),
+        top_p: request.top_p.unwrap_or(sampled.top_p),
+        min_p: request.min_p.unwrap_or(sampled.min_p),
+        repeat_penalty: request.repeat_penalty.unwrap_or(sampled.repeat_penalty),
+        repeat_last_n: request.repeat_last_n.unwrap_or(sampled.repeat_last_n),
         seed,
         grammar: request.grammar,
     };
@@ -134,7 +139,7 @@ fn options(request: Request) -> std::result::Result<GenerateOptions, String> {
         sampling,
         stop: request.stop,
         ignore_eos: request.ignore_eos,
-        ..GenerateOptions::default()
+        ..default
     })
 }
 
@@ -157,6 +162,28 @@ fn to_json(event: &impl Serialize) -> Vec<u8> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    fn parse(
+        payload: &[u8],
+        plain: bool,
+    ) -> std::result::Result<(Prompt, GenerateOptions), String> {
+        super::parse(payload, plain, GenerateOptions::default())
+    }
+
+    #[test]
+    fn what_is_left_open_is_as_the_model_wants_it() {
+        let greedy = || GenerateOptions {
+            sampling: SamplingParams::greedy(),
+            ..GenerateOptions::default()
+        };
+        let temperature = |payload: &[u8]| {
+            let (_, options) = super::parse(payload, true, greedy()).unwrap();
+            options.sampling.temperature
+        };
+        assert_eq!(temperature(b"Hello"), 0.0);
+        assert_eq!(temperature(br#"{"prompt":"x","top_k":3}"#), 0.0);
+        assert_eq!(temperature(br#"{"prompt":"x","temperature":0.5}"#), 0.5);
+    }
 
     #[test]
     fn a_string_on_a_topic_is_the_prompt_itself() {

@@ -15,6 +15,14 @@ const HELP: &str = "\
 /exit   end (Ctrl-D does too)
 Ctrl-C  stop the answer";
 
+/// What may be asked of the default model, for a person who has just started it.
+const DEFAULT_MODEL_HINT: &str = "\
+Ask about a robot, or tell it what to do. For example:
+  What is a lidar?
+  How do I change the battery?
+  What is the difference between the lidar and the depth camera?
+  drive two metres forward and look left";
+
 /// What was said so far, and how to answer.
 pub struct Conversation {
     client: Client,
@@ -69,6 +77,9 @@ impl Conversation {
     pub async fn run(&mut self) -> Result<ChatEnd> {
         let lines = Lines::open().map_err(terminal_error)?;
         if lines.interactive {
+            if self.client.is_default_model() {
+                println_flushed(DEFAULT_MODEL_HINT)?;
+            }
             println_flushed("Type a message; /help lists the commands.")?;
         }
         let mut all_answered = true;

@@ -3,6 +3,7 @@
 //! - [`Conversation`]: keeps what was said, asks the client, prints the answers as they come
 //! - [`ProgressBars`]: what is sliced and loaded, on stderr
 //! - [`timing_line`]: what an answer took
+//! - [`DEFAULT_MODEL_NOTICE`]: what a person is told who named no model
 
 mod chat;
 mod input;
@@ -12,3 +13,7 @@ mod timing;
 pub use chat::{ChatEnd, Conversation};
 pub use progress::ProgressBars;
 pub use timing::timing_line;
+
+/// Said once where no model is named, so that nobody takes its answers for a large model's.
+pub const DEFAULT_MODEL_NOTICE: &str = "No model given (-m FILE): the small default model, which \
+    knows only robots and the devices around them.";

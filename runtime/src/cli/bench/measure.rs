@@ -51,13 +51,13 @@ pub(super) async fn measure(common: &CommonArgs, args: &BenchArgs) -> anyhow::Re
             runtime, config, ..
         } = pipeline;
         let model = GgufFile::open(config.model_path()?)?;
-        let n_vocab = ModelInfo::from_gguf(&model)?.n_vocab;
+        let info = ModelInfo::from_gguf(&model)?;
         let mut bench = Bench {
             client: runtime.client(),
             baseline: None,
             tokens: RandomTokens {
                 state: args.seed,
-                n_vocab,
+                n_vocab: info.n_vocab,
             },
         };
         bench.warm_up(args).await?;
@@ -66,7 +66,7 @@ pub(super) async fn measure(common: &CommonArgs, args: &BenchArgs) -> anyhow::Re
         let n_threads = engine.n_threads.unwrap_or(DEFAULT_THREADS);
         if args.baseline {
             let params = EngineParams {
-                n_ctx: engine.n_ctx,
+                n_ctx: engine.n_ctx_of(info.n_ctx_train),
                 n_threads,
                 type_k: engine.type_k,
                 type_v: engine.type_v,
