@@ -2,25 +2,20 @@
 //!
 //! ```sh
 //! cargo run --example chatbot                                    # talk
-//! cargo run --example chatbot -- --prompt 'Hello'                # one answer
+//! cargo run --example chatbot -- --prompt 'What is a lidar?'     # one answer
 //! cargo run --example chatbot -- --model model.gguf --stages 3   # with a model of your own
 //! ```
 //!
-//! Without `--model` it makes one with random weights, once, in the cache folder: the way of the
-//! words through the stages is real, what they say means nothing.
+//! Without `--model` the small model answers that is embedded in the library. It needs no network
+//! and knows one thing, a mobile robot and the devices around it.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use jupiter::terminal::{ChatEnd, Conversation, ProgressBars};
+use jupiter::terminal::{ChatEnd, Conversation, DEFAULT_MODEL_NOTICE, ProgressBars};
 use jupiter::{ClusterStatus, GenerateOptions, Runtime};
-use jupiter_models::cache_root;
-use jupiter_models::synth::{self, SynthArch, SynthSpec, SynthType};
-
-/// Longest answer of the generated model, which knows no end: a few lines are enough to see it.
-const RANDOM_ANSWER_TOKENS: u32 = 64;
 
 /// A chatbot on a pipeline of stages inside this program.
 #[derive(Debug, Parser)]
@@ -28,7 +23,7 @@ struct Args {
     /// Answer this and end; without it, talk
     #[arg(short, long, env = "JUPITER_PROMPT")]
     prompt: Option<String>,
-    /// The model, a GGUF file; without it one with random weights is made
+    /// The model, a GGUF file; without it the small default model
     #[arg(short, long, env = "JUPITER_MODEL")]
     model: Option<PathBuf>,
     /// Stages to cut the model into
@@ -52,16 +47,12 @@ async fn main() -> ExitCode {
 
 async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let bars = Arc::new(ProgressBars::new());
-    let mut n_predict = args.n_predict;
-    let model = match args.model {
-        Some(model) => model,
-        None => {
-            n_predict = n_predict.or(Some(RANDOM_ANSWER_TOKENS));
-            random_model(&bars)?
-        }
-    };
-    let runtime = Runtime::builder()
-        .model(model)
+    let mut builder = Runtime::builder();
+    match args.model {
+        Some(model) => builder = builder.model(model),
+        None => eprintln!("{DEFAULT_MODEL_NOTICE}"),
+    }
+    let runtime = builder
         .stages(args.stages)
         .parallel(1)
         .progress(bars.clone())
@@ -70,11 +61,12 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
     bars.clear();
     describe(&runtime.status().await?);
 
+    let client = runtime.client();
     let options = GenerateOptions {
-        n_predict,
-        ..GenerateOptions::default()
+        n_predict: args.n_predict,
+        ..client.default_options()
     };
-    let mut conversation = Conversation::new(runtime.client(), options, None).show_timing(true);
+    let mut conversation = Conversation::new(client, options, None).show_timing(true);
     let ended = match &args.prompt {
         Some(prompt) => conversation.say(prompt).await.map(|()| ChatEnd::Left),
         None => conversation.run().await,
@@ -97,28 +89,4 @@ fn describe(status: &ClusterStatus) {
         );
     }
     eprintln!("zenoh carries the activations from stage to stage.");
-}
-
-/// A small model with random weights from the cache folder, made there the first time.
-fn random_model(bars: &ProgressBars) -> anyhow::Result<PathBuf> {
-    eprintln!(
-        "No --model given: this is a generated model. Its weights are random, so what it says is \
-         nonsense."
-    );
-    let spec = SynthSpec {
-        n_layer: 8,
-        n_vocab: 4096,
-        ty: SynthType::Q8_0,
-        ..SynthSpec::new(SynthArch::Llama)
-    };
-    let path = cache_root().join(format!("random-{}-{}-layers.gguf", spec.arch, spec.n_layer));
-    if !path.exists() {
-        let folder = cache_root();
-        std::fs::create_dir_all(&folder)
-            .map_err(|error| anyhow::anyhow!("{}: {error}", folder.display()))?;
-        synth::write(&spec, &path, &mut |done, total| {
-            bars.bytes("making a model", done, total)
-        })?;
-    }
-    Ok(path)
 }

@@ -1,7 +1,8 @@
 //! The library in ten lines: a model in two stages inside this program, and one answer.
 //!
 //! ```sh
-//! cargo run --example embedded -- model.gguf 'Why is the sky blue?'
+//! cargo run --example embedded -- 'What is a lidar?'                      # the default model
+//! cargo run --example embedded -- 'Why is the sky blue?' model.gguf       # one of yours
 //! ```
 
 use std::io::Write;
@@ -9,16 +10,18 @@ use std::io::Write;
 use futures::StreamExt;
 use jupiter::{GenerateOptions, Prompt, Runtime, StreamItem};
 
-async fn answer(model: &str, text: &str) -> anyhow::Result<()> {
-    let runtime = Runtime::builder().model(model).stages(2).start().await?;
+async fn answer(text: &str, model: Option<&str>) -> anyhow::Result<()> {
+    let mut builder = Runtime::builder().stages(2);
+    if let Some(model) = model {
+        builder = builder.model(model);
+    }
+    let runtime = builder.start().await?;
+    let client = runtime.client();
     let options = GenerateOptions {
         n_predict: Some(128),
-        ..GenerateOptions::default()
+        ..client.default_options()
     };
-    let mut stream = runtime
-        .client()
-        .generate(Prompt::text(text), options)
-        .await?;
+    let mut stream = client.generate(Prompt::text(text), options).await?;
     while let Some(item) = stream.next().await {
         match item? {
             StreamItem::Token { text, .. } => write!(std::io::stdout(), "{text}")?,
@@ -31,12 +34,16 @@ async fn answer(model: &str, text: &str) -> anyhow::Result<()> {
 
 #[tokio::main]
 async fn main() -> std::process::ExitCode {
-    let arguments: Vec<String> = std::env::args().collect();
-    let [_, model, text] = arguments.as_slice() else {
-        eprintln!("usage: embedded MODEL.gguf PROMPT");
-        return 2.into();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (text, model) = match arguments.as_slice() {
+        [text] => (text, None),
+        [text, model] => (text, Some(model.as_str())),
+        _ => {
+            eprintln!("usage: embedded PROMPT [MODEL.gguf]");
+            return 2.into();
+        }
     };
-    if let Err(error) = answer(model, text).await {
+    if let Err(error) = answer(text, model).await {
         eprintln!("error: {error}");
         return 1.into();
     }

@@ -1,8 +1,8 @@
 //! A client that knows nothing but zenoh: publishes a prompt, prints what comes back.
 //!
 //! ```sh
-//! jupiter serve -m model.gguf --listen tcp/127.0.0.1:7447                       # first terminal
-//! cargo run --example zenoh_client -- --connect tcp/127.0.0.1:7447 'Hello'     # second terminal
+//! jupiter serve                                           # first terminal
+//! cargo run --example zenoh_client -- 'What is a lidar?'  # second terminal
 //! ```
 
 use std::io::Write;
