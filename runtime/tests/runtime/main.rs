@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod cluster;
+mod default_model;
 mod embedded;
 mod service;
 mod support;
