@@ -46,6 +46,9 @@ pub enum StepResult {
     Logits(Logits),
 }
 
+/// No plan counts so far.
+const NO_EPOCH: u64 = u64::MAX;
+
 enum Job {
     Clear(PlanEpoch),
     Step(StepBatch),
@@ -53,7 +56,8 @@ enum Job {
 
 /// The Stage's side of the thread.
 pub(super) struct EngineThread {
-    jobs: Sender<Job>,
+    /// None when the thread has been told to end.
+    jobs: Option<Sender<Job>>,
     epoch: Arc<AtomicU64>,
     n_waiting: usize,
 }
@@ -83,7 +87,7 @@ impl EngineThread {
                 drop(guards);
             })?;
         Ok(Self {
-            jobs,
+            jobs: Some(jobs),
             epoch,
             n_waiting: 0,
         })
@@ -108,9 +112,17 @@ impl EngineThread {
         self.n_waiting
     }
 
+    /// Lets the thread end after what it computes now; the steps that wait are skipped.
+    pub(super) fn end(&mut self) {
+        self.epoch.store(NO_EPOCH, Ordering::Release);
+        self.jobs = None;
+    }
+
     fn send(&self, job: Job) {
-        // It fails only when the thread has ended, and then its last message is on the way.
-        let _ = self.jobs.send(job);
+        if let Some(jobs) = &self.jobs {
+            // It fails only when the thread has ended, and then its last message is on the way.
+            let _ = jobs.send(job);
+        }
     }
 }
 

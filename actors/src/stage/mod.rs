@@ -143,6 +143,17 @@ impl Actor for Stage {
         }
         Ok(())
     }
+
+    /// The state outlives the actor: it waits in the mailbox of the Supervisor, which in turn waits
+    /// for the engine thread. So the thread is told to end here, not by the end of the state.
+    async fn post_stop(
+        &self,
+        _myself: ActorRef<StageMessage>,
+        state: &mut StageState,
+    ) -> Result<(), ActorProcessingErr> {
+        state.thread.end();
+        Ok(())
+    }
 }
 
 impl StageState {
