@@ -95,6 +95,30 @@ async fn a_killed_worker_is_noticed_and_its_return_too_and_the_text_goes_on() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_layers_of_a_worker_that_leaves_move_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = model(dir.path(), 10);
+    let runtime = head(&model)
+        .cluster("leaves")
+        .listen(["tcp/127.0.0.1:0"])
+        .workers(1)
+        .start()
+        .await
+        .unwrap();
+    let connect = runtime.endpoints()[0].clone();
+    let leaving = worker(worker_settings(&model, "leaves", "a", &connect)).await;
+    assert_eq!(runtime.ready().await.unwrap().stages.len(), 2);
+    leaving.shutdown().await;
+    // The head's stage gives its memory back before it takes the other layers too.
+    let moved = wait_for(&runtime, |status| {
+        status.phase == ClusterPhase::Running && status.stages.len() == 1
+    });
+    let moved = moved.await;
+    assert!(moved < Duration::from_secs(10), "moved after {moved:?}");
+    runtime.shutdown().await;
+}
+
 /// Not a test by itself: the other process of the one above.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_worker_process() {
