@@ -1,0 +1,188 @@
+//! Judges the default model, its draft model and its Medusa heads, and prints a table.
+//!
+//! ```sh
+//! cargo run --release --bin evaluation                    # the files of this checkout
+//! cargo run --release --bin evaluation -- --misses 20     # with answers that were not perfect
+//! ```
+//!
+//! Ends with 1 when a figure is missed.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+use jupiter_tests::evaluation::answers::{self, Tally};
+use jupiter_tests::evaluation::guesses::{HeadHits, Text};
+use jupiter_tests::evaluation::table::{Figure, HEAD, Limit, percent};
+use jupiter_world::{Example, Kind, World, command};
+
+/// Judges the default model on phrasings and combinations that it was never trained on.
+#[derive(Parser)]
+struct Args {
+    /// Folder of the files
+    #[arg(long, value_name = "DIR", default_value = "models/default")]
+    files: PathBuf,
+    /// The trained weights in F32, to compare the perplexity of the quantized file with
+    /// (`jupiter-training export --f32`)
+    #[arg(long, value_name = "FILE")]
+    trained: Option<PathBuf>,
+    /// Held-out examples of each kind
+    #[arg(short, default_value_t = 400)]
+    n: u64,
+    /// Show so many answers of each kind that were not perfect
+    #[arg(long, default_value_t = 0)]
+    misses: usize,
+}
+
+#[tokio::main]
+async fn main() -> Result<ExitCode> {
+    let args = Args::parse();
+    let world = World::load()?;
+    println!("{HEAD}");
+    let mut all_hold = written(&world, &args).await?;
+    all_hold &= guessed(&world, &args)?;
+    Ok(ExitCode::from(u8::from(!all_hold)))
+}
+
+/// Prints a figure; says whether it holds.
+fn print(name: &'static str, value: f64, limit: Limit) -> bool {
+    let figure = Figure { name, value, limit };
+    println!("{figure}");
+    figure.holds()
+}
+
+/// What the model writes.
+async fn written(world: &World, args: &Args) -> Result<bool> {
+    let runtime = answers::start(&args.files.join("robot-q8_0.gguf")).await?;
+    let client = runtime.client();
+    let mut ended = (0, 0);
+    let mut all_hold = true;
+    for kind in Kind::ALL {
+        let tally = judged(&client, world, kind, None, args).await?;
+        if kind == Kind::Command {
+            let grammar = Some(command::GRAMMAR);
+            let strict = judged(&client, world, kind, grammar, args).await?;
+            let parses = percent(strict.valid, strict.answers);
+            let name = "commands: parse with the grammar";
+            all_hold &= print(name, parses, Limit::AtLeast(100.0));
+        }
+        all_hold &= figures(kind, &tally);
+        ended = (ended.0 + tally.ended, ended.1 + tally.answers);
+    }
+    runtime.shutdown().await;
+    let name = "answers that end by themselves";
+    Ok(print(name, percent(ended.0, ended.1), Limit::AtLeast(99.0)) & all_hold)
+}
+
+async fn judged(
+    client: &jupiter::Client,
+    world: &World,
+    kind: Kind,
+    grammar: Option<&str>,
+    args: &Args,
+) -> Result<Tally> {
+    let mut shown = 0;
+    let mut on_miss = |example: &Example, answer: &str| {
+        shown += 1;
+        if shown <= args.misses {
+            for turn in &example.turns {
+                eprintln!("> {}\n  {}", turn.user, turn.assistant);
+            }
+            eprintln!("{kind:?} got: {answer}\n");
+        }
+    };
+    answers::judge(client, world, kind, args.n, grammar, &mut on_miss).await
+}
+
+/// The figures of one kind of answers; whether all hold.
+fn figures(kind: Kind, tally: &Tally) -> bool {
+    let of_answers = |part| percent(part, tally.answers);
+    let found = percent(tally.found, tally.due);
+    let at_least = Limit::AtLeast;
+    match kind {
+        Kind::Outline => {
+            let name = "outlines: valid numbered list";
+            print(name, of_answers(tally.valid), at_least(99.0))
+                & print("outlines: the right points", found, at_least(95.0))
+        }
+        Kind::Expand => {
+            let foreign = of_answers(tally.with_foreign);
+            print("expansions: on the asked point", found, at_least(95.0))
+                & print(
+                    "expansions: a fact of another point",
+                    foreign,
+                    Limit::AtMost(3.0),
+                )
+        }
+        Kind::Command => {
+            let name = "commands: parse without the grammar";
+            print(name, of_answers(tally.valid), at_least(99.0))
+                & print(
+                    "commands: exact match",
+                    of_answers(tally.perfect),
+                    at_least(97.0),
+                )
+        }
+        Kind::Long => print("long answers: facts due", found, at_least(90.0)),
+        Kind::Define => print("definitions: right", found, Limit::None),
+        Kind::Purpose => print("purposes: right", found, Limit::None),
+        Kind::Fact => print("short facts: right", found, Limit::None),
+        Kind::Compare => print("comparisons: facts due", found, Limit::None),
+        Kind::Points => print("point after point: on the asked one", found, Limit::None),
+        Kind::Turns => print("several turns: facts due in the last", found, Limit::None),
+        Kind::Refuse => print("questions from outside: refused", found, Limit::None),
+        Kind::Talk => print("small talk: right", found, Limit::None),
+    }
+}
+
+/// What the model, its draft model and its heads guess at each token of the right answers.
+fn guessed(world: &World, args: &Args) -> Result<bool> {
+    let model = args.files.join("robot-q8_0.gguf");
+    let text = Text::new(world, &model, args.n)?;
+    let opinion = text.opinion(&model)?;
+    let mut all_hold = print(
+        "perplexity of the right answers",
+        opinion.perplexity(),
+        Limit::None,
+    );
+    if let Some(trained) = &args.trained {
+        let reference = text.opinion(trained)?.perplexity();
+        let more = 100.0 * (opinion.perplexity() / reference - 1.0).abs();
+        let name = "perplexity: away from the trained weights'";
+        all_hold &= print(name, more, Limit::AtMost(1.0));
+    }
+    let draft = text.opinion(&args.files.join("robot-draft-q8_0.gguf"))?;
+    let same = opinion.best.iter().zip(&draft.best).filter(|(a, b)| a == b);
+    let agreement = percent(same.count() as u32, opinion.best.len() as u32);
+    let name = "draft model: agrees with the model's argmax";
+    all_hold &= print(name, agreement, Limit::AtLeast(60.0));
+    let hits = text.head_hits(&model, &args.files.join("robot-medusa-q8_0.gguf"))?;
+    all_hold &= heads(&hits);
+    let share = size(&args.files.join("robot-draft-q8_0.gguf"))? / size(&model)?;
+    Ok(print(
+        "draft model: size of the model's",
+        100.0 * share,
+        Limit::AtMost(12.5),
+    ) & all_hold)
+}
+
+fn heads(hits: &[HeadHits]) -> bool {
+    const NAMES: [&str; 5] = [
+        "Medusa head 1: right",
+        "Medusa head 2: right",
+        "Medusa head 3: right",
+        "Medusa head 4: right",
+        "Medusa head 5: right",
+    ];
+    let limits = std::iter::once(Limit::AtLeast(60.0)).chain(std::iter::repeat(Limit::None));
+    let mut all_hold = true;
+    for ((name, hits), limit) in NAMES.into_iter().zip(hits).zip(limits) {
+        all_hold &= print(name, percent(hits.right, hits.all), limit);
+    }
+    all_hold
+}
+
+fn size(path: &Path) -> Result<f64> {
+    Ok(std::fs::metadata(path)?.len() as f64)
+}
