@@ -130,10 +130,8 @@ impl RunFolder {
             return Ok(None);
         }
         let bytes = fs::read(&path).with_context(|| path.display().to_string())?;
-        let (_, header) = SafeTensors::read_metadata(&bytes)
+        let progress = saved_progress(&bytes)
             .with_context(|| format!("{} is damaged: remove it to begin anew", path.display()))?;
-        let progress = header.metadata().as_ref().and_then(|m| m.get("progress"));
-        let progress: Progress = serde_json::from_str(progress.context("no progress saved")?)?;
         let tensors = SafeTensors::deserialize(&bytes)?;
         load(&tensors, parameters)?;
         for (parameter, [first, second]) in parameters.iter().zip(&mut optimizer.moments) {
@@ -157,7 +155,12 @@ pub(crate) fn load_weights(folder: &Path, parameters: &[Parameter]) -> Result<()
 pub(crate) fn progress(folder: &Path) -> Result<Progress> {
     let path = folder.join(CHECKPOINT_FILE);
     let bytes = fs::read(&path).with_context(|| path.display().to_string())?;
-    let (_, header) = SafeTensors::read_metadata(&bytes)?;
+    saved_progress(&bytes).with_context(|| path.display().to_string())
+}
+
+/// The progress in a checkpoint's header.
+fn saved_progress(bytes: &[u8]) -> Result<Progress> {
+    let (_, header) = SafeTensors::read_metadata(bytes)?;
     let progress = header.metadata().as_ref().and_then(|m| m.get("progress"));
     Ok(serde_json::from_str(
         progress.context("no progress saved")?,

@@ -28,6 +28,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
+use jupiter_models::default_model::DefaultFile;
 use jupiter_models::text::Vocabulary;
 use jupiter_world::{Split, World};
 
@@ -37,11 +38,6 @@ use crate::recipe::{N_HEADS, N_TOKENIZER_EXAMPLES, N_VOCAB, Part, Settings};
 use crate::tokenizer::Tokenizer;
 use crate::trainer::Objective;
 use crate::transformer::Transformer;
-
-/// The files of models/default.
-const MODEL_FILE: &str = "robot-q8_0.gguf";
-const DRAFT_FILE: &str = "robot-draft-q8_0.gguf";
-const MEDUSA_FILE: &str = "robot-medusa-q8_0.gguf";
 
 /// Every operation makes a new tensor of megabytes: glibc would map and unmap each one.
 #[global_allocator]
@@ -267,7 +263,7 @@ impl Runs<'_> {
 
     /// Compares the tokenizer of the model in `files` with llama.cpp's reading of it.
     fn check(&self, files: &Path) -> Result<()> {
-        let path = files.join(MODEL_FILE);
+        let path = files.join(DefaultFile::Model.name());
         let tokenizer = Tokenizer::from_gguf(&path)?;
         let vocabulary = Vocabulary::load(&path)?;
         let progress = checkpoint::progress(&self.folder(Part::Model))?;
@@ -300,18 +296,30 @@ impl Runs<'_> {
             )?;
             Ok(model)
         };
-        let model = transformer(Part::Model, &to.join(MODEL_FILE), MatrixType::Q8_0)?;
-        transformer(Part::Draft, &to.join(DRAFT_FILE), MatrixType::Q8_0)?;
+        let model = transformer(
+            Part::Model,
+            &to.join(DefaultFile::Model.name()),
+            MatrixType::Q8_0,
+        )?;
+        transformer(
+            Part::Draft,
+            &to.join(DefaultFile::Draft.name()),
+            MatrixType::Q8_0,
+        )?;
         if let Some(path) = f32 {
             transformer(Part::Model, path, MatrixType::F32)?;
         }
         let shape = model.shape.clone();
         let heads = Medusa::new(model, N_HEADS)?;
         checkpoint::load_weights(&self.folder(Part::Medusa), heads.parameters())?;
-        let (path, title) = (to.join(MEDUSA_FILE), "jupiter robot medusa heads");
-        let model_hash = hash(&to.join(MODEL_FILE))?;
+        let (path, title) = (
+            to.join(DefaultFile::Medusa.name()),
+            "jupiter robot medusa heads",
+        );
+        let model_hash = hash(&to.join(DefaultFile::Model.name()))?;
         export::medusa(&path, title, &shape, heads.parameters(), &model_hash)?;
-        let sums = [MODEL_FILE, DRAFT_FILE, MEDUSA_FILE]
+        let sums = DefaultFile::ALL
+            .map(DefaultFile::name)
             .map(|file| Ok(format!("{}  {file}\n", hash(&to.join(file))?)))
             .into_iter()
             .collect::<Result<String>>()?;

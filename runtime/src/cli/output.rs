@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use jupiter::Config;
 use jupiter::terminal::DEFAULT_MODEL_NOTICE;
 use serde::Serialize;
 
@@ -74,8 +75,11 @@ pub(crate) fn hide_panics() {
     }));
 }
 
-/// Says that no model was named and what answers instead. A log for machines stays one.
-pub(crate) fn tell_default_model(common: &CommonArgs) {
+/// Where no model was named, says so and what answers instead. A log for machines stays one.
+pub(crate) fn tell_default_model(common: &CommonArgs, config: &Config) {
+    if !config.model.is_default() {
+        return;
+    }
     if common.log_json {
         tracing::warn!("{DEFAULT_MODEL_NOTICE}");
     } else {

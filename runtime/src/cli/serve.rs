@@ -73,9 +73,7 @@ pub(crate) async fn execute(common: &CommonArgs, args: &ServeArgs) -> anyhow::Re
             .listen
             .push(DEFAULT_ENDPOINT.to_owned());
     }
-    if config.model.is_default() {
-        output::tell_default_model(common);
-    }
+    output::tell_default_model(common, &config);
     let bars = Arc::new(ProgressBars::new());
     let starting = Runtime::builder().config(config).progress(bars).start();
     let runtime = tokio::select! {

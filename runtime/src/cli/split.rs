@@ -101,9 +101,7 @@ fn model_path(common: &CommonArgs, args: &SplitVerbArgs) -> anyhow::Result<PathB
         ..Settings::default()
     };
     let config = Config::load(common.config.as_deref(), &flags)?;
-    if config.model.is_default() {
-        output::tell_default_model(common);
-    }
+    output::tell_default_model(common, &config);
     Ok(config.model_path()?)
 }
 

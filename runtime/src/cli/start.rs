@@ -121,9 +121,7 @@ async fn start(args: &PipelineArgs<'_>) -> anyhow::Result<Pipeline> {
         config.pipeline.n_workers = n_stages(&config.pipeline.split)?;
         config.pipeline.host_stages = false;
     }
-    if config.model.is_default() {
-        output::tell_default_model(args.common);
-    }
+    output::tell_default_model(args.common, &config);
     let bars = Arc::new(ProgressBars::new());
     let runtime = Runtime::builder()
         .config(config.clone())

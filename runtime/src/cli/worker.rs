@@ -50,9 +50,7 @@ pub(crate) async fn execute(common: &CommonArgs, args: &WorkerArgs) -> anyhow::R
         let how = "no head to work for: give its endpoint, as --connect tcp/192.168.1.10:7447";
         return Err(UsageError(how.into()).into());
     }
-    if config.model.is_default() {
-        output::tell_default_model(common);
-    }
+    output::tell_default_model(common, &config);
     let heads = config.network.endpoints.connect.join(", ");
     let teller = Arc::new(Teller {
         json: args.json,
