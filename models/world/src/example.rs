@@ -2,7 +2,7 @@
 
 use crate::draw::Draw;
 use crate::held_out::Part;
-use crate::{Check, World, command, long, outline, outside, short, turns};
+use crate::{Check, World, command, long, outline, outside, short, turns, unknown};
 
 /// Which of the two streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,11 +40,13 @@ pub enum Kind {
     Talk,
     /// Several points of one outline, each asked for in its turn.
     Points,
+    /// A question about a subject that the knowledge does not answer.
+    Unknown,
 }
 
 impl Kind {
     /// All kinds, in the order of their definition.
-    pub const ALL: [Kind; 12] = [
+    pub const ALL: [Kind; 13] = [
         Kind::Define,
         Kind::Purpose,
         Kind::Fact,
@@ -57,6 +59,7 @@ impl Kind {
         Kind::Refuse,
         Kind::Talk,
         Kind::Points,
+        Kind::Unknown,
     ];
 
     /// How often the kind occurs in the stream of all kinds, relative to the others. Long answers
@@ -65,11 +68,12 @@ impl Kind {
         match self {
             Kind::Command => 60,
             Kind::Points => 16,
-            Kind::Turns => 15,
+            Kind::Turns => 18,
             Kind::Long => 13,
-            Kind::Outline | Kind::Expand => 10,
+            Kind::Outline => 12,
+            Kind::Expand => 10,
             Kind::Fact => 8,
-            Kind::Compare | Kind::Refuse => 5,
+            Kind::Compare | Kind::Refuse | Kind::Unknown => 5,
             Kind::Talk => 4,
             Kind::Define | Kind::Purpose => 3,
         }
@@ -165,6 +169,7 @@ impl World {
             Kind::Command => command::spoken(part, draw),
             Kind::Refuse => outside::refuse(self, part, draw),
             Kind::Talk => outside::talk(self, part, draw),
+            Kind::Unknown => unknown::unknown(self, part, draw),
             Kind::Expand => return outline::expand(self, part, draw),
             Kind::Points => return outline::points(self, part, draw),
             Kind::Turns => return turns::turns(self, part, draw),

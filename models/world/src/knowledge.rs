@@ -22,6 +22,7 @@ const SUBJECT_FILES: [(&str, &str); 4] = [
 const OUTSIDE: &str = include_str!("../knowledge/outside.toml");
 /// Every sixth phrasing is held out, so a shorter list would have none.
 const LEAST_OF_A_LIST: usize = 6;
+const UNKNOWN: &str = include_str!("../knowledge/unknown.toml");
 const SMALLTALK: &str = include_str!("../knowledge/smalltalk.toml");
 
 /// All that the assistant knows; see [`World::load`].
@@ -29,6 +30,7 @@ const SMALLTALK: &str = include_str!("../knowledge/smalltalk.toml");
 pub struct World {
     pub(crate) subjects: Vec<Subject>,
     pub(crate) outside: Outside,
+    pub(crate) unknown: Unknown,
     pub(crate) talks: Vec<Talk>,
 }
 
@@ -121,6 +123,27 @@ pub(crate) struct Outside {
     pub(crate) questions: Vec<String>,
 }
 
+/// What no knowledge tells of most subjects.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Unknown {
+    #[serde(rename = "task")]
+    pub(crate) tasks: Vec<Gap>,
+    #[serde(rename = "fact")]
+    pub(crate) facts: Vec<Gap>,
+}
+
+/// One task or fact, with `{the}` for the subject.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Gap {
+    /// Fits "How do I ...?" (a task) or "What is ...?" (a fact).
+    #[serde(alias = "do")]
+    pub(crate) ask: String,
+    /// Beginnings of words that the subject's own tasks and facts must not hold.
+    pub(crate) unless: Vec<String>,
+}
+
 /// What people say besides questions, and the reply.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -155,6 +178,7 @@ impl World {
             subjects.extend(parse::<SubjectFile>(file, text)?.subjects);
         }
         let outside: Outside = parse("outside.toml", OUTSIDE)?;
+        let unknown: Unknown = parse("unknown.toml", UNKNOWN)?;
         let talks = parse::<TalkFile>("smalltalk.toml", SMALLTALK)?.talks;
         check_lists(&outside, &talks)?;
         subjects.iter().try_for_each(check_subject)?;
@@ -162,6 +186,7 @@ impl World {
         Ok(World {
             subjects,
             outside,
+            unknown,
             talks,
         })
     }

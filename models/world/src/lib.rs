@@ -10,7 +10,7 @@
 //! - `example`: [`World::example`], the streams of [`Example`]s
 //! - `held_out`: what never occurs in training
 //! - `phrasing`: how people ask, in lists
-//! - `short`, `long`, `outline`, `turns`, `outside`: the kinds of questions
+//! - `short`, `long`, `outline`, `turns`, `outside`, `unknown`: the kinds of questions
 //! - [`command`]: spoken commands and their JSON
 //! - [`prompts`]: the canonical prompts of an outline and its points
 //! - `check`: how an answer is judged
@@ -30,6 +30,7 @@ mod phrasing;
 pub mod prompts;
 mod short;
 mod turns;
+mod unknown;
 
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,6 @@ use crate::World;
 use crate::draw::{Draw, lower_first};
 use crate::example::Asked;
 use crate::held_out::{Part, held_outside};
-use crate::knowledge::Talk;
 use crate::phrasing::{self, fill};
 
 /// The one answer to all that lies outside.
@@ -37,14 +36,10 @@ pub(crate) fn refuse(world: &World, part: Part, draw: &mut Draw) -> Option<Asked
     Some(Asked::exactly(draw.typed(fill(template, &places)), REFUSAL))
 }
 
-/// Small talk.
+/// Small talk. A saying fits one talk alone, so that there are no combinations to hold out: only
+/// sayings are.
 pub(crate) fn talk(world: &World, part: Part, draw: &mut Draw) -> Option<Asked> {
-    say(draw.pick(&world.talks)?, part, draw)
-}
-
-/// One of the sayings of a talk, and the reply. A saying fits one talk alone, so that there are no
-/// combinations to hold out: only sayings are.
-pub(crate) fn say(talk: &Talk, part: Part, draw: &mut Draw) -> Option<Asked> {
+    let talk = draw.pick(&world.talks)?;
     let part = match part {
         Part::Training => part,
         Part::NewPhrasing | Part::NewCell => Part::NewPhrasing,

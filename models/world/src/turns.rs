@@ -11,6 +11,8 @@ use crate::{World, command, outside};
 
 /// At most this many whole topics, so that a conversation stays within a small context.
 const MOST_LONG: usize = 2;
+/// How often something else comes before the first question, in a hundred.
+const BEFORE_PERCENT: usize = 15;
 
 /// What a turn asks; its name is part of the combination that is held out.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -43,7 +45,7 @@ enum Move {
     Same,
     /// A full question, of another subject or of the first one again.
     Switch,
-    /// A command, a refusal or thanks; the subject stays.
+    /// A command, a question from outside or small talk; the subject stays.
     Between,
 }
 
@@ -69,6 +71,10 @@ pub(crate) fn turns(world: &World, part: Part, draw: &mut Draw) -> Option<Exampl
         turns: Vec::new(),
         longs: 0,
     };
+    if draw.chance(BEFORE_PERCENT) {
+        let asked = talking.between(Part::Training, draw)?;
+        talking.turns.push(asked.turn);
+    }
     let opening = talking.full_question(first, Part::Training, draw)?;
     talking.turns.push(opening.turn);
     // Only a new phrasing shows in the last turn; a new combination shows in the whole.
@@ -78,10 +84,10 @@ pub(crate) fn turns(world: &World, part: Part, draw: &mut Draw) -> Option<Exampl
         Part::Training
     };
     for _ in 2..count {
-        let asked = talking.next(first, false, Part::Training, draw)?;
+        let asked = talking.next(first, Part::Training, draw)?;
         talking.turns.push(asked.turn);
     }
-    let asked = talking.next(first, true, last_part, draw)?;
+    let asked = talking.next(first, last_part, draw)?;
     let held_kinds = held(&["turns", &first.id, &talking.kinds.join(",")]);
     let fits = match part {
         Part::Training => !held_kinds,
@@ -93,23 +99,12 @@ pub(crate) fn turns(world: &World, part: Part, draw: &mut Draw) -> Option<Exampl
 
 impl<'a> Talking<'a> {
     /// The next turn; `None` where the draw does not fit the conversation.
-    fn next(
-        &mut self,
-        first: &'a Subject,
-        is_last: bool,
-        part: Part,
-        draw: &mut Draw,
-    ) -> Option<Asked> {
+    fn next(&mut self, first: &'a Subject, part: Part, draw: &mut Draw) -> Option<Asked> {
         let same = matches!(
             self.last,
             Ask::Define | Ask::Purpose | Ask::Long(TopicKind::About)
         );
-        let weights = [
-            60,
-            if same { 18 } else { 0 },
-            10,
-            if is_last { 0 } else { 14 },
-        ];
+        let weights = [60, if same { 18 } else { 0 }, 10, 20];
         let next = [Move::Follow, Move::Same, Move::Switch, Move::Between][draw.weighted(&weights)];
         let asked = match next {
             Move::Follow => self.follow(part, draw),
@@ -123,7 +118,7 @@ impl<'a> Talking<'a> {
                 };
                 self.full_question(subject, part, draw)
             }
-            Move::Between => return self.between(draw),
+            Move::Between => return self.between(part, draw),
         }?;
         // Nobody asks twice for the same.
         let repeated = self
@@ -226,20 +221,19 @@ impl<'a> Talking<'a> {
     }
 
     /// Something else, after which "it" still means the subject.
-    fn between(&mut self, draw: &mut Draw) -> Option<Asked> {
-        match draw.weighted(&[40, 30, 30]) {
+    fn between(&mut self, part: Part, draw: &mut Draw) -> Option<Asked> {
+        match draw.weighted(&[50, 30, 20]) {
             0 => {
                 self.kinds.push("command");
-                command::spoken(Part::Training, draw)
+                command::spoken(part, draw)
             }
             1 => {
                 self.kinds.push("refuse");
-                outside::refuse(self.world, Part::Training, draw)
+                outside::refuse(self.world, part, draw)
             }
             _ => {
-                self.kinds.push("thanks");
-                let thanks = self.world.talks.iter().find(|talk| talk.name == "thanks")?;
-                outside::say(thanks, Part::Training, draw)
+                self.kinds.push("talk");
+                outside::talk(self.world, part, draw)
             }
         }
     }

@@ -132,6 +132,7 @@ fn figures(kind: Kind, tally: &Tally) -> bool {
         Kind::Points => print("point after point: on the asked one", found, Limit::None),
         Kind::Turns => print("several turns: facts due in the last", found, Limit::None),
         Kind::Refuse => print("questions from outside: refused", found, Limit::None),
+        Kind::Unknown => print("unknown of a subject: said so", found, Limit::None),
         Kind::Talk => print("small talk: right", found, Limit::None),
     }
 }

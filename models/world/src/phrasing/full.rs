@@ -125,6 +125,9 @@ pub(crate) const ABOUT: &[&str] = &[
     "What do you know about {the}?",
     "Can you tell me more about {the}?",
     "Introduce {the} to a new technician.",
+    "Give me the main points about {the}.",
+    "What are the key points about {the}?",
+    "Please tell me the main points about {the}.",
 ];
 
 /// How to do something.
@@ -150,6 +153,12 @@ pub(crate) const STEPS: &[&str] = &[
     "How does one {do}?",
     "Which steps do I follow to {do}?",
     "Explain step by step how to {do}.",
+    "I want to {do}. What do I do?",
+    "I want to {do}. Where do I start?",
+    "I would like to {do}. What are the steps?",
+    "I have to {do}. How does that work?",
+    "I would like to {do}. How?",
+    "I need to {do}. Please explain how.",
 ];
 
 /// Why something goes wrong.

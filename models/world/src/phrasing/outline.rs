@@ -16,6 +16,17 @@ pub(crate) const OUTLINE: &[&str] = &[
     "Which points belong into the answer? Number them and keep them short.\n{q}",
     "{q}\nOnly the key points as a numbered list, no explanations.",
     "Make a numbered outline, nothing else.\n{q}",
+    "{q}\nKey points only, as a numbered list.",
+    "{q}\nNo explanations, just a numbered list of the points.",
+    "List only the key points of the answer, numbered, without explanations.\n{q}",
+    "{q} Only a numbered list of headings, no sentences.",
+    "{q}\nA short numbered list of the key points, nothing else, please.",
+    "{q}\nJust the outline, please.",
+    "First the outline only, numbered, a few words a point.\n{q}",
+    "{q}\nSkeleton only: numbered points.",
+    "Write the headings of your answer as a numbered list.\n{q}",
+    "{q}\nWrite no explanations yet, only the numbered key points.",
+    "Give only the numbered main points of the answer.\n{q}",
 ];
 /// How many of [`OUTLINE`], from its start, are canonical.
 pub(crate) const CANONICAL_OUTLINES: usize = 1;
