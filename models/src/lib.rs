@@ -7,6 +7,7 @@
 //! - [`gguf`]: metadata and tensor index of a model file, checked before llama.cpp sees it
 //! - [`architecture`]: which architectures may be split, and what is special about each
 //! - [`text`]: vocabulary, chat template, streaming detokenization
+//! - [`profile`]: what a device needs for a layer, and what planning knows of a model
 //! - [`split`]: where a model is cut
 //! - [`mod@slice`]: a [`LayerRange`] of a model, written as a small GGUF and cached
 //! - [`embedding`]: token embeddings, looked up outside the graph
@@ -28,6 +29,7 @@ pub mod gguf;
 pub mod hidden;
 pub mod llama;
 pub mod medusa;
+pub mod profile;
 pub mod sampling;
 pub mod slice;
 pub mod split;

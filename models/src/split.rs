@@ -1,6 +1,6 @@
 //! Where a model is cut: layer ranges that cover it, in order.
 
-use crate::gguf::{GgufFile, ModelInfo};
+use crate::profile::ModelProfile;
 use crate::{LayerRange, ModelError, Result};
 
 /// The ranges between the layers of `cuts`, which lie in 1..n_layer and ascend.
@@ -62,56 +62,18 @@ pub fn check_range(range: LayerRange, n_layer: u32) -> Result<()> {
     Ok(())
 }
 
-/// What cutting and placing need to know of a model.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ModelProfile {
-    /// Bytes of each layer's tensors.
-    pub layer_bytes: Vec<u64>,
-    /// Bytes of the output head, which the last stage holds besides its layers.
-    pub head_bytes: u64,
-}
-
-impl ModelProfile {
-    /// Reads it off a model file.
-    ///
-    /// # Errors
-    /// When the file's metadata does not describe a model.
-    pub fn from_gguf(model: &GgufFile) -> Result<ModelProfile> {
-        let info = ModelInfo::from_gguf(model)?;
-        let mut layer_bytes = vec![0u64; info.n_layer as usize];
-        for tensor in model.tensors() {
-            if let Some(layer) = tensor
-                .layer()
-                .and_then(|il| layer_bytes.get_mut(il as usize))
-            {
-                *layer = layer.saturating_add(tensor.n_bytes);
-            }
-        }
-        let head = if info.tied_head {
-            "token_embd.weight"
-        } else {
-            "output.weight"
-        };
-        let head_bytes = model.tensor(head).map_or(0, |tensor| tensor.n_bytes);
-        Ok(ModelProfile {
-            layer_bytes,
-            head_bytes,
-        })
-    }
-
-    /// Number of layers.
-    pub fn n_layer(&self) -> u32 {
-        u32::try_from(self.layer_bytes.len()).unwrap_or(u32::MAX)
-    }
-}
-
 /// Cuts the model into `n_stages` ranges so that the largest stage holds as few bytes as possible;
 /// the output head counts to the last one.
 ///
 /// # Errors
 /// [`ModelError::BadSplit`] for no stage, or more stages than layers.
 pub fn split_evenly(model: &ModelProfile, n_stages: u32) -> Result<Vec<LayerRange>> {
-    split_by_weight(&model.layer_bytes, model.head_bytes, n_stages)
+    let layers: Vec<u64> = model
+        .layers
+        .iter()
+        .map(|layer| layer.weight_bytes)
+        .collect();
+    split_by_weight(&layers, model.head_bytes, n_stages)
 }
 
 /// The ranges whose heaviest is lightest: the smallest limit under which filling each stage in turn

@@ -5,7 +5,9 @@ use jupiter_actors::planner::{PlannerConfig, SplitPolicy};
 use jupiter_models::LayerRange;
 use jupiter_models::engine::EngineParams;
 use jupiter_models::gguf::{GgufFile, ModelInfo};
-use jupiter_models::split::{ModelProfile, check_cover, split_evenly};
+use jupiter_models::hidden::HiddenDtype;
+use jupiter_models::profile::ModelProfile;
+use jupiter_models::split::{check_cover, split_evenly};
 
 use crate::config::{Config, Split};
 use crate::error::{Error, Result};
@@ -42,12 +44,13 @@ pub(crate) fn planner_config(
              -ub, or send smaller ones (--hidden-type f16)"
         )));
     }
+    let engine = engine_params(config, info.n_ctx_train, n_threads(config, n_cores));
     Ok(PlannerConfig {
         model: model_id,
-        model_profile: ModelProfile::from_gguf(model)?,
+        model_profile: ModelProfile::from_gguf(model, &engine, pipeline.hidden_dtype)?,
         split: split_policy(&pipeline.split, info.n_layer)?,
         wait_nodes,
-        engine: engine_params(config, info.n_ctx_train, n_threads(config, n_cores)),
+        engine,
         chunk: config.engine.chunk,
         payload_dtype: pipeline.hidden_dtype,
         step_timeout_ms: pipeline.step_timeout_ms,
@@ -67,7 +70,8 @@ pub fn stage_ranges(model: &GgufFile, split: &Split) -> Result<Vec<LayerRange>> 
         SplitPolicy::Stages(n) => n,
         SplitPolicy::PerNode => 1,
     };
-    Ok(split_evenly(&ModelProfile::from_gguf(model)?, n_stages)?)
+    let profile = ModelProfile::from_gguf(model, &EngineParams::default(), HiddenDtype::F32)?;
+    Ok(split_evenly(&profile, n_stages)?)
 }
 
 /// Parameters of an engine with `n_threads` threads, for a model that was trained on `n_ctx_train`

@@ -17,8 +17,8 @@ use jupiter_models::engine::{
 };
 use jupiter_models::gguf::GgufFile;
 use jupiter_models::hidden::HiddenDtype;
+use jupiter_models::profile::ModelProfile;
 use jupiter_models::slice::SliceCache;
-use jupiter_models::split::ModelProfile;
 use jupiter_models::text::Vocabulary;
 use jupiter_models::{KvOp, Row, Token};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -234,7 +234,7 @@ pub async fn read(mut events: UnboundedReceiver<StreamEvent>) -> Result<Answer> 
 fn planner_config(spec: &ClusterSpec, model: &GgufFile) -> Result<PlannerConfig> {
     Ok(PlannerConfig {
         model: model.content_hash()?,
-        model_profile: ModelProfile::from_gguf(model)?,
+        model_profile: ModelProfile::from_gguf(model, &spec.engine, HiddenDtype::F32)?,
         split: spec.split.clone(),
         wait_nodes: spec.n_nodes as u32,
         engine: spec.engine.clone(),

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use jupiter_models::LayerRange;
 use jupiter_models::engine::{EngineMemory, EngineParams};
 use jupiter_models::hidden::HiddenDtype;
-use jupiter_models::split::ModelProfile;
+use jupiter_models::profile::ModelProfile;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
 use self::core::PlannerCore;

@@ -1,7 +1,8 @@
 //! Which node holds which layers. Pure functions.
 
 use jupiter_models::LayerRange;
-use jupiter_models::split::{ModelProfile, split_evenly};
+use jupiter_models::profile::ModelProfile;
+use jupiter_models::split::split_evenly;
 
 use crate::NodeId;
 
@@ -51,12 +52,24 @@ pub fn place(model: &ModelProfile, split: &SplitPolicy, nodes: &[NodeId]) -> Vec
 
 #[cfg(test)]
 mod tests {
+    use jupiter_models::profile::LayerShape;
+
     use super::*;
 
     fn model(layer_bytes: &[u64], head_bytes: u64) -> ModelProfile {
+        let layer = |&weight_bytes: &u64| LayerShape {
+            class: 0,
+            weight_bytes,
+            kv_bytes_per_token: 1,
+        };
         ModelProfile {
-            layer_bytes: layer_bytes.to_vec(),
+            layers: layer_bytes.iter().map(layer).collect(),
+            embedding_bytes: 0,
             head_bytes,
+            tied_head: false,
+            buffer_bytes: 0,
+            n_embd: 1,
+            bytes_per_value: 4.0,
         }
     }
 

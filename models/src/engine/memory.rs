@@ -49,7 +49,7 @@ impl EngineMemory {
         EngineMemory {
             weights_bytes,
             kv_bytes: info.kv_bytes(info.all_layers(), n_ctx, params.type_k, params.type_v),
-            compute_bytes: estimated_compute_bytes(info, n_ctx, params.n_batch.min(n_ctx)),
+            compute_bytes: compute_bytes(info, n_ctx, params.n_batch.min(n_ctx)),
         }
     }
 
@@ -80,8 +80,9 @@ impl EngineMemory {
     }
 }
 
-/// Rows of work buffers, the attention mask, and the logits of all rows.
-fn estimated_compute_bytes(info: &ModelInfo, n_ctx: u32, n_batch: u32) -> u64 {
+/// An estimate of a stage's buffers for the computation: rows of work buffers, the attention mask,
+/// and the logits of all rows.
+pub(crate) fn compute_bytes(info: &ModelInfo, n_ctx: u32, n_batch: u32) -> u64 {
     let [n_embd, n_ff, n_vocab, n_ctx, n_batch] =
         [info.n_embd, info.n_ff, info.n_vocab, n_ctx, n_batch].map(u64::from);
     // The mask is made in f32 and turned to f16.

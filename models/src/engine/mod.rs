@@ -21,6 +21,7 @@ use crate::llama::model::LoadedModel;
 use crate::slice::StageSlice;
 use crate::{KvOp, ModelError, Result, Row, Token};
 
+pub(crate) use memory::compute_bytes;
 pub use memory::{EngineMemory, available_memory_bytes};
 pub use params::{EngineParams, MAX_CELLS};
 

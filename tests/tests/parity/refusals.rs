@@ -2,10 +2,12 @@
 
 use jupiter_models::engine::{Engine, EngineParams, MAX_CELLS, StageEngine, StepInput};
 use jupiter_models::gguf::GgufFile;
+use jupiter_models::hidden::HiddenDtype;
 use jupiter_models::hidden::HiddenStates;
 use jupiter_models::llama::GgufWriter;
+use jupiter_models::profile::ModelProfile;
 use jupiter_models::slice::StageSlice;
-use jupiter_models::split::{ModelProfile, split_evenly};
+use jupiter_models::split::split_evenly;
 use jupiter_models::synth::{SynthArch, SynthSpec};
 use jupiter_models::{KvOp, LayerRange, Result, SequenceId};
 
@@ -86,7 +88,7 @@ fn other_architectures_are_refused_by_name() {
 #[test]
 fn splits_that_cannot_be_are_named() {
     let model = Model::new(&tiny(SynthArch::Qwen3));
-    let profile = ModelProfile::from_gguf(&model.file).unwrap();
+    let profile = ModelProfile::from_gguf(&model.file, &params(), HiddenDtype::F32).unwrap();
     assert_eq!(
         message(split_evenly(&profile, 7)),
         "7 stages for 6 layers: take 1 to 6 stages"

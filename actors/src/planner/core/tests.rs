@@ -12,7 +12,7 @@ use jupiter_models::{LayerRange, Token};
 use proptest::prelude::*;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use jupiter_models::split::ModelProfile;
+use jupiter_models::profile::{LayerShape, ModelProfile};
 
 use super::super::{ClusterPhase, SplitPolicy};
 use super::epochs::MAX_RECOVERIES;
@@ -43,8 +43,20 @@ impl World {
         let config = PlannerConfig {
             model: "m".into(),
             model_profile: ModelProfile {
-                layer_bytes: vec![10; 4],
+                layers: vec![
+                    LayerShape {
+                        class: 0,
+                        weight_bytes: 10,
+                        kv_bytes_per_token: 1,
+                    };
+                    4
+                ],
+                embedding_bytes: 0,
                 head_bytes: 0,
+                tied_head: false,
+                buffer_bytes: 0,
+                n_embd: 1,
+                bytes_per_value: 4.0,
             },
             split,
             wait_nodes: n_nodes,
