@@ -20,6 +20,7 @@
 
 pub mod architecture;
 mod cache;
+mod clock;
 pub mod default_model;
 pub mod devices;
 pub mod embedding;

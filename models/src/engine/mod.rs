@@ -8,6 +8,7 @@
 //! ```
 //! Everything is checked before llama.cpp sees it: bad rows are errors, never an abort.
 
+mod emulation;
 mod memory;
 mod params;
 mod rows;
@@ -21,6 +22,8 @@ use crate::llama::model::LoadedModel;
 use crate::slice::StageSlice;
 use crate::{KvOp, ModelError, Result, Row, Token};
 
+pub(crate) use emulation::slow_down;
+pub use emulation::{Emulation, free_memory_bytes};
 pub(crate) use memory::compute_bytes;
 pub use memory::{EngineMemory, available_memory_bytes};
 pub use params::{EngineParams, MAX_CELLS};
@@ -113,6 +116,18 @@ impl Engine {
         params: &EngineParams,
         progress: &mut dyn FnMut(f32),
     ) -> Result<Engine> {
+        Engine::load_within(model, slice, params, available_memory_bytes(), progress)
+    }
+
+    /// [`Engine::load`] where `free_bytes` of memory can be had; without knowledge of it
+    /// everything fits.
+    pub(crate) fn load_within(
+        model: &GgufFile,
+        slice: &StageSlice,
+        params: &EngineParams,
+        free_bytes: Option<u64>,
+        progress: &mut dyn FnMut(f32),
+    ) -> Result<Engine> {
         let file = GgufFile::open(&slice.path)?;
         let info = ModelInfo::from_gguf(&file)?;
         if info.n_layer != slice.range.len() || info.n_embd != slice.n_embd {
@@ -129,7 +144,7 @@ impl Engine {
         };
         let n_ctx = params.n_cells();
         let mut memory = EngineMemory::expected(&file, &info, slice, params);
-        memory.check_fits(available_memory_bytes(), slice, params)?;
+        memory.check_fits(free_bytes, slice, params)?;
 
         let arch = Architecture::from_name(&info.arch);
         let cut = Cut {

@@ -1,12 +1,18 @@
 //! What was measured of a device, and what planning has to know of a model: the numbers behind
 //! every placement.
 
+mod cache;
 mod curve;
+mod device;
+mod measure;
 mod model;
 
 use serde::{Deserialize, Serialize};
 
+pub use cache::{measure_anew, measure_cached};
 pub use curve::{RowCurve, RowPoint, to_ns};
+pub use device::device_kind;
+pub use measure::measure;
 pub use model::{LayerShape, ModelProfile};
 
 /// What one layer of a cost class needs on a device.
@@ -15,8 +21,26 @@ pub use model::{LayerShape, ModelProfile};
 pub struct LayerProfile {
     /// Time of one layer for n rows with nothing in the cache before them.
     pub rows: RowCurve,
-    /// Milliseconds for each row and each token in the cache before the rows. May be 0.
+    /// Milliseconds for each row and each token in the cache before the rows, in steps of fewer than
+    /// [`TILE_ROWS`] rows. May be 0.
     pub context_ms: f64,
+    /// The same in larger steps. May be 0.
+    pub tile_context_ms: f64,
+}
+
+/// From so many rows on llama.cpp's fused attention works in tiles, in which a row is several times
+/// cheaper (`GGML_FA_TILE_Q`, ggml-cpu/common.h).
+pub const TILE_ROWS: u32 = 64;
+
+impl LayerProfile {
+    /// Milliseconds for each row and each token in the cache, in a step of `rows` rows.
+    pub fn context_ms_of(&self, rows: u32) -> f64 {
+        if rows < TILE_ROWS {
+            self.context_ms
+        } else {
+            self.tile_context_ms
+        }
+    }
 }
 
 /// How fast a device computes one model, with one quantization and number of threads.
@@ -32,6 +56,7 @@ pub struct ComputeProfile {
     /// Milliseconds to look up the embedding of one row. May be 0.
     #[serde(default)]
     pub embedding_ms: f64,
-    /// Time of the output head (norm, logits, sampling) for n rows that want logits.
+    /// Time of the output head (norm, logits) for n rows that want logits, and of what the last layer
+    /// computes for such rows alone.
     pub head: RowCurve,
 }

@@ -16,7 +16,8 @@ const SAMPLE_VALUES: usize = 1024;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LayerShape {
-    /// Layers of one class cost the same time on the same device.
+    /// Layers of one class cost the same time on the same device. In a model file's profile the
+    /// last layer has a class of its own, and its cost is that of rows that want no logits.
     #[serde(default)]
     pub class: usize,
     /// Its tensors.
@@ -92,7 +93,9 @@ impl ModelProfile {
     }
 }
 
-/// The layers, classed by their tensors and by whether they see only a window of the past.
+/// The layers, classed by their tensors and by whether they see only a window of the past. The last
+/// one is of a class of its own: its feed-forward is computed only for rows that want logits
+/// (`inp_out_ids` in llama.cpp's graphs), so that it is cheaper in prefill, and the head dearer.
 fn layer_shapes(model: &GgufFile, info: &ModelInfo) -> Vec<LayerShape> {
     let mut tensors: Vec<Vec<&TensorInfo>> = vec![Vec::new(); info.n_layer as usize];
     for tensor in model.tensors() {
@@ -100,6 +103,7 @@ fn layer_shapes(model: &GgufFile, info: &ModelInfo) -> Vec<LayerShape> {
             layer.push(tensor);
         }
     }
+    let last = tensors.len().saturating_sub(1);
     let mut classes = HashMap::new();
     let slides = |il: usize| {
         let window = info.sliding_window.as_ref();
@@ -114,7 +118,9 @@ fn layer_shapes(model: &GgufFile, info: &ModelInfo) -> Vec<LayerShape> {
         let n_classes = classes.len();
         let range = LayerRange::new(il as u32, il as u32 + 1);
         LayerShape {
-            class: *classes.entry((slides(il), costs)).or_insert(n_classes),
+            class: *classes
+                .entry((slides(il), il == last, costs))
+                .or_insert(n_classes),
             weight_bytes: tensors
                 .iter()
                 .fold(0, |sum: u64, tensor| sum.saturating_add(tensor.n_bytes)),

@@ -1,0 +1,369 @@
+//! Devices whose costs are known: the profile has to find them.
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::clock::fake::FakeClock;
+use crate::engine::{EngineMemory, Logits, StepInput, StepOutput};
+use crate::gguf::KvDtype;
+use crate::hidden::HiddenDtype;
+use crate::profile::{LayerShape, TILE_ROWS};
+use crate::synth::{self, SynthArch, SynthSpec, SynthType};
+use crate::{KvOp, Row};
+
+const N_EMBD: usize = 4;
+
+/// A model whose layers have these classes, only the last one has its own, as in model files.
+pub(super) fn model(classes: &[usize], layer_bytes: u64) -> ModelProfile {
+    let others = &classes[..classes.len().saturating_sub(1)];
+    let own_class = others.iter().max().map_or(0, |most| most + 1);
+    let shape = |(il, &class): (usize, &usize)| LayerShape {
+        class: if il + 1 < classes.len() {
+            class
+        } else {
+            own_class
+        },
+        weight_bytes: layer_bytes,
+        kv_bytes_per_token: 1024,
+    };
+    ModelProfile {
+        layers: classes.iter().enumerate().map(shape).collect(),
+        embedding_bytes: 1 << 20,
+        head_bytes: 1 << 20,
+        tied_head: false,
+        buffer_bytes: 0,
+        n_embd: N_EMBD as u32,
+        bytes_per_value: 4.0,
+    }
+}
+
+/// What a made-up device takes, in milliseconds.
+#[derive(Clone, Copy)]
+struct Costs {
+    step: f64,
+    embedding: f64,
+    /// All times, this many times longer.
+    slowdown: f64,
+}
+
+impl Costs {
+    /// Kernels that work in fours, and classes that differ.
+    fn layer(&self, class: usize, rows: u32) -> f64 {
+        let odd = if rows.is_multiple_of(4) { 0.0 } else { 0.2 };
+        self.slowdown * (0.05 * f64::from(rows) + odd) * (1.0 + class as f64)
+    }
+
+    /// Attention in tiles is three times cheaper.
+    fn context(&self, class: usize, rows: u32) -> f64 {
+        let times = if rows < TILE_ROWS { 3.0 } else { 1.0 };
+        self.slowdown * times * 1e-4 * (1.0 + 2.0 * class as f64)
+    }
+
+    /// The head, and what the last layer does only for rows that want logits.
+    fn head(&self, rows: u32) -> f64 {
+        self.slowdown * (1.5 + 0.4 * f64::from(rows))
+    }
+}
+
+struct FakeBench {
+    clock: FakeClock,
+    model: ModelProfile,
+    costs: Costs,
+}
+
+impl FakeBench {
+    fn pass(clock: &FakeClock, ms: f64) {
+        clock.advance(Duration::from_secs_f64(ms / 1e3));
+    }
+}
+
+impl Bench for FakeBench {
+    fn load(&self, range: LayerRange) -> Result<Box<dyn StageEngine>> {
+        Ok(Box::new(FakeEngine {
+            clock: self.clock.clone(),
+            classes: self.model.layers[range.start as usize..range.end as usize]
+                .iter()
+                .map(|layer| layer.class)
+                .collect(),
+            is_first: range.start == 0,
+            is_last: range.end == self.model.n_layer(),
+            costs: self.costs,
+            cached: 0,
+        }))
+    }
+
+    fn embed(&self, tokens: &[Token]) -> Result<HiddenStates> {
+        let ms = self.costs.slowdown * self.costs.embedding;
+        FakeBench::pass(&self.clock, ms * tokens.len() as f64);
+        HiddenStates::new(tokens.len(), N_EMBD, vec![0.0; tokens.len() * N_EMBD])
+    }
+
+    fn n_vocab(&self) -> u32 {
+        300
+    }
+
+    fn now(&self) -> Duration {
+        self.clock.now()
+    }
+}
+
+struct FakeEngine {
+    clock: FakeClock,
+    classes: Vec<usize>,
+    is_first: bool,
+    is_last: bool,
+    costs: Costs,
+    cached: u32,
+}
+
+impl StageEngine for FakeEngine {
+    fn apply(&mut self, op: KvOp) -> Result<()> {
+        let KvOp::Truncate { pos, .. } = op else {
+            panic!("{op:?}")
+        };
+        assert!(pos <= self.cached);
+        self.cached = pos;
+        Ok(())
+    }
+
+    fn clear(&mut self) {
+        self.cached = 0;
+    }
+
+    fn step(&mut self, rows: &[Row], input: StepInput<'_>) -> Result<StepOutput> {
+        let n_rows = rows.len() as u32;
+        assert_eq!(rows[0].pos, self.cached);
+        assert_eq!(matches!(input, StepInput::Tokens), self.is_first);
+        let n_logits = rows.iter().filter(|row| row.wants_logits).count() as u32;
+        let upon = f64::from(n_rows) * f64::from(self.cached);
+        let mut ms = self.costs.slowdown * self.costs.step;
+        for &class in &self.classes {
+            ms += self.costs.layer(class, n_rows) + self.costs.context(class, n_rows) * upon;
+        }
+        if self.is_first {
+            ms += self.costs.slowdown * self.costs.embedding * f64::from(n_rows);
+        }
+        if self.is_last && n_logits > 0 {
+            ms += self.costs.head(n_logits);
+        }
+        FakeBench::pass(&self.clock, ms);
+        self.cached += n_rows;
+        Ok(StepOutput::Logits(Logits::default()))
+    }
+
+    fn memory(&self) -> EngineMemory {
+        EngineMemory::default()
+    }
+}
+
+const LIMITS: Limits = Limits {
+    n_rows: 512,
+    n_cells: 2048,
+};
+
+/// The profile, and how long measuring took.
+fn measured(model: &ModelProfile, costs: Costs, limits: Limits) -> (ComputeProfile, Duration) {
+    let clock = FakeClock::default();
+    let bench = FakeBench {
+        clock: clock.clone(),
+        model: model.clone(),
+        costs,
+    };
+    let mut last = 0.0;
+    let mut progress = |share: f32| {
+        assert!(share > last && share <= 1.0);
+        last = share;
+    };
+    let profile = run(&bench, model, limits, &mut progress).unwrap();
+    assert!((last - 1.0).abs() < 1e-6);
+    (profile, clock.now())
+}
+
+#[track_caller]
+fn assert_near(found: f64, expected: f64, what: &str) {
+    assert!(
+        (found - expected).abs() <= 1e-4 * expected + 1e-5,
+        "{what}: {found}, expected {expected}"
+    );
+}
+
+const COSTS: Costs = Costs {
+    step: 0.1,
+    embedding: 0.01,
+    slowdown: 1.0,
+};
+
+/// Compares a profile of that many classes with the costs.
+fn assert_found(profile: &ComputeProfile, costs: Costs, n_classes: usize) {
+    assert_eq!(profile.layers.len(), n_classes);
+    for (class, layer) in profile.layers.iter().enumerate() {
+        for point in &layer.rows.points {
+            assert_near(point.ms, costs.layer(class, point.rows), "layer");
+        }
+        assert_near(layer.context_ms, costs.context(class, 1), "context");
+        // Without steps of many rows they count as those of few.
+        let rows = layer.rows.max_rows();
+        assert_near(layer.tile_context_ms, costs.context(class, rows), "tiles");
+    }
+    assert_near(profile.step_ms, costs.slowdown * costs.step, "step");
+    let embedding = costs.slowdown * costs.embedding;
+    assert_near(profile.embedding_ms, embedding, "embedding");
+    for point in &profile.head.points {
+        assert_near(point.ms, costs.head(point.rows), "head");
+    }
+}
+
+#[test]
+fn the_costs_of_a_device_are_found() {
+    for layer_bytes in [1000, 17 << 20] {
+        let (profile, took) = measured(&model(&[0; 16], layer_bytes), COSTS, LIMITS);
+        assert_found(&profile, COSTS, 2);
+        let rows: Vec<u32> = profile.layers[0]
+            .rows
+            .points
+            .iter()
+            .map(|p| p.rows)
+            .collect();
+        assert_eq!(rows, ROWS);
+        assert_eq!(profile.head.max_rows(), 64);
+        assert!(took <= Duration::from_secs(20), "{took:?}");
+    }
+}
+
+#[test]
+fn classes_are_told_apart_where_they_are_mixed() {
+    let turns = [0, 1, 0, 1, 0, 1, 0, 1, 0, 1];
+    let five = [0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1];
+    let head = [0, 1, 1, 1, 1, 1];
+    for classes in [&turns[..], &five, &head] {
+        for layer_bytes in [1000, 20 << 20] {
+            let (profile, _) = measured(&model(classes, layer_bytes), COSTS, LIMITS);
+            assert_found(&profile, COSTS, 3);
+        }
+    }
+}
+
+#[test]
+fn models_of_one_and_two_layers_are_measured_as_they_are() {
+    let costs = Costs { step: 0.0, ..COSTS };
+    for classes in [&[0][..], &[0; 2], &[0; 3]] {
+        let (profile, _) = measured(&model(classes, 1000), costs, LIMITS);
+        let n_classes = classes.len().min(2);
+        assert_found(&profile, costs, n_classes);
+    }
+}
+
+#[test]
+fn small_batches_and_caches_bound_the_points() {
+    let limits = |n_batch, n_ctx| {
+        Limits::new(&EngineParams {
+            n_batch,
+            n_ctx,
+            ..EngineParams::default()
+        })
+    };
+    assert_eq!(limits(4096, 1 << 20), LIMITS);
+    assert_eq!(Limits::points(300)[14..], [192, 256, 300]);
+    for (n_batch, n_ctx, n_rows) in [(300, 4096, 300), (1, 4096, 1), (512, 1, 256)] {
+        let limits = limits(n_batch, n_ctx);
+        assert_eq!(limits.n_rows, n_rows);
+        let (profile, _) = measured(&model(&[0; 6], 1000), COSTS, limits);
+        assert_found(&profile, COSTS, 2);
+        assert_eq!(profile.layers[0].rows.max_rows(), n_rows);
+    }
+}
+
+#[test]
+fn slow_devices_are_measured_in_time_and_with_fewer_rows() {
+    for (slowdown, least_rows) in [(20.0, 192), (200.0, 16), (2000.0, 1)] {
+        let costs = Costs { slowdown, ..COSTS };
+        let (profile, took) = measured(&model(&[0; 16], 17 << 20), costs, LIMITS);
+        assert!(took <= Duration::from_secs(20), "{slowdown}: {took:?}");
+        let layer = &profile.layers[0];
+        let max_rows = layer.rows.max_rows();
+        assert!(
+            (least_rows..512).contains(&max_rows),
+            "{slowdown}: {max_rows}"
+        );
+        // The slowest has no time for a second slice, which would tell the fixed time apart.
+        let off = if slowdown > 1000.0 {
+            costs.slowdown * costs.step / 4.0
+        } else {
+            0.0
+        };
+        for point in &layer.rows.points {
+            assert_near(point.ms, costs.layer(0, point.rows) + off, "layer");
+        }
+        let context = if slowdown > 1000.0 {
+            0.0
+        } else {
+            costs.context(0, 1)
+        };
+        assert_near(layer.context_ms, context, "context");
+    }
+}
+
+#[test]
+fn a_model_without_layers_is_refused() {
+    let bench = FakeBench {
+        clock: FakeClock::default(),
+        model: model(&[], 0),
+        costs: COSTS,
+    };
+    let error = run(&bench, &bench.model, LIMITS, &mut |_| {}).unwrap_err();
+    assert!(error.to_string().contains("without layers"));
+}
+
+/// The engine of this project on this machine: no number is known, but each has to be one.
+#[test]
+fn real_engines_give_profiles_that_can_be_planned_with() {
+    let dir = tempfile::tempdir().unwrap();
+    for (arch, n_layer) in [
+        (SynthArch::Llama, 4),
+        (SynthArch::Gemma2, 5),
+        (SynthArch::Llama, 1),
+    ] {
+        let spec = SynthSpec {
+            n_layer,
+            n_embd: 64,
+            n_ff: 128,
+            n_vocab: 320,
+            ty: SynthType::Q8_0,
+            ..SynthSpec::new(arch)
+        };
+        let path = dir.path().join(format!("{arch:?}-{n_layer}.gguf"));
+        synth::write(&spec, &path, &mut |_, _| {}).unwrap();
+        let file = GgufFile::open(&path).unwrap();
+        let params = EngineParams {
+            n_batch: 32,
+            n_ctx: 512,
+            n_threads: 1,
+            type_k: KvDtype::F16,
+            ..EngineParams::default()
+        };
+        let shapes = ModelProfile::from_gguf(&file, &params, HiddenDtype::F32).unwrap();
+        let slices = SliceCache::new(dir.path().join("slices"));
+        let none = Emulation::default();
+        let profile = measure(&file, &slices, &shapes, &params, none, &mut |_| {}).unwrap();
+        assert_eq!(profile.layers.len(), shapes.representatives().len());
+        for curve in profile
+            .layers
+            .iter()
+            .map(|layer| &layer.rows)
+            .chain([&profile.head])
+        {
+            assert_eq!(curve.max_rows(), 32);
+            assert!(
+                curve.points.iter().all(|p| p.ms > 0.0 && p.ms < 1e4),
+                "{curve:?}"
+            );
+        }
+        assert!(
+            profile
+                .layers
+                .iter()
+                .all(|layer| (0.0..1.0).contains(&layer.context_ms))
+        );
+        assert!(profile.embedding_ms > 0.0 && profile.embedding_ms < 1e3);
+        assert!((0.0..1e4).contains(&profile.step_ms));
+    }
+}
