@@ -8,17 +8,20 @@
 //!
 //! - [`request`]: what a client asks and the events that it gets back
 //! - [`planner`]: admits requests, holds accepted tokens, places layers, forms micro-batches
+//! - [`planning`]: which device computes which layers, and how prompts are cut, from measured times
 //! - [`message`]: what travels between actors; [`codec`]: how it looks on the wire
 //! - [`link`]: where messages go; [`inbox`]: where they arrive
 //! - [`stage`]: computes a layer range; [`verifier`]: turns logits into accepted tokens
 //! - [`supervisor`]: restarts the actors of a node
 
+mod clock;
 pub mod codec;
 mod ids;
 pub mod inbox;
 pub mod link;
 pub mod message;
 pub mod planner;
+pub mod planning;
 pub mod request;
 pub mod stage;
 pub mod supervisor;
