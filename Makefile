@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites chat test lint format layering deny bench evaluation train install
+.PHONY: help prerequisites chat test lint format layering deny bench plans evaluation train install
 
 # rustup's folder, for shells that have not read its profile yet.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
@@ -52,6 +52,9 @@ bench: prerequisites ## Measure against plain llama.cpp on a generated model (AR
 	    --kv-heads 8 --ff 5120 --vocab 8192 --type Q4_0 --seed 1 -o $(BENCH_MODEL)
 	$(JUPITER) bench -m $(BENCH_MODEL) --stages 2 --processes -t 1 -p 1024 -n 64 --chunk 128 \
 	    --baseline $(ARGS)
+
+plans: prerequisites ## Time the planning, and compare plans for published devices with the papers
+	$(CARGO) run --release --bin plans -- $(ARGS)
 
 evaluation: prerequisites ## Judge the default model on questions that it was never trained on
 	$(CARGO) run --release --bin evaluation -- $(ARGS)
