@@ -77,11 +77,16 @@ pub struct SequenceOpen {
     pub ignore_eos: bool,
 }
 
-/// How long one stage worked on one step.
+/// When one stage worked on one step, and how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StageTiming {
     /// The stage.
     pub stage: u32,
+    /// When the engine began, in microseconds since the UNIX epoch on the clock of its machine:
+    /// clocks of different machines differ.
+    pub began_us: u64,
+    /// Time that the step waited at the stage before the engine began, in microseconds.
+    pub waited_us: u64,
     /// Time from the start of the engine's work to its end, in microseconds.
     pub busy_us: u64,
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use jupiter_actors::planning::placement::Objective;
 use jupiter_models::gguf::KvDtype;
 use jupiter_models::hidden::HiddenDtype;
 
@@ -52,6 +53,21 @@ impl RuntimeBuilder {
     #[must_use]
     pub fn split(mut self, n_layers: &[u32]) -> Self {
         self.settings.split = Some(n_layers.to_vec());
+        self
+    }
+
+    /// Places layers by measurements of the nodes (`auto`), evenly (`even`), or as a plan's file
+    /// says. Without it, and without stages or a split, the nodes of a cluster are measured.
+    #[must_use]
+    pub fn plan(mut self, plan: impl Into<String>) -> Self {
+        self.settings.plan = Some(plan.into());
+        self
+    }
+
+    /// What a plan is to be good at.
+    #[must_use]
+    pub fn objective(mut self, objective: Objective) -> Self {
+        self.settings.objective = Some(objective);
         self
     }
 

@@ -1,5 +1,6 @@
 //! What can go wrong; each message is one line that says how to mend it.
 
+use jupiter_actors::planning::PlanError;
 use jupiter_actors::request::RequestError;
 use jupiter_models::ModelError;
 
@@ -32,6 +33,9 @@ pub enum Error {
     /// The cluster refused this node, or cannot work as it is.
     #[error("{0}")]
     Cluster(String),
+    /// There is no plan.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
     /// The terminal or pipe of a conversation.
     #[error("terminal: {0}")]
     Terminal(#[source] std::io::Error),

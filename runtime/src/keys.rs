@@ -3,6 +3,8 @@
 //! ```text
 //! jupiter/<cluster>/node/<node>                   frames for the Supervisor of a node
 //! jupiter/<cluster>/node/<node>/alive/<instance>  liveliness token of one process of that node
+//! jupiter/<cluster>/node/<node>/measure           queryable: how fast it is, how far others are
+//! jupiter/<cluster>/node/<node>/echo              queryable: answers with nothing
 //! jupiter/<cluster>/head                          frames for the Planner
 //! jupiter/<cluster>/head/alive/<protocol>/<node>/<instance>  liveliness token of the head
 //! jupiter/<cluster>/head/join                     queryable: a node asks to be admitted
@@ -64,6 +66,16 @@ impl Keys {
     /// Frames for the Supervisor of `node`.
     pub fn node(&self, node: &NodeId) -> String {
         format!("{}/node/{node}", self.root)
+    }
+
+    /// Where `node` is asked to measure.
+    pub fn measure(&self, node: &NodeId) -> String {
+        format!("{}/node/{node}/measure", self.root)
+    }
+
+    /// Where `node` answers with nothing, so that others can measure the way to it.
+    pub fn echo(&self, node: &NodeId) -> String {
+        format!("{}/node/{node}/echo", self.root)
     }
 
     /// The liveliness token of one process of `node`.

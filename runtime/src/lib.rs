@@ -28,14 +28,18 @@
 //! - `client`, `prompt`: questions and answers ([`Client`], [`TokenStream`])
 //! - [`event`]: answers as JSON
 //! - `service`: the same for any program that speaks zenoh
+//! - `surveyor`: a head that only measures ([`Surveyor`])
 //! - `node`, `plan`: link, actors and stages put together
-//! - `membership`: who belongs to a cluster
+//! - `membership`: who belongs to a cluster, and what was measured of it
+//! - `emulated_link`: a slow network, to try plans with
 //! - [`zenoh_link`], [`session`], [`keys`]: frames, connections and names
+//! - [`timeline`]: pictures of what stages and links did when
 //! - [`telemetry`]: the log; [`terminal`]: what programs share that talk with a person
 
 mod builder;
 mod client;
 pub mod config;
+mod emulated_link;
 mod error;
 pub mod event;
 pub mod keys;
@@ -48,17 +52,21 @@ mod send_queue;
 mod service;
 pub mod session;
 mod stop_filter;
+mod surveyor;
 pub mod telemetry;
 pub mod terminal;
+pub mod timeline;
 mod worker;
 pub mod zenoh_link;
 
 pub use builder::RuntimeBuilder;
 pub use client::{Client, StreamItem, TokenStream};
 pub use config::{Config, Settings};
+pub use emulated_link::LinkLimits;
 pub use error::{Error, Result};
 pub use jupiter_actors::NodeId;
-pub use jupiter_actors::planner::{ClusterPhase, ClusterStatus, StageStatus, StepStats};
+pub use jupiter_actors::planner::{ClusterPhase, ClusterStatus, StageStatus, StepStats, StepTrace};
+pub use jupiter_actors::planning::placement::Objective;
 pub use jupiter_actors::request::{Completion, FinishReason, RequestError, StageUsage};
 pub use jupiter_models::sampling::SamplingParams;
 pub use jupiter_models::text::ChatMessage;
@@ -66,4 +74,5 @@ pub use node::Progress;
 pub use plan::stage_ranges;
 pub use prompt::{GenerateOptions, Prompt};
 pub use runtime::Runtime;
+pub use surveyor::Surveyor;
 pub use worker::Worker;

@@ -7,16 +7,24 @@ use jupiter_actors::planner::PlannerConfig;
 use jupiter_actors::stage::StageFactory;
 use jupiter_actors::supervisor::{NodeHandle, SupervisorArgs, start_node};
 use jupiter_actors::{Inbox, NodeId};
-use jupiter_models::engine::{Engine, EngineParams, StageEngine};
+use jupiter_models::engine::{Emulation, EngineParams, StageEngine, free_memory_bytes};
 use jupiter_models::gguf::GgufFile;
+use jupiter_models::hidden::HiddenDtype;
+use jupiter_models::profile::{ComputeProfile, ModelProfile, device_kind, measure_cached};
 use jupiter_models::slice::SliceCache;
 use jupiter_models::text::Vocabulary;
 use jupiter_models::{LayerRange, ModelError};
 use zenoh::Session;
 
+use crate::emulated_link::{EmulatedLink, LinkLimits};
 use crate::error::{Error, Result};
 use crate::keys::Keys;
+use crate::membership::measure::Respondent;
 use crate::zenoh_link::ZenohLink;
+
+/// Memory that counts as free where the system does not say: more than any model needs, so that
+/// loading decides.
+const UNKNOWN_MEMORY_BYTES: u64 = 1 << 48;
 
 /// Learns how far slices and loads are. Called from the stages' threads.
 pub trait Progress: Send + Sync {
@@ -36,6 +44,7 @@ pub(crate) fn n_cores() -> u32 {
 pub(crate) struct Node {
     inbox: Inbox,
     link: Arc<ZenohLink>,
+    _respondent: Respondent,
     handle: Option<NodeHandle>,
     tokio: tokio::runtime::Handle,
 }
@@ -46,10 +55,14 @@ impl Node {
         session: &Session,
         keys: &Keys,
         node: &NodeId,
-        factory: Arc<dyn StageFactory>,
+        factory: Arc<ModelFactory>,
+        limits: LinkLimits,
         planner: Option<PlannerConfig>,
     ) -> Result<Self> {
-        let link = Arc::new(ZenohLink::new(session.clone(), keys.clone()));
+        let emulated = Arc::new(EmulatedLink::new(limits));
+        let link = ZenohLink::through(emulated.clone(), session.clone(), keys.clone());
+        let link = Arc::new(link);
+        let respondent = Respondent::start(session, keys, node, factory.clone(), emulated).await?;
         let inbox = Inbox::new(node.clone(), link.clone());
         let entrance = inbox.clone();
         let is_head = planner.is_some();
@@ -70,6 +83,7 @@ impl Node {
             Ok(handle) => Ok(Self {
                 inbox,
                 link,
+                _respondent: respondent,
                 handle: Some(handle),
                 tokio,
             }),
@@ -110,8 +124,16 @@ pub(crate) struct ModelFactory {
     slices: SliceCache,
     /// Threads of a stage; without it as the assignment says, or all cores.
     n_threads: Option<u32>,
+    emulation: Emulation,
     progress: Option<Arc<dyn Progress>>,
     vocabulary: Arc<Vocabulary>,
+}
+
+/// How a device did.
+pub(crate) struct Measured {
+    pub(crate) kind: String,
+    pub(crate) compute: ComputeProfile,
+    pub(crate) free_memory_bytes: u64,
 }
 
 impl ModelFactory {
@@ -121,6 +143,7 @@ impl ModelFactory {
         vocabulary: Arc<Vocabulary>,
         allow_unproven: bool,
         n_threads: Option<u32>,
+        emulation: Emulation,
         progress: Option<Arc<dyn Progress>>,
     ) -> Self {
         let slices = SliceCache::default_dir().allow_unproven(allow_unproven);
@@ -129,8 +152,45 @@ impl ModelFactory {
             id,
             slices,
             n_threads,
+            emulation,
             progress,
             vocabulary,
+        }
+    }
+
+    /// Measures how fast this machine computes the model in engines of `params`.
+    ///
+    /// # Errors
+    /// When the model cannot be cut or loaded.
+    pub(crate) fn measure(&self, params: &EngineParams) -> jupiter_models::Result<Measured> {
+        let params = self.params(params);
+        let shapes = ModelProfile::from_gguf(&self.model, &params, HiddenDtype::F32)?;
+        let compute = measure_cached(
+            &self.model,
+            &self.slices,
+            &shapes,
+            &params,
+            // A device that is too small for a stage is to be planned for all the same.
+            Emulation {
+                memory_limit_bytes: None,
+                ..self.emulation
+            },
+            &mut |_| (),
+        )?;
+        Ok(Measured {
+            kind: device_kind(),
+            compute,
+            free_memory_bytes: free_memory_bytes(&self.emulation).unwrap_or(UNKNOWN_MEMORY_BYTES),
+        })
+    }
+
+    /// The parameters with the threads of this node: its own number, or the one asked for; zero
+    /// leaves the choice to the node.
+    fn params(&self, asked: &EngineParams) -> EngineParams {
+        let n_asked = Some(asked.n_threads).filter(|&n| n > 0);
+        EngineParams {
+            n_threads: self.n_threads.or(n_asked).unwrap_or_else(n_cores),
+            ..asked.clone()
         }
     }
 
@@ -154,19 +214,13 @@ impl StageFactory for ModelFactory {
                 progress.slicing(layers, done, total);
             }
         })?;
-        // Zero threads leave the choice to the node.
-        let asked = Some(assignment.engine.n_threads).filter(|&n| n > 0);
-        let n_threads = self.n_threads.or(asked).unwrap_or_else(n_cores);
-        let params = EngineParams {
-            n_threads,
-            ..assignment.engine.clone()
-        };
-        let engine = Engine::load(&self.model, &slice, &params, &mut |share| {
-            if let Some(progress) = progress {
-                progress.loading(layers, share);
-            }
-        })?;
-        Ok(Box::new(engine))
+        let params = self.params(&assignment.engine);
+        self.emulation
+            .load(&self.model, &slice, &params, &mut |share| {
+                if let Some(progress) = progress {
+                    progress.loading(layers, share);
+                }
+            })
     }
 
     fn vocabulary(&self, assignment: &StageAssignment) -> jupiter_models::Result<Arc<Vocabulary>> {

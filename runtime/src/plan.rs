@@ -1,7 +1,12 @@
 //! From a configuration and a model file to what the Planner needs. Pure functions.
 
+use std::collections::BTreeSet;
+use std::path::Path;
+
 use jupiter_actors::codec::{MAX_FRAME_BYTES, MAX_HEADER_BYTES};
-use jupiter_actors::planner::{PlannerConfig, SplitPolicy};
+use jupiter_actors::planner::{PlacedStage, PlannerConfig, SplitPolicy, Wish};
+use jupiter_actors::planning::placement::{Load, Objective};
+use jupiter_actors::planning::plan_file::PlanFile;
 use jupiter_models::LayerRange;
 use jupiter_models::engine::EngineParams;
 use jupiter_models::gguf::{GgufFile, ModelInfo};
@@ -29,7 +34,8 @@ pub(crate) fn planner_config(
     n_cores: u32,
 ) -> Result<PlannerConfig> {
     let pipeline = &config.pipeline;
-    let wait_nodes = pipeline.n_workers + u32::from(pipeline.host_stages);
+    let split = split_policy(&pipeline.split, info.n_layer, &model_id)?;
+    let wait_nodes = wait_nodes(config, &split);
     if wait_nodes == 0 {
         return Err(Error::Config(
             "no node would compute: let the head host stages, or say how many workers to wait for \
@@ -48,7 +54,10 @@ pub(crate) fn planner_config(
     Ok(PlannerConfig {
         model: model_id,
         model_profile: ModelProfile::from_gguf(model, &engine, pipeline.hidden_dtype)?,
-        split: split_policy(&pipeline.split, info.n_layer)?,
+        head: config.network.node.clone(),
+        split,
+        wish: wish(config, info.n_ctx_train),
+        adapts: pipeline.adapts,
         wait_nodes,
         engine,
         chunk: config.engine.chunk,
@@ -65,10 +74,10 @@ pub(crate) fn planner_config(
 /// When they do not fit, or the model cannot be read.
 pub fn stage_ranges(model: &GgufFile, split: &Split) -> Result<Vec<LayerRange>> {
     let info = ModelInfo::from_gguf(model)?;
-    let n_stages = match split_policy(split, info.n_layer)? {
+    let n_stages = match split_policy(split, info.n_layer, "")? {
         SplitPolicy::Ranges(ranges) => return Ok(ranges),
         SplitPolicy::Stages(n) => n,
-        SplitPolicy::PerNode => 1,
+        SplitPolicy::PerNode | SplitPolicy::Planned | SplitPolicy::Pinned(_) => 1,
     };
     let profile = ModelProfile::from_gguf(model, &EngineParams::default(), HiddenDtype::F32)?;
     Ok(split_evenly(&profile, n_stages)?)
@@ -106,16 +115,66 @@ fn n_threads(config: &Config, n_cores: u32) -> u32 {
         return 0;
     }
     let n_stages = match &config.pipeline.split {
-        Split::PerNode => config.pipeline.n_workers + u32::from(config.pipeline.host_stages),
+        Split::PerNode | Split::Planned | Split::File(_) => {
+            config.pipeline.n_workers + u32::from(config.pipeline.host_stages)
+        }
         Split::Stages(n) => *n,
         Split::Layers(layers) => u32::try_from(layers.len()).unwrap_or(u32::MAX),
     };
     (n_cores / n_stages.max(1)).max(1)
 }
 
-fn split_policy(split: &Split, n_layer: u32) -> Result<SplitPolicy> {
+/// Nodes to wait for: those that are said, and for a plan from a file all that it names.
+fn wait_nodes(config: &Config, split: &SplitPolicy) -> u32 {
+    let said = config.pipeline.n_workers + u32::from(config.pipeline.host_stages);
+    match split {
+        SplitPolicy::Pinned(stages) => {
+            let nodes: BTreeSet<_> = stages.iter().map(|stage| &stage.node).collect();
+            said.max(u32::try_from(nodes.len()).unwrap_or(u32::MAX))
+        }
+        _ => said,
+    }
+}
+
+/// What plans have to be good at: answers to prompts of usual length.
+pub(crate) fn wish(config: &Config, n_ctx_train: u32) -> Wish {
+    let n_ctx = config.engine.n_ctx_of(n_ctx_train);
+    let prompt = Wish::default().load.prompt.min(n_ctx / 2).max(1);
+    let rows = match config.pipeline.objective {
+        Objective::Throughput => config.engine.n_parallel,
+        Objective::Ttft | Objective::Tbt => 1,
+    };
+    Wish {
+        objective: config.pipeline.objective,
+        load: Load {
+            prompt,
+            rows,
+            context: prompt,
+        },
+    }
+}
+
+/// The stages of a plan's file, checked against the model.
+fn pinned(path: &Path, n_layer: u32, model: &str) -> Result<SplitPolicy> {
+    let unreadable =
+        |why: &dyn std::fmt::Display| Error::Config(format!("plan {}: {why}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|error| unreadable(&error))?;
+    let plan: PlanFile = serde_json::from_str(&text)
+        .map_err(|error| unreadable(&format!("{error}: make it with `jupiter plan --json`")))?;
+    let stages = plan
+        .check(model, n_layer)
+        .map_err(|error| unreadable(&error))?;
+    let placed = |(node, layers)| PlacedStage { node, layers };
+    Ok(SplitPolicy::Pinned(
+        stages.into_iter().map(placed).collect(),
+    ))
+}
+
+fn split_policy(split: &Split, n_layer: u32, model: &str) -> Result<SplitPolicy> {
     match split {
         Split::PerNode => Ok(SplitPolicy::PerNode),
+        Split::Planned => Ok(SplitPolicy::Planned),
+        Split::File(path) => pinned(path, n_layer, model),
         Split::Stages(n) if *n > n_layer => Err(Error::Config(format!(
             "{n} stages for {n_layer} layers: take 1 to {n_layer} stages (--stages)"
         ))),
@@ -167,14 +226,14 @@ mod tests {
             Split::Layers(vec![6, 6]),
             Split::Layers(vec![u32::MAX, 7]),
         ] {
-            let error = split_policy(&split, 6).unwrap_err().to_string();
+            let error = split_policy(&split, 6, "m").unwrap_err().to_string();
             assert!(
                 error.contains('6') && error.contains("--s") && !error.contains('\n'),
                 "{error}"
             );
         }
         let ranges = vec![LayerRange::new(0, 2), LayerRange::new(2, 6)];
-        let policy = split_policy(&Split::Layers(vec![2, 4]), 6).unwrap();
+        let policy = split_policy(&Split::Layers(vec![2, 4]), 6, "m").unwrap();
         assert_eq!(policy, SplitPolicy::Ranges(ranges));
     }
 

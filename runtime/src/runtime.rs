@@ -4,11 +4,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jupiter_actors::Inbox;
-use jupiter_actors::planner::{ClusterPhase, ClusterStatus, PlannerMessage};
+use jupiter_actors::planner::{
+    ClusterPhase, ClusterStatus, PlannerConfig, PlannerMessage, StepTrace,
+};
 use jupiter_models::architecture::check_supported;
 use jupiter_models::gguf::{GgufFile, ModelInfo};
 use jupiter_models::text::{ChatTemplate, Vocabulary};
+use ractor::RpcReplyPort;
 use ractor::rpc::CallResult;
+use tokio::sync::mpsc;
 use zenoh::Session;
 
 use crate::builder::RuntimeBuilder;
@@ -16,7 +20,8 @@ use crate::client::{self, Client};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::keys::Keys;
-use crate::membership::head::{HeadMembership, tell};
+use crate::membership::head::{AbortOnDrop, HeadMembership, arrive, tell_planner};
+use crate::membership::survey::Survey;
 use crate::node::{ModelFactory, Node, Progress, n_cores};
 use crate::plan::planner_config;
 use crate::service::Service;
@@ -40,6 +45,7 @@ pub struct Runtime {
     // In the order in which they end.
     service: Option<Service>,
     membership: Option<HeadMembership>,
+    tasks: Vec<AbortOnDrop>,
     node: Option<Node>,
     inbox: Inbox,
     client: Client,
@@ -74,12 +80,27 @@ impl Runtime {
     /// # Errors
     /// When the Planner does not answer.
     pub async fn status(&self) -> Result<ClusterStatus> {
-        let planner = client::planner(&self.inbox).await?;
-        match planner
-            .call(PlannerMessage::Status, Some(STATUS_TIMEOUT))
+        self.ask(PlannerMessage::Status).await
+    }
+
+    /// What became of the steps since the last call, at most some thousands of the last ones;
+    /// those of the future are kept for the next call if `keep` says so. Until the first call none
+    /// are kept.
+    ///
+    /// # Errors
+    /// When the Planner does not answer.
+    pub async fn trace(&self, keep: bool) -> Result<Vec<StepTrace>> {
+        self.ask(|reply| PlannerMessage::Trace { keep, reply })
             .await
-        {
-            Ok(CallResult::Success(status)) => Ok(status),
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(RpcReplyPort<T>) -> PlannerMessage,
+    ) -> Result<T> {
+        let planner = client::planner(&self.inbox).await?;
+        match planner.call(question, Some(STATUS_TIMEOUT)).await {
+            Ok(CallResult::Success(answer)) => Ok(answer),
             _ => Err(Error::Cluster("the planner does not answer".to_owned())),
         }
     }
@@ -118,6 +139,7 @@ impl Runtime {
         self.client.stop();
         self.service = None;
         self.membership = None;
+        self.tasks.clear();
         if let Some(node) = self.node.take() {
             node.stop().await;
         }
@@ -144,7 +166,10 @@ impl Runtime {
         let endpoints = session::locators(&session).await;
         let planner = Some(loaded.planner.clone());
         let factory = Arc::new(loaded.factory);
-        let node = Node::start(&session, &keys, &network.node, factory, planner).await?;
+        let node = {
+            let limits = config.emulation.link;
+            Node::start(&session, &keys, &network.node, factory, limits, planner).await?
+        };
         let inbox = node.inbox().clone();
         let is_default = config.model.is_default();
         let client = Client::new(
@@ -156,6 +181,7 @@ impl Runtime {
         let mut runtime = Self {
             service: None,
             membership: None,
+            tasks: Vec::new(),
             node: Some(node),
             inbox,
             client,
@@ -163,10 +189,7 @@ impl Runtime {
             endpoints,
             session,
         };
-        match runtime
-            .begin(&keys, loaded.planner.model, is_embedded)
-            .await
-        {
+        match runtime.begin(&keys, loaded.planner, is_embedded).await {
             Ok(()) => Ok(runtime),
             Err(error) => {
                 runtime.shutdown().await;
@@ -177,16 +200,25 @@ impl Runtime {
 
     /// Makes itself known to other nodes and clients, and its own node to the Planner; waits until
     /// the model runs, unless that takes workers.
-    async fn begin(&mut self, keys: &Keys, model: String, is_embedded: bool) -> Result<()> {
+    async fn begin(&mut self, keys: &Keys, plan: PlannerConfig, is_embedded: bool) -> Result<()> {
         let node = &self.config.network.node;
+        let (news, unheard) = mpsc::unbounded_channel();
+        let telling = tell_planner(unheard, self.inbox.clone());
+        self.tasks.push(AbortOnDrop(tokio::spawn(telling)));
+        let survey = self.config.pipeline.measures().then(|| {
+            let survey = Survey::new(&self.session, keys, node, plan.engine);
+            Arc::new(survey)
+        });
         if !is_embedded {
-            let inbox = self.inbox.clone();
-            let membership = HeadMembership::start(&self.session, keys, node, model, inbox);
+            let (news, survey) = (news.clone(), survey.clone());
+            let membership =
+                HeadMembership::start(&self.session, keys, node, plan.model, news, survey);
             self.membership = Some(membership.await?);
             self.service = Some(Service::start(&self.session, keys, self.client.clone()).await?);
         }
         if self.config.pipeline.host_stages {
-            tell(&self.inbox, || PlannerMessage::NodeUp(node.clone())).await?;
+            let arrival = arrive(news, survey, node.clone());
+            self.tasks.push(AbortOnDrop(tokio::spawn(arrival)));
         }
         if self.config.pipeline.n_workers == 0 {
             self.ready().await?;
@@ -211,15 +243,15 @@ pub(crate) async fn close(session: Session) {
 }
 
 /// What is read from the model file.
-struct Loaded {
-    planner: jupiter_actors::planner::PlannerConfig,
-    factory: ModelFactory,
+pub(crate) struct Loaded {
+    pub(crate) planner: PlannerConfig,
+    pub(crate) factory: ModelFactory,
     vocabulary: Arc<Vocabulary>,
     template: ChatTemplate,
 }
 
 /// Blocks while it reads, and hashes the file when others have to have the same.
-fn load_model(
+pub(crate) fn load_model(
     config: &Config,
     is_embedded: bool,
     progress: Option<Arc<dyn Progress>>,
@@ -244,6 +276,7 @@ fn load_model(
         vocabulary.clone(),
         allow_unproven,
         n_threads,
+        config.emulation.compute,
         progress,
     );
     Ok(Loaded {

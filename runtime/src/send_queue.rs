@@ -13,10 +13,18 @@ pub(crate) struct SendQueue {
 
 #[derive(Default)]
 struct State {
-    frames: VecDeque<Vec<u8>>,
+    frames: VecDeque<Frame>,
     /// Whether anyone subscribes to the address.
     has_receiver: bool,
     closed: bool,
+}
+
+/// A message for one address.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Frame {
+    pub(crate) bytes: Vec<u8>,
+    /// Not to be published before; none for at once.
+    pub(crate) due: Option<Instant>,
 }
 
 /// What became of a frame that was handed in.
@@ -31,7 +39,7 @@ pub(crate) enum Push {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Next {
     /// Publish this.
-    Frame(Vec<u8>),
+    Frame(Frame),
     /// Nobody subscribed in time; so many frames were thrown away.
     NoReceiver(usize),
     /// End.
@@ -40,7 +48,7 @@ pub(crate) enum Next {
 
 impl SendQueue {
     /// Takes the frame, unless `capacity` frames wait already or the queue is closed.
-    pub(crate) fn push(&self, frame: Vec<u8>, capacity: usize) -> Push {
+    pub(crate) fn push(&self, frame: Frame, capacity: usize) -> Push {
         let mut state = self.lock();
         if state.closed {
             return Push::Closed;
@@ -106,6 +114,13 @@ mod tests {
     use super::*;
     use std::sync::Arc;
 
+    fn frame(byte: u8) -> Frame {
+        Frame {
+            bytes: vec![byte],
+            due: None,
+        }
+    }
+
     const SOON: Duration = Duration::from_millis(20);
     const LATE: Duration = Duration::from_secs(20);
 
@@ -113,31 +128,31 @@ mod tests {
     fn frames_come_out_in_order_and_no_more_than_fit_go_in() {
         let queue = SendQueue::default();
         queue.set_receiver(true);
-        assert_eq!(queue.push(vec![1], 2), Push::Taken);
-        assert_eq!(queue.push(vec![2], 2), Push::Taken);
-        assert_eq!(queue.push(vec![3], 2), Push::Full);
-        assert_eq!(queue.next(SOON), Next::Frame(vec![1]));
-        assert_eq!(queue.push(vec![3], 2), Push::Taken);
-        assert_eq!(queue.next(SOON), Next::Frame(vec![2]));
-        assert_eq!(queue.next(SOON), Next::Frame(vec![3]));
+        assert_eq!(queue.push(frame(1), 2), Push::Taken);
+        assert_eq!(queue.push(frame(2), 2), Push::Taken);
+        assert_eq!(queue.push(frame(3), 2), Push::Full);
+        assert_eq!(queue.next(SOON), Next::Frame(frame(1)));
+        assert_eq!(queue.push(frame(3), 2), Push::Taken);
+        assert_eq!(queue.next(SOON), Next::Frame(frame(2)));
+        assert_eq!(queue.next(SOON), Next::Frame(frame(3)));
     }
 
     #[test]
     fn frames_to_nobody_are_thrown_away_after_a_while() {
         let queue = SendQueue::default();
-        assert_eq!(queue.push(vec![1], 4), Push::Taken);
-        assert_eq!(queue.push(vec![2], 4), Push::Taken);
+        assert_eq!(queue.push(frame(1), 4), Push::Taken);
+        assert_eq!(queue.push(frame(2), 4), Push::Taken);
         assert_eq!(queue.next(SOON), Next::NoReceiver(2));
-        assert_eq!(queue.push(vec![3], 4), Push::Taken);
+        assert_eq!(queue.push(frame(3), 4), Push::Taken);
         queue.set_receiver(true);
-        assert_eq!(queue.next(SOON), Next::Frame(vec![3]));
+        assert_eq!(queue.next(SOON), Next::Frame(frame(3)));
     }
 
     #[test]
     fn a_receiver_that_appears_and_an_end_both_wake_the_thread() {
-        for (close, expected) in [(false, Next::Frame(vec![1])), (true, Next::Closed)] {
+        for (close, expected) in [(false, Next::Frame(frame(1))), (true, Next::Closed)] {
             let queue = Arc::new(SendQueue::default());
-            assert_eq!(queue.push(vec![1], 4), Push::Taken);
+            assert_eq!(queue.push(frame(1), 4), Push::Taken);
             let waiting = std::thread::spawn({
                 let queue = queue.clone();
                 move || queue.next(LATE)
@@ -149,7 +164,7 @@ mod tests {
             }
             assert!(matches!(waiting.join(), Ok(next) if next == expected));
             let expected = if close { Push::Closed } else { Push::Taken };
-            assert_eq!(queue.push(vec![2], 4), expected);
+            assert_eq!(queue.push(frame(2), 4), expected);
         }
     }
 }

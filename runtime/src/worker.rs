@@ -11,6 +11,7 @@ use zenoh::Session;
 use zenoh::liveliness::LivelinessToken;
 
 use crate::config::Config;
+use crate::emulated_link::LinkLimits;
 use crate::error::{Error, Result, zenoh_error};
 use crate::keys::Keys;
 use crate::membership::Profile;
@@ -56,6 +57,7 @@ impl Worker {
         let keys = Keys::new(&config.network.cluster)?;
         let node = config.network.node.clone();
         let connect = endpoints.connect.first().cloned();
+        let limits = config.emulation.link;
         let load = move || -> Result<_> {
             let listen = connect
                 .map(|head| session::listen_towards(&head))
@@ -79,6 +81,7 @@ impl Worker {
             keys,
             profile,
             factory: Arc::new(factory),
+            limits,
             node: None,
         };
         let task = tokio::spawn(serving.run(stopping));
@@ -133,6 +136,7 @@ struct Serving {
     keys: Keys,
     profile: Profile,
     factory: Arc<ModelFactory>,
+    limits: LinkLimits,
     /// What serves the present head.
     node: Option<Node>,
 }
@@ -160,7 +164,8 @@ impl Serving {
             let head = self.find(&mut heads).await?;
             // What an earlier head asked for is forgotten: a new one counts its plans anew.
             let (session, keys, factory) = (&self.session, &self.keys, self.factory.clone());
-            let node = Node::start(session, keys, &self.profile.node, factory, None).await?;
+            let (name, limits) = (&self.profile.node, self.limits);
+            let node = Node::start(session, keys, name, factory, limits, None).await?;
             self.node = Some(node);
             tokio::select! {
                 joined = join(&self.session, &self.keys, &self.profile) => {
@@ -212,6 +217,7 @@ fn load_model(
         vocabulary,
         allow_unproven,
         n_threads,
+        config.emulation.compute,
         progress,
     );
     Ok((factory, id))

@@ -11,7 +11,7 @@
 use std::collections::HashMap;
 use std::io::Read;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jupiter_actors::{Address, Link, LinkError, NodeId, PlanEpoch};
 use zenoh::bytes::ZBytes;
@@ -19,9 +19,10 @@ use zenoh::pubsub::{Publisher, Subscriber};
 use zenoh::qos::{CongestionControl, Priority, Reliability};
 use zenoh::{Session, Wait};
 
+use crate::emulated_link::{EmulatedLink, LinkLimits};
 use crate::error::{Result, zenoh_error};
 use crate::keys::Keys;
-use crate::send_queue::{Next, Push, SendQueue};
+use crate::send_queue::{Frame, Next, Push, SendQueue};
 
 /// Most frames that wait for one address: well above the credits of a pipeline (its stages plus
 /// one), so that only a receiver that is stuck fills it.
@@ -39,12 +40,16 @@ pub type Deliver = Arc<dyn Fn(&[u8]) + Send + Sync>;
 pub struct ZenohLink {
     session: Session,
     keys: Keys,
+    emulated: Arc<EmulatedLink>,
     inner: Mutex<Inner>,
 }
 
 #[derive(Default)]
 struct Inner {
     deliver: Option<Deliver>,
+    /// What ends on this node, however slow its emulated link is.
+    node: Option<NodeId>,
+    is_head: bool,
     /// Keep the entrance of this node open.
     own: Vec<Subscriber<()>>,
     /// Keep the entrances of its stages open.
@@ -58,9 +63,16 @@ struct Inner {
 impl ZenohLink {
     /// A link that sends; [`ZenohLink::attach`] makes it receive.
     pub fn new(session: Session, keys: Keys) -> Self {
+        let emulated = Arc::new(EmulatedLink::new(LinkLimits::default()));
+        Self::through(emulated, session, keys)
+    }
+
+    /// The same, where what leaves this node goes through an emulated link.
+    pub(crate) fn through(emulated: Arc<EmulatedLink>, session: Session, keys: Keys) -> Self {
         Self {
             session,
             keys,
+            emulated,
             inner: Mutex::default(),
         }
     }
@@ -80,6 +92,8 @@ impl ZenohLink {
         let own = own.collect::<Result<Vec<_>>>()?;
         let mut inner = self.lock();
         inner.own = own;
+        inner.node = Some(node.clone());
+        inner.is_head = is_head;
         inner.deliver = Some(deliver);
         Ok(())
     }
@@ -134,6 +148,12 @@ impl Link for ZenohLink {
             })?;
             inner.queues.insert(to.clone(), queue);
         }
+        let due = if inner.is_local(to) {
+            None
+        } else {
+            self.emulated.arrival(frame.len(), Instant::now())
+        };
+        let frame = Frame { bytes: frame, due };
         match inner
             .queues
             .get(to)
@@ -184,6 +204,15 @@ impl Drop for ZenohLink {
 }
 
 impl Inner {
+    /// Whether `to` is on this node.
+    fn is_local(&self, to: &Address) -> bool {
+        match to {
+            Address::Stage { epoch, stage } => self.hosted.contains_key(&(*epoch, *stage)),
+            Address::Node(node) => self.node.as_ref() == Some(node),
+            Address::Accept { .. } | Address::Head => self.is_head,
+        }
+    }
+
     /// Ends the queues of epochs older than `epoch`, which has just appeared.
     fn retire_before(&mut self, epoch: PlanEpoch) {
         if epoch <= self.newest {
@@ -247,7 +276,10 @@ fn publish(session: &Session, to: &Address, key: String, queue: &Arc<SendQueue>)
                 RECEIVER_PATIENCE.as_secs()
             ),
             Next::Frame(frame) => {
-                if let Err(error) = publisher.put(frame).wait() {
+                if let Some(due) = frame.due {
+                    std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                }
+                if let Err(error) = publisher.put(frame.bytes).wait() {
                     queue.close();
                     return tracing::warn!(%error, "cannot send to {to}");
                 }

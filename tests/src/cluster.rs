@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use jupiter_actors::message::StageAssignment;
-use jupiter_actors::planner::{ClusterStatus, PlannerConfig, PlannerMessage, SplitPolicy};
+use jupiter_actors::planner::{ClusterStatus, PlannerConfig, PlannerMessage, SplitPolicy, Wish};
 use jupiter_actors::request::{Completion, GenerateRequest, RequestError, StreamEvent};
 use jupiter_actors::stage::StageFactory;
 use jupiter_actors::supervisor::{NodeHandle, SupervisorArgs, start_node};
@@ -235,7 +235,10 @@ fn planner_config(spec: &ClusterSpec, model: &GgufFile) -> Result<PlannerConfig>
     Ok(PlannerConfig {
         model: model.content_hash()?,
         model_profile: ModelProfile::from_gguf(model, &spec.engine, HiddenDtype::F32)?,
+        head: NodeId("head".into()),
         split: spec.split.clone(),
+        wish: Wish::default(),
+        adapts: true,
         wait_nodes: spec.n_nodes as u32,
         engine: spec.engine.clone(),
         chunk: CHUNK,

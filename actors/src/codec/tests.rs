@@ -67,7 +67,13 @@ fn open() -> impl Strategy<Value = SequenceOpen> {
 }
 
 fn timing() -> impl Strategy<Value = StageTiming> {
-    (any::<u32>(), any::<u64>()).prop_map(|(stage, busy_us)| StageTiming { stage, busy_us })
+    let numbers = (any::<u32>(), any::<u64>(), any::<u64>(), any::<u64>());
+    numbers.prop_map(|(stage, began_us, waited_us, busy_us)| StageTiming {
+        stage,
+        began_us,
+        waited_us,
+        busy_us,
+    })
 }
 
 fn step() -> impl Strategy<Value = Message> {
@@ -260,6 +266,8 @@ fn small_step() -> Message {
             n_embd: 2,
             timings: vec![StageTiming {
                 stage: 0,
+                began_us: 500,
+                waited_us: 9,
                 busy_us: 1000,
             }],
         },
@@ -269,13 +277,13 @@ fn small_step() -> Message {
 
 /// The bytes on the wire: when one of these changes, PROTOCOL_VERSION has to change with it.
 #[test]
-fn the_bytes_of_version_1() {
+fn the_bytes_of_version_2() {
     assert_eq!(
         hex(&encode(&small_step())),
-        "010100001d000000\
+        "0201000021000000\
          020301010200000201\
          0107fb580200010108fb580201010201\
-         00fbe803\
+         00fbf40109fbe803\
          0102030405060708"
     );
     let acceptance = Acceptance {
@@ -294,7 +302,7 @@ fn the_bytes_of_version_1() {
     };
     assert_eq!(
         hex(&encode(&Message::Report(report))),
-        "010200000a000000020301010802\
+        "020200000a000000020301010802\
          0a010000"
     );
 }
@@ -316,7 +324,7 @@ fn what_is_wrong_is_named() {
     check(&[], "at least 8");
     check(
         &with(0, &[9]),
-        "protocol version 9, expected 1: install the same jupiter",
+        "protocol version 9, expected 2: install the same jupiter",
     );
     check(&with(1, &[77]), "unknown kind 77");
     check(&with(2, &[1]), "reserved");
@@ -329,7 +337,7 @@ fn what_is_wrong_is_named() {
         "expected at least 1000008",
     );
     check(&with(4, &5_u32.to_le_bytes()), "bad header");
-    check(&good[..good.len() - 1], "expected 45");
+    check(&good[..good.len() - 1], "expected 49");
 }
 
 /// A header that claims billions of rows is refused before anything is allocated for them.

@@ -2,18 +2,24 @@
 //! messages come out. It outlives the actor, so a Planner that panics loses no token.
 
 mod epochs;
+mod target;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jupiter_models::engine::EngineMemory;
 use jupiter_models::{KvOp, SequenceId};
 
+use self::target::Target;
 use super::cache::PromptCache;
+use super::fleet::{Fleet, MeasuredPlan, NodeProfile};
 use super::flight::{Flight, InFlight};
+use super::pacing::Pacing;
 use super::placement::PlacedStage;
 use super::schedule::next_batch;
 use super::sequence::{Sequence, Waiting};
+use super::trace::{StepTrace, Trace};
 use super::{ClusterStatus, PlannerConfig, StageStatus};
 use crate::link::Address;
 use crate::message::{Acceptance, Message, StepBatch, StepHeader, StepReport};
@@ -34,6 +40,14 @@ pub(super) struct PlannerCore {
     /// Nodes that were given stages, until they are told to free them.
     assigned: BTreeSet<NodeId>,
     stages: Vec<PlacedStage>,
+    /// What was measured of the nodes.
+    fleet: Fleet,
+    /// The plan in force by what was measured, where that is known.
+    plan: Option<Arc<MeasuredPlan>>,
+    /// How work is cut for the stages.
+    pacing: Pacing,
+    /// Where the stages should be, until nodes or measurements change.
+    target: Option<Target>,
     /// Since when the nodes would allow a better placement.
     better_since: Option<Instant>,
     /// Whether a model has run: after that, any number of nodes is enough to go on.
@@ -46,6 +60,7 @@ pub(super) struct PlannerCore {
     /// KV operations that ride with the next step.
     kv_ops: Vec<KvOp>,
     flight: Flight,
+    trace: Trace,
     last_fault: String,
     outbox: Vec<(Address, Message)>,
 }
@@ -72,6 +87,10 @@ impl PlannerCore {
             nodes: BTreeSet::new(),
             assigned: BTreeSet::new(),
             stages: Vec::new(),
+            fleet: Fleet::new(&config),
+            plan: None,
+            pacing: Pacing::equal(config.chunk, 1),
+            target: None,
             better_since: None,
             has_run: false,
             ready: BTreeMap::new(),
@@ -80,6 +99,7 @@ impl PlannerCore {
             cache: PromptCache::default(),
             free: (0..config.engine.n_seq_max).rev().map(SequenceId).collect(),
             kv_ops: Vec::new(),
+            trace: Trace::default(),
             last_fault: String::new(),
             outbox: Vec::new(),
             config,
@@ -220,11 +240,10 @@ impl PlannerCore {
         }
         self.admit(now);
         while self.flight.has_credit() {
-            let chunk = self.config.chunk as usize;
-            let Some(batch) = next_batch(&mut self.live, self.stages.len(), chunk) else {
+            let Some(batch) = next_batch(&mut self.live, &self.pacing) else {
                 return;
             };
-            let step = self.flight.send(batch.parts, batch.rows.len(), now);
+            let step = self.flight.send(batch.parts, batch.work, now);
             let header = StepHeader {
                 epoch: self.epoch,
                 step,
@@ -260,7 +279,9 @@ impl PlannerCore {
                 return self.recover(&what, now);
             }
         };
+        self.trace.record(self.epoch, &done, &report.timings, now);
         self.credit_usage(&done, &report);
+        self.observe(&done, &report);
         for acceptance in &report.acceptances {
             if let Some(at) = self.holder(acceptance.seq, &done) {
                 self.accept(at, acceptance, now);
@@ -358,6 +379,26 @@ impl PlannerCore {
         }
     }
 
+    /// Compares what the step took with its prediction.
+    fn observe(&mut self, done: &InFlight, report: &StepReport) {
+        let Some(plan) = self.plan.clone().filter(|_| self.config.adapts) else {
+            return;
+        };
+        if self.fleet.observe(&plan, done.work, &report.timings) {
+            self.target = None;
+        }
+    }
+
+    pub(super) fn measured(&mut self, profile: NodeProfile) {
+        self.fleet.learn(profile);
+        self.target = None;
+    }
+
+    /// The steps that were kept so far; see [`Trace::take`].
+    pub(super) fn take_trace(&mut self, unix_us: Option<u64>, now: Instant) -> Vec<StepTrace> {
+        self.trace.take(unix_us, now)
+    }
+
     pub(super) fn status(&self) -> ClusterStatus {
         let stages = self
             .stages
@@ -382,6 +423,7 @@ impl PlannerCore {
             n_live: self.live.len(),
             n_waiting: self.waiting.len(),
             steps: self.flight.stats().clone(),
+            plan: self.plan.clone(),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::schedule::Part;
 use crate::StepId;
 use crate::message::StageTiming;
+use crate::planning::cost::Work;
 
 /// A step may take this many times as long as its rows did at worst so far: contexts grow, and
 /// machines get hot.
@@ -19,7 +20,9 @@ pub(super) struct InFlight {
     pub(super) step: StepId,
     pub(super) parts: Vec<Part>,
     n_rows: usize,
-    sent: Instant,
+    /// What it costs by the profiles.
+    pub(super) work: Work,
+    pub(super) sent: Instant,
     /// Whether nothing else was in flight, so that its latency is its own.
     alone: bool,
 }
@@ -80,7 +83,7 @@ impl Flight {
     }
 
     /// Takes a credit for a step that is sent now.
-    pub(super) fn send(&mut self, parts: Vec<Part>, n_rows: usize, now: Instant) -> StepId {
+    pub(super) fn send(&mut self, parts: Vec<Part>, work: Work, now: Instant) -> StepId {
         let step = self.next_step;
         self.next_step = step.next();
         let alone = self.steps.is_empty();
@@ -90,7 +93,8 @@ impl Flight {
         self.steps.push_back(InFlight {
             step,
             parts,
-            n_rows,
+            n_rows: work.rows as usize,
+            work,
             sent: now,
             alone,
         });
@@ -176,8 +180,8 @@ mod tests {
         let now = Instant::now();
         let mut flight = Flight::new(Duration::from_secs(60), now);
         flight.restart(2);
-        assert_eq!(flight.send(Vec::new(), 1, now), StepId(0));
-        assert_eq!(flight.send(Vec::new(), 1, now), StepId(1));
+        assert_eq!(flight.send(Vec::new(), Work::chunk(1, 0), now), StepId(0));
+        assert_eq!(flight.send(Vec::new(), Work::chunk(1, 0), now), StepId(1));
         assert!(!flight.has_credit());
         assert_eq!(flight.report(StepId(1), &[], now).err(), Some(StepId(0)));
         assert!(flight.report(StepId(0), &[], now).unwrap().is_some());
@@ -193,14 +197,14 @@ mod tests {
         let second = Duration::from_secs(1);
         let mut flight = Flight::new(60 * second, begin);
         flight.restart(2);
-        flight.send(Vec::new(), 10, begin);
+        flight.send(Vec::new(), Work::chunk(10, 0), begin);
         assert_eq!(
             flight.overdue(begin + 60 * second),
             None,
             "nothing is known of the speed"
         );
         flight.report(StepId(0), &[], begin + second).unwrap();
-        flight.send(Vec::new(), 10, begin + second);
+        flight.send(Vec::new(), Work::chunk(10, 0), begin + second);
         // 10 rows took 1 s: ten times that and the slack.
         assert_eq!(flight.overdue(begin + 13 * second), None);
         assert!(flight.overdue(begin + 14 * second).is_some());

@@ -10,27 +10,35 @@
 
 mod cache;
 mod core;
+mod fleet;
 mod flight;
+mod pacing;
 mod placement;
 mod schedule;
 mod sequence;
+mod trace;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jupiter_models::LayerRange;
 use jupiter_models::engine::{EngineMemory, EngineParams};
+use jupiter_models::gguf::KvDtype;
 use jupiter_models::hidden::HiddenDtype;
 use jupiter_models::profile::ModelProfile;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
 use self::core::PlannerCore;
+pub use self::fleet::{MeasuredPlan, NodeProfile, Wish};
 pub use self::flight::StepStats;
+pub use self::pacing::grid;
 pub use self::placement::{PlacedStage, SplitPolicy, place};
+pub use self::trace::StepTrace;
 use crate::link::Link;
 use crate::message::{NodeReport, StepReport};
+use crate::planning::memory::MemoryDemand;
 use crate::request::{EventSink, GenerateRequest};
-use crate::{Inbox, NodeId, PlanEpoch, RequestId, codec};
+use crate::{Inbox, NodeId, PlanEpoch, RequestId, clock, codec};
 
 /// How often deadlines are looked at. Short against every deadline, long against a step's cost.
 const TICK: Duration = Duration::from_millis(50);
@@ -42,8 +50,14 @@ pub struct PlannerConfig {
     pub model: String,
     /// What placing needs to know of it.
     pub model_profile: ModelProfile,
+    /// The node of this Planner.
+    pub head: NodeId,
     /// How it is cut.
     pub split: SplitPolicy,
+    /// What a plan has to be good at, where nodes are measured.
+    pub wish: Wish,
+    /// Whether a plan follows devices that have become faster or slower.
+    pub adapts: bool,
     /// Nodes to wait for before the first epoch.
     pub wait_nodes: u32,
     /// Parameters of every stage's engine; `n_seq_max` sequences share `n_ctx` KV cells.
@@ -60,6 +74,20 @@ pub struct PlannerConfig {
     pub retry_ms: u64,
 }
 
+impl PlannerConfig {
+    /// What stages have to remember: cells that all sequences share. A cache of mixed types counts
+    /// as f16.
+    pub fn memory_demand(&self) -> MemoryDemand {
+        let engine = &self.engine;
+        let is_q8_0 = engine.type_k == KvDtype::Q8_0 && engine.type_v == KvDtype::Q8_0;
+        MemoryDemand {
+            n_ctx: engine.n_cells(),
+            n_seq: 1,
+            kv: if is_q8_0 { KvDtype::Q8_0 } else { KvDtype::F16 },
+        }
+    }
+}
+
 /// What the Planner is told.
 pub enum PlannerMessage {
     /// From a client: answer this; the events go to the sink.
@@ -68,6 +96,8 @@ pub enum PlannerMessage {
     Cancel(RequestId),
     /// From a client: the answer is long enough; `Done` is its last event. A repeat is harmless.
     Finish(RequestId),
+    /// From the membership: what was measured of a node, before it is up. A repeat replaces it.
+    Measured(Box<NodeProfile>),
     /// From the membership: a node can take stages. A repeat means that it was started anew.
     NodeUp(NodeId),
     /// From the membership: a node is gone. A repeat is harmless.
@@ -78,12 +108,19 @@ pub enum PlannerMessage {
     Node(NodeReport),
     /// From anyone: how is it going?
     Status(RpcReplyPort<ClusterStatus>),
+    /// From anyone: what became of the steps that were kept so far? A repeat finds none of them.
+    Trace {
+        /// Whether the steps reported from now on are kept. Nothing is, until this is asked.
+        keep: bool,
+        /// The steps in the order of their reports.
+        reply: RpcReplyPort<Vec<StepTrace>>,
+    },
     /// From its own clock.
     Tick,
 }
 
 /// How a cluster is doing.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct ClusterStatus {
     /// The plan in force.
     pub epoch: PlanEpoch,
@@ -99,6 +136,8 @@ pub struct ClusterStatus {
     pub n_waiting: usize,
     /// What the steps took so far.
     pub steps: StepStats,
+    /// The plan with its predictions, where all nodes of the stages were measured.
+    pub plan: Option<Arc<MeasuredPlan>>,
 }
 
 /// What a cluster is busy with.
@@ -173,11 +212,18 @@ impl Actor for Planner {
             }
             PlannerMessage::Cancel(request) => state.run(|core, now| core.cancel(request, now)),
             PlannerMessage::Finish(request) => state.run(|core, now| core.finish(request, now)),
+            PlannerMessage::Measured(profile) => state.run(|core, _| core.measured(*profile)),
             PlannerMessage::NodeUp(node) => state.run(|core, now| core.node_up(node, now)),
             PlannerMessage::NodeDown(node) => state.run(|core, now| core.node_down(&node, now)),
             PlannerMessage::Report(report) => state.run(|core, now| core.report(report, now)),
             PlannerMessage::Node(report) => state.run(|core, now| core.node_report(report, now)),
             PlannerMessage::Tick => state.run(|core, now| core.tick(now)),
+            PlannerMessage::Trace { keep, reply } => {
+                let mut steps = Vec::new();
+                state.run(|core, now| steps = core.take_trace(keep.then(clock::unix_us), now));
+                // Who asked may have gone.
+                let _ = reply.send(steps);
+            }
             PlannerMessage::Status(reply) => {
                 let mut status = None;
                 state.run(|core, _| status = Some(core.status()));

@@ -15,6 +15,11 @@ pub enum SplitPolicy {
     Stages(u32),
     /// Given ranges, in order, covering the model.
     Ranges(Vec<LayerRange>),
+    /// The best by what was measured of the nodes.
+    Planned,
+    /// A plan that was made before. While one of its nodes is missing, all that are there share
+    /// the model evenly.
+    Pinned(Vec<PlacedStage>),
 }
 
 /// One stage of a placement.
@@ -29,7 +34,8 @@ pub struct PlacedStage {
 /// Places the stages on the nodes, in the order of both: consecutive stages on one node where
 /// there are fewer nodes than stages; nodes beyond the number of stages stay spare.
 ///
-/// The answer is empty when there is no node.
+/// The answer is empty when there is no node. Nothing is known of the nodes here: a planned or
+/// pinned model is split as for [`SplitPolicy::PerNode`].
 pub fn place(model: &ModelProfile, split: &SplitPolicy, nodes: &[NodeId]) -> Vec<PlacedStage> {
     if nodes.is_empty() || model.n_layer() == 0 {
         return Vec::new();
@@ -37,7 +43,7 @@ pub fn place(model: &ModelProfile, split: &SplitPolicy, nodes: &[NodeId]) -> Vec
     let per_node = u32::try_from(nodes.len()).unwrap_or(u32::MAX);
     let evenly = |n: u32| split_evenly(model, n.clamp(1, model.n_layer())).unwrap_or_default();
     let ranges = match split {
-        SplitPolicy::PerNode => evenly(per_node),
+        SplitPolicy::PerNode | SplitPolicy::Planned | SplitPolicy::Pinned(_) => evenly(per_node),
         SplitPolicy::Stages(n) => evenly(*n),
         SplitPolicy::Ranges(ranges) => ranges.clone(),
     };

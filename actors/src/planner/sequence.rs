@@ -1,11 +1,13 @@
 //! The sequences that the Planner holds: their accepted tokens are the only state that has to
 //! survive a fault.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use jupiter_models::sampling::SamplingParams;
 use jupiter_models::{SequenceId, Token};
 
+use super::pacing::Pacing;
 use crate::RequestId;
 use crate::message::SequenceOpen;
 use crate::request::{EventSink, GenerateRequest};
@@ -34,6 +36,10 @@ pub(super) struct Sequence {
     pub(super) cache_prompt: bool,
     /// Tokens whose rows were sent in this epoch.
     pub(super) n_sent: usize,
+    /// Planned rows of the chunks still to be sent; none before the first, or where all are equal.
+    chunks: Option<VecDeque<u32>>,
+    /// Chunks of other prompts that were sent after its last row.
+    pub(super) n_chunks_behind: u32,
     /// Whether the Verifier knows the sequence in this epoch.
     pub(super) opened: bool,
     pub(super) admitted: Instant,
@@ -66,6 +72,8 @@ impl Sequence {
             ignore_eos: request.ignore_eos,
             cache_prompt: request.cache_prompt,
             n_sent: 0,
+            chunks: None,
+            n_chunks_behind: 0,
             opened: false,
             admitted: now,
             first_token: None,
@@ -80,9 +88,33 @@ impl Sequence {
         self.tokens.len() - self.n_sent
     }
 
+    /// Whether the answer has begun.
+    pub(super) fn has_answer(&self) -> bool {
+        self.tokens.len() > self.n_prompt
+    }
+
+    /// Whether the answer has begun and all before its last token is computed or under way.
+    pub(super) fn is_answering(&self) -> bool {
+        self.has_answer() && self.n_unsent() <= 1
+    }
+
+    /// Rows of its next chunk, at most `room`.
+    pub(super) fn next_chunk(&mut self, pacing: &Pacing, room: usize) -> usize {
+        let n_unsent = self.n_unsent();
+        let chunks = self.chunks.get_or_insert_with(|| pacing.chunks(n_unsent));
+        let planned = chunks.front().map_or(room, |&rows| rows as usize);
+        let taken = planned.min(room);
+        // What did not fit goes as a chunk of its own.
+        match chunks.front_mut() {
+            Some(rest) if taken < planned => *rest -= taken as u32,
+            _ => _ = chunks.pop_front(),
+        }
+        taken
+    }
+
     /// Whether the next row is the one that brings the next token.
     pub(super) fn is_decoding(&self) -> bool {
-        self.n_unsent() == 1 && self.tokens.len() > self.n_prompt
+        self.n_unsent() == 1 && self.has_answer()
     }
 
     /// What the Verifier has to know, the first time in an epoch.
@@ -107,6 +139,8 @@ impl Sequence {
             self.n_stalled += 1;
         }
         self.n_sent = 0;
+        self.chunks = None;
+        self.n_chunks_behind = 0;
         self.opened = false;
     }
 }

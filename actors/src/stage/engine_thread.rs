@@ -15,8 +15,8 @@ use jupiter_models::hidden::{HiddenDtype, HiddenStates};
 use ractor::ActorRef;
 
 use super::{StageFactory, StageMessage};
-use crate::PlanEpoch;
 use crate::message::{StageAssignment, StepBatch, StepHeader};
+use crate::{PlanEpoch, clock};
 
 /// Held by engine threads: its channel closes when the last one that holds it has ended.
 pub type ThreadGuard = tokio::sync::mpsc::Sender<()>;
@@ -27,6 +27,10 @@ pub struct Computed {
     pub header: StepHeader,
     /// What the engine made of it.
     pub result: jupiter_models::Result<StepResult>,
+    /// When the engine began, in microseconds since the UNIX epoch.
+    pub began_us: u64,
+    /// Time from the step's arrival to `began_us`, in microseconds.
+    pub waited_us: u64,
     /// Time from the start of the engine's work to its end, in microseconds.
     pub busy_us: u64,
 }
@@ -51,7 +55,8 @@ const NO_EPOCH: u64 = u64::MAX;
 
 enum Job {
     Clear(PlanEpoch),
-    Step(StepBatch),
+    /// A step, and when it arrived.
+    Step(StepBatch, Instant),
 }
 
 /// The Stage's side of the thread.
@@ -101,7 +106,7 @@ impl EngineThread {
 
     pub(super) fn step(&mut self, step: StepBatch) {
         self.n_waiting += 1;
-        self.send(Job::Step(step));
+        self.send(Job::Step(step, Instant::now()));
     }
 
     pub(super) fn finished_one(&mut self) {
@@ -152,17 +157,20 @@ fn run(
                 engine.clear();
                 StageMessage::Cleared(epoch)
             }
-            Job::Step(StepBatch { header, payload }) => {
+            Job::Step(StepBatch { header, payload }, arrived) => {
+                let began_us = clock::unix_us();
                 let begin = Instant::now();
                 let result = if header.epoch.0 == current.load(Ordering::Acquire) {
                     compute(engine.as_mut(), &header, &payload, assignment.payload_dtype)
                 } else {
                     Ok(StepResult::Skipped)
                 };
-                let busy_us = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);
+                let busy_us = clock::micros(begin.elapsed());
                 StageMessage::Computed(Computed {
                     header,
                     result,
+                    began_us,
+                    waited_us: clock::micros(begin.duration_since(arrived)),
                     busy_us,
                 })
             }

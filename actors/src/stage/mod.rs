@@ -205,6 +205,8 @@ impl StageState {
         let Computed {
             mut header,
             result,
+            began_us,
+            waited_us,
             busy_us,
         } = computed;
         if header.epoch != self.epoch || self.faulted {
@@ -212,6 +214,8 @@ impl StageState {
         }
         header.timings.push(StageTiming {
             stage: self.assignment.stage,
+            began_us,
+            waited_us,
             busy_us,
         });
         match result {

@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
+use jupiter_actors::planning::placement::Objective;
 
 /// Flags of every verb.
 #[derive(Args, Clone, Debug)]
@@ -99,9 +100,40 @@ pub(crate) struct SplitArgs {
     #[arg(long, env = "JUPITER_SPLIT", value_name = "LAYERS,..")]
     pub split: Option<LayerCounts>,
 
+    /// Place layers by measurements of the nodes (auto), one stage a node of about equal size
+    /// (even), or as a plan's file says; a head of several nodes measures unless told otherwise
+    #[arg(long, env = "JUPITER_PLAN", value_name = "auto|even|FILE")]
+    pub plan: Option<String>,
+
+    /// What a plan is to be good at: time to first token, time between tokens, or tokens a second
+    /// of many streams
+    #[arg(long, env = "JUPITER_OBJECTIVE", value_name = "WHAT")]
+    pub objective: Option<Goal>,
+
     /// How hidden states travel between stages
     #[arg(long, env = "JUPITER_HIDDEN_TYPE", value_name = "TYPE")]
     pub hidden_type: Option<HiddenType>,
+}
+
+/// A slower machine than this one, to try plans with.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Emulation of a weaker machine")]
+pub(crate) struct EmulationArgs {
+    /// Compute so many times slower
+    #[arg(long, env = "JUPITER_SLOWDOWN", value_name = "FACTOR")]
+    pub slowdown: Option<f64>,
+
+    /// Have no more memory than this free, as `600M`
+    #[arg(long, env = "JUPITER_MEMORY_LIMIT", value_name = "SIZE")]
+    pub memory_limit: Option<String>,
+
+    /// Send through a link of this rate, as `100mbit`
+    #[arg(long, env = "JUPITER_LINK_RATE", value_name = "RATE")]
+    pub link_rate: Option<String>,
+
+    /// Send through a link of this latency, as `5ms`
+    #[arg(long, env = "JUPITER_LINK_LATENCY", value_name = "TIME")]
+    pub link_latency: Option<String>,
 }
 
 /// Where the stages of `run`, `chat` and `bench` live.
@@ -239,6 +271,27 @@ pub(crate) struct NetworkArgs {
         value_delimiter = ','
     )]
     pub connect: Vec<String>,
+}
+
+/// What a plan is to be good at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Goal {
+    /// Time to the first token of a prompt
+    Ttft,
+    /// Time between tokens of one stream
+    Tbt,
+    /// Tokens a second of many streams together
+    Throughput,
+}
+
+impl From<Goal> for Objective {
+    fn from(goal: Goal) -> Self {
+        match goal {
+            Goal::Ttft => Objective::Ttft,
+            Goal::Tbt => Objective::Tbt,
+            Goal::Throughput => Objective::Throughput,
+        }
+    }
 }
 
 /// Types of the KV cache.

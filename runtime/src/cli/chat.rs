@@ -42,12 +42,7 @@ pub(crate) struct ChatArgs {
 
 pub(crate) async fn execute(common: &CommonArgs, args: &ChatArgs) -> anyhow::Result<ExitCode> {
     let options = start::generate_options(&args.generation, &args.sampling)?;
-    let pipeline = PipelineArgs {
-        common,
-        engine: &args.engine,
-        split: &args.split,
-        processes: args.process.processes,
-    };
+    let pipeline = PipelineArgs::new(common, &args.engine, &args.split, args.process.processes);
     let system = args.system_prompt.clone();
     // The conversation takes Ctrl-C itself.
     let ended = start::with_pipeline(pipeline, output::end_signal(), async |pipeline| {

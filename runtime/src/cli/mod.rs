@@ -2,6 +2,7 @@
 //!
 //! - [`args`], [`argv`], [`precedence`]: flags that several verbs share, their spelling, and what beats what
 //! - [`run`], [`chat`]: answer here; [`serve`], [`worker`]: answer together with other machines
+//! - [`plan`]: measure them and say who would compute what; [`plan_report`]: as people read it
 //! - [`split`], [`synth`]: write model files; [`bench`], [`devices`]: measure and look
 //! - [`start`]: from flags to a running pipeline; [`processes`]: stages in child processes
 //! - [`output`], [`table`]: what is printed; [`huge_pages`]: faster memory for the weights
@@ -13,6 +14,8 @@ mod chat;
 mod devices;
 mod huge_pages;
 mod output;
+mod plan;
+mod plan_report;
 mod precedence;
 mod processes;
 mod run;
@@ -69,6 +72,8 @@ enum Verb {
     Chat(Box<chat::ChatArgs>),
     /// Be the head of a cluster: plan, and answer whoever asks over zenoh
     Serve(Box<serve::ServeArgs>),
+    /// Measure machines, and show which would compute what and how fast
+    Plan(Box<plan::PlanArgs>),
     /// Compute layers for a head
     Worker(Box<worker::WorkerArgs>),
     /// Write the stages of a model as files
@@ -110,6 +115,7 @@ fn execute(cli: &Cli) -> anyhow::Result<ExitCode> {
         Verb::Run(args) => block_on(run::execute(common, args)),
         Verb::Chat(args) => block_on(chat::execute(common, args)),
         Verb::Serve(args) => block_on(serve::execute(common, args)),
+        Verb::Plan(args) => block_on(plan::execute(common, args)),
         Verb::Worker(args) => block_on(worker::execute(common, args)),
         Verb::Bench(args) => block_on(bench::execute(common, args)),
         Verb::Split(args) => split::execute(common, args),

@@ -87,6 +87,11 @@ pub(crate) fn tell_default_model(common: &CommonArgs, config: &Config) {
     }
 }
 
+/// Says on stderr how it goes, while stdout is for the result.
+pub(crate) fn note(line: &str) {
+    eprintln!("{line}");
+}
+
 /// Writes a value as one JSON line on stdout.
 pub(crate) fn json_line(value: &impl Serialize) -> anyhow::Result<()> {
     let mut line = serde_json::to_string(value)?;

@@ -17,6 +17,8 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use super::args::EmulationArgs;
+
 /// Ends in a row, each soon after the start, after which a child is given up: its fault will not
 /// go away by itself.
 const MAX_FAILED_STARTS: u32 = 4;
@@ -48,6 +50,8 @@ pub(crate) struct Launch {
     pub model: PathBuf,
     /// Whether to try unproven architectures.
     pub allow_unproven: bool,
+    /// What each child emulates, in the order of the nodes; the others emulate nothing.
+    pub emulations: Vec<EmulationArgs>,
     /// How much they log; at 0 only their last words are kept, for when they fail.
     pub verbose: u8,
 }
@@ -68,10 +72,11 @@ impl StageProcesses {
         // Each child fails at most once.
         let (failed, failures) = mpsc::channel(launch.nodes.len().max(1));
         let pids = Arc::default();
-        let keepers = launch.nodes.iter().map(|node| {
+        let keepers = launch.nodes.iter().enumerate().map(|(i, node)| {
             let keeper = Keeper {
                 program: program.clone(),
                 node: node.clone(),
+                emulation: launch.emulations.get(i).cloned().unwrap_or_default(),
                 launch: launch.clone(),
                 pids: Arc::clone(&pids),
                 last_words: Arc::default(),
@@ -119,6 +124,7 @@ impl StageProcesses {
 struct Keeper {
     program: PathBuf,
     node: String,
+    emulation: EmulationArgs,
     launch: Launch,
     pids: Arc<Mutex<HashMap<String, u32>>>,
     last_words: Arc<Mutex<VecDeque<String>>>,
@@ -205,6 +211,18 @@ impl Keeper {
             .arg("--end-with-stdin");
         if self.launch.allow_unproven {
             command.arg("--allow-unproven");
+        }
+        let emulation = &self.emulation;
+        let slowdown = emulation.slowdown.map(|factor| factor.to_string());
+        for (flag, value) in [
+            ("--slowdown", &slowdown),
+            ("--memory-limit", &emulation.memory_limit),
+            ("--link-rate", &emulation.link_rate),
+            ("--link-latency", &emulation.link_latency),
+        ] {
+            if let Some(value) = value {
+                command.args([flag, value]);
+            }
         }
         for _ in 0..self.launch.verbose {
             command.arg("-v");

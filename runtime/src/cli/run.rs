@@ -83,12 +83,7 @@ pub(crate) async fn execute(common: &CommonArgs, args: &RunArgs) -> anyhow::Resu
 async fn answer(common: &CommonArgs, args: &RunArgs) -> anyhow::Result<()> {
     let prompt = prompt(args)?;
     let options = start::generate_options(&args.generation, &args.sampling)?;
-    let pipeline = PipelineArgs {
-        common,
-        engine: &args.engine,
-        split: &args.split,
-        processes: args.process.processes,
-    };
+    let pipeline = PipelineArgs::new(common, &args.engine, &args.split, args.process.processes);
     start::with_pipeline(pipeline, output::stop_signal(), async |pipeline| {
         let options = pipeline.complete(options, &args.sampling);
         let stream = pipeline.runtime.client().generate(prompt, options).await?;

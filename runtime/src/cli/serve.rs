@@ -7,10 +7,10 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::BoolishValueParser;
 use jupiter::terminal::ProgressBars;
-use jupiter::{ClusterPhase, ClusterStatus, Config, Runtime};
+use jupiter::{ClusterPhase, ClusterStatus, Config, Runtime, Settings};
 use serde_json::{Value, json};
 
-use super::args::{CommonArgs, EngineArgs, NetworkArgs, SplitArgs};
+use super::args::{CommonArgs, EmulationArgs, EngineArgs, NetworkArgs, SplitArgs};
 use super::output::{self, Interrupted};
 use super::start;
 use super::table::{Align, bytes, markdown};
@@ -59,20 +59,17 @@ pub(crate) struct ServeArgs {
 
     #[command(flatten)]
     network: NetworkArgs,
+
+    #[command(flatten)]
+    emulation: EmulationArgs,
 }
 
 pub(crate) async fn execute(common: &CommonArgs, args: &ServeArgs) -> anyhow::Result<ExitCode> {
     let mut settings = start::settings(&args.engine, Some(&args.split), Some(&args.network));
+    start::emulate(&mut settings, &args.emulation);
     settings.workers = args.workers;
     settings.host_stages = args.host_stages;
-    let mut config = Config::load(common.config.as_deref(), &settings)?;
-    if config.network.endpoints.listen.is_empty() {
-        config
-            .network
-            .endpoints
-            .listen
-            .push(DEFAULT_ENDPOINT.to_owned());
-    }
+    let config = head_config(common, settings)?;
     output::tell_default_model(common, &config);
     let bars = Arc::new(ProgressBars::new());
     let starting = Runtime::builder().config(config).progress(bars).start();
@@ -87,6 +84,17 @@ pub(crate) async fn execute(common: &CommonArgs, args: &ServeArgs) -> anyhow::Re
     };
     runtime.shutdown().await;
     served.map(|()| ExitCode::SUCCESS)
+}
+
+/// The configuration of a head. One without an endpoint listens where only this machine reaches it:
+/// it is a cluster like any other.
+pub(crate) fn head_config(common: &CommonArgs, mut settings: Settings) -> anyhow::Result<Config> {
+    let config = Config::load(common.config.as_deref(), &settings)?;
+    if !config.network.endpoints.listen.is_empty() {
+        return Ok(config);
+    }
+    settings.listen = vec![DEFAULT_ENDPOINT.to_owned()];
+    Ok(Config::load(common.config.as_deref(), &settings)?)
 }
 
 /// Prints where the head listens, and its plan whenever that changes.
@@ -127,8 +135,25 @@ fn plan(status: &ClusterStatus) -> String {
         ClusterPhase::Waiting => "waiting for workers\n".to_owned(),
         ClusterPhase::Loading => "loading\n".to_owned(),
         ClusterPhase::Failed(why) => format!("cannot run: {why}\n"),
-        ClusterPhase::Running => format!("{}ready\n", stage_table(status)),
+        ClusterPhase::Running => {
+            format!("{}{}ready\n", stage_table(status), left_out(status))
+        }
     }
+}
+
+/// The nodes without layers, and what the plan promises; nothing where nothing was measured.
+fn left_out(status: &ClusterStatus) -> String {
+    let Some(plan) = &status.plan else {
+        return String::new();
+    };
+    let mut text = format!(
+        "predicted: first token after {:.0} ms, {:.1} ms a token, {:.1} tokens/s\n",
+        plan.predicted.ttft_ms, plan.predicted.tbt_ms, plan.predicted.tps
+    );
+    for excluded in &plan.excluded {
+        text += &format!("left out: {}: {}\n", excluded.node, excluded.reason);
+    }
+    text
 }
 
 fn stage_table(status: &ClusterStatus) -> String {
@@ -178,11 +203,16 @@ fn plan_event(status: &ClusterStatus) -> Value {
             "compute_bytes": memory.map(|m| m.compute_bytes),
         })
     });
+    let excluded = status.plan.iter().flat_map(|plan| &plan.excluded);
+    let excluded = excluded
+        .map(|excluded| json!({ "node": excluded.node, "why": excluded.reason.to_string() }));
     json!({
         "event": "plan",
         "epoch": status.epoch.0,
         "phase": phase,
         "why": why,
         "stages": stages.collect::<Vec<_>>(),
+        "predicted": status.plan.as_ref().map(|plan| &plan.predicted),
+        "excluded": excluded.collect::<Vec<_>>(),
     })
 }

@@ -13,8 +13,8 @@ use jupiter_models::gguf::KvDtype;
 use jupiter_models::hidden::HiddenDtype;
 
 use super::args::{
-    CacheType, CommonArgs, EngineArgs, GenerationArgs, HiddenType, NetworkArgs, SamplingArgs,
-    SplitArgs, Switch,
+    CacheType, CommonArgs, EmulationArgs, EngineArgs, GenerationArgs, HiddenType, NetworkArgs,
+    SamplingArgs, SplitArgs, Switch,
 };
 use super::output::{self, Interrupted, UsageError};
 use super::processes::{Launch, StageProcesses};
@@ -35,6 +35,35 @@ pub(crate) struct PipelineArgs<'a> {
     pub(crate) engine: &'a EngineArgs,
     pub(crate) split: &'a SplitArgs,
     pub(crate) processes: bool,
+    /// Whether nodes are measured for predictions, whatever the split.
+    pub(crate) predicts: bool,
+    /// Whether the plan follows devices that become slower; not while that is measured.
+    pub(crate) adapts: bool,
+    /// Requests at the same time; without it one, which may have the whole context.
+    pub(crate) n_parallel: Option<u32>,
+    /// What each stage process emulates, in order; those beyond it emulate nothing.
+    pub(crate) emulations: &'a [EmulationArgs],
+}
+
+impl<'a> PipelineArgs<'a> {
+    /// One request at a time, nothing measured, nothing emulated.
+    pub(crate) fn new(
+        common: &'a CommonArgs,
+        engine: &'a EngineArgs,
+        split: &'a SplitArgs,
+        processes: bool,
+    ) -> Self {
+        Self {
+            common,
+            engine,
+            split,
+            processes,
+            predicts: false,
+            adapts: true,
+            n_parallel: None,
+            emulations: &[],
+        }
+    }
 }
 
 impl Pipeline {
@@ -106,19 +135,31 @@ fn interrupted(stopped: io::Result<()>) -> anyhow::Error {
 
 /// Starts the stages: here, or as children of this process that connect to it.
 async fn start(args: &PipelineArgs<'_>) -> anyhow::Result<Pipeline> {
-    let settings = settings(args.engine, Some(args.split), None);
+    let mut settings = settings(args.engine, Some(args.split), None);
+    // In processes a plan says which layers, and the number of stages how many processes.
+    let n_processes = match args.processes && settings.plan.is_some() {
+        true => settings.stages.take(),
+        false => None,
+    };
     let mut config = Config::load(args.common.config.as_deref(), &settings)?;
+    if settings.plan.is_none() && config.pipeline.split == Split::Planned {
+        config.pipeline.split = Split::PerNode;
+    }
+    config.pipeline.predicts = args.predicts;
+    config.pipeline.adapts = args.adapts;
     // What belongs to a cluster of machines does not concern a pipeline on one.
     config.network.endpoints = Endpoints::default();
     config.pipeline.n_workers = 0;
-    // One request at a time: it may have the whole context.
-    config.engine.n_parallel = 1;
+    config.engine.n_parallel = args.n_parallel.unwrap_or(1);
     config.pipeline.host_stages = true;
     if args.processes {
         config.network.cluster = format!("local-{}", std::process::id());
         config.network.node = NodeId("head".into());
         config.network.endpoints.listen = vec![HEAD_ENDPOINT.into()];
-        config.pipeline.n_workers = n_stages(&config.pipeline.split)?;
+        config.pipeline.n_workers = match n_processes {
+            Some(n) => n,
+            None => n_stages(&config.pipeline.split)?,
+        };
         config.pipeline.host_stages = false;
     }
     output::tell_default_model(args.common, &config);
@@ -134,7 +175,7 @@ async fn start(args: &PipelineArgs<'_>) -> anyhow::Result<Pipeline> {
         processes: None,
     };
     if args.processes
-        && let Err(error) = start_processes(&mut pipeline, args.common.verbose).await
+        && let Err(error) = start_processes(&mut pipeline, args).await
     {
         pipeline.stop().await;
         return Err(error);
@@ -146,7 +187,7 @@ async fn start(args: &PipelineArgs<'_>) -> anyhow::Result<Pipeline> {
 /// How many processes a split needs.
 fn n_stages(split: &Split) -> anyhow::Result<u32> {
     match split {
-        Split::PerNode => {
+        Split::PerNode | Split::Planned | Split::File(_) => {
             let how = "--processes needs the number of stages: add --stages 2, or --split";
             Err(UsageError(how.into()).into())
         }
@@ -156,7 +197,7 @@ fn n_stages(split: &Split) -> anyhow::Result<u32> {
 }
 
 /// Starts the children of a head that waits for them, until all stages are loaded.
-async fn start_processes(pipeline: &mut Pipeline, verbose: u8) -> anyhow::Result<()> {
+async fn start_processes(pipeline: &mut Pipeline, args: &PipelineArgs<'_>) -> anyhow::Result<()> {
     let config = &pipeline.config;
     let connect = pipeline
         .runtime
@@ -171,7 +212,8 @@ async fn start_processes(pipeline: &mut Pipeline, verbose: u8) -> anyhow::Result
         connect: connect.clone(),
         model: config.model_path()?,
         allow_unproven: config.model.allow_unproven,
-        verbose,
+        emulations: args.emulations.to_vec(),
+        verbose: args.common.verbose,
     };
     let processes = pipeline.processes.insert(StageProcesses::start(&launch)?);
     tokio::select! {
@@ -201,6 +243,8 @@ pub(crate) fn settings(
     };
     if let Some(split) = split {
         settings.stages = split.stages;
+        settings.plan.clone_from(&split.plan);
+        settings.objective = split.objective.map(Into::into);
         settings.split = split.split.as_ref().map(|counts| counts.0.clone());
         settings.hidden_type = split.hidden_type.map(|ty| match ty {
             HiddenType::F32 => HiddenDtype::F32,
@@ -215,6 +259,22 @@ pub(crate) fn settings(
         settings.connect = network.connect.clone();
     }
     settings
+}
+
+/// Adds what is emulated to `settings`.
+pub(crate) fn emulate(settings: &mut Settings, emulation: &EmulationArgs) {
+    settings.slowdown = emulation.slowdown;
+    settings.memory_limit.clone_from(&emulation.memory_limit);
+    settings.link_rate.clone_from(&emulation.link_rate);
+    settings.link_latency.clone_from(&emulation.link_latency);
+}
+
+/// The KV cache that the flags ask for; mixed types count as f16.
+pub(crate) fn kv_of(engine: &EngineArgs) -> KvDtype {
+    match (engine.cache_type_k, engine.cache_type_v) {
+        (Some(CacheType::Q8_0), Some(CacheType::Q8_0)) => KvDtype::Q8_0,
+        _ => KvDtype::F16,
+    }
 }
 
 fn kv_dtype(ty: CacheType) -> KvDtype {

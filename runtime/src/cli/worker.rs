@@ -12,7 +12,7 @@ use jupiter_models::LayerRange;
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use super::args::{CommonArgs, EngineArgs, NetworkArgs};
+use super::args::{CommonArgs, EmulationArgs, EngineArgs, NetworkArgs};
 use super::output::{self, Interrupted, UsageError};
 use super::start;
 
@@ -41,10 +41,14 @@ pub(crate) struct WorkerArgs {
 
     #[command(flatten)]
     network: NetworkArgs,
+
+    #[command(flatten)]
+    emulation: EmulationArgs,
 }
 
 pub(crate) async fn execute(common: &CommonArgs, args: &WorkerArgs) -> anyhow::Result<ExitCode> {
-    let settings = start::settings(&args.engine, None, Some(&args.network));
+    let mut settings = start::settings(&args.engine, None, Some(&args.network));
+    start::emulate(&mut settings, &args.emulation);
     let config = Config::load(common.config.as_deref(), &settings)?;
     if config.network.endpoints.connect.is_empty() {
         let how = "no head to work for: give its endpoint, as --connect tcp/192.168.1.10:7447";

@@ -4,16 +4,21 @@
 //! complete, checked, in parts for those who need them.
 
 mod settings;
+mod units;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jupiter_actors::NodeId;
+use jupiter_actors::planning::placement::Objective;
 use jupiter_models::default_model::{self, DefaultFile};
+use jupiter_models::engine::Emulation;
 use jupiter_models::gguf::KvDtype;
 use jupiter_models::hidden::HiddenDtype;
 
 pub use self::settings::Settings;
+use crate::emulated_link::LinkLimits;
 use crate::error::{Error, Result};
 use crate::keys::{Keys, check_name};
 use crate::session::{Endpoints, parse_endpoint};
@@ -51,6 +56,17 @@ pub struct Config {
     pub engine: EngineConfig,
     /// How the model is cut and placed.
     pub pipeline: PipelineConfig,
+    /// A slower machine than this one, to try plans with.
+    pub emulation: EmulationConfig,
+}
+
+/// A slower machine and network than there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct EmulationConfig {
+    /// The device.
+    pub compute: Emulation,
+    /// What the node sends.
+    pub link: LinkLimits,
 }
 
 /// A node's place among the others.
@@ -114,6 +130,12 @@ impl EngineConfig {
 pub struct PipelineConfig {
     /// How it is cut.
     pub split: Split,
+    /// What a plan is to be good at.
+    pub objective: Objective,
+    /// Whether nodes are measured although the split does not depend on it, for predictions.
+    pub predicts: bool,
+    /// Whether a plan follows devices that have become faster or slower.
+    pub adapts: bool,
     /// Remote nodes to wait for.
     pub n_workers: u32,
     /// Whether the head computes too.
@@ -136,6 +158,17 @@ pub enum Split {
     Stages(u32),
     /// Stages of so many layers, in order.
     Layers(Vec<u32>),
+    /// The best for what was measured of the nodes.
+    Planned,
+    /// The plan in this file.
+    File(PathBuf),
+}
+
+impl PipelineConfig {
+    /// Whether nodes are measured when they join.
+    pub(crate) fn measures(&self) -> bool {
+        self.predicts || matches!(self.split, Split::Planned | Split::File(_))
+    }
 }
 
 impl Config {
@@ -158,6 +191,7 @@ impl Config {
     /// In one line: the first value that cannot be used.
     pub fn from_settings(settings: Settings) -> Result<Self> {
         let s = settings;
+        let is_cluster = !(s.listen.is_empty() && s.connect.is_empty());
         Ok(Self {
             network: network(s.cluster, s.node, &s.listen, &s.connect)?,
             model: ModelConfig {
@@ -191,7 +225,10 @@ impl Config {
                 n_gpu_layers: s.n_gpu_layers.unwrap_or(0),
             },
             pipeline: PipelineConfig {
-                split: split(s.stages, s.split)?,
+                split: split(s.stages, s.split, s.plan, is_cluster)?,
+                objective: s.objective.unwrap_or(Objective::Ttft),
+                predicts: false,
+                adapts: true,
                 n_workers: s.workers.unwrap_or(0),
                 host_stages: s.host_stages.unwrap_or(true),
                 hidden_dtype: s.hidden_type.unwrap_or_default(),
@@ -202,6 +239,16 @@ impl Config {
                     u64::MAX,
                 )?,
                 node_wait_ms: s.node_wait_ms.unwrap_or(DEFAULT_NODE_WAIT_MS),
+            },
+            emulation: EmulationConfig {
+                compute: emulation(s.slowdown, s.memory_limit.as_deref())?,
+                link: LinkLimits {
+                    bytes_per_s: s.link_rate.as_deref().map(units::bytes_per_s).transpose()?,
+                    latency: s
+                        .link_latency
+                        .as_deref()
+                        .map_or(Ok(Duration::ZERO), units::duration)?,
+                },
             },
         })
     }
@@ -269,8 +316,38 @@ fn default_node() -> String {
     format!("{host}-{}", std::process::id())
 }
 
-fn split(stages: Option<u32>, layers: Option<Vec<u32>>) -> Result<Split> {
+/// A device that is slower or smaller than this one.
+fn emulation(slowdown: Option<f64>, memory_limit: Option<&str>) -> Result<Emulation> {
+    let emulation = Emulation {
+        slowdown: slowdown.unwrap_or(1.0),
+        memory_limit_bytes: memory_limit.map(units::bytes).transpose()?,
+    };
+    emulation.check()?;
+    Ok(emulation)
+}
+
+/// Without a word, nodes of a cluster are measured, and what runs in one process is not split.
+fn split(
+    stages: Option<u32>,
+    layers: Option<Vec<u32>>,
+    plan: Option<String>,
+    is_cluster: bool,
+) -> Result<Split> {
+    if let Some(plan) = plan {
+        if stages.is_some() || layers.is_some() {
+            return Err(Error::Config(
+                "plan is given together with stages or split: a plan says both".to_owned(),
+            ));
+        }
+        return Ok(match plan.as_str() {
+            "auto" => Split::Planned,
+            "even" => Split::PerNode,
+            "" => return Err(Error::Config("plan: say auto, even, or a file".to_owned())),
+            file => Split::File(file.into()),
+        });
+    }
     match (stages, layers) {
+        (None, None) if is_cluster => Ok(Split::Planned),
         (None, None) => Ok(Split::PerNode),
         (Some(n), None) => Ok(Split::Stages(within("stages", n, 1, u32::MAX)?)),
         (None, Some(layers)) if layers.is_empty() || layers.contains(&0) => Err(Error::Config(
@@ -301,6 +378,8 @@ fn within<T: PartialOrd + std::fmt::Display>(key: &str, value: T, min: T, max: T
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use jupiter_actors::planning::devices_file::DevicesFile;
+
     use super::*;
 
     #[test]
@@ -333,11 +412,20 @@ mod tests {
         let mut n_files = 0;
         for entry in std::fs::read_dir(dir).unwrap() {
             let path = entry.unwrap().path();
+            n_files += 1;
+            let name = path.file_name().unwrap().to_string_lossy();
+            if name.starts_with("devices-") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let devices: DevicesFile = toml::from_str(&text).unwrap();
+                devices
+                    .into_cluster()
+                    .unwrap_or_else(|e| panic!("{name}: {e}"));
+                continue;
+            }
             let settings = Settings::load(Some(&path), [], &Settings::default()).unwrap();
             Config::from_settings(settings).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-            n_files += 1;
         }
-        assert!(n_files >= 3, "{n_files} files");
+        assert!(n_files >= 7, "{n_files} files");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use config::{Environment, File, FileFormat, Map, Source};
+use jupiter_actors::planning::placement::Objective;
 use jupiter_models::gguf::KvDtype;
 use jupiter_models::hidden::HiddenDtype;
 use serde::{Deserialize, Serialize};
@@ -20,7 +21,7 @@ const MAX_SUGGESTIONS: usize = 3;
 
 /// All keys, each optional. They are named like the flags: `ctx_size` is `--ctx-size` is
 /// `JUPITER_CTX_SIZE`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// Name of the cluster.
@@ -72,6 +73,12 @@ pub struct Settings {
     /// Layers of each stage.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub split: Option<Vec<u32>>,
+    /// How layers are placed on nodes: `auto`, `even`, or a plan's file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<String>,
+    /// What a plan is to be good at: ttft, tbt or throughput.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub objective: Option<Objective>,
     /// How hidden states travel: f32, f16 or q8_0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hidden_type: Option<HiddenDtype>,
@@ -87,10 +94,22 @@ pub struct Settings {
     /// How long a request waits for nodes, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node_wait_ms: Option<u64>,
+    /// Emulates a device so many times slower.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slowdown: Option<f64>,
+    /// Emulates a device with so much free memory, as `600M`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_limit: Option<String>,
+    /// Emulates a link of this rate for what the node sends, as `100mbit`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub link_rate: Option<String>,
+    /// Emulates a link of this latency for what the node sends, as `5ms`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub link_latency: Option<String>,
 }
 
 /// The names of [`Settings`]' fields.
-pub(crate) const KEYS: [&str; 21] = [
+pub(crate) const KEYS: [&str; 27] = [
     "cluster",
     "node",
     "listen",
@@ -107,11 +126,17 @@ pub(crate) const KEYS: [&str; 21] = [
     "n_gpu_layers",
     "stages",
     "split",
+    "plan",
+    "objective",
     "hidden_type",
     "workers",
     "host_stages",
     "step_timeout_ms",
     "node_wait_ms",
+    "slowdown",
+    "memory_limit",
+    "link_rate",
+    "link_latency",
 ];
 
 impl Settings {
@@ -140,9 +165,10 @@ impl Settings {
             .and_then(config::Config::try_deserialize)
             .map_err(one_line)?;
         // Two ways of saying the same: what a flag says hides the other way.
-        if flags.stages.is_some() || flags.split.is_some() {
+        if flags.stages.is_some() || flags.split.is_some() || flags.plan.is_some() {
             settings.stages = flags.stages;
             settings.split.clone_from(&flags.split);
+            settings.plan.clone_from(&flags.plan);
         }
         Ok(settings)
     }
@@ -295,6 +321,12 @@ mod tests {
             host_stages: Some(true),
             step_timeout_ms: Some(1),
             node_wait_ms: Some(1),
+            plan: Some(String::new()),
+            objective: Some(Objective::Ttft),
+            slowdown: Some(1.0),
+            memory_limit: Some(String::new()),
+            link_rate: Some(String::new()),
+            link_latency: Some(String::new()),
         };
         let json = serde_json::to_value(all).unwrap();
         let mut fields: Vec<&str> = json

@@ -1,7 +1,10 @@
 //! The head's side of the membership.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use jupiter_actors::codec::PROTOCOL_VERSION;
-use jupiter_actors::planner::PlannerMessage;
+use jupiter_actors::planner::{NodeProfile, PlannerMessage};
 use jupiter_actors::{Inbox, NodeId};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -12,6 +15,7 @@ use zenoh::query::{Query, Queryable};
 use zenoh::sample::SampleKind;
 
 use super::roster::{Change, Roster};
+use super::survey::Survey;
 use super::{ASK_TIMEOUT, Answer, Profile};
 use crate::client::planner;
 use crate::error::{Error, Result, zenoh_error};
@@ -20,13 +24,25 @@ use crate::keys::Keys;
 /// Longest profile that is read: a node's name and a hash are a few hundred bytes.
 const MAX_PROFILE_BYTES: usize = 16 << 10;
 
-/// Keeps a head known in its cluster, and its Planner informed. Dropping it ends both.
+/// Keeps a head known in its cluster, and tells what becomes of the nodes. Dropping it ends both.
 pub(crate) struct HeadMembership {
     task: JoinHandle<()>,
     _token: LivelinessToken,
     _tokens: Subscriber<()>,
     _join: Queryable<()>,
 }
+
+/// What becomes of nodes.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// It can take stages; with what was measured of it, where that was asked for and possible.
+    Up(NodeId, Option<Box<NodeProfile>>),
+    /// It is gone.
+    Down(NodeId),
+}
+
+/// Where news go. Unbounded, as they are as rare as machines that come and go.
+pub(crate) type NewsSender = mpsc::UnboundedSender<News>;
 
 enum Event {
     TokenUp(NodeId, String),
@@ -44,7 +60,8 @@ impl HeadMembership {
         keys: &Keys,
         node: &NodeId,
         model: String,
-        inbox: Inbox,
+        news: NewsSender,
+        survey: Option<Arc<Survey>>,
     ) -> Result<Self> {
         refuse_second_head(session, keys).await?;
         // Unbounded, as callbacks must not wait; events are as rare as machines that come and go.
@@ -79,7 +96,7 @@ impl HeadMembership {
         };
         let tokens = tokens.await.map_err(zenoh_error)?;
         let roster = Roster::new(node.clone(), model);
-        let task = tokio::spawn(keep_roster(roster, receiver, inbox));
+        let task = tokio::spawn(keep_roster(roster, receiver, news, survey));
         let instance = session.zid().to_string();
         let token = keys.head_token(u32::from(PROTOCOL_VERSION), node, &instance);
         let token = liveliness.declare_token(token).await.map_err(zenoh_error)?;
@@ -117,23 +134,80 @@ async fn refuse_second_head(session: &Session, keys: &Keys) -> Result<()> {
     Ok(())
 }
 
-async fn keep_roster(mut roster: Roster, mut events: mpsc::UnboundedReceiver<Event>, inbox: Inbox) {
+async fn keep_roster(
+    mut roster: Roster,
+    mut events: mpsc::UnboundedReceiver<Event>,
+    news: NewsSender,
+    survey: Option<Arc<Survey>>,
+) {
+    // Nodes on their way: one that is gone again must not arrive.
+    let mut arriving: BTreeMap<NodeId, AbortOnDrop> = BTreeMap::new();
     while let Some(event) = events.recv().await {
         let change = match event {
             Event::TokenUp(node, instance) => roster.token_up(node, &instance),
             Event::TokenDown(node, instance) => roster.token_down(node, &instance),
             Event::Join(query) => answer(&mut roster, &query).await,
         };
-        let told = match change {
+        match change {
             Some(Change::Up(node)) => {
                 tracing::info!(%node, "node joined");
-                tell(&inbox, || PlannerMessage::NodeUp(node.clone())).await
+                let arrival = arrive(news.clone(), survey.clone(), node.clone());
+                arriving.insert(node, AbortOnDrop(tokio::spawn(arrival)));
             }
             Some(Change::Down(node)) => {
                 tracing::warn!("node {node} is gone");
-                tell(&inbox, || PlannerMessage::NodeDown(node.clone())).await
+                arriving.remove(&node);
+                if let Some(survey) = &survey {
+                    survey.forget(&node).await;
+                }
+                // Nobody listens when the head ends.
+                let _ = news.send(News::Down(node));
             }
-            None => Ok(()),
+            None => {}
+        }
+    }
+}
+
+/// A task that ends with its owner.
+pub(crate) struct AbortOnDrop(pub(crate) JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Measures a node where plans need that, and tells of it.
+pub(crate) async fn arrive(news: NewsSender, survey: Option<Arc<Survey>>, node: NodeId) {
+    let profile = match survey {
+        None => None,
+        Some(survey) => match survey.measure(&node).await {
+            Ok(profile) => Some(Box::new(profile)),
+            Err(error) => {
+                tracing::warn!("node {node} is not planned for: {error}");
+                None
+            }
+        },
+    };
+    // Nobody listens when the head ends.
+    let _ = news.send(News::Up(node, profile));
+}
+
+/// Tells the Planner what is new.
+pub(crate) async fn tell_planner(mut news: mpsc::UnboundedReceiver<News>, inbox: Inbox) {
+    while let Some(news) = news.recv().await {
+        let told = match news {
+            News::Up(node, profile) => {
+                if let Some(profile) = profile
+                    && tell(&inbox, || PlannerMessage::Measured(profile.clone()))
+                        .await
+                        .is_err()
+                {
+                    return;
+                }
+                tell(&inbox, || PlannerMessage::NodeUp(node.clone())).await
+            }
+            News::Down(node) => tell(&inbox, || PlannerMessage::NodeDown(node.clone())).await,
         };
         if told.is_err() {
             return;
@@ -186,7 +260,7 @@ async fn reply(query: &Query, answer: &Answer) {
 ///
 /// # Errors
 /// [`Error::Stopped`] when it does not come back.
-pub(crate) async fn tell(inbox: &Inbox, message: impl Fn() -> PlannerMessage) -> Result<()> {
+async fn tell(inbox: &Inbox, message: impl Fn() -> PlannerMessage) -> Result<()> {
     loop {
         // A Planner that fails in this moment is waited for again.
         if planner(inbox).await?.cast(message()).is_ok() {

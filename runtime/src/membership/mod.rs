@@ -8,11 +8,14 @@
 //!   |  <------------ accepted -------------  |   then the Planner hears NodeUp
 //! ```
 //!
-//! A token that vanishes is a node that is gone. A worker that meets a head again joins again:
+//! Where plans follow from measurements ([`survey`] asks, [`measure`] answers), the node is measured
+//! before the Planner hears of it. A token that vanishes is a node that is gone. A worker that meets a head again joins again:
 //! everything it held for the old head is forgotten by then.
 
 pub(crate) mod head;
+pub(crate) mod measure;
 mod roster;
+pub(crate) mod survey;
 pub(crate) mod worker;
 
 use std::time::Duration;

@@ -14,16 +14,16 @@ const QUESTION: &str = "What is a lidar?";
 const NOTICE: &str = "No model given (-m FILE)";
 
 /// Ends with the test, however that ends.
-struct Process(Child);
+pub(crate) struct Process(Child);
 
 impl Process {
-    fn start(arguments: &[&str]) -> Self {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
         let mut command = command(&FOLDER, arguments);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         Self(command.stderr(Stdio::null()).spawn().unwrap())
     }
 
-    fn lines(&mut self) -> Lines<BufReader<ChildStdout>> {
+    pub(crate) fn lines(&mut self) -> Lines<BufReader<ChildStdout>> {
         BufReader::new(self.0.stdout.take().unwrap()).lines()
     }
 }
@@ -81,7 +81,15 @@ fn stages_give_the_text_of_the_whole_model() {
 fn a_head_and_a_worker_have_the_same_model_without_a_word() {
     let cluster = format!("default-model-{}", std::process::id());
     let shared = ["--cluster", &cluster, "-t", "1", "--json"];
-    let serve = ["serve", "--listen", "tcp/127.0.0.1:0", "--workers", "1"];
+    let serve = [
+        "serve",
+        "--listen",
+        "tcp/127.0.0.1:0",
+        "--workers",
+        "1",
+        "--plan",
+        "even",
+    ];
     let mut head = Process::start(&[&serve[..], &shared].concat());
     let mut events = head
         .lines()

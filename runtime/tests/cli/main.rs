@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod default_model;
+mod plan;
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -101,6 +102,16 @@ fn bad_input_is_one_line_and_an_exit_code() {
             2,
             "-p or -n",
         ),
+        (
+            vec!["bench", "-m", "m.gguf", "--timeline", "t.svg"],
+            2,
+            ".html or .json",
+        ),
+        (
+            vec!["bench", "-m", "m.gguf", "--timeline", "no/such/t.html"],
+            1,
+            "no/such/t.html",
+        ),
     ] {
         let output = jupiter(&arguments);
         let told = text(&output.stderr);
@@ -111,6 +122,42 @@ fn bad_input_is_one_line_and_an_exit_code() {
         );
         assert_eq!(told.lines().count(), 1, "{arguments:?}: {told}");
     }
+}
+
+#[test]
+fn a_timeline_holds_every_step_at_every_stage_of_the_best_runs() {
+    let bench =
+        "bench -m m.gguf --stages 2 --processes --chunk 8 -p 24 -n 4 -r 2 --timeline t.json";
+    let output = jupiter(&bench.split(' ').collect::<Vec<_>>());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let trace = std::fs::read(FOLDER.join("t.json")).unwrap();
+    let trace: Value = serde_json::from_slice(&trace).unwrap();
+    let events = trace["traceEvents"].as_array().unwrap();
+    let rows_of = |test: u64, lane: &str| -> Vec<(u64, u64)> {
+        let of_test = || events.iter().filter(move |event| event["pid"] == test);
+        let mut named = of_test().filter(|e| {
+            let name = e["args"]["name"].as_str();
+            e["name"] == "thread_name" && name.is_some_and(|name| name.starts_with(lane))
+        });
+        let thread = &named.next().unwrap()["tid"];
+        let spans = of_test().filter(|e| e["ph"] == "X" && e["tid"] == *thread);
+        let rows = |e: &Value, of: &str| e["args"][of].as_u64().unwrap();
+        spans
+            .map(|e| (rows(e, "prompt rows"), rows(e, "decode rows")))
+            .collect()
+    };
+    for lane in ["stage 0", "stage 1"] {
+        assert_eq!(rows_of(0, lane), [(8, 0); 3], "{lane}");
+        // The prompt of one token, and the four that are measured.
+        let generated = [(1, 0), (0, 1), (0, 1), (0, 1), (0, 1)];
+        assert_eq!(rows_of(1, lane), generated, "{lane}");
+    }
+    let taken = events.iter().filter(|event| event["ph"] == "X");
+    assert!(
+        taken
+            .map(|e| e["dur"].as_f64().unwrap())
+            .all(|us| us >= 0.0)
+    );
 }
 
 #[test]

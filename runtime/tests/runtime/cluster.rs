@@ -101,6 +101,7 @@ async fn the_layers_of_a_worker_that_leaves_move_at_once() {
     let model = model(dir.path(), 10);
     let runtime = head(&model)
         .cluster("leaves")
+        .plan("even")
         .listen(["tcp/127.0.0.1:0"])
         .workers(1)
         .start()
@@ -146,6 +147,7 @@ async fn a_worker_waits_for_its_head_and_serves_the_next_one_too() {
         let runtime = head(&model)
             .cluster("next")
             .node_id("head")
+            .plan("even")
             .listen([endpoint.clone()])
             .workers(1)
             .host_stages(false)
@@ -237,6 +239,7 @@ async fn missing_workers_are_an_error_that_names_the_remedy() {
     let dir = tempfile::tempdir().unwrap();
     let model = model(dir.path(), 8);
     let runtime = head(&model)
+        .plan("even")
         .listen(["tcp/127.0.0.1:0"])
         .workers(2)
         .node_wait_ms(100)

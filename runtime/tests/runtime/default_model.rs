@@ -33,6 +33,7 @@ async fn stages_and_workers_give_the_text_of_the_whole_model() {
     let cluster = "default-model";
     let runtime = head()
         .cluster(cluster)
+        .plan("even")
         .listen(["tcp/127.0.0.1:0"])
         .workers(1);
     let runtime = runtime.start().await.unwrap();

@@ -4,5 +4,6 @@
 mod cluster;
 mod default_model;
 mod embedded;
+mod planned;
 mod service;
 mod support;

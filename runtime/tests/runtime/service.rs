@@ -11,6 +11,7 @@ async fn serve(cluster: &str) -> (tempfile::TempDir, Runtime, Session) {
     let dir = tempfile::tempdir().unwrap();
     let runtime = head(&model(dir.path(), 9))
         .cluster(cluster)
+        .plan("even")
         .listen(["tcp/127.0.0.1:0"])
         .start()
         .await

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::super::placement::{PlacedStage, place};
+use super::super::pacing::Pacing;
+use super::super::placement::SplitPolicy;
 use super::super::sequence::{Sequence, Waiting};
+use super::target::Target;
 use super::{Phase, PlannerCore};
 use crate::NodeId;
 use crate::link::Address;
@@ -25,18 +27,24 @@ const REPLAN_PATIENCE: Duration = Duration::from_secs(20);
 impl PlannerCore {
     pub(in crate::planner) fn node_up(&mut self, node: NodeId, now: Instant) {
         let returned = !self.nodes.insert(node.clone());
+        self.target = None;
         let hosts = self.stages.iter().any(|stage| stage.node == node);
         match self.phase {
             Phase::Waiting { .. } | Phase::Failed { .. } => self.start_if_enough(now),
             _ if returned && hosts => self.recover(&format!("node {node} started anew"), now),
-            _ if self.live.is_empty() && self.placement() != self.stages => self.new_epoch(now),
-            _ => {}
+            _ if !self.live.is_empty() => {}
+            _ => {
+                if !self.is_on_target() {
+                    self.new_epoch(now);
+                }
+            }
         }
     }
 
     pub(in crate::planner) fn node_down(&mut self, node: &NodeId, now: Instant) {
         self.nodes.remove(node);
         self.assigned.remove(node);
+        self.target = None;
         if self.stages.iter().any(|stage| stage.node == *node) {
             self.recover(&format!("node {node} is gone"), now);
         }
@@ -68,6 +76,8 @@ impl PlannerCore {
                 let what = format!("stage {stage} on {node}: {why}");
                 if restarting {
                     self.recover(&what, now);
+                } else if self.plan_around(&node, stage) {
+                    self.recover(&format!("{what}: planning without that memory"), now);
                 } else {
                     self.cannot_load(what, now);
                 }
@@ -112,7 +122,7 @@ impl PlannerCore {
                     );
                     self.recover(&what, now);
                 }
-                None if self.placement() != self.stages => {
+                None if !self.is_on_target() => {
                     let since = *self.better_since.get_or_insert(now);
                     if self.live.is_empty() || now.duration_since(since) > REPLAN_PATIENCE {
                         self.new_epoch(now);
@@ -156,11 +166,18 @@ impl PlannerCore {
     /// Places the stages on the nodes there are, and replays every live sequence on them.
     pub(super) fn new_epoch(&mut self, now: Instant) {
         self.epoch = self.epoch.next();
-        let stages = self.placement();
+        let Target {
+            stages,
+            plan,
+            why_not,
+        } = self.target().clone();
         if stages != self.stages {
             self.flight.forget_speed();
         }
         self.stages = stages;
+        self.plan = plan;
+        self.fleet.begin_plan();
+        self.pacing = self.new_pacing();
         self.better_since = None;
         self.ready.clear();
         self.kv_ops.clear();
@@ -171,6 +188,9 @@ impl PlannerCore {
         self.flight.restart(self.stages.len() + 1);
         if self.stages.is_empty() {
             self.phase = Phase::Waiting { since: now };
+            if let Some(why) = why_not {
+                self.cannot_load(why, now);
+            }
         } else {
             self.phase = Phase::Loading {
                 since: now,
@@ -191,9 +211,29 @@ impl PlannerCore {
         }
     }
 
-    pub(super) fn placement(&self) -> Vec<PlacedStage> {
-        let nodes: Vec<NodeId> = self.nodes.iter().cloned().collect();
-        place(&self.config.model_profile, &self.config.split, &nodes)
+    /// Chunks and micro-batches for the stages of the new epoch.
+    fn new_pacing(&self) -> Pacing {
+        let engine = &self.config.engine;
+        match (&self.plan, &self.config.split) {
+            (Some(plan), SplitPolicy::Planned | SplitPolicy::Pinned(_)) => {
+                Pacing::measured(plan, self.config.chunk, engine.n_ctx, engine.n_seq_max)
+            }
+            _ => Pacing::equal(self.config.chunk, self.stages.len()),
+        }
+    }
+
+    /// After a load that failed for good: whether there may be another plan that needs less of the
+    /// node.
+    fn plan_around(&mut self, node: &NodeId, stage: u32) -> bool {
+        let Some(placed) = self.stages.get(stage as usize) else {
+            return false;
+        };
+        if self.plan.is_none() || self.config.split != SplitPolicy::Planned {
+            return false;
+        }
+        self.fleet.shrink(node, placed.layers);
+        self.target = None;
+        true
     }
 
     /// Tells each node its stages; nodes without one are told to free what they hold.

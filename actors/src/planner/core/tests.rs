@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod planned;
+
 use std::collections::HashMap;
 
 use jupiter_models::engine::EngineParams;
@@ -14,7 +16,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use jupiter_models::profile::{LayerShape, ModelProfile};
 
-use super::super::{ClusterPhase, SplitPolicy};
+use super::super::{ClusterPhase, SplitPolicy, Wish};
 use super::epochs::MAX_RECOVERIES;
 use super::*;
 use crate::StepId;
@@ -58,7 +60,10 @@ impl World {
                 n_embd: 1,
                 bytes_per_value: 4.0,
             },
+            head: NodeId("n0".into()),
             split,
+            wish: Wish::default(),
+            adapts: true,
             wait_nodes: n_nodes,
             engine: EngineParams {
                 n_ctx: N_CTX,
@@ -233,6 +238,8 @@ impl World {
             failures: Vec::new(),
             timings: vec![StageTiming {
                 stage: 0,
+                began_us: 0,
+                waited_us: 0,
                 busy_us: 1000,
             }],
         }

@@ -36,16 +36,24 @@ impl Baseline {
         Ok(run(started))
     }
 
-    /// Generates `n_gen` tokens after `first`, each the most likely one; computing `first` itself
-    /// is not counted.
-    pub(crate) fn generate(&mut self, first: Token, n_gen: u32) -> anyhow::Result<Run> {
-        self.engine.clear();
-        let mut token = self.compute(&[first])?;
-        let started = Instant::now();
-        for pos in 1..=n_gen {
-            token = self.step(&[token], pos, true)?.unwrap_or(token);
+    /// Generates `n_gen` tokens after each of `firsts`, one answer after the other, each token the
+    /// most likely one; computing `firsts` themselves is not counted.
+    pub(crate) fn generate(&mut self, firsts: &[Token], n_gen: u32) -> anyhow::Result<Run> {
+        let mut elapsed_ms = 0.0;
+        for first in firsts {
+            self.engine.clear();
+            let mut token = self.compute(&[*first])?;
+            let started = Instant::now();
+            for pos in 1..=n_gen {
+                token = self.step(&[token], pos, true)?.unwrap_or(token);
+            }
+            elapsed_ms += run(started).elapsed_ms;
         }
-        Ok(run(started))
+        Ok(Run {
+            elapsed_ms,
+            busy_ms: Vec::new(),
+            steps: Vec::new(),
+        })
     }
 
     /// Computes a prompt in chunks; the most likely next token.
@@ -84,6 +92,7 @@ fn run(started: Instant) -> Run {
     Run {
         elapsed_ms: started.elapsed().as_secs_f64() * 1e3,
         busy_ms: Vec::new(),
+        steps: Vec::new(),
     }
 }
 

@@ -1,10 +1,12 @@
 //! The runs of a benchmark: pipeline and baseline in turns.
 
 use std::collections::HashMap;
+use std::time::Instant;
 
 use futures::StreamExt;
 use jupiter::{
-    Client, ClusterStatus, Completion, GenerateOptions, Prompt, SamplingParams, StreamItem,
+    ClusterStatus, Completion, GenerateOptions, Prompt, Runtime, SamplingParams, StepTrace,
+    StreamItem,
 };
 use jupiter_models::Token;
 use jupiter_models::engine::{EngineMemory, EngineParams};
@@ -14,7 +16,7 @@ use super::BenchArgs;
 use super::baseline::Baseline;
 use super::report::{Measured, Run, Stage, Test};
 use super::resident;
-use crate::cli::args::CommonArgs;
+use crate::cli::args::{CommonArgs, EmulationArgs};
 use crate::cli::output;
 use crate::cli::start::{self, Pipeline, PipelineArgs};
 
@@ -35,15 +37,19 @@ pub(super) async fn measure(common: &CommonArgs, args: &BenchArgs) -> anyhow::Re
         .n_prompt
         .max(args.n_gen.saturating_add(1))
         .saturating_add(1);
+    let n_positions = n_positions.saturating_mul(engine.parallel.unwrap_or(1));
     let n_ctx = n_positions.saturating_add(CTX_STEP - 1) / CTX_STEP * CTX_STEP;
     engine.ctx_size = engine.ctx_size.or(Some(n_ctx));
-    engine.parallel = engine.parallel.or(Some(1));
+    let n_streams = engine.parallel.unwrap_or(1);
+    engine.parallel = Some(n_streams);
     engine.threads = engine.threads.or(Some(DEFAULT_THREADS));
+    let emulations = emulations(args);
     let pipeline = PipelineArgs {
-        common,
-        engine: &engine,
-        split: &args.split,
-        processes: args.process.processes,
+        predicts: args.predict,
+        adapts: false,
+        n_parallel: engine.parallel,
+        emulations: &emulations,
+        ..PipelineArgs::new(common, &engine, &args.split, args.process.processes)
     };
     let before_bytes = resident::of_this_process();
     start::with_pipeline(pipeline, output::stop_signal(), async |pipeline| {
@@ -53,7 +59,9 @@ pub(super) async fn measure(common: &CommonArgs, args: &BenchArgs) -> anyhow::Re
         let model = GgufFile::open(config.model_path()?)?;
         let info = ModelInfo::from_gguf(&model)?;
         let mut bench = Bench {
-            client: runtime.client(),
+            runtime,
+            is_traced: args.timeline.is_some() || args.predict,
+            n_streams,
             baseline: None,
             tokens: RandomTokens {
                 state: args.seed,
@@ -87,6 +95,11 @@ pub(super) async fn measure(common: &CommonArgs, args: &BenchArgs) -> anyhow::Re
             chunk: engine.chunk,
             pp,
             tg,
+            plan: match args.predict {
+                true => runtime.status().await?.plan,
+                false => None,
+            },
+            n_streams,
             hop_ms: runtime.status().await?.steps.hop_us.map(|us| us / 1e3),
         })
     })
@@ -94,13 +107,17 @@ pub(super) async fn measure(common: &CommonArgs, args: &BenchArgs) -> anyhow::Re
 }
 
 /// What is measured, and with what.
-struct Bench {
-    client: Client,
+struct Bench<'a> {
+    runtime: &'a Runtime,
+    /// Answers that are generated side by side.
+    n_streams: u32,
+    /// Whether the Planner keeps what becomes of its steps.
+    is_traced: bool,
     baseline: Option<Baseline>,
     tokens: RandomTokens,
 }
 
-impl Bench {
+impl Bench<'_> {
     /// Runs each test once, shortened, and forgets what it took.
     async fn warm_up(&mut self, args: &BenchArgs) -> anyhow::Result<()> {
         self.prefill(args.n_prompt.clamp(1, WARM_UP_TOKENS)).await?;
@@ -110,16 +127,22 @@ impl Bench {
 
     /// All repetitions of both tests.
     async fn tests(&mut self, args: &BenchArgs) -> anyhow::Result<(Option<Test>, Option<Test>)> {
-        let test = |kind: &str, n_tokens: u32| {
-            let name = format!("{kind}{n_tokens}");
+        let test = |kind: &str, n_tokens: u32, n_streams: u32| {
+            let name = match n_streams {
+                1 => format!("{kind}{n_tokens}"),
+                n => format!("{kind}{n_tokens} x {n}"),
+            };
             (n_tokens > 0).then(|| Test {
                 name,
-                n_tokens,
+                n_tokens: n_tokens.saturating_mul(n_streams),
                 pipeline: vec![],
                 baseline: vec![],
             })
         };
-        let (mut pp, mut tg) = (test("pp", args.n_prompt), test("tg", args.n_gen));
+        let (mut pp, mut tg) = (
+            test("pp", args.n_prompt, 1),
+            test("tg", args.n_gen, self.n_streams),
+        );
         for repetition in 1..=args.repetitions {
             tracing::info!("repetition {repetition} of {}", args.repetitions);
             if let Some(pp) = &mut pp {
@@ -128,7 +151,7 @@ impl Bench {
                 pp.baseline.extend(baseline);
             }
             if let Some(tg) = &mut tg {
-                let (pipeline, baseline) = self.generate(tg.n_tokens).await?;
+                let (pipeline, baseline) = self.generate(args.n_gen).await?;
                 tg.pipeline.push(pipeline);
                 tg.baseline.extend(baseline);
             }
@@ -139,7 +162,9 @@ impl Bench {
     /// A prompt of random tokens, up to the first token of the answer; the baseline takes the same.
     async fn prefill(&mut self, n_tokens: u32) -> anyhow::Result<(Run, Option<Run>)> {
         let tokens = self.tokens.take(n_tokens);
-        let done = self.answer(tokens.clone(), 1).await?;
+        self.trace().await?;
+        let done = self.complete(tokens.clone(), 1).await?;
+        let steps = self.trace().await?;
         let busy_ms = done
             .stages
             .iter()
@@ -148,6 +173,7 @@ impl Bench {
         let run = Run {
             elapsed_ms: done.prompt_ms,
             busy_ms,
+            steps,
         };
         Ok((
             run,
@@ -156,25 +182,40 @@ impl Bench {
         ))
     }
 
-    /// `n_tokens` after a prompt of one and the token that follows it.
+    /// `n_tokens` after a prompt of one and the token that follows it, in each of the streams.
     async fn generate(&mut self, n_tokens: u32) -> anyhow::Result<(Run, Option<Run>)> {
-        let prompt = self.tokens.take(1);
-        let first = prompt[0];
-        let done = self.answer(prompt, n_tokens.saturating_add(1)).await?;
-        let busy_ms = done.stages.iter().map(|stage| stage.eval_busy_ms).collect();
+        let prompts: Vec<_> = (0..self.n_streams).map(|_| self.tokens.take(1)).collect();
+        let firsts: Vec<Token> = prompts.iter().flatten().copied().collect();
+        self.trace().await?;
+        let begun = Instant::now();
+        let answers = prompts
+            .into_iter()
+            .map(|prompt| self.complete(prompt, n_tokens.saturating_add(1)));
+        let done = futures::future::try_join_all(answers).await?;
+        let all_ms = begun.elapsed().as_secs_f64() * 1e3;
+        let busy_ms = |stage: usize| {
+            let busy = |done: &Completion| done.stages.get(stage).map_or(0.0, |s| s.eval_busy_ms);
+            done.iter().map(busy).sum()
+        };
+        let n_stages = done.iter().map(|done| done.stages.len()).max().unwrap_or(0);
         let run = Run {
-            elapsed_ms: done.eval_ms,
-            busy_ms,
+            // Streams that begin one after the other have no moment of their own to count from.
+            elapsed_ms: match done.as_slice() {
+                [one] => one.eval_ms,
+                _ => all_ms,
+            },
+            busy_ms: (0..n_stages).map(busy_ms).collect(),
+            steps: self.trace().await?,
         };
         Ok((
             run,
-            self.with_baseline(move |baseline| baseline.generate(first, n_tokens))
+            self.with_baseline(move |baseline| baseline.generate(&firsts, n_tokens))
                 .await?,
         ))
     }
 
     /// Has the pipeline answer greedily, to the last token asked for.
-    async fn answer(&self, prompt: Vec<Token>, n_predict: u32) -> anyhow::Result<Completion> {
+    async fn complete(&self, prompt: Vec<Token>, n_predict: u32) -> anyhow::Result<Completion> {
         let options = GenerateOptions {
             n_predict: Some(n_predict),
             sampling: SamplingParams {
@@ -186,7 +227,8 @@ impl Bench {
             ..GenerateOptions::default()
         };
         let mut stream = self
-            .client
+            .runtime
+            .client()
             .generate(Prompt::tokens(prompt), options)
             .await?;
         while let Some(item) = stream.next().await {
@@ -196,6 +238,14 @@ impl Bench {
             }
         }
         anyhow::bail!("the answer broke off")
+    }
+
+    /// The steps since the last call, if they are wanted.
+    async fn trace(&self) -> anyhow::Result<Vec<StepTrace>> {
+        if !self.is_traced {
+            return Ok(Vec::new());
+        }
+        Ok(self.runtime.trace(true).await?)
     }
 
     /// Runs the baseline, if there is one, on a thread that may block.
@@ -233,6 +283,22 @@ impl RandomTokens {
     }
 }
 
+/// What each stage process emulates.
+fn emulations(args: &BenchArgs) -> Vec<EmulationArgs> {
+    let n = args
+        .split
+        .stages
+        .map_or(0, |n| n as usize)
+        .max(args.slowdowns.len());
+    let emulation = |i: usize| EmulationArgs {
+        slowdown: args.slowdowns.get(i).copied(),
+        link_rate: args.link_rate.clone(),
+        link_latency: args.link_latency.clone(),
+        memory_limit: None,
+    };
+    (0..n).map(emulation).collect()
+}
+
 /// The stages with the resident memory of their processes; those inside this process share its
 /// growth in proportion to what their engines hold.
 fn stages(status: &ClusterStatus, pids: &HashMap<String, u32>, before_bytes: u64) -> Vec<Stage> {
@@ -249,6 +315,7 @@ fn stages(status: &ClusterStatus, pids: &HashMap<String, u32>, before_bytes: u64
         };
         let layers = (stage.layers.start, stage.layers.end);
         Stage {
+            node: stage.node.0.clone(),
             layers,
             rss_bytes,
             engine_bytes: held(i),

@@ -5,9 +5,12 @@
 
 mod baseline;
 mod measure;
+mod predict;
 mod report;
 mod resident;
+mod timeline;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -15,13 +18,16 @@ use clap::builder::BoolishValueParser;
 
 use super::args::{CommonArgs, EngineArgs, ProcessArgs, SplitArgs, positive};
 use super::output::{self, UsageError};
+use timeline::TimelineFile;
 
 /// Flags of `bench`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   jupiter bench -m model.gguf --stages 2 -t 1 --baseline
-  jupiter bench -m model.gguf --stages 2 --processes -t 1 -p 1024 -n 64 --chunk 128 --baseline --json")]
+  jupiter bench -m model.gguf --stages 2 --processes -t 1 -p 1024 -n 64 --chunk 128 --baseline --json
+  jupiter bench -m model.gguf --stages 2 --timeline bench.html
+  jupiter bench -m model.gguf --stages 2 --processes -t 1 --slowdowns 1,2.5 --plan auto --predict")]
 pub(crate) struct BenchArgs {
     /// Tokens of the prompt test; 0 leaves it out
     #[arg(
@@ -72,6 +78,43 @@ pub(crate) struct BenchArgs {
     #[arg(long, env = "JUPITER_JSON", value_parser = BoolishValueParser::new())]
     json: bool,
 
+    /// Measure the devices first, and show what their profiles predict beside what is measured
+    #[arg(long, env = "JUPITER_PREDICT", value_parser = BoolishValueParser::new())]
+    predict: bool,
+
+    /// Slow the stage processes down by these factors, in their order, as `1,2.5`
+    #[arg(
+        long,
+        env = "JUPITER_SLOWDOWNS",
+        value_name = "FACTORS",
+        value_delimiter = ',',
+        requires = "processes"
+    )]
+    slowdowns: Vec<f64>,
+
+    /// Let the stage processes send through links of this rate, as `100mbit`
+    #[arg(
+        long,
+        env = "JUPITER_LINK_RATE",
+        value_name = "RATE",
+        requires = "processes"
+    )]
+    link_rate: Option<String>,
+
+    /// Let the stage processes send through links of this latency, as `5ms`
+    #[arg(
+        long,
+        env = "JUPITER_LINK_LATENCY",
+        value_name = "TIME",
+        requires = "processes"
+    )]
+    link_latency: Option<String>,
+
+    /// Write what stages and links did in the best run of each test: FILE.html for a browser,
+    /// FILE.json for Perfetto
+    #[arg(long, env = "JUPITER_TIMELINE", value_name = "FILE")]
+    timeline: Option<PathBuf>,
+
     #[command(flatten)]
     engine: EngineArgs,
 
@@ -86,7 +129,15 @@ pub(crate) async fn execute(common: &CommonArgs, args: &BenchArgs) -> anyhow::Re
     if args.n_prompt == 0 && args.n_gen == 0 {
         return Err(UsageError("nothing to measure: -p or -n has to be above 0".into()).into());
     }
+    let file = args
+        .timeline
+        .as_deref()
+        .map(TimelineFile::open)
+        .transpose()?;
     let measured = measure::measure(common, args).await?;
+    if let Some(file) = file {
+        file.write(&timeline::page(&measured))?;
+    }
     if args.json {
         output::json_line(&measured.report())?;
     } else {

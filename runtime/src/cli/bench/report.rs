@@ -1,7 +1,12 @@
 //! What a benchmark measured, as numbers: pure functions from times to the table and the JSON object.
 
+use std::sync::Arc;
+
+use jupiter::StepTrace;
+use jupiter_actors::planner::MeasuredPlan;
 use serde::Serialize;
 
+use super::predict::{self, Prediction, Times};
 use crate::cli::table::{Align, bytes, markdown};
 
 /// One execution of a test, by the pipeline or by the baseline.
@@ -11,6 +16,8 @@ pub(crate) struct Run {
     pub elapsed_ms: f64,
     /// Time that each stage computed, in milliseconds; empty for the baseline.
     pub busy_ms: Vec<f64>,
+    /// What became of its steps; empty for the baseline, and without `--timeline`.
+    pub steps: Vec<StepTrace>,
 }
 
 /// All executions of one test.
@@ -29,6 +36,7 @@ pub(crate) struct Test {
 /// One stage, as far as the benchmark knows it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Stage {
+    pub node: String,
     pub layers: (u32, u32),
     /// Resident memory: of the stage's process, or its share of this process's growth.
     pub rss_bytes: u64,
@@ -37,7 +45,7 @@ pub(crate) struct Stage {
 }
 
 /// Everything that a benchmark prints.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Measured {
     pub model: String,
     pub model_bytes: u64,
@@ -49,6 +57,10 @@ pub(crate) struct Measured {
     pub pp: Option<Test>,
     /// Decode, where it was asked for.
     pub tg: Option<Test>,
+    /// Answers that were generated side by side.
+    pub n_streams: u32,
+    /// What the profiles say of the stages, where that was asked for.
+    pub plan: Option<Arc<MeasuredPlan>>,
     /// Time added by one hop of a decode row, in milliseconds.
     pub hop_ms: Option<f64>,
 }
@@ -65,6 +77,10 @@ pub(crate) struct Report {
     pp: Option<TestReport>,
     tg: Option<TestReport>,
     hop_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    measured: Option<Times>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    predicted: Option<Times>,
 }
 
 #[derive(Debug, PartialEq, Serialize)]
@@ -100,7 +116,7 @@ impl Test {
     }
 
     /// The shortest run of the pipeline.
-    fn best(&self) -> Option<&Run> {
+    pub(super) fn best(&self) -> Option<&Run> {
         self.pipeline
             .iter()
             .min_by(|a, b| a.elapsed_ms.total_cmp(&b.elapsed_ms))
@@ -165,6 +181,50 @@ impl Measured {
             pp: self.pp.as_ref().map(Test::report),
             tg: self.tg.as_ref().map(Test::report),
             hop_ms: self.hop_ms,
+            measured: self
+                .plan
+                .as_ref()
+                .map(|_| self.times(|_, run| run.elapsed_ms)),
+            predicted: self.plan.as_ref().map(|plan| {
+                self.times(|is_prompt, run| self.prediction(plan, is_prompt, run).elapsed_ms)
+            }),
+        }
+    }
+
+    /// Names of the stages, for pictures.
+    pub(super) fn stage_names(&self) -> Vec<String> {
+        let name = |(i, stage): (usize, &Stage)| {
+            let (start, end) = stage.layers;
+            format!("stage {i}, layers {start}..{end}, {}", stage.node)
+        };
+        self.stages.iter().enumerate().map(name).collect()
+    }
+
+    /// What the profiles say of a run of the prompt test or the generation test.
+    pub(super) fn prediction(&self, plan: &MeasuredPlan, is_prompt: bool, run: &Run) -> Prediction {
+        let stages = self.stage_names();
+        match (is_prompt, &self.tg) {
+            (false, Some(tg)) => {
+                let n_steps = tg.n_tokens / self.n_streams.max(1);
+                predict::decode(plan, &stages, &run.steps, self.n_streams, n_steps)
+            }
+            _ => predict::prefill(plan, &stages, &run.steps),
+        }
+    }
+
+    /// Times of both tests, from what `elapsed_ms` says of each best run.
+    fn times(&self, elapsed_ms: impl Fn(bool, &Run) -> f64) -> Times {
+        let best_ms = |test: &Option<Test>, is_prompt: bool| {
+            let run = test.as_ref().and_then(Test::best)?;
+            Some(elapsed_ms(is_prompt, run))
+        };
+        let n_generated = self.tg.as_ref().map_or(0, |tg| tg.n_tokens);
+        let generated_ms = best_ms(&self.tg, false);
+        let n_steps = n_generated / self.n_streams.max(1);
+        Times {
+            ttft_ms: best_ms(&self.pp, true),
+            tbt_ms: generated_ms.map(|ms| ms / f64::from(n_steps.max(1))),
+            tps: generated_ms.map(|ms| tokens_per_second(n_generated, ms)),
         }
     }
 
@@ -174,6 +234,10 @@ impl Measured {
         let mut text = self.speed_table(&report);
         text.push('\n');
         text.push_str(&self.stage_table());
+        if let (Some(measured), Some(predicted)) = (&report.measured, &report.predicted) {
+            text.push('\n');
+            text.push_str(&prediction_table(measured, predicted));
+        }
         if let Some(hop_ms) = self.hop_ms {
             text.push_str(&format!("\nadded by a hop: {hop_ms:.3} ms\n"));
         }
@@ -252,6 +316,34 @@ impl Measured {
     }
 }
 
+fn prediction_table(measured: &Times, predicted: &Times) -> String {
+    use Align::{Left, Right};
+    let columns = [
+        ("time", Left),
+        ("measured", Right),
+        ("predicted", Right),
+        ("off by", Right),
+    ];
+    let rows = [
+        ("first token, ms", measured.ttft_ms, predicted.ttft_ms),
+        ("a token of a stream, ms", measured.tbt_ms, predicted.tbt_ms),
+        ("tokens a second", measured.tps, predicted.tps),
+    ];
+    let row = |(what, measured, predicted): (&str, Option<f64>, Option<f64>)| {
+        let (measured, predicted) = (measured?, predicted?);
+        Some(vec![
+            what.to_owned(),
+            format!("{measured:.2}"),
+            format!("{predicted:.2}"),
+            format!("{:+.1} %", (predicted / measured - 1.0) * 100.0),
+        ])
+    };
+    markdown(
+        &columns,
+        &rows.into_iter().filter_map(row).collect::<Vec<_>>(),
+    )
+}
+
 /// Tokens per second; 0 for work that took no time, which can only be a fault of the clock.
 fn tokens_per_second(n_tokens: u32, elapsed_ms: f64) -> f64 {
     if elapsed_ms > 0.0 {
@@ -293,11 +385,13 @@ mod tests {
         Run {
             elapsed_ms,
             busy_ms: busy_ms.to_vec(),
+            steps: Vec::new(),
         }
     }
 
     fn measured() -> Measured {
         let stage = |layers, rss_bytes| Stage {
+            node: "robot".into(),
             layers,
             rss_bytes,
             engine_bytes: 1024,
@@ -321,6 +415,8 @@ mod tests {
                 pipeline: vec![run(100.0, &[40.0, 50.0])],
                 baseline: Vec::new(),
             }),
+            n_streams: 1,
+            plan: None,
             hop_ms: Some(0.25),
         }
     }

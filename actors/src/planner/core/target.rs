@@ -1,0 +1,133 @@
+//! Where the stages should be, given the nodes there are and what was measured of them.
+
+use std::sync::Arc;
+
+use super::super::fleet::MeasuredPlan;
+use super::super::placement::{PlacedStage, SplitPolicy, place};
+use super::PlannerCore;
+use crate::NodeId;
+use crate::planning::PlanError;
+
+/// Where the stages should be.
+#[derive(Clone)]
+pub(super) struct Target {
+    /// Empty when there is no place for them (yet).
+    pub(super) stages: Vec<PlacedStage>,
+    /// What they will need by what was measured, where that is known of all their nodes.
+    pub(super) plan: Option<Arc<MeasuredPlan>>,
+    /// Why there is no plan, where more nodes or less demand would help.
+    pub(super) why_not: Option<String>,
+}
+
+impl PlannerCore {
+    /// Whether the stages are where they should be.
+    pub(super) fn is_on_target(&mut self) -> bool {
+        let target = self.target().clone();
+        let on_target = target.stages == self.stages;
+        if on_target && target.plan.is_some() && !is_same(&target.plan, &self.plan) {
+            // The same stages, but what is known of them or of other nodes is new.
+            self.plan = target.plan;
+            self.fleet.begin_plan();
+        }
+        on_target
+    }
+
+    /// Where the stages should be.
+    pub(super) fn target(&mut self) -> &Target {
+        let target = self.target.take().unwrap_or_else(|| self.new_target());
+        self.target.insert(target)
+    }
+
+    fn new_target(&self) -> Target {
+        match &self.config.split {
+            SplitPolicy::Planned => self.planned(),
+            SplitPolicy::Pinned(stages) if stages.iter().all(|s| self.nodes.contains(&s.node)) => {
+                self.fixed(stages.clone())
+            }
+            // Nothing is known yet of how it runs: the plan that was asked for comes first.
+            SplitPolicy::Pinned(stages) if !self.has_run => {
+                let missing = |stage: &&PlacedStage| !self.nodes.contains(&stage.node);
+                let missing: Vec<String> = stages
+                    .iter()
+                    .filter(missing)
+                    .map(|stage| stage.node.to_string())
+                    .collect();
+                Target {
+                    stages: Vec::new(),
+                    plan: None,
+                    why_not: Some(format!(
+                        "the plan needs node {}: start it with `jupiter worker --node NAME`, or \
+                         plan again",
+                        missing.join(", ")
+                    )),
+                }
+            }
+            split => {
+                let nodes: Vec<NodeId> = self.nodes.iter().cloned().collect();
+                self.fixed(place(&self.config.model_profile, split, &nodes))
+            }
+        }
+    }
+
+    /// Stages that were chosen elsewhere.
+    fn fixed(&self, stages: Vec<PlacedStage>) -> Target {
+        Target {
+            plan: self.fleet.judge(&stages, &self.nodes).map(Arc::new),
+            stages,
+            why_not: None,
+        }
+    }
+
+    /// The best plan; the one in force, if it still stands and the best is hardly better.
+    fn planned(&self) -> Target {
+        let best = match self.fleet.best(&self.nodes) {
+            Ok(best) => best,
+            Err(error) => {
+                return Target {
+                    stages: Vec::new(),
+                    plan: None,
+                    why_not: (!self.nodes.is_empty()).then(|| match error {
+                        PlanError::NoDevice => "no node could be measured: the log says why; \
+                                                --plan even goes without"
+                            .to_owned(),
+                        error => error.to_string(),
+                    }),
+                };
+            }
+        };
+        let stands = !self.stages.is_empty()
+            && self.stages.iter().all(|s| self.nodes.contains(&s.node))
+            && self.fleet.holds(&self.stages);
+        if stands
+            && let Some(old) = self.fleet.judge(&self.stages, &self.nodes)
+            && !self.fleet.is_gain(&old, &best)
+        {
+            let old = MeasuredPlan {
+                excluded: best.excluded.clone(),
+                alone: best.alone.clone(),
+                ..old
+            };
+            return Target {
+                stages: self.stages.clone(),
+                plan: Some(Arc::new(old)),
+                why_not: None,
+            };
+        }
+        let stage = |&(device, layers): &(usize, _)| PlacedStage {
+            node: best.cluster.devices()[device].node.clone(),
+            layers,
+        };
+        Target {
+            stages: best.stages.iter().map(stage).collect(),
+            plan: Some(Arc::new(best)),
+            why_not: None,
+        }
+    }
+}
+
+fn is_same(a: &Option<Arc<MeasuredPlan>>, b: &Option<Arc<MeasuredPlan>>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+        _ => a.is_none() && b.is_none(),
+    }
+}

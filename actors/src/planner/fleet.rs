@@ -1,0 +1,287 @@
+//! What was measured of the nodes, and the plans that follow from it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jupiter_models::LayerRange;
+use jupiter_models::profile::{ModelProfile, RowCurve};
+
+use super::PlannerConfig;
+use super::placement::PlacedStage;
+use crate::NodeId;
+use crate::message::StageTiming;
+use crate::planning::cost::{Pipeline, Work, stage_ns};
+use crate::planning::memory::{MemoryDemand, StageMemory};
+use crate::planning::placement::figures::value;
+use crate::planning::placement::{
+    Alone, Excluded, Figures, Load, Objective, Request, figures, plan,
+};
+use crate::planning::profile::{Cluster, DeviceProfile, LinkProfile};
+use crate::planning::{PlanError, Result};
+
+/// A plan has to be better by this share before layers move: moving costs seconds, and what was
+/// measured is true to some percent.
+const MIN_GAIN: f64 = 0.10;
+
+/// Engine time after which a device's speed is compared with its profile: other programs that keep
+/// it busy for some seconds are no reason to move layers.
+const DRIFT_WINDOW: Duration = Duration::from_secs(10);
+
+/// A device has drifted when it is faster or slower than its profile by this share.
+const DRIFT_SHARE: f64 = 0.15;
+
+/// What a plan is to be good at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// What counts.
+    pub objective: Objective,
+    /// For which work.
+    pub load: Load,
+}
+
+impl Default for Wish {
+    /// Answers to a prompt of usual length come soon: a question with some context.
+    fn default() -> Self {
+        const PROMPT: u32 = 512;
+        Self {
+            objective: Objective::Ttft,
+            load: Load {
+                prompt: PROMPT,
+                rows: 1,
+                context: PROMPT,
+            },
+        }
+    }
+}
+
+/// A node as it was measured when it joined.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeProfile {
+    /// The node itself; none for a head that computes nothing.
+    pub device: Option<DeviceProfile>,
+    /// Its links to and from nodes that were measured before.
+    pub links: Vec<LinkProfile>,
+}
+
+/// The plan in force, with the measurements behind it.
+#[derive(Clone, Debug)]
+pub struct MeasuredPlan {
+    /// Devices and links.
+    pub cluster: Cluster,
+    /// The stages: indices of devices of the cluster, and their layers.
+    pub stages: Vec<(usize, LayerRange)>,
+    /// What they will need.
+    pub predicted: Figures,
+    /// Devices without layers, with the reason; empty for a placement that was not chosen here.
+    pub excluded: Vec<Excluded>,
+    /// The device that would be best alone, if the model fits on one.
+    pub alone: Option<Alone>,
+}
+
+impl MeasuredPlan {
+    /// The costs of its stages and links.
+    pub fn pipeline(&self) -> Pipeline<'_> {
+        Pipeline::new(&self.cluster, &self.stages)
+    }
+}
+
+/// All that was measured.
+pub(super) struct Fleet {
+    head: NodeId,
+    model: ModelProfile,
+    memory: MemoryDemand,
+    wish: Wish,
+    devices: BTreeMap<NodeId, DeviceProfile>,
+    links: BTreeMap<(NodeId, NodeId), LinkProfile>,
+    drift: BTreeMap<NodeId, Drift>,
+}
+
+/// How a device does against its profile in the plan in force.
+#[derive(Clone, Copy)]
+struct Drift {
+    /// Engine time since the last comparison.
+    busy_ns: u64,
+    /// What the profile said of it.
+    predicted_ns: u64,
+    /// How many times as long as the profile says it took at the last comparison that counted.
+    factor: f64,
+}
+
+impl Default for Drift {
+    fn default() -> Drift {
+        Drift {
+            busy_ns: 0,
+            predicted_ns: 0,
+            factor: 1.0,
+        }
+    }
+}
+
+impl Fleet {
+    pub(super) fn new(config: &PlannerConfig) -> Fleet {
+        Fleet {
+            head: config.head.clone(),
+            model: config.model_profile.clone(),
+            memory: config.memory_demand(),
+            wish: config.wish,
+            devices: BTreeMap::new(),
+            links: BTreeMap::new(),
+            drift: BTreeMap::new(),
+        }
+    }
+
+    /// Takes a node's measurements; they replace earlier ones.
+    pub(super) fn learn(&mut self, profile: NodeProfile) {
+        if let Some(device) = profile.device {
+            self.drift.remove(&device.node);
+            self.devices.insert(device.node.clone(), device);
+        }
+        for link in profile.links {
+            self.links
+                .insert((link.from.clone(), link.to.clone()), link);
+        }
+    }
+
+    /// The best plan for those of `nodes` that were measured.
+    pub(super) fn best(&self, nodes: &BTreeSet<NodeId>) -> Result<MeasuredPlan> {
+        let cluster = self.cluster(nodes)?;
+        let best = plan(&cluster, &self.request())?;
+        Ok(MeasuredPlan {
+            stages: best.stages(),
+            predicted: best.predicted,
+            excluded: best.excluded,
+            alone: best.alone,
+            cluster,
+        })
+    }
+
+    /// What stages that were chosen elsewhere will need, if all their nodes were measured.
+    pub(super) fn judge(
+        &self,
+        stages: &[PlacedStage],
+        nodes: &BTreeSet<NodeId>,
+    ) -> Option<MeasuredPlan> {
+        let cluster = self.cluster(nodes).ok()?;
+        let device = |node: &NodeId| cluster.devices().iter().position(|d| d.node == *node);
+        let stages = stages
+            .iter()
+            .map(|stage| Some((device(&stage.node)?, stage.layers)))
+            .collect::<Option<Vec<_>>>()?;
+        let predicted = figures::figures(&Pipeline::new(&cluster, &stages), &self.wish.load);
+        Some(MeasuredPlan {
+            cluster,
+            stages,
+            predicted,
+            excluded: Vec::new(),
+            alone: None,
+        })
+    }
+
+    /// Whether the nodes of these stages have the memory for them.
+    pub(super) fn holds(&self, stages: &[PlacedStage]) -> bool {
+        let memory = StageMemory::new(&self.model, &self.memory);
+        stages.iter().all(|stage| {
+            let device = self.devices.get(&stage.node);
+            device.is_some_and(|device| memory.bytes(stage.layers) <= device.free_memory_bytes)
+        })
+    }
+
+    /// Whether moving from `old` to `new` is worth it.
+    pub(super) fn is_gain(&self, old: &MeasuredPlan, new: &MeasuredPlan) -> bool {
+        let main_ns = |plan: &MeasuredPlan| {
+            value(&plan.pipeline(), self.wish.objective, &self.wish.load).main_ns as f64
+        };
+        main_ns(new) * (1.0 + MIN_GAIN) <= main_ns(old)
+    }
+
+    /// Compares a step's timings with what the profiles say of it, and corrects the profile of a
+    /// device that has become faster or slower. True when one was corrected.
+    pub(super) fn observe(
+        &mut self,
+        plan: &MeasuredPlan,
+        work: Work,
+        timings: &[StageTiming],
+    ) -> bool {
+        let mut corrected = false;
+        for timing in timings {
+            let Some(&(index, layers)) = plan.stages.get(timing.stage as usize) else {
+                continue;
+            };
+            let node = &plan.cluster.devices()[index].node;
+            let drift = self.drift.entry(node.clone()).or_default();
+            drift.busy_ns += timing.busy_us.saturating_mul(1000);
+            drift.predicted_ns += stage_ns(&plan.cluster, index, layers, work);
+            if Duration::from_nanos(drift.busy_ns) < DRIFT_WINDOW {
+                continue;
+            }
+            let factor = drift.busy_ns as f64 / drift.predicted_ns.max(1) as f64;
+            (drift.busy_ns, drift.predicted_ns) = (0, 0);
+            if (factor / drift.factor - 1.0).abs() > DRIFT_SHARE
+                && let Some(device) = self.devices.get_mut(node)
+            {
+                drift.factor = factor;
+                device.compute = plan.cluster.devices()[index].compute.clone();
+                scale(device, factor);
+                tracing::info!(%node, "runs at {:.0} % of its measured speed", 100.0 / factor);
+                corrected = true;
+            }
+        }
+        corrected
+    }
+
+    /// A new plan is in force, made with the profiles as they are now.
+    pub(super) fn begin_plan(&mut self) {
+        self.drift.clear();
+    }
+
+    /// A device could not load what fitted by its profile: it has less memory than it said.
+    pub(super) fn shrink(&mut self, node: &NodeId, stage: LayerRange) {
+        let memory = StageMemory::new(&self.model, &self.memory);
+        if let Some(device) = self.devices.get_mut(node) {
+            let too_much = memory.bytes(stage);
+            device.free_memory_bytes = device
+                .free_memory_bytes
+                .min(too_much)
+                .saturating_sub(1)
+                .max(1);
+        }
+    }
+
+    fn request(&self) -> Request {
+        Request {
+            objective: self.wish.objective,
+            load: self.wish.load,
+            memory: self.memory,
+        }
+    }
+
+    fn cluster(&self, nodes: &BTreeSet<NodeId>) -> Result<Cluster> {
+        let devices: Vec<DeviceProfile> = nodes
+            .iter()
+            .filter_map(|node| self.devices.get(node).cloned())
+            .collect();
+        if devices.is_empty() {
+            return Err(PlanError::NoDevice);
+        }
+        let links: Vec<LinkProfile> = self.links.values().cloned().collect();
+        Cluster::new(self.model.clone(), devices, &links, Some(self.head.clone()))
+    }
+}
+
+fn scale(device: &mut DeviceProfile, factor: f64) {
+    let scale_curve = |curve: &mut RowCurve| {
+        for point in &mut curve.points {
+            point.ms *= factor;
+        }
+    };
+    let compute = &mut device.compute;
+    for layer in &mut compute.layers {
+        scale_curve(&mut layer.rows);
+        layer.context_ms *= factor;
+        layer.tile_context_ms *= factor;
+        layer.tile_context_ms *= factor;
+    }
+    scale_curve(&mut compute.head);
+    compute.step_ms *= factor;
+    compute.embedding_ms *= factor;
+}

@@ -1,0 +1,234 @@
+//! `jupiter plan`: which machine would compute what, and how fast that would be.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use clap::builder::BoolishValueParser;
+use jupiter::config::Split;
+use jupiter::{Error, Surveyor};
+use jupiter_actors::planner::grid;
+use jupiter_actors::planning::chunks::ChunkTable;
+use jupiter_actors::planning::devices_file::DevicesFile;
+use jupiter_actors::planning::memory::MemoryDemand;
+use jupiter_actors::planning::placement::{Load, Objective, Plan, Request, plan};
+use jupiter_actors::planning::plan_file::PlanFile;
+use jupiter_actors::planning::profile::Cluster;
+
+use super::args::{CommonArgs, EmulationArgs, EngineArgs, Goal, NetworkArgs, positive};
+use super::output::{self, Interrupted, UsageError};
+use super::plan_report;
+use super::serve::head_config;
+use super::start;
+
+/// How long nodes may take to come and to be measured.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// Rows of a chunk at most, where no configuration says it: for machines that are not there.
+const LARGEST_CHUNK: u32 = 512;
+
+/// Flags of `plan`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Start `jupiter worker --connect ENDPOINT` on the other machines, with the endpoint that this one
+listens on.
+
+Examples:
+  jupiter plan -m model.gguf --listen tcp/192.168.1.10:7447 --workers 2
+  jupiter plan -m model.gguf --listen tcp/192.168.1.10:7447 --json > plan.json
+  jupiter serve -m model.gguf --listen tcp/192.168.1.10:7447 --plan plan.json
+  jupiter plan --devices configs/devices-jetson-mixed-100mbps.toml    for machines that are not there")]
+pub(crate) struct PlanArgs {
+    /// Plan for the machines that this file describes, not for those that are there
+    #[arg(long, env = "JUPITER_DEVICES", value_name = "FILE")]
+    devices: Option<PathBuf>,
+
+    /// Wait for so many workers; without it until no more come
+    #[arg(long, env = "JUPITER_WORKERS", value_name = "N")]
+    workers: Option<u32>,
+
+    /// Whether this machine computes layers too
+    #[arg(
+        long,
+        env = "JUPITER_HOST_STAGES",
+        value_name = "true|false",
+        value_parser = BoolishValueParser::new(),
+        num_args = 0..=1,
+        default_missing_value = "true"
+    )]
+    host_stages: Option<bool>,
+
+    /// What the plan is to be good at
+    #[arg(long, env = "JUPITER_OBJECTIVE", value_name = "WHAT")]
+    objective: Option<Goal>,
+
+    /// Tokens of the prompts to plan for; without it 512, or half of the context if that is less
+    #[arg(short = 'p', long, env = "JUPITER_N_PROMPT", value_name = "N", value_parser = positive())]
+    n_prompt: Option<u32>,
+
+    /// Rows of a decode step to plan for; without it 1, or for throughput the requests at the
+    /// same time
+    #[arg(long, env = "JUPITER_ROWS", value_name = "N", value_parser = positive())]
+    rows: Option<u32>,
+
+    /// Print one JSON object, which `serve --plan` takes
+    #[arg(long, env = "JUPITER_JSON", value_parser = BoolishValueParser::new())]
+    json: bool,
+
+    #[command(flatten)]
+    engine: EngineArgs,
+
+    #[command(flatten)]
+    network: NetworkArgs,
+
+    #[command(flatten)]
+    emulation: EmulationArgs,
+}
+
+/// What to plan for, and with what.
+struct Task {
+    cluster: Cluster,
+    request: Request,
+    largest_chunk: u32,
+    /// Content hash of the model; empty for one that is only described.
+    model: String,
+}
+
+pub(crate) async fn execute(common: &CommonArgs, args: &PlanArgs) -> anyhow::Result<ExitCode> {
+    let task = match &args.devices {
+        Some(path) => described(path, args)?,
+        None => tokio::select! {
+            measured = measured(common, args) => measured?,
+            stopped = output::stop_signal() => {
+                return stopped.map_err(Into::into).and(Err(Interrupted.into()));
+            }
+        },
+    };
+    let planned = plan(&task.cluster, &task.request)?;
+    let table = chunk_table(&planned, &task)?;
+    if args.json {
+        let file = PlanFile::new(&planned, &table, &task.request, &task.model);
+        output::json_line(&file?)?;
+    } else {
+        let chunks = table.chunks(task.request.load.prompt)?;
+        let text = plan_report::text(&task.cluster, &planned, &task.request, &chunks);
+        output::text(&text)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The machines of a file.
+fn described(path: &Path, args: &PlanArgs) -> anyhow::Result<Task> {
+    let text = std::fs::read_to_string(path);
+    let text = text.with_context(|| format!("devices file {}", path.display()))?;
+    let file: DevicesFile = toml::from_str(&text).map_err(|error| {
+        let line = error
+            .message()
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .to_owned();
+        Error::Config(format!("devices file {}: {line}", path.display()))
+    })?;
+    let cluster = file.into_cluster();
+    let cluster = cluster.with_context(|| format!("devices file {}", path.display()))?;
+    let n_ctx = args.engine.ctx_size.unwrap_or(DESCRIBED_CTX);
+    let objective = args.objective.map_or(Objective::Ttft, Into::into);
+    let prompt = DESCRIBED_CTX.min(n_ctx) / 2;
+    let rows = match objective {
+        Objective::Throughput => args.engine.parallel.unwrap_or(1),
+        Objective::Ttft | Objective::Tbt => 1,
+    };
+    let load = Load {
+        prompt: args.n_prompt.unwrap_or(prompt.max(1)),
+        rows: args.rows.unwrap_or(rows),
+        context: args.n_prompt.unwrap_or(prompt),
+    };
+    Ok(Task {
+        cluster,
+        request: Request {
+            objective,
+            load,
+            memory: MemoryDemand {
+                n_ctx,
+                n_seq: 1,
+                kv: start::kv_of(&args.engine),
+            },
+        },
+        largest_chunk: args.engine.ubatch_size.unwrap_or(LARGEST_CHUNK),
+        model: String::new(),
+    })
+}
+
+/// Tokens of context for machines that are not there, when nothing is said.
+const DESCRIBED_CTX: u32 = 1024;
+
+/// The machines that are there.
+async fn measured(common: &CommonArgs, args: &PlanArgs) -> anyhow::Result<Task> {
+    let mut settings = start::settings(&args.engine, None, Some(&args.network));
+    start::emulate(&mut settings, &args.emulation);
+    settings.workers = args.workers;
+    settings.host_stages = args.host_stages;
+    settings.plan = Some("auto".to_owned());
+    settings.objective = args.objective.map(Into::into);
+    let config = head_config(common, settings)?;
+    if config.pipeline.split != Split::Planned {
+        return Err(UsageError("plan: nothing but `auto` can be planned".into()).into());
+    }
+    output::tell_default_model(common, &config);
+    let n_nodes = args
+        .workers
+        .map(|n| n + u32::from(config.pipeline.host_stages));
+    let largest_chunk = config.engine.chunk;
+    let mut surveyor = Surveyor::start(config).await?;
+    output::note(&format!(
+        "measuring; listening on {}",
+        surveyor.endpoints().join(", ")
+    ));
+    let waited = surveyor
+        .wait(
+            n_nodes.map(|n| n as usize),
+            PATIENCE,
+            &mut |node, is_measured| {
+                let how = if is_measured {
+                    "measured"
+                } else {
+                    "cannot be measured"
+                };
+                output::note(&format!("node {node}: {how}"));
+            },
+        )
+        .await;
+    let cluster = waited.and_then(|()| surveyor.cluster());
+    let planner = surveyor.planner().clone();
+    surveyor.shutdown().await;
+    let mut load = planner.wish.load;
+    if let Some(n_prompt) = args.n_prompt {
+        (load.prompt, load.context) = (n_prompt, n_prompt);
+    }
+    load.rows = args.rows.unwrap_or(load.rows);
+    Ok(Task {
+        cluster: cluster?,
+        request: Request {
+            objective: planner.wish.objective,
+            load,
+            memory: planner.memory_demand(),
+        },
+        largest_chunk,
+        model: planner.model,
+    })
+}
+
+/// The best chunks of prompts up to the one that is planned for.
+fn chunk_table(planned: &Plan, task: &Task) -> anyhow::Result<ChunkTable> {
+    let prompt = task.request.load.prompt;
+    let grid = grid(task.largest_chunk, prompt).with_context(|| {
+        format!(
+            "chunks of {} rows are too small to plan",
+            task.largest_chunk
+        )
+    })?;
+    let pipeline = planned.pipeline(&task.cluster);
+    Ok(ChunkTable::new(&pipeline, grid)?)
+}
