@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jupiter_models::LayerRange;
-use jupiter_models::profile::{ModelProfile, RowCurve};
+use jupiter_models::profile::ModelProfile;
 
 use super::PlannerConfig;
 use super::placement::PlacedStage;
@@ -221,7 +221,7 @@ impl Fleet {
             {
                 drift.factor = factor;
                 device.compute = plan.cluster.devices()[index].compute.clone();
-                scale(device, factor);
+                device.compute.scale(factor);
                 tracing::info!(%node, "runs at {:.0} % of its measured speed", 100.0 / factor);
                 corrected = true;
             }
@@ -266,22 +266,4 @@ impl Fleet {
         let links: Vec<LinkProfile> = self.links.values().cloned().collect();
         Cluster::new(self.model.clone(), devices, &links, Some(self.head.clone()))
     }
-}
-
-fn scale(device: &mut DeviceProfile, factor: f64) {
-    let scale_curve = |curve: &mut RowCurve| {
-        for point in &mut curve.points {
-            point.ms *= factor;
-        }
-    };
-    let compute = &mut device.compute;
-    for layer in &mut compute.layers {
-        scale_curve(&mut layer.rows);
-        layer.context_ms *= factor;
-        layer.tile_context_ms *= factor;
-        layer.tile_context_ms *= factor;
-    }
-    scale_curve(&mut compute.head);
-    compute.step_ms *= factor;
-    compute.embedding_ms *= factor;
 }

@@ -60,3 +60,40 @@ pub struct ComputeProfile {
     /// computes for such rows alone.
     pub head: RowCurve,
 }
+
+impl ComputeProfile {
+    /// Makes everything take `factor` times as long.
+    pub fn scale(&mut self, factor: f64) {
+        let layers = self.layers.iter_mut().flat_map(|layer| {
+            let rows = layer.rows.points.iter_mut().map(|point| &mut point.ms);
+            rows.chain([&mut layer.context_ms, &mut layer.tile_context_ms])
+        });
+        let head = self.head.points.iter_mut().map(|point| &mut point.ms);
+        let others = [&mut self.step_ms, &mut self.embedding_ms];
+        for ms in layers.chain(head).chain(others) {
+            *ms *= factor;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slower_device_takes_longer_for_everything_alike() {
+        let profile = |times: f64| ComputeProfile {
+            layers: vec![LayerProfile {
+                rows: RowCurve::new(&[(1, 2.0 * times), (4, 3.0 * times)]),
+                context_ms: 5.0 * times,
+                tile_context_ms: 7.0 * times,
+            }],
+            step_ms: 11.0 * times,
+            embedding_ms: 13.0 * times,
+            head: RowCurve::new(&[(1, 17.0 * times)]),
+        };
+        let mut slower = profile(1.0);
+        slower.scale(4.0);
+        assert_eq!(slower, profile(4.0));
+    }
+}
