@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use jupiter_actors::message::StageAssignment;
 use jupiter_actors::planner::PlannerConfig;
+use jupiter_actors::planning::profile::DeviceProfile;
 use jupiter_actors::stage::StageFactory;
 use jupiter_actors::supervisor::{NodeHandle, SupervisorArgs, start_node};
 use jupiter_actors::{Inbox, NodeId};
 use jupiter_models::engine::{Emulation, EngineParams, StageEngine, free_memory_bytes};
 use jupiter_models::gguf::GgufFile;
 use jupiter_models::hidden::HiddenDtype;
-use jupiter_models::profile::{ComputeProfile, ModelProfile, device_kind, measure_cached};
+use jupiter_models::profile::{ModelProfile, device_kind, measure_cached};
 use jupiter_models::slice::SliceCache;
 use jupiter_models::text::Vocabulary;
 use jupiter_models::{LayerRange, ModelError};
@@ -129,13 +130,6 @@ pub(crate) struct ModelFactory {
     vocabulary: Arc<Vocabulary>,
 }
 
-/// How a device did.
-pub(crate) struct Measured {
-    pub(crate) kind: String,
-    pub(crate) compute: ComputeProfile,
-    pub(crate) free_memory_bytes: u64,
-}
-
 impl ModelFactory {
     pub(crate) fn new(
         model: GgufFile,
@@ -158,11 +152,15 @@ impl ModelFactory {
         }
     }
 
-    /// Measures how fast this machine computes the model in engines of `params`.
+    /// Measures how fast this machine, as `node`, computes the model in engines of `params`.
     ///
     /// # Errors
     /// When the model cannot be cut or loaded.
-    pub(crate) fn measure(&self, params: &EngineParams) -> jupiter_models::Result<Measured> {
+    pub(crate) fn measure(
+        &self,
+        node: &NodeId,
+        params: &EngineParams,
+    ) -> jupiter_models::Result<DeviceProfile> {
         let params = self.params(params);
         let shapes = ModelProfile::from_gguf(&self.model, &params, HiddenDtype::F32)?;
         let compute = measure_cached(
@@ -177,7 +175,8 @@ impl ModelFactory {
             },
             &mut |_| (),
         )?;
-        Ok(Measured {
+        Ok(DeviceProfile {
+            node: node.clone(),
             kind: device_kind(),
             compute,
             free_memory_bytes: free_memory_bytes(&self.emulation).unwrap_or(UNKNOWN_MEMORY_BYTES),

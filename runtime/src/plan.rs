@@ -5,7 +5,6 @@ use std::path::Path;
 
 use jupiter_actors::codec::{MAX_FRAME_BYTES, MAX_HEADER_BYTES};
 use jupiter_actors::planner::{PlacedStage, PlannerConfig, SplitPolicy, Wish};
-use jupiter_actors::planning::placement::{Load, Objective};
 use jupiter_actors::planning::plan_file::PlanFile;
 use jupiter_models::LayerRange;
 use jupiter_models::engine::EngineParams;
@@ -56,7 +55,7 @@ pub(crate) fn planner_config(
         model_profile: ModelProfile::from_gguf(model, &engine, pipeline.hidden_dtype)?,
         head: config.network.node.clone(),
         split,
-        wish: wish(config, info.n_ctx_train),
+        wish: Wish::new(pipeline.objective, engine.n_ctx, engine.n_seq_max),
         adapts: pipeline.adapts,
         wait_nodes,
         engine,
@@ -133,24 +132,6 @@ fn wait_nodes(config: &Config, split: &SplitPolicy) -> u32 {
             said.max(u32::try_from(nodes.len()).unwrap_or(u32::MAX))
         }
         _ => said,
-    }
-}
-
-/// What plans have to be good at: answers to prompts of usual length.
-pub(crate) fn wish(config: &Config, n_ctx_train: u32) -> Wish {
-    let n_ctx = config.engine.n_ctx_of(n_ctx_train);
-    let prompt = Wish::default().load.prompt.min(n_ctx / 2).max(1);
-    let rows = match config.pipeline.objective {
-        Objective::Throughput => config.engine.n_parallel,
-        Objective::Ttft | Objective::Tbt => 1,
-    };
-    Wish {
-        objective: config.pipeline.objective,
-        load: Load {
-            prompt,
-            rows,
-            context: prompt,
-        },
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use jupiter_actors::message::StageAssignment;
 use jupiter_actors::planner::{ClusterStatus, PlannerConfig, PlannerMessage, SplitPolicy, Wish};
+use jupiter_actors::planning::placement::Objective;
 use jupiter_actors::request::{Completion, GenerateRequest, RequestError, StreamEvent};
 use jupiter_actors::stage::StageFactory;
 use jupiter_actors::supervisor::{NodeHandle, SupervisorArgs, start_node};
@@ -237,7 +238,7 @@ fn planner_config(spec: &ClusterSpec, model: &GgufFile) -> Result<PlannerConfig>
         model_profile: ModelProfile::from_gguf(model, &spec.engine, HiddenDtype::F32)?,
         head: NodeId("head".into()),
         split: spec.split.clone(),
-        wish: Wish::default(),
+        wish: Wish::new(Objective::Ttft, 1024, 1),
         adapts: true,
         wait_nodes: spec.n_nodes as u32,
         engine: spec.engine.clone(),

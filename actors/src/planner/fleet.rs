@@ -39,16 +39,24 @@ pub struct Wish {
     pub load: Load,
 }
 
-impl Default for Wish {
-    /// Answers to a prompt of usual length come soon: a question with some context.
-    fn default() -> Self {
-        const PROMPT: u32 = 512;
+/// Tokens of a usual prompt: a question with some context.
+const USUAL_PROMPT: u32 = 512;
+
+impl Wish {
+    /// For prompts of usual length, or half of `n_ctx` if that is less; for throughput with
+    /// `n_parallel` answers at the same time.
+    pub fn new(objective: Objective, n_ctx: u32, n_parallel: u32) -> Self {
+        let prompt = USUAL_PROMPT.min(n_ctx / 2).max(1);
+        let rows = match objective {
+            Objective::Throughput => n_parallel,
+            Objective::Ttft | Objective::Tbt => 1,
+        };
         Self {
-            objective: Objective::Ttft,
+            objective,
             load: Load {
-                prompt: PROMPT,
-                rows: 1,
-                context: PROMPT,
+                prompt,
+                rows,
+                context: prompt,
             },
         }
     }

@@ -23,7 +23,6 @@ use std::time::{Duration, Instant};
 
 use jupiter_models::LayerRange;
 use jupiter_models::engine::{EngineMemory, EngineParams};
-use jupiter_models::gguf::KvDtype;
 use jupiter_models::hidden::HiddenDtype;
 use jupiter_models::profile::ModelProfile;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
@@ -75,16 +74,10 @@ pub struct PlannerConfig {
 }
 
 impl PlannerConfig {
-    /// What stages have to remember: cells that all sequences share. A cache of mixed types counts
-    /// as f16.
+    /// What stages have to remember.
     pub fn memory_demand(&self) -> MemoryDemand {
         let engine = &self.engine;
-        let is_q8_0 = engine.type_k == KvDtype::Q8_0 && engine.type_v == KvDtype::Q8_0;
-        MemoryDemand {
-            n_ctx: engine.n_cells(),
-            n_seq: 1,
-            kv: if is_q8_0 { KvDtype::Q8_0 } else { KvDtype::F16 },
-        }
+        MemoryDemand::of_cells(engine.n_cells(), engine.type_k, engine.type_v)
     }
 }
 

@@ -1,6 +1,7 @@
 //! How work is cut for the stages: the chunks of a prompt, and the rows of a decode step.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::fleet::MeasuredPlan;
 use crate::planning::chunks::{ChunkGrid, ChunkTable};
@@ -22,6 +23,8 @@ pub(super) struct Pacing {
     /// Most rows of a micro-batch.
     largest: u32,
     n_stages: usize,
+    /// What it was made by; without it all chunks are equal.
+    plan: Option<Arc<MeasuredPlan>>,
     /// The best chunks by what was measured; without it all are the largest.
     table: Option<ChunkTable>,
     /// Rows of a micro-batch for 1, 2, ... decoding sequences; without it they are spread over as
@@ -35,13 +38,19 @@ impl Pacing {
         Pacing {
             largest,
             n_stages,
+            plan: None,
             table: None,
             decode_rows: Vec::new(),
         }
     }
 
     /// Chunks and micro-batches that are best by what was measured.
-    pub(super) fn measured(plan: &MeasuredPlan, largest: u32, n_ctx: u32, n_seq: u32) -> Pacing {
+    pub(super) fn measured(
+        plan: &Arc<MeasuredPlan>,
+        largest: u32,
+        n_ctx: u32,
+        n_seq: u32,
+    ) -> Pacing {
         let pipeline = plan.pipeline();
         let grid = grid(largest, n_ctx);
         let table = grid.and_then(|grid| match ChunkTable::new(&pipeline, grid) {
@@ -56,9 +65,15 @@ impl Pacing {
         Pacing {
             largest,
             n_stages: plan.stages.len(),
+            plan: Some(plan.clone()),
             table,
             decode_rows: decode_rows.collect(),
         }
+    }
+
+    /// Whether it was made by this very plan.
+    pub(super) fn is_of(&self, plan: &Arc<MeasuredPlan>) -> bool {
+        self.plan.as_ref().is_some_and(|own| Arc::ptr_eq(own, plan))
     }
 
     pub(super) fn largest(&self) -> usize {

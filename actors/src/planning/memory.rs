@@ -28,6 +28,16 @@ pub struct MemoryDemand {
 }
 
 impl MemoryDemand {
+    /// `n_cells` that all sequences share. A cache of mixed types counts as f16.
+    pub fn of_cells(n_cells: u32, type_k: KvDtype, type_v: KvDtype) -> MemoryDemand {
+        let is_q8_0 = type_k == KvDtype::Q8_0 && type_v == KvDtype::Q8_0;
+        MemoryDemand {
+            n_ctx: n_cells,
+            n_seq: 1,
+            kv: if is_q8_0 { KvDtype::Q8_0 } else { KvDtype::F16 },
+        }
+    }
+
     /// KV bytes of one layer.
     pub(crate) fn kv_bytes(&self, layer: &LayerShape) -> u64 {
         let cells = u64::from(self.n_ctx) * u64::from(self.n_seq);

@@ -50,27 +50,6 @@ pub fn measure_cached(
     })
 }
 
-/// As [`measure_cached`], but measures in any case and replaces what the cache holds.
-///
-/// # Errors
-/// See [`measure`].
-pub fn measure_anew(
-    model: &GgufFile,
-    slices: &SliceCache,
-    shapes: &ModelProfile,
-    params: &EngineParams,
-    emulation: Emulation,
-    progress: &mut dyn FnMut(f32),
-) -> Result<ComputeProfile> {
-    emulation.check()?;
-    let key = Key::new(model, params, emulation)?;
-    let dir = cache_root().join("profiles");
-    let _lock = lock(&dir);
-    let profile = measure(model, slices, shapes, params, emulation, progress)?;
-    keep(&dir, &key, &profile);
-    Ok(profile)
-}
-
 /// What a profile depends on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

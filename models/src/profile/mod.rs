@@ -9,7 +9,7 @@ mod model;
 
 use serde::{Deserialize, Serialize};
 
-pub use cache::{measure_anew, measure_cached};
+pub use cache::measure_cached;
 pub use curve::{RowCurve, RowPoint, to_ns};
 pub use device::device_kind;
 pub use measure::measure;

@@ -115,6 +115,26 @@ pub(crate) struct SplitArgs {
     pub hidden_type: Option<HiddenType>,
 }
 
+/// The nodes of a head's cluster.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Network")]
+pub(crate) struct ClusterArgs {
+    /// Wait for so many workers; without it `serve` waits for none, and `plan` until no more come
+    #[arg(long, env = "JUPITER_WORKERS", value_name = "N")]
+    pub workers: Option<u32>,
+
+    /// Whether this machine computes layers too
+    #[arg(
+        long,
+        env = "JUPITER_HOST_STAGES",
+        value_name = "true|false",
+        value_parser = BoolishValueParser::new(),
+        num_args = 0..=1,
+        default_missing_value = "true"
+    )]
+    pub host_stages: Option<bool>,
+}
+
 /// A slower machine than this one, to try plans with.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Emulation of a weaker machine")]

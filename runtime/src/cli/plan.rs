@@ -7,18 +7,19 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 use clap::builder::BoolishValueParser;
-use jupiter::config::Split;
 use jupiter::{Error, Surveyor};
-use jupiter_actors::planner::grid;
+use jupiter_actors::planner::{Wish, grid};
 use jupiter_actors::planning::chunks::ChunkTable;
 use jupiter_actors::planning::devices_file::DevicesFile;
 use jupiter_actors::planning::memory::MemoryDemand;
-use jupiter_actors::planning::placement::{Load, Objective, Plan, Request, plan};
+use jupiter_actors::planning::placement::{Objective, Plan, Request, plan};
 use jupiter_actors::planning::plan_file::PlanFile;
 use jupiter_actors::planning::profile::Cluster;
 
-use super::args::{CommonArgs, EmulationArgs, EngineArgs, Goal, NetworkArgs, positive};
-use super::output::{self, Interrupted, UsageError};
+use super::args::{
+    ClusterArgs, CommonArgs, EmulationArgs, EngineArgs, Goal, NetworkArgs, positive,
+};
+use super::output::{self, Interrupted};
 use super::plan_report;
 use super::serve::head_config;
 use super::start;
@@ -27,6 +28,9 @@ use super::start;
 const PATIENCE: Duration = Duration::from_secs(300);
 /// Rows of a chunk at most, where no configuration says it: for machines that are not there.
 const LARGEST_CHUNK: u32 = 512;
+
+/// Tokens of context for machines that are not there, when nothing is said.
+const DESCRIBED_CTX: u32 = 1024;
 
 /// Flags of `plan`.
 #[derive(Args, Debug)]
@@ -43,21 +47,6 @@ pub(crate) struct PlanArgs {
     /// Plan for the machines that this file describes, not for those that are there
     #[arg(long, env = "JUPITER_DEVICES", value_name = "FILE")]
     devices: Option<PathBuf>,
-
-    /// Wait for so many workers; without it until no more come
-    #[arg(long, env = "JUPITER_WORKERS", value_name = "N")]
-    workers: Option<u32>,
-
-    /// Whether this machine computes layers too
-    #[arg(
-        long,
-        env = "JUPITER_HOST_STAGES",
-        value_name = "true|false",
-        value_parser = BoolishValueParser::new(),
-        num_args = 0..=1,
-        default_missing_value = "true"
-    )]
-    host_stages: Option<bool>,
 
     /// What the plan is to be good at
     #[arg(long, env = "JUPITER_OBJECTIVE", value_name = "WHAT")]
@@ -81,6 +70,9 @@ pub(crate) struct PlanArgs {
 
     #[command(flatten)]
     network: NetworkArgs,
+
+    #[command(flatten)]
+    cluster: ClusterArgs,
 
     #[command(flatten)]
     emulation: EmulationArgs,
@@ -133,53 +125,34 @@ fn described(path: &Path, args: &PlanArgs) -> anyhow::Result<Task> {
     })?;
     let cluster = file.into_cluster();
     let cluster = cluster.with_context(|| format!("devices file {}", path.display()))?;
-    let n_ctx = args.engine.ctx_size.unwrap_or(DESCRIBED_CTX);
+    let engine = &args.engine;
+    let n_ctx = engine.ctx_size.unwrap_or(DESCRIBED_CTX);
     let objective = args.objective.map_or(Objective::Ttft, Into::into);
-    let prompt = DESCRIBED_CTX.min(n_ctx) / 2;
-    let rows = match objective {
-        Objective::Throughput => args.engine.parallel.unwrap_or(1),
-        Objective::Ttft | Objective::Tbt => 1,
-    };
-    let load = Load {
-        prompt: args.n_prompt.unwrap_or(prompt.max(1)),
-        rows: args.rows.unwrap_or(rows),
-        context: args.n_prompt.unwrap_or(prompt),
-    };
+    let wish = Wish::new(objective, n_ctx, engine.parallel.unwrap_or(1));
+    let (type_k, type_v) = start::cache_types(engine);
+    let memory = MemoryDemand::of_cells(n_ctx, type_k, type_v);
     Ok(Task {
         cluster,
-        request: Request {
-            objective,
-            load,
-            memory: MemoryDemand {
-                n_ctx,
-                n_seq: 1,
-                kv: start::kv_of(&args.engine),
-            },
-        },
+        request: request(wish, memory, args),
         largest_chunk: args.engine.ubatch_size.unwrap_or(LARGEST_CHUNK),
         model: String::new(),
     })
 }
 
-/// Tokens of context for machines that are not there, when nothing is said.
-const DESCRIBED_CTX: u32 = 1024;
-
 /// The machines that are there.
 async fn measured(common: &CommonArgs, args: &PlanArgs) -> anyhow::Result<Task> {
     let mut settings = start::settings(&args.engine, None, Some(&args.network));
     start::emulate(&mut settings, &args.emulation);
-    settings.workers = args.workers;
-    settings.host_stages = args.host_stages;
+    settings.workers = args.cluster.workers;
+    settings.host_stages = args.cluster.host_stages;
     settings.plan = Some("auto".to_owned());
     settings.objective = args.objective.map(Into::into);
     let config = head_config(common, settings)?;
-    if config.pipeline.split != Split::Planned {
-        return Err(UsageError("plan: nothing but `auto` can be planned".into()).into());
-    }
     output::tell_default_model(common, &config);
     let n_nodes = args
+        .cluster
         .workers
-        .map(|n| n + u32::from(config.pipeline.host_stages));
+        .map(|n| n.saturating_add(u32::from(config.pipeline.host_stages)));
     let largest_chunk = config.engine.chunk;
     let mut surveyor = Surveyor::start(config).await?;
     output::note(&format!(
@@ -203,21 +176,26 @@ async fn measured(common: &CommonArgs, args: &PlanArgs) -> anyhow::Result<Task> 
     let cluster = waited.and_then(|()| surveyor.cluster());
     let planner = surveyor.planner().clone();
     surveyor.shutdown().await;
-    let mut load = planner.wish.load;
+    Ok(Task {
+        cluster: cluster?,
+        request: request(planner.wish, planner.memory_demand(), args),
+        largest_chunk,
+        model: planner.model,
+    })
+}
+
+/// The wish, with the load that the flags say.
+fn request(wish: Wish, memory: MemoryDemand, args: &PlanArgs) -> Request {
+    let mut load = wish.load;
     if let Some(n_prompt) = args.n_prompt {
         (load.prompt, load.context) = (n_prompt, n_prompt);
     }
     load.rows = args.rows.unwrap_or(load.rows);
-    Ok(Task {
-        cluster: cluster?,
-        request: Request {
-            objective: planner.wish.objective,
-            load,
-            memory: planner.memory_demand(),
-        },
-        largest_chunk,
-        model: planner.model,
-    })
+    Request {
+        objective: wish.objective,
+        load,
+        memory,
+    }
 }
 
 /// The best chunks of prompts up to the one that is planned for.

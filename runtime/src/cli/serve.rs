@@ -10,7 +10,7 @@ use jupiter::terminal::ProgressBars;
 use jupiter::{ClusterPhase, ClusterStatus, Config, Runtime, Settings};
 use serde_json::{Value, json};
 
-use super::args::{CommonArgs, EmulationArgs, EngineArgs, NetworkArgs, SplitArgs};
+use super::args::{ClusterArgs, CommonArgs, EmulationArgs, EngineArgs, NetworkArgs, SplitArgs};
 use super::output::{self, Interrupted};
 use super::start;
 use super::table::{Align, bytes, markdown};
@@ -32,21 +32,6 @@ Examples:
   jupiter serve -m model.gguf --listen tcp/0.0.0.0:7447 --workers 2
   jupiter serve --config configs/head.toml -v")]
 pub(crate) struct ServeArgs {
-    /// Wait for so many workers before the first answer
-    #[arg(long, env = "JUPITER_WORKERS", value_name = "N")]
-    workers: Option<u32>,
-
-    /// Whether this machine computes layers too
-    #[arg(
-        long,
-        env = "JUPITER_HOST_STAGES",
-        value_name = "true|false",
-        value_parser = BoolishValueParser::new(),
-        num_args = 0..=1,
-        default_missing_value = "true"
-    )]
-    host_stages: Option<bool>,
-
     /// Print one JSON object a line: `listening`, then `plan` whenever it changes
     #[arg(long, env = "JUPITER_JSON", value_parser = BoolishValueParser::new())]
     json: bool,
@@ -61,14 +46,17 @@ pub(crate) struct ServeArgs {
     network: NetworkArgs,
 
     #[command(flatten)]
+    cluster: ClusterArgs,
+
+    #[command(flatten)]
     emulation: EmulationArgs,
 }
 
 pub(crate) async fn execute(common: &CommonArgs, args: &ServeArgs) -> anyhow::Result<ExitCode> {
     let mut settings = start::settings(&args.engine, Some(&args.split), Some(&args.network));
     start::emulate(&mut settings, &args.emulation);
-    settings.workers = args.workers;
-    settings.host_stages = args.host_stages;
+    settings.workers = args.cluster.workers;
+    settings.host_stages = args.cluster.host_stages;
     let config = head_config(common, settings)?;
     output::tell_default_model(common, &config);
     let bars = Arc::new(ProgressBars::new());
@@ -136,13 +124,13 @@ fn plan(status: &ClusterStatus) -> String {
         ClusterPhase::Loading => "loading\n".to_owned(),
         ClusterPhase::Failed(why) => format!("cannot run: {why}\n"),
         ClusterPhase::Running => {
-            format!("{}{}ready\n", stage_table(status), left_out(status))
+            format!("{}{}ready\n", stage_table(status), promises(status))
         }
     }
 }
 
-/// The nodes without layers, and what the plan promises; nothing where nothing was measured.
-fn left_out(status: &ClusterStatus) -> String {
+/// What the plan predicts, and whom it leaves out; nothing where nothing was measured.
+fn promises(status: &ClusterStatus) -> String {
     let Some(plan) = &status.plan else {
         return String::new();
     };

@@ -269,12 +269,10 @@ pub(crate) fn emulate(settings: &mut Settings, emulation: &EmulationArgs) {
     settings.link_latency.clone_from(&emulation.link_latency);
 }
 
-/// The KV cache that the flags ask for; mixed types count as f16.
-pub(crate) fn kv_of(engine: &EngineArgs) -> KvDtype {
-    match (engine.cache_type_k, engine.cache_type_v) {
-        (Some(CacheType::Q8_0), Some(CacheType::Q8_0)) => KvDtype::Q8_0,
-        _ => KvDtype::F16,
-    }
+/// Types of the cached keys and values that the flags ask for.
+pub(crate) fn cache_types(engine: &EngineArgs) -> (KvDtype, KvDtype) {
+    let dtype = |ty: Option<CacheType>| ty.map(kv_dtype).unwrap_or_default();
+    (dtype(engine.cache_type_k), dtype(engine.cache_type_v))
 }
 
 fn kv_dtype(ty: CacheType) -> KvDtype {

@@ -131,15 +131,8 @@ impl Shared {
     }
 
     async fn compute(self: Arc<Self>, params: EngineParams) -> Result<Answer> {
-        let measured = tokio::task::spawn_blocking(move || {
-            let device = self.factory.measure(&params)?;
-            Ok::<_, jupiter_models::ModelError>(DeviceProfile {
-                node: self.node.clone(),
-                kind: device.kind,
-                compute: device.compute,
-                free_memory_bytes: device.free_memory_bytes,
-            })
-        });
+        let measure = move || self.factory.measure(&self.node, &params);
+        let measured = tokio::task::spawn_blocking(measure);
         let device = measured.await.map_err(|_| Error::Stopped)??;
         Ok(Answer::Compute(Box::new(device)))
     }

@@ -17,7 +17,7 @@ mod trace;
 
 use serde::Serialize;
 
-pub use simulation::{SimulatedSpan, from_simulation};
+pub use simulation::from_simulation;
 pub use trace::from_trace;
 
 /// What a file of pictures shows.

@@ -1,19 +1,8 @@
 //! From a simulated pipeline to a timeline.
 
-use super::{Lane, Span, SpanKind, StepRows, Timeline};
+use jupiter_actors::planning::simulate::Span as Simulated;
 
-/// A job on a server of a simulated pipeline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SimulatedSpan {
-    /// Stage 0, the link behind it, stage 1, and so on.
-    pub server: usize,
-    /// The micro-batch.
-    pub job: usize,
-    /// When it began, in nanoseconds.
-    pub start_ns: u64,
-    /// When it ended, in nanoseconds.
-    pub end_ns: u64,
-}
+use super::{Lane, Span, SpanKind, StepRows, Timeline};
 
 /// The timeline of a simulation with a stage for each of the names. `rows` are those of each job;
 /// a job without rows there is shown as decoding none. Spans of servers that do not exist are left
@@ -22,7 +11,7 @@ pub fn from_simulation(
     name: &str,
     stages: &[String],
     rows: &[StepRows],
-    spans: &[SimulatedSpan],
+    spans: &[Simulated],
 ) -> Timeline {
     let n_servers = (2 * stages.len()).saturating_sub(1);
     let mut lanes: Vec<Lane> = (0..n_servers)
@@ -34,9 +23,9 @@ pub fn from_simulation(
             spans: Vec::new(),
         })
         .collect();
-    let mut order: Vec<&SimulatedSpan> = spans.iter().collect();
+    let mut order: Vec<&Simulated> = spans.iter().collect();
     order.sort_by_key(|span| (span.job, span.server));
-    let mut before: Option<&SimulatedSpan> = None;
+    let mut before: Option<&Simulated> = None;
     for span in order {
         if let Some(lane) = lanes.get_mut(span.server) {
             let rows = rows.get(span.job).copied().unwrap_or_default();
@@ -73,7 +62,7 @@ mod tests {
 
     #[test]
     fn stages_and_links_are_lanes_and_waits_count_from_the_server_before() {
-        let span = |server, job, start_ns, end_ns| SimulatedSpan {
+        let span = |server, job, start_ns, end_ns| Simulated {
             server,
             job,
             start_ns,

@@ -2,20 +2,12 @@
 
 use jupiter::{Objective, Prompt, Runtime, Settings};
 
-use crate::support::{ask, greedy, head, model, worker, worker_settings};
+use crate::support::{ask, cluster_head, greedy, head, model, worker, worker_settings};
 
 /// A head that computes nothing, plans for the time between tokens, and waits for `n_workers`.
 async fn planning_head(model: &std::path::Path, cluster: &str, n_workers: u32) -> Runtime {
-    head(model)
-        .cluster(cluster)
-        .node_id("head")
-        .objective(Objective::Tbt)
-        .listen(["tcp/127.0.0.1:0"])
-        .workers(n_workers)
-        .host_stages(false)
-        .start()
-        .await
-        .unwrap()
+    let head = cluster_head(model, cluster, n_workers).objective(Objective::Tbt);
+    head.start().await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

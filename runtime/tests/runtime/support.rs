@@ -43,17 +43,19 @@ pub(crate) fn head(model: &Path) -> RuntimeBuilder {
 }
 
 /// A head on a free port that waits for `n_workers` and computes nothing itself.
-pub(crate) async fn networked_head(model: &Path, cluster: &str, n_workers: u32) -> Runtime {
+pub(crate) fn cluster_head(model: &Path, cluster: &str, n_workers: u32) -> RuntimeBuilder {
     head(model)
         .cluster(cluster)
         .node_id("head")
-        .plan("even")
         .listen(["tcp/127.0.0.1:0"])
         .workers(n_workers)
         .host_stages(false)
-        .start()
-        .await
-        .unwrap()
+}
+
+/// The same, running, with a stage on each worker.
+pub(crate) async fn networked_head(model: &Path, cluster: &str, n_workers: u32) -> Runtime {
+    let head = cluster_head(model, cluster, n_workers).plan("even");
+    head.start().await.unwrap()
 }
 
 pub(crate) fn worker_settings(model: &Path, cluster: &str, node: &str, connect: &str) -> Settings {

@@ -177,7 +177,7 @@ impl PlannerCore {
         self.stages = stages;
         self.plan = plan;
         self.fleet.begin_plan();
-        self.pacing = self.new_pacing();
+        self.pace();
         self.better_since = None;
         self.ready.clear();
         self.kv_ops.clear();
@@ -211,14 +211,18 @@ impl PlannerCore {
         }
     }
 
-    /// Chunks and micro-batches for the stages of the new epoch.
-    fn new_pacing(&self) -> Pacing {
+    /// Chunks and micro-batches for the stages of the new epoch. A chunk table takes its time, so one
+    /// for the same plan stays: a recovery must not wait for it.
+    fn pace(&mut self) {
         let engine = &self.config.engine;
         match (&self.plan, &self.config.split) {
             (Some(plan), SplitPolicy::Planned | SplitPolicy::Pinned(_)) => {
-                Pacing::measured(plan, self.config.chunk, engine.n_ctx, engine.n_seq_max)
+                if !self.pacing.is_of(plan) {
+                    let (chunk, n_seq) = (self.config.chunk, engine.n_seq_max);
+                    self.pacing = Pacing::measured(plan, chunk, engine.n_ctx, n_seq);
+                }
             }
-            _ => Pacing::equal(self.config.chunk, self.stages.len()),
+            _ => self.pacing = Pacing::equal(self.config.chunk, self.stages.len()),
         }
     }
 

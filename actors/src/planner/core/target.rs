@@ -22,14 +22,20 @@ pub(super) struct Target {
 impl PlannerCore {
     /// Whether the stages are where they should be.
     pub(super) fn is_on_target(&mut self) -> bool {
-        let target = self.target().clone();
-        let on_target = target.stages == self.stages;
-        if on_target && target.plan.is_some() && !is_same(&target.plan, &self.plan) {
+        let plan = self.target().plan.clone();
+        let target = self.target.as_ref();
+        let on_target = target.is_some_and(|target| target.stages == self.stages);
+        if on_target && plan.is_some() && !self.is_in_force(plan.as_ref()) {
             // The same stages, but what is known of them or of other nodes is new.
-            self.plan = target.plan;
+            self.plan = plan;
             self.fleet.begin_plan();
         }
         on_target
+    }
+
+    /// Whether `plan` is the very one in force.
+    fn is_in_force(&self, plan: Option<&Arc<MeasuredPlan>>) -> bool {
+        plan.map(Arc::as_ptr) == self.plan.as_ref().map(Arc::as_ptr)
     }
 
     /// Where the stages should be.
@@ -122,12 +128,5 @@ impl PlannerCore {
             plan: Some(Arc::new(best)),
             why_not: None,
         }
-    }
-}
-
-fn is_same(a: &Option<Arc<MeasuredPlan>>, b: &Option<Arc<MeasuredPlan>>) -> bool {
-    match (a, b) {
-        (Some(a), Some(b)) => Arc::ptr_eq(a, b),
-        _ => a.is_none() && b.is_none(),
     }
 }

@@ -21,6 +21,7 @@ use super::epochs::MAX_RECOVERIES;
 use super::*;
 use crate::StepId;
 use crate::message::{NodeCommand, NodeReport, StageAssignment, StageTiming};
+use crate::planning::placement::Objective;
 
 const N_CTX: u32 = 96;
 const N_SEQ: u32 = 3;
@@ -62,7 +63,7 @@ impl World {
             },
             head: NodeId("n0".into()),
             split,
-            wish: Wish::default(),
+            wish: Wish::new(Objective::Ttft, 1024, 1),
             adapts: true,
             wait_nodes: n_nodes,
             engine: EngineParams {

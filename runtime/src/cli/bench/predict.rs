@@ -1,7 +1,7 @@
 //! What the measured profiles say of the runs: `--predict`.
 
 use jupiter::StepTrace;
-use jupiter::timeline::{SimulatedSpan, StepRows, Timeline, from_simulation};
+use jupiter::timeline::{StepRows, Timeline, from_simulation};
 use jupiter_actors::planner::MeasuredPlan;
 use jupiter_actors::planning::simulate::{
     DecodeLoad, Timeline as Simulated, simulate_decode, simulate_prefill,
@@ -80,18 +80,8 @@ fn prediction(
     stages: &[String],
     rows: &[StepRows],
 ) -> Prediction {
-    let spans: Vec<SimulatedSpan> = simulated
-        .spans
-        .iter()
-        .map(|span| SimulatedSpan {
-            server: span.server,
-            job: span.job,
-            start_ns: span.start_ns,
-            end_ns: span.end_ns,
-        })
-        .collect();
     Prediction {
         elapsed_ms: elapsed_ns as f64 / NS_PER_MS,
-        timeline: from_simulation("predicted", stages, rows, &spans),
+        timeline: from_simulation("predicted", stages, rows, &simulated.spans),
     }
 }
