@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites chat test lint format layering deny bench plans evaluation train install
+.PHONY: help prerequisites chat test lint format layering deny bench plans speculation evaluation train install
 
 # rustup's folder, for shells that have not read its profile yet.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
@@ -55,6 +55,9 @@ bench: prerequisites ## Measure against plain llama.cpp on a generated model (AR
 
 plans: prerequisites ## Time the planning, and compare plans for published devices with the papers
 	$(CARGO) run --release --bin plans -- $(ARGS)
+
+speculation: prerequisites ## What guessing ahead can bring on 2, 4 and 8 stages, predicted and simulated
+	$(CARGO) run --release --bin speculation
 
 evaluation: prerequisites ## Judge the default model on questions that it was never trained on
 	$(CARGO) run --release --bin evaluation -- $(ARGS)

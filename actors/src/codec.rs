@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! byte 0        protocol version, PROTOCOL_VERSION
-//! byte 1        kind: 1 step, 2 report, 3 command, 4 node report
+//! byte 1        kind: 1 step, 2 report, 3 command, 4 node report, 5 cancel,
+//!               6 ask for guesses, 7 guesses
 //! bytes 2..4    zero
 //! bytes 4..8    length H of the header, u32 little endian
 //! bytes 8..8+H  header: bincode 2, standard configuration (little endian, variable-length integers)
@@ -18,7 +19,7 @@ use serde::de::DeserializeOwned;
 use crate::message::{Message, StepBatch, StepHeader};
 
 /// Version of the wire format. Peers of another version are refused.
-pub const PROTOCOL_VERSION: u8 = 2;
+pub const PROTOCOL_VERSION: u8 = 3;
 
 /// Longest header: a context of a million tokens at 5 bytes each, twice over, with room for rows.
 pub const MAX_HEADER_BYTES: usize = 16 << 20;
@@ -61,6 +62,9 @@ pub fn encode(message: &Message) -> Vec<u8> {
     match message {
         Message::Step(step) => frame(Kind::Step, &step.header, &step.payload),
         Message::Report(report) => frame(Kind::Report, report, &[]),
+        Message::Cancel(cancel) => frame(Kind::Cancel, cancel, &[]),
+        Message::Draft(request) => frame(Kind::Draft, request, &[]),
+        Message::Drafted(reply) => frame(Kind::Drafted, reply, &[]),
         Message::Command(command) => frame(Kind::Command, command, &[]),
         Message::Node(report) => frame(Kind::Node, report, &[]),
     }
@@ -114,6 +118,9 @@ pub fn decode(frame: &[u8]) -> Result<Message, CodecError> {
     }
     match kind {
         Kind::Step | Kind::Report => decode_header(header).map(Message::Report),
+        Kind::Cancel => decode_header(header).map(Message::Cancel),
+        Kind::Draft => decode_header(header).map(Message::Draft),
+        Kind::Drafted => decode_header(header).map(Message::Drafted),
         Kind::Command => decode_header(header).map(Message::Command),
         Kind::Node => decode_header(header).map(Message::Node),
     }
@@ -126,6 +133,9 @@ enum Kind {
     Report = 2,
     Command = 3,
     Node = 4,
+    Cancel = 5,
+    Draft = 6,
+    Drafted = 7,
 }
 
 impl TryFrom<u8> for Kind {
@@ -137,6 +147,9 @@ impl TryFrom<u8> for Kind {
             2 => Self::Report,
             3 => Self::Command,
             4 => Self::Node,
+            5 => Self::Cancel,
+            6 => Self::Draft,
+            7 => Self::Drafted,
             other => return Err(CodecError::Kind(other)),
         })
     }

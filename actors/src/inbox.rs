@@ -10,7 +10,8 @@ use ractor::ActorRef;
 
 use crate::NodeId;
 use crate::codec;
-use crate::link::{Address, Link};
+use crate::drafter::DrafterMessage;
+use crate::link::{Address, Link, LinkError};
 use crate::message::{Message, NodeReport};
 use crate::planner::PlannerMessage;
 use crate::stage::StageMessage;
@@ -32,6 +33,7 @@ struct Routes {
     planner: Option<ActorRef<PlannerMessage>>,
     stages: HashMap<u32, ActorRef<StageMessage>>,
     verifiers: HashMap<u32, ActorRef<VerifierMessage>>,
+    drafter: Option<ActorRef<DrafterMessage>>,
 }
 
 impl Inbox {
@@ -64,6 +66,21 @@ impl Inbox {
             Message::Step(step) => {
                 let stage = routes.stages.get(&step.header.stage);
                 stage.is_some_and(|stage| stage.cast(StageMessage::Step(step)).is_ok())
+            }
+            Message::Cancel(cancel) => {
+                let tell = |stage: &ActorRef<StageMessage>| {
+                    stage.cast(StageMessage::Cancel(cancel)).is_ok()
+                };
+                // All of them have to hear it.
+                routes.stages.values().filter(|&stage| tell(stage)).count() > 0
+            }
+            Message::Draft(request) => {
+                let drafter = routes.drafter.as_ref();
+                drafter.is_some_and(|drafter| drafter.cast(DrafterMessage(request)).is_ok())
+            }
+            Message::Drafted(reply) => {
+                let planner = routes.planner.as_ref();
+                planner.is_some_and(|p| p.cast(PlannerMessage::Drafted(reply)).is_ok())
             }
             Message::Command(command) => {
                 let supervisor = routes.supervisor.as_ref();
@@ -107,6 +124,10 @@ impl Inbox {
         };
     }
 
+    pub(crate) fn set_drafter(&self, drafter: Option<ActorRef<DrafterMessage>>) {
+        self.write().drafter = drafter;
+    }
+
     /// The living Verifier beside a stage.
     pub(crate) fn verifier(&self, stage: u32) -> Option<ActorRef<VerifierMessage>> {
         let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
@@ -130,7 +151,9 @@ impl Inbox {
 /// Sends a node's report to the Planner; when the link does not take it, the Planner's deadline
 /// finds the fault later.
 pub(crate) fn send_report(link: &dyn Link, report: NodeReport) {
-    if let Err(error) = link.send(&Address::Head, codec::encode(&Message::Node(report))) {
-        tracing::warn!(%error, "could not report to the planner");
+    match link.send(&Address::Head, codec::encode(&Message::Node(report))) {
+        // The node ends: nobody waits for it.
+        Ok(()) | Err(LinkError::Closed) => {}
+        Err(error) => tracing::warn!(%error, "could not report to the planner"),
     }
 }

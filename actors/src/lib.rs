@@ -9,13 +9,16 @@
 //! - [`request`]: what a client asks and the events that it gets back
 //! - [`planner`]: admits requests, holds accepted tokens, places layers, forms micro-batches
 //! - [`planning`]: which device computes which layers, and how prompts are cut, from measured times
+//! - [`speculation`]: what is guessed, in which shape, and what of it counts
 //! - [`message`]: what travels between actors; [`codec`]: how it looks on the wire
 //! - [`link`]: where messages go; [`inbox`]: where they arrive
 //! - [`stage`]: computes a layer range; [`verifier`]: turns logits into accepted tokens
+//! - [`drafter`]: a small model that guesses what comes next
 //! - [`supervisor`]: restarts the actors of a node
 
 mod clock;
 pub mod codec;
+pub mod drafter;
 mod ids;
 pub mod inbox;
 pub mod link;
@@ -23,6 +26,7 @@ pub mod message;
 pub mod planner;
 pub mod planning;
 pub mod request;
+pub mod speculation;
 pub mod stage;
 pub mod supervisor;
 pub mod verifier;

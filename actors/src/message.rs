@@ -5,7 +5,10 @@
 //!    ^                                                                         |
 //!    +------------------------------- StepReport ------------------------------+
 //! Planner --Command--> Supervisor of a node;  Supervisor or Stage --NodeReport--> Planner
+//! Planner --Draft--> Drafter --Drafted--> Planner;  Planner --Cancel--> Stages
 //! ```
+
+use std::fmt;
 
 use jupiter_models::engine::{EngineMemory, EngineParams};
 use jupiter_models::hidden::HiddenDtype;
@@ -13,7 +16,8 @@ use jupiter_models::sampling::SamplingParams;
 use jupiter_models::{KvOp, LayerRange, Row, SequenceId, Token};
 use serde::{Deserialize, Serialize};
 
-use crate::{NodeId, PlanEpoch, StepId};
+use crate::speculation::accept::AcceptanceRule;
+use crate::{NodeId, PlanEpoch, RequestId, StepId};
 
 /// Anything that can be on the wire.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +26,12 @@ pub enum Message {
     Step(StepBatch),
     /// To the Planner, from the Verifier.
     Report(StepReport),
+    /// To the stages of a node, from the Planner; it overtakes steps.
+    Cancel(CancelRows),
+    /// To the Drafter, from the Planner.
+    Draft(DraftRequest),
+    /// To the Planner, from the Drafter.
+    Drafted(DraftReply),
     /// To a node's Supervisor, from the Planner.
     Command(NodeCommand),
     /// To the Planner, from a node.
@@ -51,14 +61,52 @@ pub struct StepHeader {
     /// Sequences whose first logits of the epoch are wanted in this step: what the Verifier needs
     /// to sample them.
     pub opens: Vec<SequenceOpen>,
-    /// The rows to compute.
+    /// The rows to compute. A stage leaves out those that were cancelled.
     pub rows: Vec<Row>,
+    /// Which of the rows the Verifier judges: one entry for each sequence that has any. All rows
+    /// that want logits are in one.
+    pub drafts: Vec<DraftRows>,
     /// How the payload is written.
     pub payload_dtype: HiddenDtype,
     /// Values per row of the payload; 0 when there is none.
     pub n_embd: u32,
     /// One entry per stage passed so far.
     pub timings: Vec<StageTiming>,
+}
+
+/// Rows of one sequence that are judged together: a root, whose token is committed or a guess that
+/// the step before judges, and guesses behind it (a line, or a tree whose branches are sequences).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DraftRows {
+    /// The sequence; branches of a tree are further ones in the rows themselves.
+    pub seq: SequenceId,
+    /// Which continuation of the sequence the rows belong to: those of older ones are dead.
+    pub generation: u32,
+    /// Index of the root's row; the guesses follow it.
+    pub first_row: u32,
+    /// For each guess, parents first, which row it follows, counted from the root's 0.
+    pub parents: Vec<u16>,
+    /// Whether Medusa heads, where there are any, guess at what follows.
+    pub wants_guesses: bool,
+}
+
+impl DraftRows {
+    /// Indices of its rows in the step.
+    pub fn rows(&self) -> std::ops::Range<usize> {
+        let first = self.first_row as usize;
+        first..first.saturating_add(self.parents.len() + 1)
+    }
+}
+
+/// Rows that need not be computed any more. Late and repeated ones change nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CancelRows {
+    /// The plan that the rows belong to.
+    pub epoch: PlanEpoch,
+    /// The sequence.
+    pub seq: SequenceId,
+    /// [`DraftRows`] of generations below are dead.
+    pub live_from: u32,
 }
 
 /// What the Verifier has to know of a sequence. All of it is in the Planner, so a restarted
@@ -75,6 +123,8 @@ pub struct SequenceOpen {
     pub generated: Vec<Token>,
     /// Whether end-of-generation tokens are never sampled.
     pub ignore_eos: bool,
+    /// What makes a guess right.
+    pub rule: AcceptanceRule,
 }
 
 /// When one stage worked on one step, and how long.
@@ -107,18 +157,74 @@ pub struct StepReport {
 }
 
 /// What became of the drafted tokens of a sequence, and the token that follows them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Acceptance {
     /// The sequence.
     pub seq: SequenceId,
-    /// Position of the first row of the sequence that had logits.
+    /// Position of the root's row.
     pub pos: u32,
-    /// Number of drafted tokens that were accepted.
-    pub n_accepted: u32,
+    /// The last accepted row of its [`DraftRows`], counted from the root's 0.
+    pub last: u16,
     /// The token after the accepted ones.
     pub next_token: Token,
     /// Whether `next_token` ends the generation.
     pub is_eog: bool,
+    /// What Medusa heads guess at after `next_token`: for each place some tokens, the likeliest
+    /// first.
+    pub guesses: Vec<Vec<HeadGuess>>,
+}
+
+/// A Medusa head's guess.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HeadGuess {
+    /// The token.
+    pub token: Token,
+    /// Its probability by the head, 0 to 1.
+    pub probability: f32,
+}
+
+/// What the draft model is to guess.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DraftRequest {
+    /// Whose text it is.
+    pub request: RequestId,
+    /// Counts what is asked for a text, so that late replies are known.
+    pub wish: u32,
+    /// How many of the tokens that were told of the text are still right.
+    pub from: u32,
+    /// What follows them.
+    pub tokens: Vec<Token>,
+    /// Most guesses after each other; 0 to take the text and guess nothing.
+    pub depth: u32,
+    /// Most guesses at the same token.
+    pub width: u32,
+}
+
+/// What the draft model guesses.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DraftReply {
+    /// Whose text it is.
+    pub request: RequestId,
+    /// That of the request.
+    pub wish: u32,
+    /// How many tokens of the text the Drafter knows now; less than it was told when it has
+    /// forgotten the beginning.
+    pub n_known: u32,
+    /// The guesses, parents first.
+    pub guesses: Vec<DraftGuess>,
+    /// What they took, in microseconds.
+    pub busy_us: u64,
+}
+
+/// A guess of a draft model.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DraftGuess {
+    /// Index of the guess before it; none: the text.
+    pub parent: Option<u16>,
+    /// The token.
+    pub token: Token,
+    /// Its probability by the draft model, 0 to 1.
+    pub probability: f32,
 }
 
 /// Why a sequence cannot go on.
@@ -140,7 +246,20 @@ pub enum NodeCommand {
         epoch: PlanEpoch,
         /// The stages of this node; what it holds beside them is freed.
         stages: Vec<StageAssignment>,
+        /// The draft model of this node, if it has one.
+        drafter: Option<DrafterAssignment>,
     },
+}
+
+/// A draft model as the plan wants it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrafterAssignment {
+    /// Content hash of the draft model's file.
+    pub draft: String,
+    /// Content hash of the model's file.
+    pub model: String,
+    /// Parameters of its engine.
+    pub engine: EngineParams,
 }
 
 /// One stage as the plan wants it.
@@ -160,6 +279,26 @@ pub struct StageAssignment {
     pub payload_dtype: HiddenDtype,
     /// Most steps that may wait at this stage; one more is a fault of the sender.
     pub credits: u32,
+    /// Content hash of the Medusa heads that the Verifier beside the last stage uses, if any.
+    pub medusa: Option<String>,
+}
+
+/// A source of guesses that computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DraftKind {
+    /// Medusa heads beside the Verifier.
+    Medusa,
+    /// A draft model.
+    Model,
+}
+
+impl fmt::Display for DraftKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Medusa => "Medusa heads",
+            Self::Model => "the draft model",
+        })
+    }
 }
 
 /// What a node tells the Planner. A repeat is harmless.
@@ -188,6 +327,22 @@ pub enum NodeReport {
         why: String,
         /// Whether its Supervisor starts it again.
         restarting: bool,
+    },
+    /// The draft model is loaded.
+    DrafterReady {
+        /// The plan for which it is ready.
+        epoch: PlanEpoch,
+        /// Where it runs.
+        node: NodeId,
+    },
+    /// A source of guesses cannot be used on a node: answers go on without it.
+    DraftsDown {
+        /// Where it should run.
+        node: NodeId,
+        /// What it is.
+        source: DraftKind,
+        /// Why, in one line.
+        why: String,
     },
     /// A step is missing, out of order or unreadable: the epoch cannot go on.
     StepFault {

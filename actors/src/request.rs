@@ -1,11 +1,105 @@
 //! What a client asks, and the events that it gets back.
 
+use std::sync::Arc;
+
 use jupiter_models::sampling::SamplingParams;
 use jupiter_models::{LayerRange, Token};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
+use crate::speculation::accept::AcceptanceRule;
 use crate::{NodeId, RequestId};
+
+/// Most tokens of a guess when nothing is said (llama.cpp's `--draft-max`).
+pub const DEFAULT_DRAFT_MAX: u32 = 16;
+
+/// How tokens are guessed ahead of the model. Whatever is said here, the text stays the same but
+/// for a rule of acceptance that says otherwise.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SpeculationParams {
+    /// Who guesses.
+    pub source: DraftChoice,
+    /// Most tokens of a guess.
+    pub draft_max: u32,
+    /// Most steps of the sequence on their way at once; without it, as many as pay.
+    pub in_flight: Option<u32>,
+    /// What makes a guess right.
+    pub rule: AcceptanceRule,
+}
+
+impl Default for SpeculationParams {
+    fn default() -> Self {
+        Self {
+            source: DraftChoice::Auto,
+            draft_max: DEFAULT_DRAFT_MAX,
+            in_flight: None,
+            rule: AcceptanceRule::Exact,
+        }
+    }
+}
+
+/// Who guesses.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum DraftChoice {
+    /// Whichever source of those that there are brings most.
+    #[default]
+    Auto,
+    /// Nobody.
+    None,
+    /// What stood in the text before.
+    Ngram,
+    /// The draft model.
+    Model,
+    /// Medusa heads.
+    Medusa,
+    /// One that knows the text: for benchmarks.
+    Oracle(Oracle),
+}
+
+/// A source that is right with a known probability.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Oracle {
+    /// Prompt and answer.
+    pub truth: Arc<[Token]>,
+    /// Number of tokens of the vocabulary.
+    pub n_vocab: Token,
+    /// How often a guess is right, 0 to 1.
+    pub acceptance: f64,
+    /// Of the guesses that are wrong.
+    pub seed: u64,
+}
+
+/// What guessing ahead brought to one answer.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SpeculationUsage {
+    /// The source with most guesses; `none` when none was judged.
+    pub source: &'static str,
+    /// Steps that were judged.
+    pub n_steps: u32,
+    /// Tokens that they brought.
+    pub n_tokens: u32,
+    /// Tokens that were guessed and sent.
+    pub n_drafted: u32,
+    /// Of these, the ones that were right.
+    pub n_accepted: u32,
+    /// Rows of guesses that were computed in vain, or cancelled before.
+    pub n_wasted: u32,
+    /// Tokens per time over those of plain decoding, as expected for the acceptance that was seen
+    /// and the measured times.
+    pub predicted_ratio: f64,
+}
+
+impl SpeculationUsage {
+    /// Tokens of a step.
+    pub fn tokens_per_step(&self) -> f64 {
+        f64::from(self.n_tokens) / f64::from(self.n_steps.max(1))
+    }
+
+    /// Share of the guesses that were right, 0 to 1.
+    pub fn acceptance(&self) -> f64 {
+        f64::from(self.n_accepted) / f64::from(self.n_drafted.max(1))
+    }
+}
 
 /// A prompt to be answered.
 #[derive(Clone, Debug)]
@@ -22,6 +116,8 @@ pub struct GenerateRequest {
     pub ignore_eos: bool,
     /// Whether KV cells of an earlier request with the same beginning are used, and this one's kept.
     pub cache_prompt: bool,
+    /// How tokens are guessed ahead; without it as the head is configured.
+    pub speculation: Option<SpeculationParams>,
 }
 
 impl GenerateRequest {
@@ -35,6 +131,7 @@ impl GenerateRequest {
             sampling,
             ignore_eos: false,
             cache_prompt: true,
+            speculation: None,
         }
     }
 }
@@ -73,6 +170,8 @@ pub struct Completion {
     pub n_replays: u32,
     /// The stages that computed it.
     pub stages: Vec<StageUsage>,
+    /// What guessing ahead brought; none when it was not asked for.
+    pub speculation: Option<SpeculationUsage>,
 }
 
 /// One stage's part in a request.

@@ -1,7 +1,7 @@
 //! The Supervisor: one per node; keeps the actors that the plan wants alive.
 //!
 //! ```text
-//! Supervisor --spawns--> Planner (on the head), Stage, Verifier (beside a last stage)
+//! Supervisor --spawns--> Planner (on the head), Stage, Verifier (beside a last stage), Drafter
 //! ```
 //!
 //! Commands name the wanted state ([`NodeCommand::Assign`]); the Supervisor brings it about. A
@@ -16,9 +16,10 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr, Supervisi
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::drafter::{Drafter, DrafterArgs, DrafterMessage};
 use crate::inbox::send_report;
 use crate::link::Link;
-use crate::message::{NodeCommand, NodeReport, StageAssignment};
+use crate::message::{DraftKind, DrafterAssignment, NodeCommand, NodeReport, StageAssignment};
 use crate::planner::{Planner, PlannerArgs, PlannerConfig};
 use crate::stage::{Stage, StageArgs, StageFactory, StageMessage, ThreadGuard};
 use crate::verifier::{Verifier, VerifierArgs, VerifierMessage};
@@ -122,6 +123,8 @@ pub struct SupervisorState {
     planner: Option<(PlannerArgs, Option<ActorCell>)>,
     planner_failures: Failures,
     slots: BTreeMap<u32, Slot>,
+    /// The draft model that is wanted here, and the actor while it lives.
+    drafter: Option<(DrafterAssignment, Option<ActorRef<DrafterMessage>>)>,
 }
 
 /// A stage as the plan wants it, and what lives of it.
@@ -158,6 +161,7 @@ impl Actor for Supervisor {
             planner,
             planner_failures: Failures::default(),
             slots: BTreeMap::new(),
+            drafter: None,
         };
         state.start_planner(&myself).await?;
         Ok(state)
@@ -170,8 +174,13 @@ impl Actor for Supervisor {
         state: &mut SupervisorState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            SupervisorMessage::Command(NodeCommand::Assign { epoch, stages }) => {
+            SupervisorMessage::Command(NodeCommand::Assign {
+                epoch,
+                stages,
+                drafter,
+            }) => {
                 state.assign(&myself, epoch, stages).await;
+                state.assign_drafter(&myself, epoch, drafter).await;
             }
             SupervisorMessage::Restart(Child::Planner) => state.start_planner(&myself).await?,
             SupervisorMessage::Restart(Child::Stage(stage)) => {
@@ -244,6 +253,78 @@ impl SupervisorState {
             slot.assignment = assignment;
             self.bring_up(myself, stage).await;
         }
+    }
+
+    /// Makes the node hold just this draft model. One that failed is not started again.
+    async fn assign_drafter(
+        &mut self,
+        myself: &ActorRef<SupervisorMessage>,
+        epoch: PlanEpoch,
+        wanted: Option<DrafterAssignment>,
+    ) {
+        let held = self.drafter.as_ref().map(|(assignment, _)| assignment);
+        if epoch < self.epoch {
+            return;
+        }
+        if held == wanted.as_ref() {
+            return self.report_drafter_ready();
+        }
+        self.args.inbox.set_drafter(None);
+        if let Some((_, Some(actor))) = self.drafter.take() {
+            let _ = actor.stop_and_wait(None, Some(STOP_TIMEOUT)).await;
+        }
+        let Some(assignment) = wanted else { return };
+        let args = DrafterArgs {
+            link: self.args.link.clone(),
+            factory: self.args.factory.clone(),
+            assignment: assignment.clone(),
+            guard: self.guard.clone(),
+        };
+        let spawned = Actor::spawn_linked(None, Drafter, args, myself.get_cell()).await;
+        let living = match spawned {
+            Ok((actor, _)) => Some(actor),
+            Err(error) => {
+                self.report_drafter_down(error.to_string());
+                None
+            }
+        };
+        self.args.inbox.set_drafter(living.clone());
+        self.drafter = Some((assignment, living));
+        self.report_drafter_ready();
+    }
+
+    fn report_drafter_ready(&self) {
+        if let Some((_, Some(_))) = &self.drafter {
+            let (epoch, node) = (self.epoch, self.args.node.clone());
+            send_report(
+                self.args.link.as_ref(),
+                NodeReport::DrafterReady { epoch, node },
+            );
+        }
+    }
+
+    fn report_drafter_down(&self, why: String) {
+        let down = NodeReport::DraftsDown {
+            node: self.args.node.clone(),
+            source: DraftKind::Model,
+            why,
+        };
+        send_report(self.args.link.as_ref(), down);
+    }
+
+    /// Whether it was the Drafter that ended.
+    fn drafter_ended(&mut self, cell: &ActorCell, why: &str) -> bool {
+        let Some((_, living)) = &mut self.drafter else {
+            return false;
+        };
+        let is_it = |actor: &ActorRef<DrafterMessage>| actor.get_id() == cell.get_id();
+        if !living.as_ref().is_some_and(is_it) {
+            return false;
+        }
+        *living = None;
+        self.args.inbox.set_drafter(None);
+        self.report_drafter_down(why.to_owned());
+        true
     }
 
     /// Starts what is missing of a stage, or tells it of the newest epoch.
@@ -335,7 +416,7 @@ impl SupervisorState {
     }
 
     fn child_failed(&mut self, myself: &ActorRef<SupervisorMessage>, cell: &ActorCell, why: &str) {
-        if self.planner_ended(myself, cell, why) {
+        if self.planner_ended(myself, cell, why) || self.drafter_ended(cell, why) {
             return;
         }
         let Some((stage, part)) = self.forget(cell) else {
@@ -387,7 +468,7 @@ impl SupervisorState {
 
     /// A child ended in order: a stage whose model cannot be loaded, or one that was released.
     fn child_ended(&mut self, myself: &ActorRef<SupervisorMessage>, cell: &ActorCell, why: &str) {
-        if self.planner_ended(myself, cell, why) {
+        if self.planner_ended(myself, cell, why) || self.drafter_ended(cell, why) {
             return;
         }
         self.forget(cell);

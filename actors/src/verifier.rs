@@ -5,23 +5,34 @@
 //! tokens of each sequence, and answers the Planner over the [`Link`]. All that it knows of a
 //! sequence came in [`SequenceOpen`]: lose it, and the next epoch opens the sequence again.
 
+mod rules;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use jupiter_models::engine::Logits;
+use jupiter_models::medusa::MedusaHeads;
 use jupiter_models::sampling::Sampler;
 use jupiter_models::text::Vocabulary;
-use jupiter_models::{KvOp, Row, SequenceId, Token};
+use jupiter_models::{KvOp, SequenceId};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
+use self::rules::TargetSampler;
 use crate::inbox::send_report;
-use crate::link::{Address, Link};
+use crate::link::{Address, Link, LinkError};
 use crate::message::{
-    Acceptance, Message, NodeReport, SequenceFailure, SequenceOpen, StageAssignment, StepHeader,
-    StepReport,
+    Acceptance, DraftKind, DraftRows, HeadGuess, Message, NodeReport, SequenceFailure,
+    SequenceOpen, StageAssignment, StepHeader, StepReport,
 };
+use crate::speculation::accept::AcceptanceRule;
+use crate::speculation::inflight::VerifierGate;
+use crate::speculation::tree::DraftTree;
 use crate::stage::StageFactory;
 use crate::{NodeId, PlanEpoch, codec};
+
+/// How many tokens each Medusa head names: beyond, a guess is hardly ever right (arXiv 2401.10774,
+/// figure 3).
+const GUESSES_PER_HEAD: usize = 4;
 
 /// From the last stage: a step's logits, in the order of its rows that want them.
 pub struct VerifierMessage {
@@ -47,13 +58,16 @@ pub struct VerifierState {
     node: NodeId,
     link: Arc<dyn Link>,
     vocabulary: Arc<Vocabulary>,
+    medusa: Option<Arc<MedusaHeads>>,
     epoch: PlanEpoch,
     sequences: HashMap<SequenceId, VerifiedSequence>,
 }
 
 struct VerifiedSequence {
-    sampler: Sampler,
-    ignore_eos: bool,
+    target: TargetSampler,
+    rule: AcceptanceRule,
+    /// None before its first rows.
+    gate: Option<VerifierGate>,
 }
 
 impl Actor for Verifier {
@@ -67,9 +81,25 @@ impl Actor for Verifier {
         args: VerifierArgs,
     ) -> Result<VerifierState, ActorProcessingErr> {
         let (factory, assignment) = (args.factory, args.assignment);
-        let vocabulary =
-            tokio::task::spawn_blocking(move || factory.vocabulary(&assignment)).await??;
+        let load = move || {
+            let vocabulary = factory.vocabulary(&assignment)?;
+            let medusa = assignment.medusa.as_deref();
+            let medusa = medusa.map(|id| factory.medusa(id)).transpose();
+            jupiter_models::Result::Ok((vocabulary, medusa))
+        };
+        let (vocabulary, medusa) = tokio::task::spawn_blocking(load).await??;
+        // Without heads there is less speed, and the same text.
+        let medusa = medusa.unwrap_or_else(|error| {
+            let down = NodeReport::DraftsDown {
+                node: args.node.clone(),
+                source: DraftKind::Medusa,
+                why: error.to_string(),
+            };
+            send_report(args.link.as_ref(), down);
+            None
+        });
         Ok(VerifierState {
+            medusa,
             node: args.node,
             link: args.link,
             vocabulary,
@@ -88,8 +118,10 @@ impl Actor for Verifier {
         match state.verify(header, &logits) {
             Ok(report) => {
                 let frame = codec::encode(&Message::Report(report));
-                if let Err(error) = state.link.send(&Address::Accept { epoch }, frame) {
-                    tracing::warn!(%error, "could not send a step report");
+                match state.link.send(&Address::Accept { epoch }, frame) {
+                    // The node ends: nobody waits for it.
+                    Ok(()) | Err(LinkError::Closed) => {}
+                    Err(error) => tracing::warn!(%error, "could not send a step report"),
                 }
             }
             Err(what) => {
@@ -107,7 +139,7 @@ impl Actor for Verifier {
 }
 
 impl VerifierState {
-    fn verify(&mut self, header: StepHeader, logits: &Logits) -> Result<StepReport, String> {
+    fn verify(&mut self, mut header: StepHeader, logits: &Logits) -> Result<StepReport, String> {
         if header.epoch != self.epoch {
             self.epoch = header.epoch;
             self.sequences.clear();
@@ -118,7 +150,7 @@ impl VerifierState {
             }
         }
         let mut failures = Vec::new();
-        for open in header.opens {
+        for open in std::mem::take(&mut header.opens) {
             let seq = open.seq;
             match self.open(open) {
                 Ok(sequence) => {
@@ -131,18 +163,20 @@ impl VerifierState {
         let n_wanted = header.rows.iter().filter(|row| row.wants_logits).count();
         assert_eq!(logits.n_rows, n_wanted, "rows of logits of {}", header.step);
         let mut acceptances = Vec::new();
-        for (seq, rows) in logits_by_sequence(&header.rows) {
+        for draft in &header.drafts {
+            let seq = draft.seq;
             if failures.iter().any(|failure| failure.seq == seq) {
                 continue;
             }
+            let draft = JudgedDraft::new(&header, draft, logits)?;
             let Some(sequence) = self.sequences.get_mut(&seq) else {
                 return Err(format!(
-                    "{}: logits of sequence {seq}, not opened",
+                    "{}: rows of sequence {seq}, not opened",
                     header.step
                 ));
             };
-            match sequence.accept(&rows, &header.rows, logits, &self.vocabulary) {
-                Ok(acceptance) => acceptances.push(Acceptance { seq, ..acceptance }),
+            match sequence.judge(&draft, self.medusa.as_deref()) {
+                Ok(acceptance) => acceptances.extend(acceptance),
                 Err(why) => failures.push(SequenceFailure { seq, why }),
             }
         }
@@ -165,124 +199,113 @@ impl VerifierState {
         );
         let sampler = sampler.map_err(|error| error.to_string())?;
         Ok(VerifiedSequence {
-            sampler,
-            ignore_eos: open.ignore_eos,
+            target: TargetSampler::new(sampler, self.vocabulary.clone(), open.ignore_eos),
+            rule: open.rule,
+            gate: None,
         })
     }
 }
 
-/// A row that has logits: its place among the step's rows, and among the logits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct LogitsRow {
-    row: usize,
-    logits: usize,
+/// A root and its guesses, with the logits of their rows.
+struct JudgedDraft<'a> {
+    rows: &'a DraftRows,
+    /// Position and token of the root.
+    root: (u32, jupiter_models::Token),
+    tree: DraftTree,
+    logits: &'a Logits,
+    /// Place of the root's logits.
+    first_logits: usize,
 }
 
-/// The rows that have logits, sequence by sequence in the order of their first one.
-fn logits_by_sequence(rows: &[Row]) -> Vec<(SequenceId, Vec<LogitsRow>)> {
-    let mut sequences: Vec<(SequenceId, Vec<LogitsRow>)> = Vec::new();
-    let wanted = rows
-        .iter()
-        .enumerate()
-        .filter(|(_, row)| row.wants_logits)
-        .enumerate();
-    for (logits, (row, content)) in wanted {
-        let at = LogitsRow { row, logits };
-        for &seq in &content.seq_ids {
-            match sequences.iter_mut().find(|(known, _)| *known == seq) {
-                Some((_, rows)) => rows.push(at),
-                None => sequences.push((seq, vec![at])),
-            }
+impl<'a> JudgedDraft<'a> {
+    /// # Errors
+    /// When the message says what cannot be: rows that are not there, or a tree that is none.
+    fn new(header: &StepHeader, rows: &'a DraftRows, logits: &'a Logits) -> Result<Self, String> {
+        let bad = |what: &dyn std::fmt::Display| {
+            format!(
+                "{}: rows to judge of sequence {}: {what}",
+                header.step, rows.seq
+            )
+        };
+        let Some([root, guesses @ ..]) = header.rows.get(rows.rows()) else {
+            return Err(bad(&"they are not in the step"));
+        };
+        if !header.rows[rows.rows()].iter().all(|row| row.wants_logits) {
+            return Err(bad(&"they have no logits"));
         }
+        let mut tree = DraftTree::new();
+        for (guess, &parent) in guesses.iter().zip(&rows.parents) {
+            let parent = (parent as usize).checked_sub(1);
+            let pushed = tree.push(parent, guess.token, None);
+            pushed.map_err(|error| bad(&error))?;
+        }
+        let before = &header.rows[..rows.first_row as usize];
+        Ok(Self {
+            rows,
+            root: (root.pos, root.token),
+            tree,
+            logits,
+            first_logits: before.iter().filter(|row| row.wants_logits).count(),
+        })
     }
-    sequences
+
+    /// Place of the logits after a guess; none: after the root.
+    fn logits_at(&self, guess: Option<usize>) -> usize {
+        self.first_logits + guess.map_or(0, |at| at + 1)
+    }
+
+    /// Logits after a guess; none: after the root.
+    fn logits(&self, guess: Option<usize>) -> &[f32] {
+        self.logits.row(self.logits_at(guess))
+    }
 }
 
 impl VerifiedSequence {
-    /// Samples after each row as long as the next row holds just the token that was sampled: what
-    /// is accepted is what would have been sampled without drafts.
-    fn accept(
+    /// What is accepted; none for rows that are dead.
+    fn judge(
         &mut self,
-        at: &[LogitsRow],
-        rows: &[Row],
-        logits: &Logits,
-        vocabulary: &Vocabulary,
-    ) -> Result<Acceptance, String> {
-        let Some(first) = at.first() else {
-            return Err("no row has logits".into());
-        };
-        let mut n_accepted = 0;
-        for (k, here) in at.iter().enumerate() {
-            let token = self.sample(logits.row(here.logits), vocabulary)?;
-            let drafted = at.get(k + 1).map(|next| rows[next.row].token);
-            let is_eog = vocabulary.is_eog(token) && !self.ignore_eos;
-            if drafted == Some(token) && !is_eog {
-                n_accepted += 1;
-                continue;
-            }
-            let pos = rows[first.row].pos;
-            return Ok(Acceptance {
-                seq: SequenceId(0),
-                pos,
-                n_accepted,
-                next_token: token,
-                is_eog,
-            });
+        draft: &JudgedDraft<'_>,
+        medusa: Option<&MedusaHeads>,
+    ) -> Result<Option<Acceptance>, String> {
+        let (pos, token) = draft.root;
+        let generation = draft.rows.generation;
+        let gate = self.gate.get_or_insert(VerifierGate::new(generation));
+        if !gate
+            .admit(generation, pos, token)
+            .map_err(|error| error.to_string())?
+        {
+            return Ok(None);
         }
-        Err("the last row of a sequence has no successor, yet none was sampled".into())
-    }
-
-    fn sample(&mut self, logits: &[f32], vocabulary: &Vocabulary) -> Result<Token, String> {
-        if logits.iter().any(|logit| logit.is_nan()) {
-            return Err(
-                "the model computed NaN: its file is damaged or its weights overflow".into(),
-            );
-        }
-        let token = if self.ignore_eos {
-            let mut logits = logits.to_vec();
-            for token in vocabulary.eog_tokens() {
-                if let Some(logit) = usize::try_from(*token).ok().and_then(|t| logits.get_mut(t)) {
-                    *logit = f32::NEG_INFINITY;
-                }
-            }
-            self.sampler.sample(&logits)
-        } else {
-            self.sampler.sample(logits)
+        let verdict = self
+            .target
+            .judge(self.rule, &draft.tree, |at| draft.logits(at))
+            .map_err(|error| error.to_string())?;
+        gate.judged(pos, draft.tree.len() + 1, verdict.path.len(), verdict.next);
+        let last = verdict.path.last().copied();
+        let guesses = match medusa.filter(|_| draft.rows.wants_guesses && !verdict.next.ends) {
+            Some(heads) => guesses(heads, draft.logits.state(draft.logits_at(last))),
+            None => Vec::new(),
         };
-        self.sampler.accept(token);
-        Ok(token)
+        Ok(Some(Acceptance {
+            seq: draft.rows.seq,
+            pos,
+            last: last.map_or(0, |at| at as u16 + 1),
+            next_token: verdict.next.token,
+            is_eog: verdict.next.ends,
+            guesses,
+        }))
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn row(seqs: &[u32], pos: u32, wants_logits: bool) -> Row {
-        let seq_ids = seqs.iter().map(|&seq| SequenceId(seq)).collect();
-        Row {
-            seq_ids,
-            pos,
-            token: 7,
-            wants_logits,
-        }
-    }
-
-    #[test]
-    fn rows_with_logits_are_grouped_by_sequence() {
-        let rows = [
-            row(&[3], 0, false),
-            row(&[3], 1, true),
-            row(&[1, 3], 2, true),
-            row(&[1], 3, true),
-        ];
-        let at = |row, logits| LogitsRow { row, logits };
-        assert_eq!(
-            logits_by_sequence(&rows),
-            [
-                (SequenceId(3), vec![at(1, 0), at(2, 1)]),
-                (SequenceId(1), vec![at(2, 1), at(3, 2)]),
-            ]
-        );
-    }
+/// What the heads say of the state before the next token.
+fn guesses(heads: &MedusaHeads, state: Option<&[f32]>) -> Vec<Vec<HeadGuess>> {
+    let Some(state) = state else {
+        return Vec::new();
+    };
+    let guess = |(token, probability)| HeadGuess { token, probability };
+    heads
+        .guess(state, GUESSES_PER_HEAD)
+        .into_iter()
+        .map(|head| head.into_iter().map(guess).collect())
+        .collect()
 }

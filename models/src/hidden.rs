@@ -91,6 +91,21 @@ impl HiddenStates {
         &self.data[i * self.n_embd..(i + 1) * self.n_embd]
     }
 
+    /// The rows at `indices`, in their order.
+    ///
+    /// # Errors
+    /// [`ModelError::BadStep`] for a row that is not there.
+    pub fn select(&self, indices: &[usize]) -> Result<HiddenStates> {
+        let mut data = Vec::with_capacity(indices.len() * self.n_embd);
+        for &i in indices {
+            if i >= self.n_rows {
+                return Err(bad_step(format!("row {i} of {} is not there", self.n_rows)));
+            }
+            data.extend_from_slice(self.row(i));
+        }
+        HiddenStates::new(indices.len(), self.n_embd, data)
+    }
+
     /// The bytes for the wire.
     ///
     /// # Errors

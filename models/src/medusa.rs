@@ -10,26 +10,41 @@ use std::path::Path;
 
 use crate::gguf::GgufFile;
 use crate::llama::dequantize::dequantize_row;
-use crate::{ModelError, Result};
+use crate::llama::quantize::Q8_0;
+use crate::sampling::likeliest;
+use crate::{ModelError, Result, Token};
 
 /// `general.architecture` of such a file.
 const ARCHITECTURE: &str = "medusa";
 /// More heads than anyone trains; the paper has 5.
 const MAX_HEADS: u32 = 16;
 
-/// The heads of a file, as f32.
+/// The heads of a file.
 pub struct MedusaHeads {
     n_embd: usize,
     n_vocab: usize,
     heads: Vec<Head>,
 }
 
-/// Row-major matrices: a row for each output.
 struct Head {
-    block: Vec<f32>,
+    block: Matrix,
     bias: Vec<f32>,
-    output: Vec<f32>,
+    output: Matrix,
 }
+
+/// Row-major, a row for each output. Products are bound by memory, so what is Q8_0 in the file stays
+/// so; all else is f32.
+enum Matrix {
+    F32(Vec<f32>),
+    /// Blocks of [`BLOCK`] values with a scale each.
+    Q8 {
+        values: Vec<i8>,
+        scales: Vec<f32>,
+    },
+}
+
+/// Values of a `block_q8_0` (ggml-common.h).
+const BLOCK: usize = 32;
 
 impl MedusaHeads {
     /// Reads all heads of the file at `path`.
@@ -58,16 +73,19 @@ impl MedusaHeads {
         let n_vocab = file.metadata().u32("medusa.vocab_size")? as usize;
         let heads = (0..n_heads)
             .map(|k| {
-                let read = |part: &str, dims: &[usize]| {
-                    let name = format!("medusa.{k}.{part}");
-                    read_matrix(&file, &name, dims).ok_or_else(|| {
-                        bad(format!("`{name}` is missing, or its shape is not {dims:?}"))
-                    })
+                let missing = |name: &str, dims: &[usize]| {
+                    bad(format!("`{name}` is missing, or its shape is not {dims:?}"))
                 };
+                let matrix = |part: &str, dims: [usize; 2]| {
+                    let name = format!("medusa.{k}.{part}");
+                    Matrix::read(&file, &name, dims).ok_or_else(|| missing(&name, &dims))
+                };
+                let bias = format!("medusa.{k}.block.bias");
                 Ok(Head {
-                    block: read("block.weight", &[n_embd, n_embd])?,
-                    bias: read("block.bias", &[n_embd])?,
-                    output: read("output.weight", &[n_embd, n_vocab])?,
+                    block: matrix("block.weight", [n_embd, n_embd])?,
+                    bias: read_f32(&file, &bias, &[n_embd])
+                        .ok_or_else(|| missing(&bias, &[n_embd]))?,
+                    output: matrix("output.weight", [n_embd, n_vocab])?,
                 })
             })
             .collect::<Result<_>>()?;
@@ -101,17 +119,28 @@ impl MedusaHeads {
     pub fn logits(&self, k: usize, x: &[f32]) -> Vec<f32> {
         assert_eq!(x.len(), self.n_embd, "a state of another model");
         let head = &self.heads[k];
-        let mut state = product(&head.block, x);
+        let mut state = head.block.product(x);
         for ((state, bias), x) in state.iter_mut().zip(&head.bias).zip(x) {
             let turned = *state + bias;
             *state = x + turned / (1.0 + (-turned).exp());
         }
-        product(&head.output, &state)
+        head.output.product(&state)
+    }
+
+    /// What each head guesses for the state `x` (`n_embd`): its `n` likeliest tokens and their
+    /// probabilities, the likeliest first.
+    ///
+    /// # Panics
+    /// When `x` has another width.
+    pub fn guess(&self, x: &[f32], n: usize) -> Vec<Vec<(Token, f32)>> {
+        (0..self.heads.len())
+            .map(|k| likeliest(&self.logits(k, x), n))
+            .collect()
     }
 }
 
 /// A tensor of `dims` (ggml's order) as f32.
-fn read_matrix(file: &GgufFile, name: &str, dims: &[usize]) -> Option<Vec<f32>> {
+fn read_f32(file: &GgufFile, name: &str, dims: &[usize]) -> Option<Vec<f32>> {
     let tensor = file.tensor(name)?;
     let same = tensor
         .dims
@@ -131,11 +160,66 @@ fn read_matrix(file: &GgufFile, name: &str, dims: &[usize]) -> Option<Vec<f32>> 
     Some(values)
 }
 
-/// Each row's dot product with `x`.
-fn product(rows: &[f32], x: &[f32]) -> Vec<f32> {
-    rows.chunks_exact(x.len())
-        .map(|row| row.iter().zip(x).map(|(a, b)| a * b).sum())
-        .collect()
+impl Matrix {
+    /// A tensor of shape `dims` (ggml's order).
+    fn read(file: &GgufFile, name: &str, dims: [usize; 2]) -> Option<Self> {
+        let tensor = file.tensor(name)?;
+        if tensor.ggml_type != Q8_0 || !dims[0].is_multiple_of(BLOCK) {
+            return read_f32(file, name, &dims).map(Self::F32);
+        }
+        if !tensor.dims.iter().map(|&n| n as usize).eq(dims) {
+            return None;
+        }
+        let (mut values, mut scales) = (Vec::new(), Vec::new());
+        for block in file.tensor_bytes(tensor).chunks_exact(2 + BLOCK) {
+            scales.push(half::f16::from_le_bytes([block[0], block[1]]).to_f32());
+            values.extend(block[2..].iter().map(|&byte| byte as i8));
+        }
+        Some(Self::Q8 { values, scales })
+    }
+
+    /// Each row's dot product with `x`.
+    fn product(&self, x: &[f32]) -> Vec<f32> {
+        match self {
+            Self::F32(values) => values
+                .chunks_exact(x.len())
+                .map(|row| dot(row, x))
+                .collect(),
+            Self::Q8 { values, scales } => values
+                .chunks_exact(x.len())
+                .zip(scales.chunks_exact(x.len() / BLOCK))
+                .map(|(row, scales)| dot_q8(row, scales, x))
+                .collect(),
+        }
+    }
+}
+
+/// The same for a row in blocks.
+fn dot_q8(row: &[i8], scales: &[f32], x: &[f32]) -> f32 {
+    let blocks = row.chunks_exact(BLOCK).zip(x.chunks_exact(BLOCK));
+    let mut lanes = [0f32; BLOCK];
+    for ((row, x), scale) in blocks.zip(scales) {
+        for (lane, (&a, b)) in lanes.iter_mut().zip(row.iter().zip(x)) {
+            *lane += f32::from(a) * b * scale;
+        }
+    }
+    lanes.iter().sum()
+}
+
+/// Sums in several lanes, which the compiler makes one instruction of: the order of a sum of floats
+/// is not its to change.
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    const N_LANES: usize = 16;
+    let mut lanes = [0f32; N_LANES];
+    let (a_chunks, b_chunks) = (a.chunks_exact(N_LANES), b.chunks_exact(N_LANES));
+    let rest = a_chunks.remainder().iter().zip(b_chunks.remainder());
+    let rest: f32 = rest.map(|(a, b)| a * b).sum();
+    for (a, b) in a_chunks.zip(b_chunks) {
+        for (lane, (a, b)) in lanes.iter_mut().zip(a.iter().zip(b)) {
+            *lane += a * b;
+        }
+    }
+    lanes.iter().sum::<f32>() + rest
 }
 
 #[cfg(test)]

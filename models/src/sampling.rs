@@ -221,6 +221,34 @@ impl Sampler {
     /// Logits that are not a number count as impossible. Where no token is possible, because the
     /// grammar is at a dead end or complete, a token that ends the generation is returned.
     pub fn sample(&mut self, logits: &[f32]) -> Token {
+        match self.candidates(logits).as_slice() {
+            [] => self.vocabulary.end_token(),
+            [only] => only.token,
+            candidates => self.draw(candidates),
+        }
+    }
+
+    /// The probabilities with which [`sample`](Self::sample) draws for `logits`, over all seeds; in
+    /// no order, adding up to 1 within rounding.
+    pub fn probabilities(&mut self, logits: &[f32]) -> Vec<(Token, f64)> {
+        let candidates = self.candidates(logits);
+        let likeliest = match candidates.as_slice() {
+            [] => return vec![(self.vocabulary.end_token(), 1.0)],
+            [first, rest @ ..] if rest.is_empty() || self.is_beyond_range(first) => {
+                return vec![(first.token, 1.0)];
+            }
+            [first, ..] => *first,
+        };
+        let max = f64::from(likeliest.logit / self.params.temperature);
+        let narrowed = self.narrow(&candidates);
+        let weight = |data: &LlamaTokenData| (f64::from(data.logit()) - max).exp();
+        let sum: f64 = narrowed.data.iter().map(weight).sum();
+        let entry = |data: &LlamaTokenData| (data.id().0, weight(data) / sum);
+        narrowed.data.iter().map(entry).collect()
+    }
+
+    /// The tokens that are possible, the likeliest first.
+    fn candidates(&mut self, logits: &[f32]) -> Vec<Candidate> {
         let n_wanted = match self.params.top_k {
             _ if self.params.temperature <= 0.0 => 1,
             k if k > 0 => k as usize,
@@ -228,14 +256,9 @@ impl Sampler {
         };
         let penalised = self.recent.penalise(logits, self.params.repeat_penalty);
         let logits = penalised.as_deref().unwrap_or(logits);
-        let candidates = match &self.matcher {
+        match &self.matcher {
             Some(_) => self.allowed_shortlist(logits, n_wanted),
             None => shortlist(logits, n_wanted),
-        };
-        match candidates.as_slice() {
-            [] => self.vocabulary.end_token(),
-            [only] => only.token,
-            _ => self.draw(&candidates),
         }
     }
 
@@ -299,22 +322,47 @@ impl Sampler {
     /// A token of `candidates` (likeliest first), by top-p, min-p, temperature and chance.
     fn draw(&mut self, candidates: &[Candidate]) -> Token {
         let likeliest = candidates[0];
-        // Beyond the numbers' range there is no softmax; the likeliest is the limit.
-        if !(likeliest.logit / self.params.temperature).is_finite() {
+        if self.is_beyond_range(&likeliest) {
             return likeliest.token;
         }
+        let mut narrowed = self.narrow(candidates);
+        let seed = draw_seed(self.params.seed, self.n_generated);
+        narrowed.apply_sampler(&mut LlamaSampler::dist(seed));
+        narrowed
+            .selected_token()
+            .map_or(likeliest.token, |token| token.0)
+    }
+
+    /// Beyond the numbers' range there is no softmax; the likeliest token is the limit.
+    fn is_beyond_range(&self, likeliest: &Candidate) -> bool {
+        !(likeliest.logit / self.params.temperature).is_finite()
+    }
+
+    /// What top-p and min-p leave of `candidates` (likeliest first), divided by the temperature.
+    fn narrow(&mut self, candidates: &[Candidate]) -> LlamaTokenDataArray {
         let data = candidates
             .iter()
             .map(|c| LlamaTokenData::new(LlamaToken(c.token), c.logit, 0.0))
             .collect();
         let mut array = LlamaTokenDataArray::new(data, true);
         array.apply_sampler(&mut self.narrowing);
-        let seed = draw_seed(self.params.seed, self.n_generated);
-        array.apply_sampler(&mut LlamaSampler::dist(seed));
         array
-            .selected_token()
-            .map_or(likeliest.token, |token| token.0)
     }
+
+    /// A number in 0..1 for what is drawn next, by the seed.
+    pub fn uniform(&self) -> f64 {
+        f64::from(draw_seed(self.params.seed, self.n_generated)) / f64::from(u32::MAX)
+    }
+}
+
+/// The `n` likeliest tokens and their probabilities by the softmax of `logits`, the likeliest first;
+/// no sampling parameter counts.
+pub fn likeliest(logits: &[f32], n: usize) -> Vec<(Token, f32)> {
+    let best = shortlist(logits, n);
+    let max = best.first().map_or(0.0, |first| first.logit);
+    let sum: f32 = logits.iter().map(|logit| (logit - max).exp()).sum();
+    let share = |c: &Candidate| (c.token, (c.logit - max).exp() / sum);
+    best.iter().map(share).collect()
 }
 
 /// The tokens that the repeat penalty looks back on.

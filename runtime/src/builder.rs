@@ -7,7 +7,7 @@ use jupiter_actors::planning::placement::Objective;
 use jupiter_models::gguf::KvDtype;
 use jupiter_models::hidden::HiddenDtype;
 
-use crate::config::{Config, Settings};
+use crate::config::{Config, DraftSetting, Settings};
 use crate::error::Result;
 use crate::node::Progress;
 use crate::runtime::Runtime;
@@ -125,6 +125,28 @@ impl RuntimeBuilder {
     #[must_use]
     pub fn hidden_dtype(mut self, dtype: HiddenDtype) -> Self {
         self.settings.hidden_type = Some(dtype);
+        self
+    }
+
+    /// Who guesses tokens ahead, for requests that do not say.
+    #[must_use]
+    pub fn speculative(mut self, source: DraftSetting) -> Self {
+        self.settings.speculative = Some(source);
+        self
+    }
+
+    /// A small model with the same vocabulary that guesses; without it the default model's own,
+    /// where that is asked for.
+    #[must_use]
+    pub fn draft_model(mut self, path: impl Into<PathBuf>) -> Self {
+        self.settings.model_draft = Some(path.into());
+        self
+    }
+
+    /// Medusa heads that guess; without them the default model's own.
+    #[must_use]
+    pub fn medusa(mut self, path: impl Into<PathBuf>) -> Self {
+        self.settings.medusa = Some(path.into());
         self
     }
 

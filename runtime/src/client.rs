@@ -121,6 +121,7 @@ impl Client {
             sampling,
             ignore_eos: options.ignore_eos,
             cache_prompt: options.cache_prompt,
+            speculation: options.speculation,
             ..GenerateRequest::new(id, prompt)
         };
         let (sink, events) = mpsc::unbounded_channel();

@@ -39,6 +39,17 @@ pub struct DoneEvent {
     n_cached: u32,
     n_replays: u32,
     stages: Vec<StageEvent>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    speculation: Option<SpeculationEvent>,
+}
+
+/// What guessing ahead brought.
+#[derive(Debug, Serialize)]
+struct SpeculationEvent {
+    source: &'static str,
+    acceptance: f64,
+    tokens_per_step: f64,
+    wasted_rows: u32,
 }
 
 /// One stage's part.
@@ -78,6 +89,12 @@ impl From<&Completion> for DoneEvent {
             n_cached: done.n_cached,
             n_replays: done.n_replays,
             stages: stages.collect(),
+            speculation: done.speculation.as_ref().map(|used| SpeculationEvent {
+                source: used.source,
+                acceptance: used.acceptance(),
+                tokens_per_step: used.tokens_per_step(),
+                wasted_rows: used.n_wasted,
+            }),
         }
     }
 }
@@ -112,6 +129,7 @@ mod tests {
             eval_ms: 2.5,
             n_cached: 0,
             n_replays: 0,
+            speculation: None,
             stages: vec![StageUsage {
                 node: NodeId("a".into()),
                 layers: LayerRange::new(0, 4),

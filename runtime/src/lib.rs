@@ -39,6 +39,7 @@
 mod builder;
 mod client;
 pub mod config;
+mod drafts;
 mod emulated_link;
 mod error;
 pub mod event;
@@ -67,7 +68,10 @@ pub use error::{Error, Result};
 pub use jupiter_actors::NodeId;
 pub use jupiter_actors::planner::{ClusterPhase, ClusterStatus, StageStatus, StepStats, StepTrace};
 pub use jupiter_actors::planning::placement::Objective;
-pub use jupiter_actors::request::{Completion, FinishReason, RequestError, StageUsage};
+pub use jupiter_actors::request::{
+    Completion, DraftChoice, FinishReason, Oracle, RequestError, SpeculationParams,
+    SpeculationUsage, StageUsage,
+};
 pub use jupiter_models::sampling::SamplingParams;
 pub use jupiter_models::text::ChatMessage;
 pub use node::Progress;

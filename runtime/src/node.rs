@@ -2,21 +2,25 @@
 
 use std::sync::Arc;
 
-use jupiter_actors::message::StageAssignment;
+use jupiter_actors::message::{DrafterAssignment, StageAssignment};
 use jupiter_actors::planner::PlannerConfig;
 use jupiter_actors::planning::profile::DeviceProfile;
 use jupiter_actors::stage::StageFactory;
 use jupiter_actors::supervisor::{NodeHandle, SupervisorArgs, start_node};
 use jupiter_actors::{Inbox, NodeId};
+use jupiter_models::draft_model::DraftModel;
 use jupiter_models::engine::{Emulation, EngineParams, StageEngine, free_memory_bytes};
 use jupiter_models::gguf::GgufFile;
 use jupiter_models::hidden::HiddenDtype;
+use jupiter_models::medusa::MedusaHeads;
 use jupiter_models::profile::{ModelProfile, device_kind, measure_cached};
 use jupiter_models::slice::SliceCache;
 use jupiter_models::text::Vocabulary;
 use jupiter_models::{LayerRange, ModelError};
 use zenoh::Session;
 
+use crate::config::Config;
+use crate::drafts::Drafts;
 use crate::emulated_link::{EmulatedLink, LinkLimits};
 use crate::error::{Error, Result};
 use crate::keys::Keys;
@@ -128,6 +132,7 @@ pub(crate) struct ModelFactory {
     emulation: Emulation,
     progress: Option<Arc<dyn Progress>>,
     vocabulary: Arc<Vocabulary>,
+    drafts: Drafts,
 }
 
 impl ModelFactory {
@@ -135,20 +140,20 @@ impl ModelFactory {
         model: GgufFile,
         id: String,
         vocabulary: Arc<Vocabulary>,
-        allow_unproven: bool,
-        n_threads: Option<u32>,
-        emulation: Emulation,
+        config: &Config,
+        drafts: Drafts,
         progress: Option<Arc<dyn Progress>>,
     ) -> Self {
-        let slices = SliceCache::default_dir().allow_unproven(allow_unproven);
+        let slices = SliceCache::default_dir().allow_unproven(config.model.allow_unproven);
         Self {
             model,
             id,
             slices,
-            n_threads,
-            emulation,
+            n_threads: config.engine.n_threads,
+            emulation: config.emulation.compute,
             progress,
             vocabulary,
+            drafts,
         }
     }
 
@@ -225,5 +230,15 @@ impl StageFactory for ModelFactory {
     fn vocabulary(&self, assignment: &StageAssignment) -> jupiter_models::Result<Arc<Vocabulary>> {
         self.check_model(assignment)?;
         Ok(self.vocabulary.clone())
+    }
+
+    fn medusa(&self, id: &str) -> jupiter_models::Result<Arc<MedusaHeads>> {
+        self.drafts.medusa(id)
+    }
+
+    fn draft_model(&self, assignment: &DrafterAssignment) -> jupiter_models::Result<DraftModel> {
+        let params = self.params(&assignment.engine);
+        self.drafts
+            .model(&assignment.draft, &self.vocabulary, &params)
     }
 }

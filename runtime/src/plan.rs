@@ -6,8 +6,9 @@ use std::path::Path;
 use jupiter_actors::codec::{MAX_FRAME_BYTES, MAX_HEADER_BYTES};
 use jupiter_actors::planner::{PlacedStage, PlannerConfig, SplitPolicy, Wish};
 use jupiter_actors::planning::plan_file::PlanFile;
+use jupiter_actors::request::DraftChoice;
 use jupiter_models::LayerRange;
-use jupiter_models::engine::EngineParams;
+use jupiter_models::engine::{EngineParams, MAX_SEQUENCES};
 use jupiter_models::gguf::{GgufFile, ModelInfo};
 use jupiter_models::hidden::HiddenDtype;
 use jupiter_models::profile::ModelProfile;
@@ -16,6 +17,9 @@ use jupiter_models::split::{check_cover, split_evenly};
 use crate::config::{Config, Split};
 use crate::error::{Error, Result};
 use crate::session::is_local;
+
+/// Sequences for branches of guesses. They take no memory of their own: all share one cache.
+const N_SPARE: u32 = 7;
 
 /// How often a command that is not answered is repeated, in milliseconds: often enough that a lost
 /// one costs little, seldom against the time that a stage takes to load.
@@ -55,10 +59,14 @@ pub(crate) fn planner_config(
         model_profile: ModelProfile::from_gguf(model, &engine, pipeline.hidden_dtype)?,
         head: config.network.node.clone(),
         split,
-        wish: Wish::new(pipeline.objective, engine.n_ctx, engine.n_seq_max),
+        wish: Wish::new(pipeline.objective, engine.n_ctx, config.engine.n_parallel),
         adapts: pipeline.adapts,
         wait_nodes,
+        n_parallel: config.engine.n_parallel,
         engine,
+        speculation: config.speculation.params.clone(),
+        medusa: None,
+        draft: None,
         chunk: config.engine.chunk,
         payload_dtype: pipeline.hidden_dtype,
         step_timeout_ms: pipeline.step_timeout_ms,
@@ -88,14 +96,24 @@ fn engine_params(config: &Config, n_ctx_train: u32, n_threads: u32) -> EnginePar
     let engine = &config.engine;
     EngineParams {
         n_ctx: engine.n_ctx_of(n_ctx_train),
-        n_seq_max: engine.n_parallel,
+        n_seq_max: n_sequences(config),
         n_batch: engine.chunk,
         n_threads,
         type_k: engine.type_k,
         type_v: engine.type_v,
         flash_attention: engine.flash_attention,
         n_gpu_layers: engine.n_gpu_layers,
+        keeps_states: false,
     }
+}
+
+/// Sequences of the KV cache: one for each request, and some for branches of guesses.
+fn n_sequences(config: &Config) -> u32 {
+    let n_spare = match config.speculation.params.source {
+        DraftChoice::None => 0,
+        _ => N_SPARE,
+    };
+    (config.engine.n_parallel + n_spare).min(MAX_SEQUENCES)
 }
 
 /// Threads of each stage. Stages that share a machine share its cores, as waiting threads spin;

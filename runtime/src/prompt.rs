@@ -1,6 +1,7 @@
 //! What a client asks for.
 
 use jupiter_actors::request::RequestError;
+use jupiter_actors::request::SpeculationParams;
 use jupiter_models::Token;
 use jupiter_models::sampling::SamplingParams;
 use jupiter_models::text::{ChatMessage, ChatTemplate, Vocabulary};
@@ -93,6 +94,8 @@ pub struct GenerateOptions {
     pub ignore_eos: bool,
     /// Whether what an earlier request with the same beginning computed is used again.
     pub cache_prompt: bool,
+    /// How tokens are guessed ahead; without it as the head is configured.
+    pub speculation: Option<SpeculationParams>,
 }
 
 impl Default for GenerateOptions {
@@ -103,6 +106,7 @@ impl Default for GenerateOptions {
             stop: Vec::new(),
             ignore_eos: false,
             cache_prompt: true,
+            speculation: None,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use jupiter_actors::Inbox;
 use jupiter_actors::planner::{
-    ClusterPhase, ClusterStatus, PlannerConfig, PlannerMessage, StepTrace,
+    ClusterPhase, ClusterStatus, DraftConfig, PlannerConfig, PlannerMessage, StepTrace,
 };
 use jupiter_models::architecture::check_supported;
 use jupiter_models::gguf::{GgufFile, ModelInfo};
@@ -18,6 +18,7 @@ use zenoh::Session;
 use crate::builder::RuntimeBuilder;
 use crate::client::{self, Client};
 use crate::config::Config;
+use crate::drafts::Drafts;
 use crate::error::{Error, Result};
 use crate::keys::Keys;
 use crate::membership::head::{AbortOnDrop, HeadMembership, arrive, tell_planner};
@@ -264,21 +265,19 @@ pub(crate) fn load_model(
     } else {
         model.content_hash()?
     };
-    let planner = planner_config(config, &model, &info, id.clone(), n_cores())?;
+    let mut planner = planner_config(config, &model, &info, id.clone(), n_cores())?;
+    let drafts = Drafts::load(config, &info);
+    planner.draft = drafts.model_id().map(|model| DraftConfig {
+        node: (config.speculation.draft_node.clone())
+            .unwrap_or_else(|| config.network.node.clone()),
+        model,
+    });
+    planner.medusa = drafts.medusa_id();
+    planner.engine.keeps_states = planner.medusa.is_some();
     let vocabulary = Arc::new(Vocabulary::load(model.path())?);
     let template = ChatTemplate::from_gguf(&model, &vocabulary)?;
     let template = template.unwrap_or_else(ChatTemplate::fallback);
-    let n_threads = config.engine.n_threads;
-    let allow_unproven = config.model.allow_unproven;
-    let factory = ModelFactory::new(
-        model,
-        id,
-        vocabulary.clone(),
-        allow_unproven,
-        n_threads,
-        config.emulation.compute,
-        progress,
-    );
+    let factory = ModelFactory::new(model, id, vocabulary.clone(), config, drafts, progress);
     Ok(Loaded {
         planner,
         factory,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jupiter_models::gguf::GgufFile;
+use jupiter_models::gguf::{GgufFile, ModelInfo};
 use jupiter_models::text::Vocabulary;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -11,6 +11,7 @@ use zenoh::Session;
 use zenoh::liveliness::LivelinessToken;
 
 use crate::config::Config;
+use crate::drafts::Drafts;
 use crate::emulated_link::LinkLimits;
 use crate::error::{Error, Result, zenoh_error};
 use crate::keys::Keys;
@@ -209,16 +210,7 @@ fn load_model(
     let model = GgufFile::open(config.model_path()?)?;
     let id = model.content_hash()?;
     let vocabulary = Arc::new(Vocabulary::load(model.path())?);
-    let n_threads = config.engine.n_threads;
-    let allow_unproven = config.model.allow_unproven;
-    let factory = ModelFactory::new(
-        model,
-        id.clone(),
-        vocabulary,
-        allow_unproven,
-        n_threads,
-        config.emulation.compute,
-        progress,
-    );
+    let drafts = Drafts::load(config, &ModelInfo::from_gguf(&model)?);
+    let factory = ModelFactory::new(model, id.clone(), vocabulary, config, drafts, progress);
     Ok((factory, id))
 }

@@ -6,26 +6,44 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use jupiter_actors::message::StageAssignment;
-use jupiter_actors::planner::{ClusterStatus, PlannerConfig, PlannerMessage, SplitPolicy, Wish};
+use jupiter_actors::message::{DrafterAssignment, StageAssignment};
+use jupiter_actors::planner::{
+    ClusterStatus, DraftConfig, PlannerConfig, PlannerMessage, SplitPolicy, Wish,
+};
 use jupiter_actors::planning::placement::Objective;
-use jupiter_actors::request::{Completion, GenerateRequest, RequestError, StreamEvent};
+use jupiter_actors::request::{
+    Completion, GenerateRequest, RequestError, SpeculationParams, StreamEvent,
+};
 use jupiter_actors::stage::StageFactory;
 use jupiter_actors::supervisor::{NodeHandle, SupervisorArgs, start_node};
 use jupiter_actors::{Inbox, NodeId, RequestId};
+use jupiter_models::draft_model::DraftModel;
 use jupiter_models::engine::{
     Engine, EngineMemory, EngineParams, Logits, StageEngine, StepInput, StepOutput,
 };
 use jupiter_models::gguf::GgufFile;
 use jupiter_models::hidden::HiddenDtype;
+use jupiter_models::medusa::MedusaHeads;
 use jupiter_models::profile::ModelProfile;
 use jupiter_models::slice::SliceCache;
 use jupiter_models::text::Vocabulary;
-use jupiter_models::{KvOp, Row, Token};
+use jupiter_models::{KvOp, ModelError, Row, Token};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::model::{CHUNK, engine_params, scratch};
 use crate::network::{FaultRates, Network};
+
+/// Requests at the same time.
+const N_PARALLEL: u32 = 4;
+
+/// Sequences for branches of guesses.
+const N_SPARE: u32 = 4;
+
+/// What the heads of a [`ClusterSpec`] are called.
+const MEDUSA: &str = "heads";
+
+/// What its draft model is called.
+const DRAFT: &str = "draft";
 
 /// No test waits longer than this for anything.
 pub const DEADLINE: Duration = Duration::from_secs(60);
@@ -39,8 +57,14 @@ pub struct ClusterSpec {
     pub split: SplitPolicy,
     /// Number of nodes; the first one is the head.
     pub n_nodes: usize,
+    /// Requests at the same time; what the engines have beyond is for branches of guesses.
+    pub n_parallel: u32,
     /// Parameters of the engines.
     pub engine: EngineParams,
+    /// Medusa heads, if any.
+    pub medusa: Option<PathBuf>,
+    /// A draft model, if any; it runs on the last node.
+    pub draft: Option<PathBuf>,
     /// What the network does to frames.
     pub rates: FaultRates,
     /// Most faults of the network, and of the engines.
@@ -71,7 +95,13 @@ impl ClusterSpec {
             model: model.to_owned(),
             split: SplitPolicy::Stages(n_stages),
             n_nodes: n_stages as usize,
-            engine: engine_params(),
+            n_parallel: N_PARALLEL,
+            engine: EngineParams {
+                n_seq_max: N_PARALLEL + N_SPARE,
+                ..engine_params()
+            },
+            medusa: None,
+            draft: None,
             rates: FaultRates::default(),
             n_faults: 0,
             engine_faults: Vec::new(),
@@ -108,6 +138,8 @@ impl Cluster {
         let model = Arc::new(GgufFile::open(&spec.model)?);
         let factory = Arc::new(FaultyFactory {
             model: model.clone(),
+            medusa: spec.medusa.clone(),
+            draft: spec.draft.clone(),
             cache: SliceCache::new(scratch().join("slices")),
             faults: spec.engine_faults.clone(),
             n_steps: Arc::default(),
@@ -116,7 +148,7 @@ impl Cluster {
         let mut nodes = Vec::new();
         let mut head = None;
         for i in 0..spec.n_nodes {
-            let node = NodeId(format!("node-{i}"));
+            let node = node_id(i);
             let (link, inbox) = network.join(&node);
             let planner = (i == 0).then(|| planner_config(spec, &model)).transpose()?;
             head.get_or_insert_with(|| inbox.clone());
@@ -144,10 +176,21 @@ impl Cluster {
 
     /// Asks for `n` tokens after `prompt`, greedily.
     pub fn ask(&mut self, prompt: &[Token], n: u32) -> UnboundedReceiver<StreamEvent> {
+        self.ask_guessing(prompt, n, SpeculationParams::default())
+    }
+
+    /// The same with guesses as asked for.
+    pub fn ask_guessing(
+        &mut self,
+        prompt: &[Token],
+        n: u32,
+        speculation: SpeculationParams,
+    ) -> UnboundedReceiver<StreamEvent> {
         let mut request = GenerateRequest::new(RequestId(self.next_request), prompt.to_vec());
         request.n_predict = Some(n);
         request.sampling.temperature = 0.0;
         request.cache_prompt = false;
+        request.speculation = Some(speculation);
         self.submit(request)
     }
 
@@ -232,6 +275,10 @@ pub async fn read(mut events: UnboundedReceiver<StreamEvent>) -> Result<Answer> 
     }
 }
 
+fn node_id(i: usize) -> NodeId {
+    NodeId(format!("node-{i}"))
+}
+
 fn planner_config(spec: &ClusterSpec, model: &GgufFile) -> Result<PlannerConfig> {
     Ok(PlannerConfig {
         model: model.content_hash()?,
@@ -241,7 +288,17 @@ fn planner_config(spec: &ClusterSpec, model: &GgufFile) -> Result<PlannerConfig>
         wish: Wish::new(Objective::Ttft, 1024, 1),
         adapts: true,
         wait_nodes: spec.n_nodes as u32,
-        engine: spec.engine.clone(),
+        n_parallel: spec.n_parallel,
+        engine: EngineParams {
+            keeps_states: spec.medusa.is_some(),
+            ..spec.engine.clone()
+        },
+        speculation: SpeculationParams::default(),
+        medusa: spec.medusa.as_ref().map(|_| MEDUSA.to_owned()),
+        draft: spec.draft.as_ref().map(|_| DraftConfig {
+            node: node_id(spec.n_nodes - 1),
+            model: DRAFT.to_owned(),
+        }),
         chunk: CHUNK,
         payload_dtype: HiddenDtype::F32,
         step_timeout_ms: spec.step_timeout_ms,
@@ -252,6 +309,8 @@ fn planner_config(spec: &ClusterSpec, model: &GgufFile) -> Result<PlannerConfig>
 
 struct FaultyFactory {
     model: Arc<GgufFile>,
+    medusa: Option<PathBuf>,
+    draft: Option<PathBuf>,
     cache: SliceCache,
     faults: Vec<(u64, EngineFault)>,
     n_steps: Arc<AtomicU64>,
@@ -273,6 +332,21 @@ impl StageFactory for FaultyFactory {
 
     fn vocabulary(&self, _: &StageAssignment) -> jupiter_models::Result<Arc<Vocabulary>> {
         Ok(Arc::new(Vocabulary::load(self.model.path())?))
+    }
+
+    fn medusa(&self, _: &str) -> jupiter_models::Result<Arc<MedusaHeads>> {
+        let what = || "no heads".to_owned();
+        let path = self.medusa.as_ref();
+        let path = path.ok_or_else(|| ModelError::BadInput { what: what() })?;
+        MedusaHeads::open(path).map(Arc::new)
+    }
+
+    fn draft_model(&self, assignment: &DrafterAssignment) -> jupiter_models::Result<DraftModel> {
+        let what = || "no draft model".to_owned();
+        let path = self.draft.as_ref();
+        let path = path.ok_or_else(|| ModelError::BadInput { what: what() })?;
+        let vocabulary = Vocabulary::load(self.model.path())?;
+        DraftModel::load(path, &vocabulary, &assignment.engine)
     }
 }
 
@@ -304,7 +378,7 @@ impl StageEngine for FaultyEngine {
         );
         if fault == Some(EngineFault::Refuse) {
             let what = format!("a fault of the test, at step {n}");
-            return Err(jupiter_models::ModelError::BadStep { what });
+            return Err(ModelError::BadStep { what });
         }
         let output = self.engine.step(rows, input)?;
         Ok(match output {

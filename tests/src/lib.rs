@@ -3,11 +3,13 @@
 //! - [`model`]: tiny generated models, made once per test run
 //! - [`network`]: an in-memory [`Link`](jupiter_actors::Link) with faults from a seed
 //! - [`cluster`]: Supervisors, Planner, Stages and Verifier on that link
+//! - [`guesses`]: sources of guesses that are right as often as asked, or never
 //! - [`plans`]: times planning, and plans for published devices; the program `plans` prints it
 //! - [`evaluation`]: judges the default model; the program `evaluation` prints all of it
 
 pub mod cluster;
 pub mod evaluation;
+pub mod guesses;
 pub mod model;
 pub mod network;
 pub mod plans;

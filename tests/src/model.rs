@@ -25,6 +25,7 @@ pub fn engine_params() -> EngineParams {
         type_v: KvDtype::F16,
         flash_attention: true,
         n_gpu_layers: 0,
+        keeps_states: false,
     }
 }
 

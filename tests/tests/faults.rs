@@ -5,8 +5,10 @@
 
 use anyhow::{Context, Result, ensure};
 use jupiter_actors::planner::{PlannerMessage, SplitPolicy};
+use jupiter_actors::request::DraftChoice;
 use jupiter_models::Token;
 use jupiter_tests::cluster::{Answer, Cluster, ClusterSpec, EngineFault, read};
+use jupiter_tests::guesses::{guessing, oracle};
 use jupiter_tests::model::{greedy_text, tiny_model};
 use jupiter_tests::network::FaultRates;
 use rand::{RngExt, SeedableRng};
@@ -76,10 +78,19 @@ fn spec(seed: u64) -> Result<ClusterSpec> {
     Ok(spec)
 }
 
-async fn ask_all(cluster: &mut Cluster) -> Result<Vec<Answer>> {
-    let asked: Vec<_> = prompts()
-        .iter()
-        .map(|prompt| cluster.ask(prompt, N_TOKENS))
+/// Asks all prompts at once, each with another source of guesses; which, the seed says.
+async fn ask_all(cluster: &mut Cluster, seed: u64, expected: &[Vec<Token>]) -> Result<Vec<Answer>> {
+    let asked: Vec<_> = (seed..)
+        .zip(prompts().iter().zip(expected))
+        .map(|(which, (prompt, answer))| {
+            let source = match which % 4 {
+                0 => DraftChoice::None,
+                1 => oracle(prompt, answer, 0.7, seed),
+                2 => oracle(prompt, answer, 1.0, seed),
+                _ => DraftChoice::Auto,
+            };
+            cluster.ask_guessing(prompt, N_TOKENS, guessing(source, None))
+        })
         .collect();
     let mut answers = Vec::new();
     for events in asked {
@@ -113,8 +124,12 @@ async fn every_seed_ends_with_the_right_text() -> Result<()> {
         .transpose()?;
     for seed in only.map_or(0..N_SEEDS, |seed: u64| seed..seed + 1) {
         let replay = || format!("JUPITER_FAULT_SEED={seed} replays this");
-        let mut cluster = Cluster::start(&spec(seed)?).await.with_context(replay)?;
-        let answers = ask_all(&mut cluster).await.with_context(replay)?;
+        let mut spec = spec(seed)?;
+        spec.draft = Some(tiny_model()?);
+        let mut cluster = Cluster::start(&spec).await.with_context(replay)?;
+        let answers = ask_all(&mut cluster, seed, &expected)
+            .await
+            .with_context(replay)?;
         assert_texts(&answers, &expected).with_context(replay)?;
         cluster.stop().await;
     }
@@ -189,7 +204,7 @@ async fn a_lost_node_and_a_lost_planner_cost_no_token() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dropped_stream_frees_its_place() -> Result<()> {
     let mut spec = ClusterSpec::new(&tiny_model()?, 2);
-    spec.engine.n_seq_max = 1;
+    (spec.n_parallel, spec.engine.n_seq_max) = (1, 3);
     let mut cluster = Cluster::start(&spec).await?;
     let mut endless = cluster.ask(&prompts()[1], 400);
     endless.recv().await.context("no token")?;

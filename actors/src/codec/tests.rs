@@ -12,10 +12,12 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::message::{
-    Acceptance, NodeCommand, NodeReport, SequenceFailure, SequenceOpen, StageAssignment,
-    StageTiming, StepReport,
+    Acceptance, CancelRows, DraftGuess, DraftKind, DraftReply, DraftRequest, DraftRows,
+    DrafterAssignment, HeadGuess, NodeCommand, NodeReport, SequenceFailure, SequenceOpen,
+    StageAssignment, StageTiming, StepReport,
 };
-use crate::{NodeId, PlanEpoch, StepId};
+use crate::speculation::accept::{AcceptanceRule, TypicalParams};
+use crate::{NodeId, PlanEpoch, RequestId, StepId};
 
 fn seq() -> impl Strategy<Value = SequenceId> {
     any::<u32>().prop_map(SequenceId)
@@ -62,8 +64,25 @@ fn open() -> impl Strategy<Value = SequenceOpen> {
                 prompt,
                 generated,
                 ignore_eos,
+                rule: match ignore_eos {
+                    true => AcceptanceRule::Exact,
+                    false => AcceptanceRule::Typical(TypicalParams::default()),
+                },
             }
         })
+}
+
+fn draft() -> impl Strategy<Value = DraftRows> {
+    let parents = vec(any::<u16>(), 0..5);
+    (seq(), any::<u32>(), any::<u32>(), parents).prop_map(
+        |(seq, generation, first_row, parents)| DraftRows {
+            seq,
+            generation,
+            first_row,
+            wants_guesses: parents.is_empty(),
+            parents,
+        },
+    )
 }
 
 fn timing() -> impl Strategy<Value = StageTiming> {
@@ -88,12 +107,19 @@ fn step() -> impl Strategy<Value = Message> {
         ids,
         vec(kv_op(), 0..4),
         vec(open(), 0..3),
-        vec(row(), 0..9),
+        (vec(row(), 0..9), vec(draft(), 0..3)),
         payload,
         vec(timing(), 0..3),
     )
         .prop_map(
-            |((epoch, step, stage), kv_ops, opens, rows, (n_embd, payload_dtype), timings)| {
+            |(
+                (epoch, step, stage),
+                kv_ops,
+                opens,
+                (rows, drafts),
+                (n_embd, payload_dtype),
+                timings,
+            )| {
                 let (epoch, step) = (PlanEpoch(epoch), StepId(step));
                 let header = StepHeader {
                     epoch,
@@ -102,6 +128,7 @@ fn step() -> impl Strategy<Value = Message> {
                     kv_ops,
                     opens,
                     rows,
+                    drafts,
                     payload_dtype,
                     n_embd,
                     timings,
@@ -113,20 +140,24 @@ fn step() -> impl Strategy<Value = Message> {
 }
 
 fn report() -> impl Strategy<Value = Message> {
+    let guess = (any::<i32>(), 0.0..1.0_f32);
+    let guess = guess.prop_map(|(token, probability)| HeadGuess { token, probability });
     let acceptance = (
-        seq(),
-        any::<u32>(),
-        any::<u32>(),
+        (seq(), any::<u32>(), any::<u16>()),
         any::<i32>(),
         any::<bool>(),
+        vec(vec(guess, 0..3), 0..3),
     )
-        .prop_map(|(seq, pos, n_accepted, next_token, is_eog)| Acceptance {
-            seq,
-            pos,
-            n_accepted,
-            next_token,
-            is_eog,
-        });
+        .prop_map(
+            |((seq, pos, last), next_token, is_eog, guesses)| Acceptance {
+                seq,
+                pos,
+                last,
+                next_token,
+                is_eog,
+                guesses,
+            },
+        );
     let failure = (seq(), ".*").prop_map(|(seq, why)| SequenceFailure { seq, why });
     (
         any::<u64>(),
@@ -173,6 +204,14 @@ fn node_report() -> impl Strategy<Value = Message> {
                 restarting,
             }
         ),
+        (epoch(), node()).prop_map(|(epoch, node)| NodeReport::DrafterReady { epoch, node }),
+        (node(), any::<bool>(), ".*").prop_map(|(node, is_model, why)| {
+            let source = match is_model {
+                true => DraftKind::Model,
+                false => DraftKind::Medusa,
+            };
+            NodeReport::DraftsDown { node, source, why }
+        }),
         (proptest::option::of(epoch()), node(), ".*")
             .prop_map(|(epoch, node, what)| NodeReport::StepFault { epoch, node, what }),
     ]
@@ -194,19 +233,81 @@ fn assign(epoch: u64, n: u32) -> Message {
             type_v: KvDtype::Q8_0,
             flash_attention: true,
             n_gpu_layers: 0,
+            keeps_states: false,
         },
         payload_dtype: HiddenDtype::F16,
         credits: n + 1,
+        medusa: (n > 2).then(|| "heads".into()),
     });
     Message::Command(NodeCommand::Assign {
         epoch: PlanEpoch(epoch),
         stages: stages.collect(),
+        drafter: (n == 1).then(|| DrafterAssignment {
+            draft: "small".into(),
+            model: "large".into(),
+            engine: EngineParams {
+                n_threads: 2,
+                ..EngineParams::default()
+            },
+        }),
+    })
+}
+
+fn draft_request() -> impl Strategy<Value = Message> {
+    let numbers = (any::<u64>(), any::<u32>(), any::<u32>());
+    (numbers, vec(any::<i32>(), 0..20), any::<u32>()).prop_map(
+        |((request, wish, from), tokens, depth)| {
+            Message::Draft(DraftRequest {
+                request: RequestId(request),
+                wish,
+                from,
+                tokens,
+                depth,
+                width: depth / 2,
+            })
+        },
+    )
+}
+
+fn draft_reply() -> impl Strategy<Value = Message> {
+    let parent = proptest::option::of(any::<u16>());
+    let guess =
+        (parent, any::<i32>(), 0.0..1.0_f32).prop_map(|(parent, token, probability)| DraftGuess {
+            parent,
+            token,
+            probability,
+        });
+    let numbers = (any::<u64>(), any::<u32>(), any::<u32>(), any::<u64>());
+    (numbers, vec(guess, 0..5)).prop_map(|((request, wish, n_known, busy_us), guesses)| {
+        Message::Drafted(DraftReply {
+            request: RequestId(request),
+            wish,
+            n_known,
+            guesses,
+            busy_us,
+        })
     })
 }
 
 fn message() -> impl Strategy<Value = Message> {
     let command = (any::<u64>(), 0..4_u32).prop_map(|(epoch, n)| assign(epoch, n));
-    prop_oneof![step(), report(), node_report(), command]
+    let cancel = (any::<u64>(), seq(), any::<u32>()).prop_map(|(epoch, seq, live_from)| {
+        let epoch = PlanEpoch(epoch);
+        Message::Cancel(CancelRows {
+            epoch,
+            seq,
+            live_from,
+        })
+    });
+    prop_oneof![
+        step(),
+        report(),
+        node_report(),
+        command,
+        cancel,
+        draft_request(),
+        draft_reply()
+    ]
 }
 
 proptest! {
@@ -236,7 +337,7 @@ proptest! {
     #[test]
     fn noise_never_panics(frame in vec(any::<u8>(), 0..200)) {
         let _ = decode(&frame);
-        let mut framed = vec![PROTOCOL_VERSION, frame.first().map_or(1, |b| b % 5), 0, 0];
+        let mut framed = vec![PROTOCOL_VERSION, frame.first().map_or(1, |b| b % 9), 0, 0];
         framed.extend((frame.len() as u32).to_le_bytes());
         framed.extend(frame);
         let _ = decode(&framed);
@@ -262,6 +363,13 @@ fn small_step() -> Message {
             kv_ops: vec![KvOp::Drop { seq: SequenceId(0) }],
             opens: Vec::new(),
             rows: vec![row(7, false), row(8, true)],
+            drafts: vec![DraftRows {
+                seq: SequenceId(1),
+                generation: 4,
+                first_row: 1,
+                parents: Vec::new(),
+                wants_guesses: true,
+            }],
             payload_dtype: HiddenDtype::F16,
             n_embd: 2,
             timings: vec![StageTiming {
@@ -277,21 +385,23 @@ fn small_step() -> Message {
 
 /// The bytes on the wire: when one of these changes, PROTOCOL_VERSION has to change with it.
 #[test]
-fn the_bytes_of_version_2() {
+fn the_bytes_of_version_3() {
     assert_eq!(
         hex(&encode(&small_step())),
-        "0201000021000000\
+        "0301000027000000\
          020301010200000201\
-         0107fb580200010108fb580201010201\
+         0107fb580200010108fb5802010101\
+         04010001010201\
          00fbf40109fbe803\
          0102030405060708"
     );
     let acceptance = Acceptance {
         seq: SequenceId(1),
         pos: 8,
-        n_accepted: 2,
+        last: 2,
         next_token: 5,
         is_eog: true,
+        guesses: Vec::new(),
     };
     let report = StepReport {
         epoch: PlanEpoch(2),
@@ -302,8 +412,8 @@ fn the_bytes_of_version_2() {
     };
     assert_eq!(
         hex(&encode(&Message::Report(report))),
-        "020200000a000000020301010802\
-         0a010000"
+        "030200000b000000020301010802\
+         0a01000000"
     );
 }
 
@@ -324,7 +434,7 @@ fn what_is_wrong_is_named() {
     check(&[], "at least 8");
     check(
         &with(0, &[9]),
-        "protocol version 9, expected 2: install the same jupiter",
+        "protocol version 9, expected 3: install the same jupiter",
     );
     check(&with(1, &[77]), "unknown kind 77");
     check(&with(2, &[1]), "reserved");
@@ -337,7 +447,7 @@ fn what_is_wrong_is_named() {
         "expected at least 1000008",
     );
     check(&with(4, &5_u32.to_le_bytes()), "bad header");
-    check(&good[..good.len() - 1], "expected 49");
+    check(&good[..good.len() - 1], "expected 55");
 }
 
 /// A header that claims billions of rows is refused before anything is allocated for them.

@@ -1,6 +1,7 @@
 //! The Planner's state machine, without actors, clocks or sockets: events go in with the time,
 //! messages come out. It outlives the actor, so a Planner that panics loses no token.
 
+mod drafting;
 mod epochs;
 mod target;
 
@@ -14,11 +15,13 @@ use jupiter_models::{KvOp, SequenceId};
 use self::target::Target;
 use super::cache::PromptCache;
 use super::fleet::{Fleet, MeasuredPlan, NodeProfile};
-use super::flight::{Flight, InFlight};
+use super::flight::{Flight, SentStep};
 use super::pacing::Pacing;
 use super::placement::PlacedStage;
-use super::schedule::next_batch;
+use super::schedule::{Resources, next_batch};
 use super::sequence::{Sequence, Waiting};
+use super::speculator::Available;
+use super::step_times::StepTimes;
 use super::trace::{StepTrace, Trace};
 use super::{ClusterStatus, PlannerConfig, StageStatus};
 use crate::link::Address;
@@ -26,7 +29,9 @@ use crate::message::{Acceptance, Message, StepBatch, StepHeader, StepReport};
 use crate::request::{
     Completion, EventSink, FinishReason, GenerateRequest, RequestError, StageUsage, StreamEvent,
 };
-use crate::{NodeId, PlanEpoch, RequestId};
+use crate::speculation::accept::Next;
+use crate::speculation::inflight::StepVerdict;
+use crate::{NodeId, PlanEpoch, RequestId, StepId};
 
 /// Most requests that wait: a robot that asks faster than it is answered learns it early.
 const MAX_WAITING: usize = 256;
@@ -57,6 +62,18 @@ pub(super) struct PlannerCore {
     live: Vec<Sequence>,
     cache: PromptCache,
     free: Vec<SequenceId>,
+    /// For branches of guesses: never given to a request.
+    spare: Vec<SequenceId>,
+    /// For each slot, the generation of rows that its next holder begins with.
+    generations: Vec<u32>,
+    /// Sources of guesses that compute, as long as they do.
+    available: Available,
+    /// Whether the draft model is loaded for this epoch.
+    drafter_is_ready: bool,
+    /// How often guesses of the draft model came too late.
+    n_late_drafts: u32,
+    /// What decode steps take.
+    times: StepTimes,
     /// KV operations that ride with the next step.
     kv_ops: Vec<KvOp>,
     flight: Flight,
@@ -97,7 +114,18 @@ impl PlannerCore {
             waiting: VecDeque::new(),
             live: Vec::new(),
             cache: PromptCache::default(),
-            free: (0..config.engine.n_seq_max).rev().map(SequenceId).collect(),
+            free: (0..config.n_parallel).rev().map(SequenceId).collect(),
+            spare: (config.n_parallel..config.engine.n_seq_max)
+                .map(SequenceId)
+                .collect(),
+            generations: vec![0; config.engine.n_seq_max as usize],
+            available: Available {
+                medusa: config.medusa.is_some(),
+                model: config.draft.is_some(),
+            },
+            drafter_is_ready: false,
+            n_late_drafts: 0,
+            times: StepTimes::default(),
             kv_ops: Vec::new(),
             trace: Trace::default(),
             last_fault: String::new(),
@@ -193,10 +221,13 @@ impl PlannerCore {
             let Some(seq) = hit.map(|hit| hit.seq).or_else(|| self.free.pop()) else {
                 return;
             };
-            let Some(waiting) = self.waiting.pop_front() else {
+            let Some(mut waiting) = self.waiting.pop_front() else {
                 return;
             };
-            let mut sequence = Sequence::new(seq, waiting, n_max, now);
+            let speculation = &mut waiting.request.speculation;
+            speculation.get_or_insert_with(|| self.config.speculation.clone());
+            let slot = (seq, self.generation_of(seq));
+            let mut sequence = Sequence::new(slot, waiting, n_max, self.available, now);
             if let Some(hit) = hit {
                 self.kv_ops.push(KvOp::Truncate {
                     seq,
@@ -206,6 +237,7 @@ impl PlannerCore {
                 sequence.n_cached = hit.n_common;
             }
             self.live.push(sequence);
+            self.tell_drafter();
         }
     }
 
@@ -213,20 +245,40 @@ impl PlannerCore {
     /// as many cells as are each sequence's share of the context, beside its prompt.
     fn n_max(&self, request: &GenerateRequest) -> usize {
         let n_ctx = self.config.engine.n_ctx as usize;
-        let share = n_ctx / self.config.engine.n_seq_max.max(1) as usize;
+        let share = n_ctx / self.config.n_parallel.max(1) as usize;
         let n_predict = request.n_predict.map_or(share, |n| n as usize);
         request.prompt.len().saturating_add(n_predict).min(n_ctx)
     }
 
-    /// Ends a live sequence; its slot is free for the next step.
+    /// Ends a live sequence; its slot is free for the next step, and what is under way of it is
+    /// cancelled.
     fn retire(&mut self, at: usize) -> Sequence {
-        let sequence = self.live.remove(at);
+        let mut sequence = self.live.remove(at);
+        let seq = sequence.seq;
+        // What is under way may be left out by some stages.
+        let n_certain = sequence.tokens.len() - usize::from(sequence.steps.n_live() > 0);
+        let n_computed = sequence.n_sent.min(n_certain);
+        let is_untidy = sequence.steps.is_untidy();
+        let has_steps = sequence.steps.n_steps() > 0;
+        let spare = sequence.steps.abandon();
+        self.kv_ops
+            .extend(spare.iter().map(|&seq| KvOp::Drop { seq }));
+        self.spare.extend(spare);
+        if let Some(generation) = self.generations.get_mut(seq.0 as usize) {
+            *generation = sequence.steps.generation();
+        }
+        if has_steps && matches!(self.phase, Phase::Running) {
+            self.cancel_rows(&sequence);
+        }
         if sequence.cache_prompt && matches!(self.phase, Phase::Running) && sequence.opened {
-            let computed = sequence.tokens[..sequence.n_sent].to_vec();
-            self.cache.put(sequence.seq, computed);
+            if is_untidy {
+                let pos = n_computed as u32;
+                self.kv_ops.push(KvOp::Truncate { seq, pos });
+            }
+            self.cache.put(seq, sequence.tokens[..n_computed].to_vec());
         } else {
-            self.kv_ops.push(KvOp::Drop { seq: sequence.seq });
-            self.free.push(sequence.seq);
+            self.kv_ops.push(KvOp::Drop { seq });
+            self.free.push(seq);
         }
         sequence
     }
@@ -240,17 +292,29 @@ impl PlannerCore {
         }
         self.admit(now);
         while self.flight.has_credit() {
-            let Some(batch) = next_batch(&mut self.live, &self.pacing) else {
+            let mut resources = Resources {
+                pacing: &self.pacing,
+                step: self.flight.next_step(),
+                spare: &mut self.spare,
+                wishes: Vec::new(),
+            };
+            let batch = next_batch(&mut self.live, &mut resources);
+            let wishes = resources.wishes;
+            self.ask_drafter(wishes, now);
+            let Some(batch) = batch else {
                 return;
             };
             let step = self.flight.send(batch.parts, batch.work, now);
+            let mut kv_ops = std::mem::take(&mut self.kv_ops);
+            kv_ops.extend(batch.kv_ops);
             let header = StepHeader {
                 epoch: self.epoch,
                 step,
                 stage: 0,
-                kv_ops: std::mem::take(&mut self.kv_ops),
+                kv_ops,
                 opens: batch.opens,
                 rows: batch.rows,
+                drafts: batch.drafts,
                 payload_dtype: self.config.payload_dtype,
                 n_embd: 0,
                 timings: Vec::new(),
@@ -281,15 +345,20 @@ impl PlannerCore {
         };
         self.trace.record(self.epoch, &done, &report.timings, now);
         self.credit_usage(&done, &report);
-        self.observe(&done, &report);
-        for acceptance in &report.acceptances {
-            if let Some(at) = self.holder(acceptance.seq, &done) {
-                self.accept(at, acceptance, now);
+        self.observe(&done, &report, now);
+        for failure in &report.failures {
+            if let Some(at) = self.holder(failure.seq, &done) {
+                self.fail(at, RequestError::Invalid(failure.why.clone()));
             }
         }
-        for failure in report.failures {
-            if let Some(at) = self.holder(failure.seq, &done) {
-                self.fail(at, RequestError::Invalid(failure.why));
+        for part in done.parts.iter().filter(|part| part.is_judged) {
+            let Some(at) = self.live.iter().position(|s| s.request == part.request) else {
+                continue;
+            };
+            let seq = self.live[at].seq;
+            let acceptance = report.acceptances.iter().find(|a| a.seq == seq);
+            if let Err(error) = self.judged(at, report.step, acceptance, now) {
+                return self.recover(&error.to_string(), now);
             }
         }
         self.pump(now);
@@ -297,35 +366,59 @@ impl PlannerCore {
 
     /// The live sequence that a step computed in slot `seq`; the slot may have another holder since
     /// the step was sent.
-    fn holder(&self, seq: SequenceId, done: &InFlight) -> Option<usize> {
+    fn holder(&self, seq: SequenceId, done: &SentStep) -> Option<usize> {
         let asked = |s: &Sequence| done.parts.iter().any(|part| part.request == s.request);
         self.live.iter().position(|s| s.seq == seq && asked(s))
     }
 
-    fn accept(&mut self, at: usize, acceptance: &Acceptance, now: Instant) {
+    /// What the Verifier made of a sequence's rows in `step`; none: they were dead.
+    fn judged(
+        &mut self,
+        at: usize,
+        step: StepId,
+        acceptance: Option<&Acceptance>,
+        now: Instant,
+    ) -> crate::speculation::Result<()> {
         let sequence = &mut self.live[at];
-        if sequence.n_unsent() > 0 || sequence.tokens.len() != acceptance.pos as usize + 1 {
-            return;
-        }
+        let verdict = acceptance.map(|acceptance| StepVerdict {
+            pos: acceptance.pos,
+            last: acceptance.last,
+            next: Next {
+                token: acceptance.next_token,
+                ends: acceptance.is_eog,
+            },
+        });
+        let outcome = sequence.steps.report(step.0, verdict)?;
+        self.kv_ops.extend(&outcome.kv_ops);
+        self.spare.extend(&outcome.spare);
+        let Some(acceptance) = acceptance.filter(|_| outcome.is_live) else {
+            return Ok(());
+        };
         sequence.n_stalled = 0;
         sequence.first_token.get_or_insert(now);
-        let mut finished = acceptance.is_eog.then_some(FinishReason::Stop);
-        if finished.is_none() {
-            sequence.tokens.push(acceptance.next_token);
-            let sent = sequence
-                .sink
-                .send(StreamEvent::Token(acceptance.next_token));
-            if sent.is_err() {
+        sequence.speculator.learn(&outcome);
+        sequence.speculator.take_guesses(&acceptance.guesses);
+        for &token in &outcome.accepted {
+            sequence.tokens.push(token);
+            if sequence.sink.send(StreamEvent::Token(token)).is_err() {
                 self.retire(at);
-                return;
-            }
-            if sequence.tokens.len() >= sequence.n_max {
-                finished = Some(FinishReason::Length);
+                return Ok(());
             }
         }
-        if let Some(reason) = finished {
-            self.complete(at, reason, now);
+        let is_under_way = usize::from(sequence.steps.n_live() == 0 && !outcome.ends);
+        sequence.n_sent = sequence.tokens.len() - is_under_way;
+        if outcome.cancel.is_some() {
+            self.cancel_rows_of(at);
         }
+        let sequence = &self.live[at];
+        if outcome.ends {
+            self.complete(at, FinishReason::Stop, now);
+        } else if sequence.tokens.len() >= sequence.n_max {
+            self.complete(at, FinishReason::Length, now);
+        } else {
+            self.choose_guesses(at, now);
+        }
+        Ok(())
     }
 
     /// Ends a live sequence whose answer is complete.
@@ -337,7 +430,7 @@ impl PlannerCore {
     }
 
     /// Shares a step's engine time among its requests by their rows.
-    fn credit_usage(&mut self, done: &InFlight, report: &StepReport) {
+    fn credit_usage(&mut self, done: &SentStep, report: &StepReport) {
         let n_rows: usize = done.parts.iter().map(|part| part.n_rows).sum();
         for part in &done.parts {
             let Some(sequence) = self.live.iter_mut().find(|s| s.request == part.request) else {
@@ -376,11 +469,24 @@ impl PlannerCore {
             eval_ms: now.duration_since(first).as_secs_f64() * 1e3,
             n_replays: sequence.n_replays,
             stages: stages.collect(),
+            speculation: sequence
+                .speculator
+                .is_asked()
+                .then(|| sequence.speculator.usage()),
         }
     }
 
     /// Compares what the step took with its prediction.
-    fn observe(&mut self, done: &InFlight, report: &StepReport) {
+    fn observe(&mut self, done: &SentStep, report: &StepReport, now: Instant) {
+        if !done.is_whole() {
+            return;
+        }
+        if done.work.logits == done.work.rows {
+            let alone_for = done.alone.then(|| now.duration_since(done.sent));
+            let has_heads = report.acceptances.iter().any(|a| !a.guesses.is_empty());
+            self.times
+                .observe(done.work, &report.timings, alone_for, has_heads);
+        }
         let Some(plan) = self.plan.clone().filter(|_| self.config.adapts) else {
             return;
         };

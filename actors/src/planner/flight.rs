@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::schedule::Part;
-use crate::StepId;
 use crate::message::StageTiming;
 use crate::planning::cost::Work;
+use crate::{RequestId, StepId};
 
 /// A step may take this many times as long as its rows did at worst so far: contexts grow, and
 /// machines get hot.
@@ -15,23 +15,43 @@ const DEADLINE_FACTOR: u32 = 10;
 /// Added to each deadline: what a busy machine and a bad network may need beside the computing.
 const DEADLINE_SLACK: Duration = Duration::from_secs(2);
 
+/// Most steps in flight where `capacity` of them count: cancelled ones pass the stages quickly, but
+/// not at once.
+pub(super) fn max_steps(capacity: usize) -> usize {
+    2 * capacity
+}
+
 /// A step that was sent and not yet reported.
-pub(super) struct InFlight {
+pub(super) struct SentStep {
     pub(super) step: StepId,
     pub(super) parts: Vec<Part>,
     n_rows: usize,
     /// What it costs by the profiles.
     pub(super) work: Work,
     pub(super) sent: Instant,
-    /// Whether nothing else was in flight, so that its latency is its own.
-    alone: bool,
+    /// Whether nothing else was in flight while it was, so that its latency is its own.
+    pub(super) alone: bool,
+    /// Requests with rows that were cancelled.
+    n_dead: usize,
+}
+
+impl SentStep {
+    /// Whether all of it was cancelled.
+    fn is_dead(&self) -> bool {
+        self.n_dead >= self.parts.len() && self.n_dead > 0
+    }
+
+    /// Whether stages may have left out rows of it.
+    pub(super) fn is_whole(&self) -> bool {
+        self.n_dead == 0
+    }
 }
 
 /// The steps in flight, oldest first.
 pub(super) struct Flight {
-    /// Credits: the most steps in flight. A report gives one back.
+    /// Credits: the most steps in flight that still count. A report gives one back.
     capacity: usize,
-    steps: VecDeque<InFlight>,
+    steps: VecDeque<SentStep>,
     next_step: StepId,
     /// When the oldest step became the oldest: its deadline counts from here.
     head_since: Instant,
@@ -79,7 +99,24 @@ impl Flight {
     }
 
     pub(super) fn has_credit(&self) -> bool {
-        self.steps.len() < self.capacity
+        let n_live = self.steps.iter().filter(|step| !step.is_dead()).count();
+        n_live < self.capacity && self.steps.len() < max_steps(self.capacity)
+    }
+
+    /// The next step to be sent.
+    pub(super) fn next_step(&self) -> StepId {
+        self.next_step
+    }
+
+    /// All rows of a request that are under way are dead: stages leave them out.
+    pub(super) fn cancel(&mut self, request: RequestId) {
+        for step in &mut self.steps {
+            let of_request = |part: &&mut Part| part.request == request && !part.is_dead;
+            if let Some(part) = step.parts.iter_mut().find(of_request) {
+                part.is_dead = true;
+                step.n_dead += 1;
+            }
+        }
     }
 
     /// Takes a credit for a step that is sent now.
@@ -90,13 +127,14 @@ impl Flight {
         if alone {
             self.head_since = now;
         }
-        self.steps.push_back(InFlight {
+        self.steps.push_back(SentStep {
             step,
             parts,
             n_rows: work.rows as usize,
             work,
             sent: now,
             alone,
+            n_dead: 0,
         });
         step
     }
@@ -110,7 +148,7 @@ impl Flight {
         step: StepId,
         timings: &[StageTiming],
         now: Instant,
-    ) -> Result<Option<InFlight>, StepId> {
+    ) -> Result<Option<SentStep>, StepId> {
         let expected = self
             .steps
             .front()
@@ -121,9 +159,10 @@ impl Flight {
         if step > expected || self.steps.is_empty() {
             return Err(expected);
         }
-        let Some(done) = self.steps.pop_front() else {
+        let Some(mut done) = self.steps.pop_front() else {
             return Err(expected);
         };
+        done.alone &= self.steps.is_empty();
         let took = now.duration_since(self.head_since);
         let per_row = took / u32::try_from(done.n_rows.max(1)).unwrap_or(u32::MAX);
         self.worst_per_row = Some(
@@ -135,7 +174,7 @@ impl Flight {
         Ok(Some(done))
     }
 
-    fn count(&mut self, done: &InFlight, timings: &[StageTiming], now: Instant) {
+    fn count(&mut self, done: &SentStep, timings: &[StageTiming], now: Instant) {
         self.stats.n_steps += 1;
         self.stats
             .busy_us

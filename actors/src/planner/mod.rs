@@ -16,6 +16,8 @@ mod pacing;
 mod placement;
 mod schedule;
 mod sequence;
+mod speculator;
+mod step_times;
 mod trace;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,10 +35,10 @@ pub use self::flight::StepStats;
 pub use self::pacing::grid;
 pub use self::placement::{PlacedStage, SplitPolicy, place};
 pub use self::trace::StepTrace;
-use crate::link::Link;
-use crate::message::{NodeReport, StepReport};
+use crate::link::{Link, LinkError};
+use crate::message::{DraftReply, NodeReport, StepReport};
 use crate::planning::memory::MemoryDemand;
-use crate::request::{EventSink, GenerateRequest};
+use crate::request::{EventSink, GenerateRequest, SpeculationParams};
 use crate::{Inbox, NodeId, PlanEpoch, RequestId, clock, codec};
 
 /// How often deadlines are looked at. Short against every deadline, long against a step's cost.
@@ -59,8 +61,17 @@ pub struct PlannerConfig {
     pub adapts: bool,
     /// Nodes to wait for before the first epoch.
     pub wait_nodes: u32,
-    /// Parameters of every stage's engine; `n_seq_max` sequences share `n_ctx` KV cells.
+    /// Requests at the same time.
+    pub n_parallel: u32,
+    /// Parameters of every stage's engine; `n_seq_max` sequences share `n_ctx` KV cells. Those
+    /// beyond `n_parallel` are for branches of guesses.
     pub engine: EngineParams,
+    /// How tokens are guessed ahead, for requests that do not say.
+    pub speculation: SpeculationParams,
+    /// Content hash of the Medusa heads, if there are any.
+    pub medusa: Option<String>,
+    /// The draft model, if there is one.
+    pub draft: Option<DraftConfig>,
     /// Most rows of a micro-batch, and of a chunk of a prompt.
     pub chunk: u32,
     /// How hidden states travel.
@@ -81,6 +92,15 @@ impl PlannerConfig {
     }
 }
 
+/// A draft model and where it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DraftConfig {
+    /// The node.
+    pub node: NodeId,
+    /// Content hash of the model file.
+    pub model: String,
+}
+
 /// What the Planner is told.
 pub enum PlannerMessage {
     /// From a client: answer this; the events go to the sink.
@@ -97,6 +117,8 @@ pub enum PlannerMessage {
     NodeDown(NodeId),
     /// From the Verifier. A repeat is dropped.
     Report(StepReport),
+    /// From the Drafter. A repeat is dropped.
+    Drafted(DraftReply),
     /// From a node. A repeat is harmless.
     Node(NodeReport),
     /// From anyone: how is it going?
@@ -209,6 +231,7 @@ impl Actor for Planner {
             PlannerMessage::NodeUp(node) => state.run(|core, now| core.node_up(node, now)),
             PlannerMessage::NodeDown(node) => state.run(|core, now| core.node_down(&node, now)),
             PlannerMessage::Report(report) => state.run(|core, now| core.report(report, now)),
+            PlannerMessage::Drafted(reply) => state.run(|core, now| core.drafted(&reply, now)),
             PlannerMessage::Node(report) => state.run(|core, now| core.node_report(report, now)),
             PlannerMessage::Tick => state.run(|core, now| core.tick(now)),
             PlannerMessage::Trace { keep, reply } => {
@@ -241,9 +264,11 @@ impl PlannerArgs {
         let mut core = self.core.lock().unwrap_or_else(PoisonError::into_inner);
         event(&mut core, Instant::now());
         for (to, message) in core.take_outbox() {
-            if let Err(error) = self.link.send(&to, codec::encode(&message)) {
+            match self.link.send(&to, codec::encode(&message)) {
+                // The node ends: nobody waits for it.
+                Ok(()) | Err(LinkError::Closed) => {}
                 // The receiver stays silent: the deadline recovers.
-                tracing::warn!(%error, %to, "could not send");
+                Err(error) => tracing::warn!(%error, %to, "could not send"),
             }
         }
     }

@@ -6,18 +6,23 @@
 //! goes only when at most one went since each of them had its last row: so a row that is ready
 //! waits for one chunk of a prompt at most, and two stages still never wait for work.
 
-use jupiter_models::Row;
+use jupiter_models::{KvOp, Row, SequenceId};
 
 use super::pacing::Pacing;
 use super::sequence::Sequence;
-use crate::RequestId;
-use crate::message::SequenceOpen;
+use super::speculator::{DraftWish, Drafted};
+use crate::message::{DraftRows, SequenceOpen};
 use crate::planning::cost::Work;
+use crate::speculation::inflight::SentRows;
+use crate::speculation::tree::DraftTree;
+use crate::{RequestId, StepId};
 
-/// The rows of one step, and what the Verifier has to know for them.
+/// The rows of one step, and what stages and Verifier have to know for them.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct MicroBatch {
+    pub(super) kv_ops: Vec<KvOp>,
     pub(super) rows: Vec<Row>,
+    pub(super) drafts: Vec<DraftRows>,
     pub(super) opens: Vec<SequenceOpen>,
     /// Rows per request, in the order of the rows.
     pub(super) parts: Vec<Part>,
@@ -32,20 +37,38 @@ pub(super) struct Part {
     pub(super) n_rows: usize,
     /// Whether the rows belong to the prompt, not to an accepted token.
     pub(super) is_prompt: bool,
+    /// Whether the Verifier judges its last rows.
+    pub(super) is_judged: bool,
+    /// Whether they were cancelled.
+    pub(super) is_dead: bool,
+}
+
+/// What a step is made from beside the sequences.
+pub(super) struct Resources<'a> {
+    pub(super) pacing: &'a Pacing,
+    /// The step.
+    pub(super) step: StepId,
+    /// Sequences of the KV cache for the branches of trees.
+    pub(super) spare: &'a mut Vec<SequenceId>,
+    /// What the draft model is to guess.
+    pub(super) wishes: Vec<Wanted>,
+}
+
+/// What the draft model is to guess.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Wanted {
+    pub(super) request: RequestId,
+    pub(super) depth: usize,
+    pub(super) width: usize,
 }
 
 /// Takes the next rows from the sequences and marks them as sent. Nothing when no row is due.
-pub(super) fn next_batch(sequences: &mut [Sequence], pacing: &Pacing) -> Option<MicroBatch> {
+pub(super) fn next_batch(
+    sequences: &mut [Sequence],
+    resources: &mut Resources<'_>,
+) -> Option<MicroBatch> {
     let mut batch = MicroBatch::default();
-    let n_decoding = sequences.iter().filter(|s| s.has_answer()).count();
-    for sequence in sequences
-        .iter_mut()
-        .filter(|s| s.is_decoding())
-        .take(pacing.decode_rows(n_decoding))
-    {
-        sequence.n_chunks_behind = 0;
-        take_rows(sequence, 1, &mut batch);
-    }
+    take_drafts(sequences, resources, &mut batch);
     let is_served = |s: &Sequence, batch: &MicroBatch| {
         let in_batch = batch.parts.iter().any(|part| part.request == s.request);
         in_batch || s.n_chunks_behind == 0
@@ -54,7 +77,7 @@ pub(super) fn next_batch(sequences: &mut [Sequence], pacing: &Pacing) -> Option<
         .iter()
         .filter(|s| s.is_answering())
         .all(|s| is_served(s, &batch));
-    if may_prefill && take_chunks(sequences, pacing, &mut batch) {
+    if may_prefill && take_chunks(sequences, resources, &mut batch) {
         for sequence in sequences.iter_mut().filter(|s| s.is_answering()) {
             let in_batch = batch
                 .parts
@@ -66,18 +89,133 @@ pub(super) fn next_batch(sequences: &mut [Sequence], pacing: &Pacing) -> Option<
     (!batch.rows.is_empty()).then_some(batch)
 }
 
+/// Takes the next rows of sequences that decode, those with the fewest steps under way first.
+fn take_drafts(sequences: &mut [Sequence], resources: &mut Resources<'_>, batch: &mut MicroBatch) {
+    let n_decoding = sequences.iter().filter(|s| s.has_answer()).count();
+    let mut most = resources.pacing.decode_rows(n_decoding);
+    let is_due = |s: &Sequence| s.is_decoding() || s.may_go_ahead();
+    let mut due: Vec<usize> = (0..sequences.len())
+        .filter(|&at| is_due(&sequences[at]))
+        .collect();
+    due.sort_by_key(|&at| sequences[at].steps.n_live());
+    for at in due {
+        let sequence = &mut sequences[at];
+        let room = resources.pacing.largest() - batch.rows.len();
+        if most == 0 || room == 0 {
+            return;
+        }
+        let guesses = match sequence.draft(room) {
+            Drafted::Guesses(guesses) => guesses,
+            Drafted::Later(wish) => {
+                resources.want(sequence, wish);
+                continue;
+            }
+        };
+        if guesses.is_empty() && sequence.steps.n_live() > 0 {
+            continue;
+        }
+        sequence.n_chunks_behind = 0;
+        take_draft(sequence, &guesses, resources, batch);
+        most -= 1;
+    }
+}
+
+impl Resources<'_> {
+    fn want(&mut self, sequence: &Sequence, wish: DraftWish) {
+        self.wishes.extend(wish.map(|limits| Wanted {
+            request: sequence.request,
+            depth: limits.depth,
+            width: limits.lines,
+        }));
+    }
+}
+
+/// Adds the last token of the text, or what goes behind it, with `guesses`.
+fn take_draft(
+    sequence: &mut Sequence,
+    guesses: &DraftTree,
+    resources: &mut Resources<'_>,
+    batch: &mut MicroBatch,
+) {
+    let n_spare = guesses.leaves().len().saturating_sub(1);
+    let spare = resources
+        .spare
+        .split_off(resources.spare.len().saturating_sub(n_spare));
+    let sent = sequence
+        .steps
+        .send(resources.step.0, &sequence.tokens, guesses, &spare);
+    match sent {
+        Ok(sent) => add_judged(sequence, sent, batch),
+        Err(error) => {
+            // The bounds of guesses were chosen so that this cannot be: without them there is less
+            // speed, and the same text.
+            tracing::error!(%error, "guesses that cannot be sent");
+            resources.spare.extend(spare);
+            let plain = DraftTree::new();
+            let sent = sequence
+                .steps
+                .send(resources.step.0, &sequence.tokens, &plain, &[]);
+            if let Ok(sent) = sent {
+                add_judged(sequence, sent, batch);
+            }
+        }
+    }
+}
+
+/// Adds rows that the Verifier judges; they are the last ones of the sequence's part.
+fn add_judged(sequence: &mut Sequence, sent: SentRows, batch: &mut MicroBatch) {
+    let n_rows = sent.rows.len();
+    let context = match batch.parts.last() {
+        // The end of a prompt: its chunk is computed at once.
+        Some(part) if part.request == sequence.request => part.n_rows,
+        _ => 0,
+    };
+    let pos = sent.rows.first().map_or(0, |row| row.pos as usize);
+    batch.kv_ops.extend(sent.kv_ops);
+    batch.drafts.push(DraftRows {
+        seq: sequence.seq,
+        generation: sent.generation,
+        first_row: batch.rows.len() as u32,
+        parents: sent.parents,
+        wants_guesses: sequence.speculator.wants_guesses(),
+    });
+    batch.rows.extend(sent.rows);
+    batch.work.rows += n_rows as u32;
+    batch.work.logits += n_rows as u32;
+    batch.work.row_context += n_rows as u64 * (pos - context) as u64;
+    batch.opens.extend(sequence.open());
+    sequence.n_sent = sequence.tokens.len();
+    match batch.parts.last_mut() {
+        Some(part) if part.request == sequence.request => {
+            part.n_rows += n_rows;
+            part.is_judged = true;
+        }
+        _ => batch.parts.push(Part {
+            request: sequence.request,
+            n_rows,
+            is_prompt: false,
+            is_judged: true,
+            is_dead: false,
+        }),
+    }
+}
+
 /// Fills the micro-batch with prompts; true when there was one. First come, first served: a prompt
 /// is finished before the next begins.
-fn take_chunks(sequences: &mut [Sequence], pacing: &Pacing, batch: &mut MicroBatch) -> bool {
+fn take_chunks(
+    sequences: &mut [Sequence],
+    resources: &mut Resources<'_>,
+    batch: &mut MicroBatch,
+) -> bool {
     let n_before = batch.rows.len();
     for sequence in sequences.iter_mut() {
-        let room = pacing.largest() - batch.rows.len();
+        let room = resources.pacing.largest() - batch.rows.len();
         if room == 0 {
             break;
         }
         if sequence.n_unsent() > 0 && !sequence.is_decoding() {
-            let chunk = sequence.next_chunk(pacing, room);
-            take_rows(sequence, chunk, batch);
+            let chunk = sequence.next_chunk(resources.pacing, room);
+            take_chunk(sequence, chunk, resources, batch);
             // A planned chunk goes as it was planned: the next prompt begins with the next one.
             if sequence.n_unsent() > 0 {
                 break;
@@ -87,30 +225,36 @@ fn take_chunks(sequences: &mut [Sequence], pacing: &Pacing, batch: &mut MicroBat
     batch.rows.len() > n_before
 }
 
-fn take_rows(sequence: &mut Sequence, at_most: usize, batch: &mut MicroBatch) {
-    let (begin, end) = (sequence.n_sent, sequence.tokens.len());
-    let is_prompt = sequence.tokens.len() == sequence.n_prompt;
-    let n_rows = (end - begin).min(at_most);
-    for pos in begin..begin + n_rows {
-        batch.rows.push(Row {
-            seq_ids: vec![sequence.seq],
-            pos: pos as u32,
-            token: sequence.tokens[pos],
-            wants_logits: pos + 1 == end,
-        });
-    }
-    batch.work.rows += n_rows as u32;
-    batch.work.row_context += n_rows as u64 * begin as u64;
-    sequence.n_sent += n_rows;
-    if sequence.n_sent == end {
-        batch.work.logits += 1;
-        batch.opens.extend(sequence.open());
-    }
+/// Adds the next tokens of the text, at most `at_most`; the last token is judged.
+fn take_chunk(
+    sequence: &mut Sequence,
+    at_most: usize,
+    resources: &mut Resources<'_>,
+    batch: &mut MicroBatch,
+) {
+    let (begin, n_text) = (sequence.n_sent, sequence.tokens.len());
+    let end = n_text.min(begin + at_most);
+    let is_prompt = n_text == sequence.n_prompt;
+    let unjudged = begin..end.min(n_text - 1);
     batch.parts.push(Part {
         request: sequence.request,
-        n_rows,
+        n_rows: unjudged.len(),
         is_prompt,
+        is_judged: false,
+        is_dead: false,
     });
+    batch.work.rows += unjudged.len() as u32;
+    batch.work.row_context += unjudged.len() as u64 * begin as u64;
+    batch.rows.extend(unjudged.map(|pos| Row {
+        seq_ids: vec![sequence.seq],
+        pos: pos as u32,
+        token: sequence.tokens[pos],
+        wants_logits: false,
+    }));
+    sequence.n_sent = end;
+    if end == n_text {
+        take_draft(sequence, &DraftTree::new(), resources, batch);
+    }
 }
 
 #[cfg(test)]
@@ -118,12 +262,15 @@ fn take_rows(sequence: &mut Sequence, at_most: usize, batch: &mut MicroBatch) {
 mod tests {
     use std::time::Instant;
 
-    use jupiter_models::SequenceId;
+    use jupiter_models::{SequenceId, Token};
     use tokio::sync::mpsc;
 
     use super::super::sequence::Waiting;
+    use super::super::speculator::Available;
     use super::*;
     use crate::request::GenerateRequest;
+    use crate::speculation::accept::Next;
+    use crate::speculation::inflight::StepVerdict;
 
     fn sequence(id: u32, n_prompt: usize, n_generated: usize, n_sent: usize) -> Sequence {
         let request = GenerateRequest::new(RequestId(u64::from(id)), vec![1; n_prompt]);
@@ -132,10 +279,38 @@ mod tests {
             sink: mpsc::unbounded_channel().0,
             since: Instant::now(),
         };
-        let mut sequence = Sequence::new(SequenceId(id), waiting, 1000, Instant::now());
+        let mut sequence = Sequence::new(
+            (SequenceId(id), 0),
+            waiting,
+            1000,
+            Available::default(),
+            Instant::now(),
+        );
         sequence.tokens.extend(std::iter::repeat_n(2, n_generated));
         sequence.n_sent = n_sent;
         sequence
+    }
+
+    fn next(sequences: &mut [Sequence], pacing: &Pacing) -> Option<MicroBatch> {
+        let mut spare = Vec::new();
+        let mut resources = Resources {
+            pacing,
+            step: StepId(0),
+            spare: &mut spare,
+            wishes: Vec::new(),
+        };
+        next_batch(sequences, &mut resources)
+    }
+
+    /// The verdict on what was sent last: nothing was guessed, and `token` is next.
+    fn accept(sequence: &mut Sequence, token: Token) {
+        let verdict = StepVerdict {
+            pos: sequence.tokens.len() as u32 - 1,
+            last: 0,
+            next: Next { token, ends: false },
+        };
+        sequence.steps.report(0, Some(verdict)).unwrap();
+        sequence.tokens.push(token);
     }
 
     /// (sequence, first position, rows, whether the last wants logits) of each part.
@@ -157,7 +332,7 @@ mod tests {
     #[test]
     fn a_prompt_goes_in_chunks_and_only_its_last_row_wants_logits() {
         let mut all = [sequence(0, 10, 0, 0)];
-        let sent: Vec<_> = std::iter::from_fn(|| next_batch(&mut all, &Pacing::equal(4, 2)))
+        let sent: Vec<_> = std::iter::from_fn(|| next(&mut all, &Pacing::equal(4, 2)))
             .map(|b| parts(&b))
             .collect();
         assert_eq!(
@@ -169,7 +344,7 @@ mod tests {
     #[test]
     fn decoding_sequences_spread_over_the_stages() {
         let mut all: Vec<_> = (0..5).map(|id| sequence(id, 3, 1, 3)).collect();
-        let sent: Vec<_> = std::iter::from_fn(|| next_batch(&mut all, &Pacing::equal(8, 2)))
+        let sent: Vec<_> = std::iter::from_fn(|| next(&mut all, &Pacing::equal(8, 2)))
             .map(|b| b.rows.len())
             .collect();
         assert_eq!(sent, [3, 2]);
@@ -178,7 +353,7 @@ mod tests {
     #[test]
     fn decode_rows_come_before_a_prompt_and_share_its_chunk() {
         let mut all = [sequence(0, 100, 0, 0), sequence(1, 3, 2, 4)];
-        let batch = next_batch(&mut all, &Pacing::equal(8, 2)).unwrap();
+        let batch = next(&mut all, &Pacing::equal(8, 2)).unwrap();
         assert_eq!(parts(&batch), [(1, 4, 1, true), (0, 0, 7, false)]);
     }
 
@@ -186,43 +361,35 @@ mod tests {
     fn a_row_that_is_ready_waits_for_one_chunk_of_a_prompt_at_most() {
         let pacing = Pacing::equal(8, 2);
         let mut all = [sequence(0, 100, 0, 0), sequence(1, 3, 2, 4)];
-        let next = |all: &mut [Sequence]| next_batch(all, &pacing).map(|b| parts(&b));
+        let next_parts = |all: &mut [Sequence]| next(all, &pacing).map(|b| parts(&b));
         assert_eq!(
-            next(&mut all).unwrap().len(),
+            next_parts(&mut all).unwrap().len(),
             2,
             "a row, and a chunk with it"
         );
         assert_eq!(
-            next(&mut all).unwrap(),
+            next_parts(&mut all).unwrap(),
             [(0, 7, 8, false)],
             "one more chunk"
         );
-        assert_eq!(next(&mut all), None, "the next one waits for the next row");
-        all[1].tokens.push(2);
-        let again = next(&mut all).unwrap();
+        assert_eq!(
+            next_parts(&mut all),
+            None,
+            "the next one waits for the next row"
+        );
+        accept(&mut all[1], 2);
+        let again = next_parts(&mut all).unwrap();
         assert_eq!(again[0], (1, 5, 1, true));
     }
 
     #[test]
     fn the_verifier_is_told_once_in_an_epoch() {
         let mut all = [sequence(0, 3, 0, 0)];
-        assert_eq!(
-            next_batch(&mut all, &Pacing::equal(8, 1))
-                .unwrap()
-                .opens
-                .len(),
-            1
-        );
-        all[0].tokens.push(5);
-        assert_eq!(
-            next_batch(&mut all, &Pacing::equal(8, 1))
-                .unwrap()
-                .opens
-                .len(),
-            0
-        );
+        assert_eq!(next(&mut all, &Pacing::equal(8, 1)).unwrap().opens.len(), 1);
+        accept(&mut all[0], 5);
+        assert_eq!(next(&mut all, &Pacing::equal(8, 1)).unwrap().opens.len(), 0);
         all[0].rewind();
-        let replayed = next_batch(&mut all, &Pacing::equal(8, 1)).unwrap();
+        let replayed = next(&mut all, &Pacing::equal(8, 1)).unwrap();
         assert_eq!(replayed.rows.len(), 4);
         assert_eq!(replayed.opens[0].generated, [5]);
     }

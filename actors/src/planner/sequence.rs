@@ -8,9 +8,14 @@ use jupiter_models::sampling::SamplingParams;
 use jupiter_models::{SequenceId, Token};
 
 use super::pacing::Pacing;
+use super::schedule::Wanted;
+use super::speculator::{Available, Drafted, Speculator};
 use crate::RequestId;
-use crate::message::SequenceOpen;
+use crate::message::{DraftReply, DraftRequest, SequenceOpen};
 use crate::request::{EventSink, GenerateRequest};
+use crate::speculation::Result;
+use crate::speculation::inflight::InFlight;
+use crate::speculation::tree::DraftTree;
 
 /// A request that waits for room.
 pub(super) struct Waiting {
@@ -34,8 +39,16 @@ pub(super) struct Sequence {
     pub(super) sampling: SamplingParams,
     pub(super) ignore_eos: bool,
     pub(super) cache_prompt: bool,
-    /// Tokens whose rows were sent in this epoch.
+    /// Tokens whose rows were sent in this epoch and are not known to be dead.
     pub(super) n_sent: usize,
+    /// Steps under way whose rows are judged.
+    pub(super) steps: InFlight,
+    pub(super) speculator: Speculator,
+    /// What the draft model was told of the text and of guesses behind it.
+    told: Vec<Token>,
+    n_wishes: u32,
+    /// Since when the sequence waits for the draft model.
+    wished: Option<Instant>,
     /// Planned rows of the chunks still to be sent; none before the first, or where all are equal.
     chunks: Option<VecDeque<u32>>,
     /// Chunks of other prompts that were sent after its last row.
@@ -58,8 +71,20 @@ pub(super) struct Usage {
 }
 
 impl Sequence {
-    pub(super) fn new(seq: SequenceId, waiting: Waiting, n_max: usize, now: Instant) -> Self {
+    /// In slot `seq`, whose rows had generations below `generation` in this epoch.
+    pub(super) fn new(
+        (seq, generation): (SequenceId, u32),
+        waiting: Waiting,
+        n_max: usize,
+        available: Available,
+        now: Instant,
+    ) -> Self {
         let Waiting { request, sink, .. } = waiting;
+        let speculator = Speculator::new(
+            request.speculation.unwrap_or_default(),
+            available,
+            &request.prompt,
+        );
         Self {
             seq,
             request: request.id,
@@ -72,6 +97,11 @@ impl Sequence {
             ignore_eos: request.ignore_eos,
             cache_prompt: request.cache_prompt,
             n_sent: 0,
+            steps: InFlight::new(seq, generation),
+            speculator,
+            told: Vec::new(),
+            n_wishes: 0,
+            wished: None,
             chunks: None,
             n_chunks_behind: 0,
             opened: false,
@@ -117,6 +147,89 @@ impl Sequence {
         self.n_unsent() == 1 && self.has_answer()
     }
 
+    /// Whether a step of guesses may go behind those that are under way.
+    pub(super) fn may_go_ahead(&self) -> bool {
+        let n_live = self.steps.n_live();
+        let is_behind = self.has_answer() && self.n_unsent() == 0 && n_live > 0;
+        is_behind && n_live < self.speculator.n_in_flight()
+    }
+
+    /// The guesses of its next step of at most `n_rows` rows.
+    pub(super) fn draft(&mut self, n_rows: usize) -> Drafted {
+        let is_first = self.steps.n_live() == 0;
+        let ahead = self.steps.ahead();
+        // The last token of the answer is never guessed: a guess is followed by a token at least.
+        let left = (self.n_max - self.tokens.len()).saturating_sub(1 + ahead.len());
+        let room = left.min(n_rows - usize::from(is_first));
+        let n_text = self.tokens.len();
+        self.speculator.draft(n_text, &ahead, is_first, room)
+    }
+
+    /// What the draft model is asked for.
+    pub(super) fn wish(&mut self, wanted: &Wanted, now: Instant) -> DraftRequest {
+        self.wished = Some(now);
+        let ahead = self.steps.ahead();
+        self.draft_request(&ahead, wanted.depth, wanted.width)
+    }
+
+    /// The text so far for the draft model, if it guesses for this sequence.
+    pub(super) fn tell_drafter(&mut self) -> Option<DraftRequest> {
+        self.speculator
+            .uses_model()
+            .then(|| self.draft_request(&[], 0, 0))
+    }
+
+    fn draft_request(&mut self, ahead: &[Token], depth: usize, width: usize) -> DraftRequest {
+        let text = [&self.tokens[..], ahead].concat();
+        let same = self.told.iter().zip(&text);
+        let from = same.take_while(|(told, token)| told == token).count();
+        self.n_wishes += 1;
+        self.told = text;
+        DraftRequest {
+            request: self.request,
+            wish: self.n_wishes,
+            from: from as u32,
+            tokens: self.told[from..].to_vec(),
+            depth: depth as u32,
+            width: width as u32,
+        }
+    }
+
+    /// Takes the draft model's guesses; late ones are dropped.
+    ///
+    /// # Errors
+    /// For guesses that cannot be.
+    pub(super) fn take_guesses(&mut self, reply: &DraftReply) -> Result<()> {
+        if reply.wish != self.n_wishes {
+            return Ok(());
+        }
+        let is_current = self.told.len() == self.tokens.len() + self.steps.ahead().len();
+        // What it has forgotten is told again.
+        self.told.truncate(reply.n_known as usize);
+        if self.wished.take().is_none() || !is_current {
+            return Ok(());
+        }
+        let mut tree = DraftTree::new();
+        for guess in &reply.guesses {
+            let parent = guess.parent.map(usize::from);
+            tree.push(parent, guess.token, Some(f64::from(guess.probability)))?;
+        }
+        self.speculator.model_drafted(tree, reply.busy_us * 1000);
+        Ok(())
+    }
+
+    /// The draft model's guesses do not come: the next step goes without.
+    pub(super) fn give_up_wish(&mut self) {
+        self.wished = None;
+        self.told.clear();
+        self.speculator.model_drafted(DraftTree::new(), 0);
+    }
+
+    /// Since when it waits for the draft model.
+    pub(super) fn wished_since(&self) -> Option<Instant> {
+        self.wished
+    }
+
     /// What the Verifier has to know, the first time in an epoch.
     pub(super) fn open(&mut self) -> Option<SequenceOpen> {
         if std::mem::replace(&mut self.opened, true) {
@@ -129,6 +242,7 @@ impl Sequence {
             prompt: penalty_window(prompt, &self.sampling).to_vec(),
             generated: generated.to_vec(),
             ignore_eos: self.ignore_eos,
+            rule: self.speculator.params().rule,
         })
     }
 
@@ -139,6 +253,9 @@ impl Sequence {
             self.n_stalled += 1;
         }
         self.n_sent = 0;
+        self.steps = InFlight::new(self.seq, 0);
+        self.wished = None;
+        self.speculator.forget_wishes();
         self.chunks = None;
         self.n_chunks_behind = 0;
         self.opened = false;

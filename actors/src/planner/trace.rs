@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::flight::InFlight;
+use super::flight::SentStep;
 use crate::message::StageTiming;
 use crate::{PlanEpoch, StepId, clock};
 
@@ -50,7 +50,7 @@ impl Trace {
     pub(super) fn record(
         &mut self,
         epoch: PlanEpoch,
-        done: &InFlight,
+        done: &SentStep,
         timings: &[StageTiming],
         now: Instant,
     ) {
@@ -105,6 +105,8 @@ mod tests {
             request: RequestId(1),
             n_rows,
             is_prompt,
+            is_judged: true,
+            is_dead: false,
         };
         let work = Work::chunk(4, 0);
         let step = flight.send(vec![part(1, false), part(3, true)], work, sent);

@@ -2,7 +2,8 @@
 //!
 //! It takes jobs from a channel and answers by casting to its Stage. A panic in the engine is
 //! caught and cast as well, since ractor does not see panics of other threads. It ends when its
-//! Stage does. Steps of an epoch that is over are skipped, not computed.
+//! Stage does. Steps of an epoch that is over are skipped, not computed; so are single rows that
+//! were cancelled, while the rest of their step is.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -11,11 +12,12 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
 use jupiter_models::engine::{Logits, StageEngine, StepInput, StepOutput};
-use jupiter_models::hidden::{HiddenDtype, HiddenStates};
+use jupiter_models::hidden::HiddenStates;
 use ractor::ActorRef;
 
+use super::live_rows::LiveRows;
 use super::{StageFactory, StageMessage};
-use crate::message::{StageAssignment, StepBatch, StepHeader};
+use crate::message::{CancelRows, StageAssignment, StepBatch, StepHeader};
 use crate::{PlanEpoch, clock};
 
 /// Held by engine threads: its channel closes when the last one that holds it has ended.
@@ -64,6 +66,7 @@ pub(super) struct EngineThread {
     /// None when the thread has been told to end.
     jobs: Option<Sender<Job>>,
     epoch: Arc<AtomicU64>,
+    live: Arc<LiveRows>,
     n_waiting: usize,
 }
 
@@ -78,12 +81,20 @@ impl EngineThread {
         // Planner clears once per epoch.
         let (jobs, inbox) = channel();
         let epoch = Arc::new(AtomicU64::new(0));
-        let current = epoch.clone();
+        let live = Arc::new(LiveRows::new(assignment.engine.n_seq_max));
+        let (current, rows) = (epoch.clone(), live.clone());
         std::thread::Builder::new()
             .name(format!("stage-{}", assignment.stage))
             .spawn(move || {
                 let worker = catch_unwind(AssertUnwindSafe(|| {
-                    run(&stage, factory.as_ref(), &assignment, &inbox, &current);
+                    run(
+                        &stage,
+                        factory.as_ref(),
+                        &assignment,
+                        &inbox,
+                        &current,
+                        &rows,
+                    );
                 }));
                 if let Err(panic) = worker {
                     // A Stage that is gone needs no news.
@@ -94,14 +105,23 @@ impl EngineThread {
         Ok(Self {
             jobs: Some(jobs),
             epoch,
+            live,
             n_waiting: 0,
         })
     }
 
     /// Empties the KV cache for a new epoch; queued steps of older ones are skipped.
     pub(super) fn clear(&self, epoch: PlanEpoch) {
+        self.live.clear();
         self.epoch.store(epoch.0, Ordering::Release);
         self.send(Job::Clear(epoch));
+    }
+
+    /// Rows of queued steps that need not be computed any more.
+    pub(super) fn cancel(&self, cancel: CancelRows) {
+        if cancel.epoch.0 == self.epoch.load(Ordering::Acquire) {
+            self.live.cancel(cancel);
+        }
     }
 
     pub(super) fn step(&mut self, step: StepBatch) {
@@ -137,6 +157,7 @@ fn run(
     assignment: &StageAssignment,
     jobs: &Receiver<Job>,
     current: &AtomicU64,
+    live: &LiveRows,
 ) {
     let mut engine = match factory.load(assignment) {
         Ok(engine) => engine,
@@ -157,11 +178,15 @@ fn run(
                 engine.clear();
                 StageMessage::Cleared(epoch)
             }
-            Job::Step(StepBatch { header, payload }, arrived) => {
+            Job::Step(step, arrived) => {
+                let StepBatch {
+                    mut header,
+                    payload,
+                } = step;
                 let began_us = clock::unix_us();
                 let begin = Instant::now();
                 let result = if header.epoch.0 == current.load(Ordering::Acquire) {
-                    compute(engine.as_mut(), &header, &payload, assignment.payload_dtype)
+                    compute(engine.as_mut(), live, &mut header, &payload, assignment)
                 } else {
                     Ok(StepResult::Skipped)
                 };
@@ -181,26 +206,42 @@ fn run(
     }
 }
 
+/// Applies the KV operations and computes the rows that are not cancelled; the header keeps only
+/// these.
 fn compute(
     engine: &mut dyn StageEngine,
-    header: &StepHeader,
+    live: &LiveRows,
+    header: &mut StepHeader,
     payload: &[u8],
-    out: HiddenDtype,
+    assignment: &StageAssignment,
 ) -> jupiter_models::Result<StepResult> {
     for op in &header.kv_ops {
         engine.apply(*op)?;
     }
-    let output = if header.n_embd == 0 {
+    let (n_rows, n_embd) = (header.rows.len(), header.n_embd as usize);
+    let kept = live.retain(header);
+    if header.rows.is_empty() {
+        return Ok(if assignment.stage + 1 < assignment.n_stages {
+            StepResult::Hidden {
+                payload: Vec::new(),
+                n_embd: 0,
+            }
+        } else {
+            StepResult::Logits(Logits::default())
+        });
+    }
+    let output = if n_embd == 0 {
         engine.step(&header.rows, StepInput::Tokens)?
     } else {
-        let n_embd = header.n_embd as usize;
-        let hidden =
-            HiddenStates::decode(payload, header.rows.len(), n_embd, header.payload_dtype)?;
+        let mut hidden = HiddenStates::decode(payload, n_rows, n_embd, header.payload_dtype)?;
+        if let Some(kept) = kept {
+            hidden = hidden.select(&kept)?;
+        }
         engine.step(&header.rows, StepInput::Hidden(&hidden))?
     };
     Ok(match output {
         StepOutput::Hidden(hidden) => StepResult::Hidden {
-            payload: hidden.encode(out)?,
+            payload: hidden.encode(assignment.payload_dtype)?,
             n_embd: u32::try_from(hidden.n_embd).unwrap_or(u32::MAX),
         },
         StepOutput::Logits(logits) => StepResult::Logits(logits),

@@ -6,16 +6,21 @@
 //! itself never blocks.
 
 mod engine_thread;
+mod live_rows;
 
 use std::sync::Arc;
 
+use jupiter_models::draft_model::DraftModel;
 use jupiter_models::engine::{EngineMemory, StageEngine};
+use jupiter_models::medusa::MedusaHeads;
 use jupiter_models::text::Vocabulary;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use crate::inbox::send_report;
-use crate::link::{Address, Link};
-use crate::message::{Message, NodeReport, StageAssignment, StageTiming, StepBatch};
+use crate::link::{Address, Link, LinkError};
+use crate::message::{
+    CancelRows, DrafterAssignment, Message, NodeReport, StageAssignment, StageTiming, StepBatch,
+};
 use crate::verifier::VerifierMessage;
 use crate::{Inbox, NodeId, PlanEpoch, StepId, codec};
 pub use engine_thread::ThreadGuard;
@@ -34,12 +39,26 @@ pub trait StageFactory: Send + Sync + 'static {
     /// # Errors
     /// When the model file cannot be read.
     fn vocabulary(&self, assignment: &StageAssignment) -> jupiter_models::Result<Arc<Vocabulary>>;
+
+    /// The Medusa heads with this content hash, for the Verifier.
+    ///
+    /// # Errors
+    /// When this node has none, or others, or they do not fit the model.
+    fn medusa(&self, id: &str) -> jupiter_models::Result<Arc<MedusaHeads>>;
+
+    /// The draft model, for the Drafter.
+    ///
+    /// # Errors
+    /// When this node has none, or another, or it does not fit the model.
+    fn draft_model(&self, assignment: &DrafterAssignment) -> jupiter_models::Result<DraftModel>;
 }
 
 /// What a Stage is told.
 pub enum StageMessage {
     /// From the link: a step. Repeats and steps of other epochs are dropped.
     Step(StepBatch),
+    /// From the link: some rows need not be computed any more. A repeat changes nothing.
+    Cancel(CancelRows),
     /// From the Supervisor: serve a new epoch with the same layers. A repeat only reports again.
     Reset(PlanEpoch, StageAssignment),
     /// From the engine thread: loading ended.
@@ -117,6 +136,7 @@ impl Actor for Stage {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             StageMessage::Step(step) => state.take(step),
+            StageMessage::Cancel(cancel) => state.thread.cancel(cancel),
             StageMessage::Reset(epoch, assignment) => state.reset(epoch, assignment),
             StageMessage::Loaded(Ok(memory)) => state.memory = Some(memory),
             StageMessage::Loaded(Err(error)) => {
@@ -229,8 +249,10 @@ impl StageState {
                     stage: header.stage,
                 };
                 let frame = codec::encode(&Message::Step(StepBatch { header, payload }));
-                if let Err(error) = self.link.send(&to, frame) {
-                    self.fault(error.to_string());
+                match self.link.send(&to, frame) {
+                    // The node ends: nobody waits for it.
+                    Ok(()) | Err(LinkError::Closed) => {}
+                    Err(error) => self.fault(error.to_string()),
                 }
             }
             Ok(StepResult::Logits(logits)) => match self.inbox.verifier(self.assignment.stage) {

@@ -17,11 +17,12 @@ use crate::architecture::Architecture;
 use crate::embedding::EmbeddingTable;
 use crate::gguf::{GgufFile, ModelInfo};
 use crate::hidden::HiddenStates;
-use crate::llama::context::{BatchInput, BatchRow, Context, Cut};
+use crate::llama::context::{BatchInput, BatchRow, Context, Cut, Tapped};
 use crate::llama::model::LoadedModel;
 use crate::slice::StageSlice;
 use crate::{KvOp, ModelError, Result, Row, Token};
 
+pub use crate::llama::context::MAX_SEQUENCES;
 pub(crate) use emulation::slow_down;
 pub use emulation::{Emulation, free_memory_bytes};
 pub(crate) use memory::compute_bytes;
@@ -55,9 +56,20 @@ pub struct Logits {
     pub n_vocab: usize,
     /// Row-major, shape (n_rows, n_vocab).
     pub data: Vec<f32>,
+    /// What the output head saw of each row (`result_norm`), shape (n_rows, n_embd), where the
+    /// engine keeps it ([`EngineParams::keeps_states`]).
+    pub states: Vec<f32>,
 }
 
 impl Logits {
+    /// What the output head saw of row `i`; none where it was not kept.
+    pub fn state(&self, i: usize) -> Option<&[f32]> {
+        let n_embd = self.states.len().checked_div(self.n_rows)?;
+        self.states
+            .get(i * n_embd..(i + 1) * n_embd)
+            .filter(|state| !state.is_empty())
+    }
+
     /// One row.
     ///
     /// # Panics
@@ -148,7 +160,11 @@ impl Engine {
 
         let arch = Architecture::from_name(&info.arch);
         let cut = Cut {
-            stops_at_hidden: !slice.is_last(),
+            tapped: match slice.is_last() {
+                false => Tapped::Hidden,
+                true if params.keeps_states => Tapped::States,
+                true => Tapped::Nothing,
+            },
             restores_input: !slice.is_whole()
                 && arch.is_some_and(Architecture::scales_hidden_input),
         };
@@ -254,6 +270,7 @@ impl StageEngine for Engine {
                 n_rows,
                 n_vocab: self.n_vocab() as usize,
                 data,
+                states: self.context.take_states().unwrap_or_default(),
             }));
         }
         let n_embd = self.context.model().n_embd() as usize;

@@ -34,6 +34,8 @@ pub struct EngineParams {
     pub flash_attention: bool,
     /// Layers to put on a GPU, where llama.cpp was built for one.
     pub n_gpu_layers: u32,
+    /// Whether the last slice gives, beside logits, the states that its output head saw.
+    pub keeps_states: bool,
 }
 
 impl Default for EngineParams {
@@ -49,6 +51,7 @@ impl Default for EngineParams {
             type_v: KvDtype::F16,
             flash_attention: true,
             n_gpu_layers: 0,
+            keeps_states: false,
         }
     }
 }

@@ -6,6 +6,7 @@ use llama_cpp_sys_2 as sys;
 
 use super::log::{Captured, capture};
 use super::model::LoadedModel;
+pub use super::tap::Tapped;
 use super::tap::{Tap, on_tensor};
 use crate::gguf::KvDtype;
 use crate::{ModelError, Result, SequenceId, Token};
@@ -41,8 +42,8 @@ pub struct ContextParams {
 /// How the context is cut from the whole model.
 #[derive(Clone, Copy, Debug)]
 pub struct Cut {
-    /// Whether the hidden states after the last layer are the output, and not logits.
-    pub stops_at_hidden: bool,
+    /// What is copied: hidden states instead of logits, or the head's input beside them.
+    pub tapped: Tapped,
     /// Whether the graph scales hidden states that are fed in, which must be undone.
     pub restores_input: bool,
 }
@@ -93,7 +94,7 @@ impl Context {
                 why: "its layers take more than the hidden states as input".into(),
             });
         }
-        let tap = Tap::new(model.n_layer(), !cut.stops_at_hidden, cut.restores_input)
+        let tap = Tap::new(model.n_layer(), cut.tapped, cut.restores_input)
             .map(|tap| NonNull::from(Box::leak(Box::new(tap))));
         let (context, log) = capture(|| {
             // SAFETY: the model is live; the callback and its user data match each other, and the
@@ -173,7 +174,7 @@ impl Context {
     pub fn decode(&mut self, rows: &[BatchRow<'_>], input: BatchInput<'_>) -> Result<Vec<f32>> {
         self.check(rows, input)?;
         let n_outputs = rows.iter().filter(|row| row.output).count();
-        self.prepare_tap(rows.len(), input);
+        self.prepare_tap(rows.len(), n_outputs, input);
         let (status, log) = self.call_decode(rows, input);
         match status {
             0 => self.take_output(n_outputs),
@@ -277,7 +278,16 @@ impl Context {
         Ok(())
     }
 
-    fn prepare_tap(&mut self, n_rows: usize, input: BatchInput<'_>) {
+    /// The states that entered the output head in the last step, one for each row with logits,
+    /// shape (n_outputs, n_embd); none where the context does not keep them.
+    pub fn take_states(&mut self) -> Option<Vec<f32>> {
+        // SAFETY: no step runs, so the tap is ours alone.
+        let tap = unsafe { self.tap.as_mut()?.as_mut() };
+        let kept = tap.tapped() == Tapped::States && tap.has_output;
+        kept.then(|| std::mem::take(&mut tap.output))
+    }
+
+    fn prepare_tap(&mut self, n_rows: usize, n_outputs: usize, input: BatchInput<'_>) {
         let n_embd = self.model.n_embd() as usize;
         let Some(tap) = &mut self.tap else {
             return;
@@ -287,7 +297,12 @@ impl Context {
         tap.has_output = false;
         tap.has_input = false;
         tap.output.clear();
-        tap.output.resize(n_rows * n_embd, 0.0);
+        let n_tapped = match tap.tapped() {
+            Tapped::Hidden => n_rows,
+            Tapped::States => n_outputs,
+            Tapped::Nothing => 0,
+        };
+        tap.output.resize(n_tapped * n_embd, 0.0);
         tap.input.clear();
         if let (true, BatchInput::Hidden(values)) = (tap.restores_input(), input) {
             tap.input.extend_from_slice(values);
@@ -340,8 +355,9 @@ impl Context {
         if let Some(tap) = &mut self.tap {
             // SAFETY: the step has ended, so the tap is ours alone.
             let tap = unsafe { tap.as_mut() };
-            let missed = (!tap.input.is_empty() && !tap.has_input)
-                || (tap.stops_at_hidden() && !tap.has_output);
+            let stops_at_hidden = tap.tapped() == Tapped::Hidden;
+            let missed =
+                (!tap.input.is_empty() && !tap.has_input) || (stops_at_hidden && !tap.has_output);
             if missed {
                 return Err(ModelError::Llama {
                     what:
@@ -350,7 +366,7 @@ impl Context {
                             .into(),
                 });
             }
-            if tap.stops_at_hidden() {
+            if stops_at_hidden {
                 return Ok(std::mem::take(&mut tap.output));
             }
         }

@@ -1,6 +1,7 @@
-//! What happens at two tensors of the graph while it is computed (`cb_eval`): the hidden states
-//! that leave the last layer are copied and the rest is not computed; where the graph would scale
-//! the hidden states that enter (gemma2), they are put back.
+//! What happens at some tensors of the graph while it is computed (`cb_eval`): the hidden states
+//! that leave the last layer are copied and the rest is not computed; those that enter the output
+//! head are copied, where they are wanted; where the graph would scale the hidden states that enter
+//! (gemma2), they are put back.
 
 use std::ffi::{CStr, c_void};
 
@@ -9,15 +10,30 @@ use llama_cpp_sys_2 as sys;
 /// The name that graphs give the scaled input (`cb(inpL, "inp_scaled", -1)`).
 const INPUT_NODE: &str = "inp_scaled";
 
+/// The name that graphs give what enters the output head (`cb(cur, "result_norm", -1)`).
+const STATE_NODE: &str = "result_norm";
+
+/// What is copied from a graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tapped {
+    /// The hidden states of all rows after the last layer, where the computation ends.
+    Hidden,
+    /// The states of the rows that have logits, as the output head sees them.
+    States,
+    /// Nothing.
+    Nothing,
+}
+
 /// What to do at which tensor; the callback's user data.
 pub(super) struct Tap {
-    /// The name of the tensor to copy and stop at; none on the last slice.
+    tapped: Tapped,
+    /// The name of the tensor to copy.
     output_node: Option<String>,
     /// Whether to put the input back after [`INPUT_NODE`].
     restore_input: bool,
     /// The step's input, shape (n_rows, n_embd).
     pub(super) input: Vec<f32>,
-    /// The step's output, sized before the step; shape (n_rows, n_embd).
+    /// What is copied, sized before the step; shape (n_rows, n_embd).
     pub(super) output: Vec<f32>,
     /// Whether the step reached the output tensor, and it had the expected shape.
     pub(super) has_output: bool,
@@ -26,10 +42,15 @@ pub(super) struct Tap {
 }
 
 impl Tap {
-    /// A tap that stops after layer `n_layer - 1` unless `is_last`; none when there is nothing to do.
-    pub(super) fn new(n_layer: u32, is_last: bool, restore_input: bool) -> Option<Tap> {
-        let output_node = (!is_last).then(|| format!("l_out-{}", n_layer.saturating_sub(1)));
+    /// A tap for a context of `n_layer` layers; none when there is nothing to do.
+    pub(super) fn new(n_layer: u32, tapped: Tapped, restore_input: bool) -> Option<Tap> {
+        let output_node = match tapped {
+            Tapped::Hidden => Some(format!("l_out-{}", n_layer.saturating_sub(1))),
+            Tapped::States => Some(STATE_NODE.to_owned()),
+            Tapped::Nothing => None,
+        };
         (restore_input || output_node.is_some()).then_some(Tap {
+            tapped,
             output_node,
             restore_input,
             input: Vec::new(),
@@ -43,8 +64,8 @@ impl Tap {
         self.restore_input
     }
 
-    pub(super) fn stops_at_hidden(&self) -> bool {
-        self.output_node.is_some()
+    pub(super) fn tapped(&self) -> Tapped {
+        self.tapped
     }
 
     fn is_output(&self, name: &[u8]) -> bool {
@@ -89,7 +110,7 @@ pub(super) unsafe extern "C" fn on_tensor(
                 tap.has_output = true;
             }
         }
-        return false;
+        return tap.tapped != Tapped::Hidden;
     }
     // SAFETY: as above; writing to a tensor that was just computed and not yet read is what the
     // rest of the graph then reads.

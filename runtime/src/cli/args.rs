@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
+use jupiter::config::{DraftSetting, RuleSetting};
 use jupiter_actors::planning::placement::Objective;
 
 /// Flags of every verb.
@@ -262,6 +263,45 @@ pub(crate) struct GenerationArgs {
     pub ignore_eos: bool,
 }
 
+/// How tokens are guessed ahead; the text stays the same.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Speculative decoding")]
+pub(crate) struct SpeculationArgs {
+    /// Who guesses tokens ahead, for the model to check several at once: the source that brings
+    /// most (auto), nobody, what stood in the text before, a draft model, or Medusa heads
+    #[arg(long, env = "JUPITER_SPECULATIVE", value_name = "SOURCE")]
+    pub speculative: Option<Guesser>,
+
+    #[command(flatten)]
+    pub drafts: DraftArgs,
+
+    /// What makes a guess right: that the model says the same (exact), or that it holds it for
+    /// likely enough (typical), which is faster and changes the text
+    #[arg(long, env = "JUPITER_DRAFT_ACCEPTANCE", value_name = "RULE")]
+    pub draft_acceptance: Option<Rule>,
+}
+
+/// Files that guess, and how far.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Speculative decoding")]
+pub(crate) struct DraftArgs {
+    /// A small model with the same vocabulary that guesses, a GGUF file [short: -md]
+    #[arg(long, env = "JUPITER_MODEL_DRAFT", value_name = "FILE")]
+    pub model_draft: Option<PathBuf>,
+
+    /// Node that runs the draft model; without it the head
+    #[arg(long, env = "JUPITER_DRAFT_NODE", value_name = "NAME")]
+    pub draft_node: Option<String>,
+
+    /// Medusa heads that guess, a GGUF file (`jupiter-training convert-medusa` makes it of published ones)
+    #[arg(long, env = "JUPITER_MEDUSA", value_name = "FILE")]
+    pub medusa: Option<PathBuf>,
+
+    /// Most tokens of a guess
+    #[arg(long, env = "JUPITER_DRAFT_MAX", value_name = "N", value_parser = positive())]
+    pub draft_max: Option<u32>,
+}
+
 /// This node's place among the others.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Network")]
@@ -310,6 +350,44 @@ impl From<Goal> for Objective {
             Goal::Ttft => Objective::Ttft,
             Goal::Tbt => Objective::Tbt,
             Goal::Throughput => Objective::Throughput,
+        }
+    }
+}
+
+/// Who guesses tokens ahead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Guesser {
+    Auto,
+    None,
+    Ngram,
+    Draft,
+    Medusa,
+}
+
+impl From<Guesser> for DraftSetting {
+    fn from(guesser: Guesser) -> Self {
+        match guesser {
+            Guesser::Auto => Self::Auto,
+            Guesser::None => Self::None,
+            Guesser::Ngram => Self::Ngram,
+            Guesser::Draft => Self::Draft,
+            Guesser::Medusa => Self::Medusa,
+        }
+    }
+}
+
+/// What makes a guess right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Rule {
+    Exact,
+    Typical,
+}
+
+impl From<Rule> for RuleSetting {
+    fn from(rule: Rule) -> Self {
+        match rule {
+            Rule::Exact => Self::Exact,
+            Rule::Typical => Self::Typical,
         }
     }
 }

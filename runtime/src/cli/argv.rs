@@ -4,7 +4,8 @@
 use std::ffi::OsString;
 
 /// Short flags of more than one letter, and the long ones that they stand for.
-const SHORT_FLAGS: [(&str, &str); 8] = [
+const SHORT_FLAGS: [(&str, &str); 9] = [
+    ("-md", "--model-draft"),
     ("-ub", "--ubatch-size"),
     ("-np", "--parallel"),
     ("-fa", "--flash-attn"),

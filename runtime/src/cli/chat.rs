@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use clap::Args;
 use jupiter::terminal::{ChatEnd, Conversation};
 
-use super::args::{CommonArgs, EngineArgs, GenerationArgs, ProcessArgs, SamplingArgs, SplitArgs};
+use super::args::{
+    CommonArgs, EngineArgs, GenerationArgs, ProcessArgs, SamplingArgs, SpeculationArgs, SplitArgs,
+};
 use super::output::{self, Interrupted};
 use super::start::{self, PipelineArgs};
 
@@ -38,11 +40,20 @@ pub(crate) struct ChatArgs {
 
     #[command(flatten)]
     sampling: SamplingArgs,
+
+    #[command(flatten)]
+    speculation: SpeculationArgs,
 }
 
 pub(crate) async fn execute(common: &CommonArgs, args: &ChatArgs) -> anyhow::Result<ExitCode> {
     let options = start::generate_options(&args.generation, &args.sampling)?;
-    let pipeline = PipelineArgs::new(common, &args.engine, &args.split, args.process.processes);
+    let pipeline = PipelineArgs::new(
+        common,
+        &args.engine,
+        &args.split,
+        &args.speculation,
+        args.process.processes,
+    );
     let system = args.system_prompt.clone();
     // The conversation takes Ctrl-C itself.
     let ended = start::with_pipeline(pipeline, output::end_signal(), async |pipeline| {

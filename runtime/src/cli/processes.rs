@@ -50,6 +50,8 @@ pub(crate) struct Launch {
     pub model: PathBuf,
     /// Whether to try unproven architectures.
     pub allow_unproven: bool,
+    /// The file of Medusa heads, if there is one.
+    pub medusa: Option<PathBuf>,
     /// What each child emulates, in the order of the nodes; the others emulate nothing.
     pub emulations: Vec<EmulationArgs>,
     /// How much they log; at 0 only their last words are kept, for when they fail.
@@ -209,6 +211,9 @@ impl Keeper {
             .args(["--cluster", &self.launch.cluster])
             .args(["--connect", &self.launch.connect])
             .arg("--end-with-stdin");
+        if let Some(path) = &self.launch.medusa {
+            command.arg("--medusa").arg(path);
+        }
         if self.launch.allow_unproven {
             command.arg("--allow-unproven");
         }

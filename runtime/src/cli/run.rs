@@ -12,7 +12,9 @@ use jupiter::event::Event;
 use jupiter::terminal::timing_line;
 use jupiter::{ChatMessage, Prompt, StreamItem, TokenStream};
 
-use super::args::{CommonArgs, EngineArgs, GenerationArgs, ProcessArgs, SamplingArgs, SplitArgs};
+use super::args::{
+    CommonArgs, EngineArgs, GenerationArgs, ProcessArgs, SamplingArgs, SpeculationArgs, SplitArgs,
+};
 use super::output::{self, UsageError};
 use super::start::{self, PipelineArgs};
 
@@ -69,6 +71,9 @@ pub(crate) struct RunArgs {
 
     #[command(flatten)]
     sampling: SamplingArgs,
+
+    #[command(flatten)]
+    speculation: SpeculationArgs,
 }
 
 pub(crate) async fn execute(common: &CommonArgs, args: &RunArgs) -> anyhow::Result<ExitCode> {
@@ -83,7 +88,13 @@ pub(crate) async fn execute(common: &CommonArgs, args: &RunArgs) -> anyhow::Resu
 async fn answer(common: &CommonArgs, args: &RunArgs) -> anyhow::Result<()> {
     let prompt = prompt(args)?;
     let options = start::generate_options(&args.generation, &args.sampling)?;
-    let pipeline = PipelineArgs::new(common, &args.engine, &args.split, args.process.processes);
+    let pipeline = PipelineArgs::new(
+        common,
+        &args.engine,
+        &args.split,
+        &args.speculation,
+        args.process.processes,
+    );
     start::with_pipeline(pipeline, output::stop_signal(), async |pipeline| {
         let options = pipeline.complete(options, &args.sampling);
         let stream = pipeline.runtime.client().generate(prompt, options).await?;

@@ -10,7 +10,9 @@ use jupiter::terminal::ProgressBars;
 use jupiter::{ClusterPhase, ClusterStatus, Config, Runtime, Settings};
 use serde_json::{Value, json};
 
-use super::args::{ClusterArgs, CommonArgs, EmulationArgs, EngineArgs, NetworkArgs, SplitArgs};
+use super::args::{
+    ClusterArgs, CommonArgs, EmulationArgs, EngineArgs, NetworkArgs, SpeculationArgs, SplitArgs,
+};
 use super::output::{self, Interrupted};
 use super::start;
 use super::table::{Align, bytes, markdown};
@@ -49,11 +51,15 @@ pub(crate) struct ServeArgs {
     cluster: ClusterArgs,
 
     #[command(flatten)]
+    speculation: SpeculationArgs,
+
+    #[command(flatten)]
     emulation: EmulationArgs,
 }
 
 pub(crate) async fn execute(common: &CommonArgs, args: &ServeArgs) -> anyhow::Result<ExitCode> {
     let mut settings = start::settings(&args.engine, Some(&args.split), Some(&args.network));
+    start::speculate(&mut settings, &args.speculation);
     start::emulate(&mut settings, &args.emulation);
     settings.workers = args.cluster.workers;
     settings.host_stages = args.cluster.host_stages;

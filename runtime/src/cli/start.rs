@@ -14,7 +14,7 @@ use jupiter_models::hidden::HiddenDtype;
 
 use super::args::{
     CacheType, CommonArgs, EmulationArgs, EngineArgs, GenerationArgs, HiddenType, NetworkArgs,
-    SamplingArgs, SplitArgs, Switch,
+    SamplingArgs, SpeculationArgs, SplitArgs, Switch,
 };
 use super::output::{self, Interrupted, UsageError};
 use super::processes::{Launch, StageProcesses};
@@ -34,6 +34,7 @@ pub(crate) struct PipelineArgs<'a> {
     pub(crate) common: &'a CommonArgs,
     pub(crate) engine: &'a EngineArgs,
     pub(crate) split: &'a SplitArgs,
+    pub(crate) speculation: &'a SpeculationArgs,
     pub(crate) processes: bool,
     /// Whether nodes are measured for predictions, whatever the split.
     pub(crate) predicts: bool,
@@ -51,12 +52,14 @@ impl<'a> PipelineArgs<'a> {
         common: &'a CommonArgs,
         engine: &'a EngineArgs,
         split: &'a SplitArgs,
+        speculation: &'a SpeculationArgs,
         processes: bool,
     ) -> Self {
         Self {
             common,
             engine,
             split,
+            speculation,
             processes,
             predicts: false,
             adapts: true,
@@ -136,6 +139,7 @@ fn interrupted(stopped: io::Result<()>) -> anyhow::Error {
 /// Starts the stages: here, or as children of this process that connect to it.
 async fn start(args: &PipelineArgs<'_>) -> anyhow::Result<Pipeline> {
     let mut settings = settings(args.engine, Some(args.split), None);
+    speculate(&mut settings, args.speculation);
     // In processes a plan says which layers, and the number of stages how many processes.
     let n_processes = match args.processes && settings.plan.is_some() {
         true => settings.stages.take(),
@@ -212,6 +216,7 @@ async fn start_processes(pipeline: &mut Pipeline, args: &PipelineArgs<'_>) -> an
         connect: connect.clone(),
         model: config.model_path()?,
         allow_unproven: config.model.allow_unproven,
+        medusa: config.speculation.medusa_path(&config.model)?,
         emulations: args.emulations.to_vec(),
         verbose: args.common.verbose,
     };
@@ -267,6 +272,16 @@ pub(crate) fn emulate(settings: &mut Settings, emulation: &EmulationArgs) {
     settings.memory_limit.clone_from(&emulation.memory_limit);
     settings.link_rate.clone_from(&emulation.link_rate);
     settings.link_latency.clone_from(&emulation.link_latency);
+}
+
+/// Adds how tokens are guessed ahead to `settings`.
+pub(crate) fn speculate(settings: &mut Settings, args: &SpeculationArgs) {
+    settings.speculative = args.speculative.map(Into::into);
+    settings.model_draft.clone_from(&args.drafts.model_draft);
+    settings.draft_node.clone_from(&args.drafts.draft_node);
+    settings.medusa.clone_from(&args.drafts.medusa);
+    settings.draft_max = args.drafts.draft_max;
+    settings.draft_acceptance = args.draft_acceptance.map(Into::into);
 }
 
 /// Types of the cached keys and values that the flags ask for.

@@ -12,7 +12,7 @@ use jupiter_models::LayerRange;
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use super::args::{CommonArgs, EmulationArgs, EngineArgs, NetworkArgs};
+use super::args::{CommonArgs, EmulationArgs, EngineArgs, NetworkArgs, SpeculationArgs};
 use super::output::{self, Interrupted, UsageError};
 use super::start;
 
@@ -43,11 +43,15 @@ pub(crate) struct WorkerArgs {
     network: NetworkArgs,
 
     #[command(flatten)]
+    speculation: SpeculationArgs,
+
+    #[command(flatten)]
     emulation: EmulationArgs,
 }
 
 pub(crate) async fn execute(common: &CommonArgs, args: &WorkerArgs) -> anyhow::Result<ExitCode> {
     let mut settings = start::settings(&args.engine, None, Some(&args.network));
+    start::speculate(&mut settings, &args.speculation);
     start::emulate(&mut settings, &args.emulation);
     let config = Config::load(common.config.as_deref(), &settings)?;
     if config.network.endpoints.connect.is_empty() {

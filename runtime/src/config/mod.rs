@@ -4,6 +4,7 @@
 //! complete, checked, in parts for those who need them.
 
 mod settings;
+mod speculation;
 mod units;
 
 use std::ffi::OsString;
@@ -18,6 +19,7 @@ use jupiter_models::gguf::KvDtype;
 use jupiter_models::hidden::HiddenDtype;
 
 pub use self::settings::Settings;
+pub use self::speculation::{DraftSetting, RuleSetting, SpeculationConfig};
 use crate::emulated_link::LinkLimits;
 use crate::error::{Error, Result};
 use crate::keys::{Keys, check_name};
@@ -56,6 +58,8 @@ pub struct Config {
     pub engine: EngineConfig,
     /// How the model is cut and placed.
     pub pipeline: PipelineConfig,
+    /// How tokens are guessed ahead.
+    pub speculation: SpeculationConfig,
     /// A slower machine than this one, to try plans with.
     pub emulation: EmulationConfig,
 }
@@ -191,6 +195,7 @@ impl Config {
     /// In one line: the first value that cannot be used.
     pub fn from_settings(settings: Settings) -> Result<Self> {
         let s = settings;
+        let speculation = SpeculationConfig::from_settings(&s)?;
         let is_cluster = !(s.listen.is_empty() && s.connect.is_empty());
         Ok(Self {
             network: network(s.cluster, s.node, &s.listen, &s.connect)?,
@@ -240,6 +245,7 @@ impl Config {
                 )?,
                 node_wait_ms: s.node_wait_ms.unwrap_or(DEFAULT_NODE_WAIT_MS),
             },
+            speculation,
             emulation: EmulationConfig {
                 compute: emulation(s.slowdown, s.memory_limit.as_deref())?,
                 link: LinkLimits {

@@ -8,6 +8,7 @@ use jupiter_models::gguf::KvDtype;
 use jupiter_models::hidden::HiddenDtype;
 use serde::{Deserialize, Serialize};
 
+use super::speculation::{DraftSetting, RuleSetting};
 use crate::error::{Error, Result};
 
 /// Prefix of the environment's names.
@@ -82,6 +83,24 @@ pub struct Settings {
     /// How hidden states travel: f32, f16 or q8_0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hidden_type: Option<HiddenDtype>,
+    /// Who guesses tokens ahead: auto, none, ngram, draft or medusa.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub speculative: Option<DraftSetting>,
+    /// A draft model's GGUF file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model_draft: Option<PathBuf>,
+    /// The node of the draft model; without it the head.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub draft_node: Option<String>,
+    /// A GGUF file of Medusa heads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub medusa: Option<PathBuf>,
+    /// Most tokens of a guess.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub draft_max: Option<u32>,
+    /// What makes a guess right: exact or typical.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub draft_acceptance: Option<RuleSetting>,
     /// Remote nodes to wait for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workers: Option<u32>,
@@ -109,7 +128,7 @@ pub struct Settings {
 }
 
 /// The names of [`Settings`]' fields.
-pub(crate) const KEYS: [&str; 27] = [
+pub(crate) const KEYS: [&str; 33] = [
     "cluster",
     "node",
     "listen",
@@ -129,6 +148,12 @@ pub(crate) const KEYS: [&str; 27] = [
     "plan",
     "objective",
     "hidden_type",
+    "speculative",
+    "model_draft",
+    "draft_node",
+    "medusa",
+    "draft_max",
+    "draft_acceptance",
     "workers",
     "host_stages",
     "step_timeout_ms",
@@ -317,6 +342,12 @@ mod tests {
             stages: Some(1),
             split: Some(vec![1]),
             hidden_type: Some(HiddenDtype::F32),
+            speculative: Some(DraftSetting::Auto),
+            model_draft: Some(PathBuf::new()),
+            draft_node: Some(String::new()),
+            medusa: Some(PathBuf::new()),
+            draft_max: Some(1),
+            draft_acceptance: Some(RuleSetting::Exact),
             workers: Some(1),
             host_stages: Some(true),
             step_timeout_ms: Some(1),

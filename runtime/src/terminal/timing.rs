@@ -33,6 +33,17 @@ pub fn timing_line(done: &Completion) -> String {
     } else {
         done.prompt_ms
     };
+    if let Some(used) = done.speculation.as_ref().filter(|used| used.n_drafted > 0) {
+        let _ = write!(
+            line,
+            " | {}: {:.0}% of {} guesses right, {:.2} tokens a step, {} rows in vain",
+            used.source,
+            used.acceptance() * 100.0,
+            used.n_drafted,
+            used.tokens_per_step(),
+            used.n_wasted,
+        );
+    }
     if elapsed_ms > 0.0 && !done.stages.is_empty() {
         line.push_str(" | compute:");
         let mut idle = 100.0;
@@ -74,7 +85,7 @@ fn rate(n_tokens: u32, elapsed_ms: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use jupiter_actors::NodeId;
-    use jupiter_actors::request::{FinishReason, StageUsage};
+    use jupiter_actors::request::{FinishReason, SpeculationUsage, StageUsage};
     use jupiter_models::LayerRange;
 
     use super::*;
@@ -95,6 +106,7 @@ mod tests {
             eval_ms,
             n_replays: 0,
             stages: vec![stage(0, 8, 46.0), stage(8, 16, 51.0)],
+            speculation: None,
         }
     }
 
@@ -105,6 +117,25 @@ mod tests {
             "prompt: 10 tokens, 50.0 ms, 200.0 t/s | eval: 11 tokens, 100.0 ms, 100.0 t/s | \
              compute: pi 0..8 46%, pi 8..16 51%, network and waiting 3%"
         );
+    }
+
+    #[test]
+    fn guesses_are_told_when_there_were_any() {
+        let mut done = completion(11, 100.0);
+        done.speculation = Some(SpeculationUsage {
+            source: "ngram",
+            n_steps: 4,
+            n_tokens: 10,
+            n_drafted: 8,
+            n_accepted: 6,
+            n_wasted: 2,
+            predicted_ratio: 1.5,
+        });
+        let line = timing_line(&done);
+        let expected = "| ngram: 75% of 8 guesses right, 2.50 tokens a step, 2 rows in vain |";
+        assert!(line.contains(expected), "{line}");
+        done.speculation = Some(SpeculationUsage::default());
+        assert_eq!(timing_line(&done), timing_line(&completion(11, 100.0)));
     }
 
     #[test]

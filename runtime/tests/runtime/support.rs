@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use jupiter::{
-    Client, Completion, Config, GenerateOptions, Prompt, Runtime, RuntimeBuilder, SamplingParams,
-    Settings, StreamItem, Worker,
+    Client, Completion, Config, DraftChoice, GenerateOptions, Prompt, Runtime, RuntimeBuilder,
+    SamplingParams, Settings, SpeculationParams, StreamItem, Worker,
 };
 use jupiter_models::Token;
 use jupiter_models::synth::{SynthArch, SynthSpec, SynthType, write};
@@ -101,6 +101,11 @@ pub(crate) fn greedy(n_predict: u32) -> GenerateOptions {
         n_predict: Some(n_predict),
         sampling: SamplingParams::greedy(),
         ignore_eos: true,
+        // Steps of other shapes round differently, and random weights have near ties.
+        speculation: Some(SpeculationParams {
+            source: DraftChoice::None,
+            ..SpeculationParams::default()
+        }),
         ..GenerateOptions::default()
     }
 }

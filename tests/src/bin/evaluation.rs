@@ -12,10 +12,15 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
+use jupiter::DraftChoice;
 use jupiter_tests::evaluation::answers::{self, Tally};
 use jupiter_tests::evaluation::guesses::{HeadHits, Text};
+use jupiter_tests::evaluation::speculation;
 use jupiter_tests::evaluation::table::{Figure, HEAD, Limit, percent};
 use jupiter_world::{Example, Kind, World, command};
+
+/// Answers that tokens a step are counted over.
+const MOST_SPECULATED: u64 = 60;
 
 /// Judges the default model on phrasings and combinations that it was never trained on.
 #[derive(Parser)]
@@ -42,6 +47,7 @@ async fn main() -> Result<ExitCode> {
     println!("{HEAD}");
     let mut all_hold = written(&world, &args).await?;
     all_hold &= guessed(&world, &args)?;
+    all_hold &= steps(&world, &args).await?;
     Ok(ExitCode::from(u8::from(!all_hold)))
 }
 
@@ -166,6 +172,29 @@ fn guessed(world: &World, args: &Args) -> Result<bool> {
         100.0 * share,
         Limit::AtMost(12.5),
     ) & all_hold)
+}
+
+/// Tokens that a step brings with guesses.
+async fn steps(world: &World, args: &Args) -> Result<bool> {
+    let runtime = speculation::start(&args.files).await?;
+    let client = runtime.client();
+    let n = args.n.min(MOST_SPECULATED);
+    let medusa = speculation::long_answers(&client, world, DraftChoice::Medusa, n).await?;
+    let draft = speculation::long_answers(&client, world, DraftChoice::Model, n).await?;
+    let repeated = speculation::repetitions(&client, world, n).await?;
+    runtime.shutdown().await;
+    let enough = Limit::AtLeast(2.0);
+    // Either is enough; which brings more depends on what heads and draft model take here.
+    let name = "tokens a step, long answers, Medusa";
+    print(name, medusa, Limit::None);
+    Ok(
+        print("tokens a step, long answers, draft model", draft, enough)
+            & print(
+                "tokens a step, repeating the prompt, n-grams",
+                repeated,
+                Limit::AtLeast(2.5),
+            ),
+    )
 }
 
 fn heads(hits: &[HeadHits]) -> bool {

@@ -6,6 +6,7 @@
 
 pub mod answers;
 pub mod guesses;
+pub mod speculation;
 pub mod table;
 
 /// Seed of the examples that are judged.

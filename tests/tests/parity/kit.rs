@@ -88,6 +88,17 @@ impl Pipeline {
         panic!("the last stage gave no logits");
     }
 
+    /// Computes the rows on the first `n_stages` stages only.
+    pub(crate) fn step_until(&mut self, rows: &[Row], n_stages: usize) {
+        let mut hidden = None;
+        for stage in self.0.iter_mut().take(n_stages) {
+            let input = hidden.as_ref().map_or(StepInput::Tokens, StepInput::Hidden);
+            if let StepOutput::Hidden(next) = stage.step(rows, input).unwrap() {
+                hidden = Some(next);
+            }
+        }
+    }
+
     /// Prefills `prompt` in chunks of `chunk` rows and decodes `n` tokens greedily.
     pub(crate) fn greedy(&mut self, prompt: &[Token], chunk: usize, n: usize) -> Trace {
         let mut trace = Trace::default();

@@ -2,6 +2,7 @@
 //!
 //! - `cuts`: every architecture and type, cut everywhere: the same tokens, the same logits
 //! - `branches`: forks, draft trees and shortened sequences on slices
+//! - `guesses`: the KV cache after guesses that were right and wrong
 //! - `refusals`: what cannot be split or run says so in one line
 //! - `kit`: models, pipelines and the greedy loop
 
@@ -9,5 +10,6 @@
 
 mod branches;
 mod cuts;
+mod guesses;
 mod kit;
 mod refusals;

@@ -3,14 +3,16 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use super::super::flight::max_steps;
 use super::super::pacing::Pacing;
 use super::super::placement::SplitPolicy;
 use super::super::sequence::{Sequence, Waiting};
+use super::super::step_times::StepTimes;
 use super::target::Target;
 use super::{Phase, PlannerCore};
 use crate::NodeId;
 use crate::link::Address;
-use crate::message::{Message, NodeCommand, NodeReport, StageAssignment};
+use crate::message::{DraftKind, Message, NodeCommand, NodeReport, StageAssignment};
 use crate::request::{RequestError, StreamEvent};
 
 /// Recoveries in a row without a single new token before the requests are given up: a fault that
@@ -45,6 +47,9 @@ impl PlannerCore {
         self.nodes.remove(node);
         self.assigned.remove(node);
         self.target = None;
+        if self.drafts_on(node) {
+            self.drafts_down(node, DraftKind::Model, "the node is gone");
+        }
         if self.stages.iter().any(|stage| stage.node == *node) {
             self.recover(&format!("node {node} is gone"), now);
         }
@@ -59,12 +64,11 @@ impl PlannerCore {
                 ..
             } if epoch == self.epoch => {
                 self.ready.insert(stage, memory);
-                let loading = matches!(self.phase, Phase::Loading { .. });
-                if loading && self.ready.len() == self.stages.len() {
-                    self.phase = Phase::Running;
-                    self.has_run = true;
-                    self.pump(now);
-                }
+                self.run_if_loaded(now);
+            }
+            NodeReport::DrafterReady { epoch, .. } if epoch == self.epoch => {
+                self.drafter_is_ready = true;
+                self.run_if_loaded(now);
             }
             NodeReport::StageDown {
                 epoch,
@@ -82,6 +86,10 @@ impl PlannerCore {
                     self.cannot_load(what, now);
                 }
             }
+            NodeReport::DraftsDown { node, source, why } => {
+                self.drafts_down(&node, source, &why);
+                self.run_if_loaded(now);
+            }
             NodeReport::StepFault { epoch, node, what }
                 if epoch.is_none_or(|epoch| epoch == self.epoch)
                     && self.phase == Phase::Running =>
@@ -92,12 +100,24 @@ impl PlannerCore {
         }
     }
 
+    /// Steps flow when all is loaded.
+    fn run_if_loaded(&mut self, now: Instant) {
+        let loading = matches!(self.phase, Phase::Loading { .. });
+        let has_drafts = self.drafter_is_ready || self.drafter_assignment().is_none();
+        if loading && self.ready.len() == self.stages.len() && has_drafts {
+            self.phase = Phase::Running;
+            self.has_run = true;
+            self.pump(now);
+        }
+    }
+
     /// The passing of time: deadlines, repeated commands, closed streams.
     pub(in crate::planner) fn tick(&mut self, now: Instant) {
         let closed = |s: &Sequence| s.sink.is_closed();
         while let Some(at) = self.live.iter().position(closed) {
             self.retire(at);
         }
+        self.give_up_wishes(now);
         match self.phase.clone() {
             Phase::Waiting { since } => self.give_up_waiting(since, now),
             Phase::Loading { since, .. } if now.duration_since(since) > LOAD_TIMEOUT => {
@@ -180,11 +200,14 @@ impl PlannerCore {
         self.pace();
         self.better_since = None;
         self.ready.clear();
+        self.drafter_is_ready = false;
         self.kv_ops.clear();
         self.free.extend(self.cache.clear());
+        self.forget_generations();
         for sequence in &mut self.live {
             sequence.rewind();
         }
+        self.times = StepTimes::new(self.plan.clone(), self.stages.len());
         self.flight.restart(self.stages.len() + 1);
         if self.stages.is_empty() {
             self.phase = Phase::Waiting { since: now };
@@ -218,7 +241,7 @@ impl PlannerCore {
         match (&self.plan, &self.config.split) {
             (Some(plan), SplitPolicy::Planned | SplitPolicy::Pinned(_)) => {
                 if !self.pacing.is_of(plan) {
-                    let (chunk, n_seq) = (self.config.chunk, engine.n_seq_max);
+                    let (chunk, n_seq) = (self.config.chunk, self.config.n_parallel);
                     self.pacing = Pacing::measured(plan, chunk, engine.n_ctx, n_seq);
                 }
             }
@@ -262,14 +285,21 @@ impl PlannerCore {
                     model: self.config.model.clone(),
                     engine: self.config.engine.clone(),
                     payload_dtype: self.config.payload_dtype,
-                    credits: n_stages + 1,
+                    credits: max_steps(n_stages as usize + 1) as u32,
+                    medusa: self.config.medusa.clone(),
                 });
+        }
+        let drafter = self.drafter_assignment();
+        if let Some((node, _)) = &drafter {
+            by_node.entry(node.clone()).or_default();
         }
         self.assigned = self.stages.iter().map(|stage| stage.node.clone()).collect();
         for (node, stages) in by_node {
+            let on_node = drafter.as_ref().filter(|(at, _)| *at == node);
             let command = NodeCommand::Assign {
                 epoch: self.epoch,
                 stages,
+                drafter: on_node.map(|(_, assignment)| assignment.clone()),
             };
             self.outbox
                 .push((Address::Node(node), Message::Command(command)));

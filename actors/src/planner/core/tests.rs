@@ -1,5 +1,6 @@
 //! The state machine against a pipeline that exists only as its contract: it checks that rows
-//! continue what the KV cache holds, and its next token depends on every token before.
+//! continue what the KV cache holds, and its next token depends on every token before. Guesses come
+//! from an oracle that is often wrong, and from heads that are, too.
 
 #![allow(clippy::unwrap_used)]
 
@@ -10,7 +11,7 @@ use std::collections::HashMap;
 use jupiter_models::engine::EngineParams;
 use jupiter_models::gguf::KvDtype;
 use jupiter_models::hidden::HiddenDtype;
-use jupiter_models::{LayerRange, Token};
+use jupiter_models::{LayerRange, Row, Token};
 use proptest::prelude::*;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -20,12 +21,22 @@ use super::super::{ClusterPhase, SplitPolicy, Wish};
 use super::epochs::MAX_RECOVERIES;
 use super::*;
 use crate::StepId;
-use crate::message::{NodeCommand, NodeReport, StageAssignment, StageTiming};
+use crate::message::{DraftRows, HeadGuess, NodeCommand, NodeReport, StageAssignment, StageTiming};
 use crate::planning::placement::Objective;
+use crate::request::{DraftChoice, Oracle, SpeculationParams};
+use crate::speculation::accept::follow;
+use crate::speculation::draw::splitmix;
+use crate::speculation::inflight::VerifierGate;
+use crate::speculation::tree::DraftTree;
 
 const N_CTX: u32 = 96;
 const N_SEQ: u32 = 3;
+const N_SPARE: u32 = 3;
 const CHUNK: u32 = 5;
+/// Of 256: how often the heads' first guess is right.
+const HEADS_LUCK: u64 = 150;
+/// How far the heads guess.
+const N_HEADS: usize = 3;
 
 /// The Planner and what it believes to be a cluster.
 struct World {
@@ -33,12 +44,30 @@ struct World {
     now: Instant,
     epoch: PlanEpoch,
     expected: StepId,
-    /// Tokens in the cells of each sequence.
-    kv: HashMap<SequenceId, Vec<Token>>,
+    /// The cells of each sequence: tokens, and which cell it is.
+    kv: HashMap<SequenceId, Vec<(Token, u64)>>,
+    n_cells: u64,
     opened: Vec<SequenceId>,
+    gates: HashMap<SequenceId, VerifierGate>,
+    /// From which generation on the rows of a sequence are computed.
+    live_from: HashMap<SequenceId, u32>,
+    /// Whether cancels come before the steps that were sent earlier, or never.
+    hears_cancels: bool,
+    /// How requests guess.
+    source: Guessing,
     /// Steps that were sent and not yet answered.
     pipeline: VecDeque<StepHeader>,
     n_commands: usize,
+}
+
+/// How requests guess.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Guessing {
+    None,
+    /// An oracle that is right so often.
+    Oracle(f64),
+    /// Heads, and what stood in the text before.
+    Auto,
 }
 
 impl World {
@@ -66,15 +95,20 @@ impl World {
             wish: Wish::new(Objective::Ttft, 1024, 1),
             adapts: true,
             wait_nodes: n_nodes,
+            n_parallel: N_SEQ,
+            speculation: SpeculationParams::default(),
+            medusa: Some("heads".into()),
+            draft: None,
             engine: EngineParams {
                 n_ctx: N_CTX,
-                n_seq_max: N_SEQ,
+                n_seq_max: N_SEQ + N_SPARE,
                 n_batch: CHUNK,
                 n_threads: 1,
                 type_k: KvDtype::F16,
                 type_v: KvDtype::F16,
                 flash_attention: true,
                 n_gpu_layers: 0,
+                keeps_states: false,
             },
             chunk: CHUNK,
             payload_dtype: HiddenDtype::F32,
@@ -89,7 +123,12 @@ impl World {
             epoch: PlanEpoch::default(),
             expected: StepId::default(),
             kv: HashMap::new(),
+            n_cells: 0,
             opened: Vec::new(),
+            gates: HashMap::new(),
+            live_from: HashMap::new(),
+            hears_cancels: true,
+            source: Guessing::None,
             pipeline: VecDeque::new(),
             n_commands: 0,
         };
@@ -113,9 +152,27 @@ impl World {
         let (sink, events) = unbounded_channel();
         let mut request = GenerateRequest::new(RequestId(id), prompt.to_vec());
         request.n_predict = Some(n);
+        request.speculation = Some(self.speculation(id, prompt));
         self.core.generate(request, sink, self.now);
         self.settle();
         events
+    }
+
+    fn speculation(&self, seed: u64, prompt: &[Token]) -> SpeculationParams {
+        let source = match self.source {
+            Guessing::None => DraftChoice::None,
+            Guessing::Auto => DraftChoice::Auto,
+            Guessing::Oracle(acceptance) => DraftChoice::Oracle(Oracle {
+                truth: [prompt, &expected(prompt, N_CTX)].concat().into(),
+                n_vocab: 1000,
+                acceptance,
+                seed,
+            }),
+        };
+        SpeculationParams {
+            source,
+            ..SpeculationParams::default()
+        }
     }
 
     fn tick(&mut self, ms: u64) {
@@ -135,7 +192,7 @@ impl World {
                 match (to, message) {
                     (
                         Address::Node(node),
-                        Message::Command(NodeCommand::Assign { epoch, stages }),
+                        Message::Command(NodeCommand::Assign { epoch, stages, .. }),
                     ) => {
                         self.n_commands += 1;
                         self.load(&node, epoch, stages);
@@ -143,6 +200,10 @@ impl World {
                     (Address::Stage { epoch, stage: 0 }, Message::Step(step)) => {
                         assert_eq!(epoch, step.header.epoch);
                         self.pipeline.push_back(step.header);
+                    }
+                    (Address::Node(_), Message::Cancel(cancel)) => {
+                        let live_from = self.live_from.entry(cancel.seq).or_default();
+                        *live_from = cancel.live_from.max(*live_from);
                     }
                     (to, message) => panic!("unexpected: {message:?} to {to}"),
                 }
@@ -156,6 +217,8 @@ impl World {
             self.expected = StepId::default();
             self.kv.clear();
             self.opened.clear();
+            self.gates.clear();
+            self.live_from.clear();
             self.pipeline.clear();
         }
         for assignment in stages {
@@ -199,35 +262,33 @@ impl World {
                 KvOp::Drop { seq } => {
                     self.kv.remove(&seq);
                 }
-                KvOp::Fork { .. } => panic!("nothing forks"),
+                KvOp::Fork { src, dst, len } => {
+                    let shared = self.kv[&src][..len as usize].to_vec();
+                    self.kv.insert(dst, shared);
+                }
             }
         }
-        self.opened.extend(header.opens.iter().map(|open| open.seq));
-        let mut acceptances = Vec::new();
-        for row in &header.rows {
-            let seq = row.seq_ids[0];
-            assert!(seq.0 < N_SEQ);
-            let cells = self.kv.entry(seq).or_default();
-            assert_eq!(
-                cells.len(),
-                row.pos as usize,
-                "a row continues its sequence"
-            );
-            cells.push(row.token);
-            if row.wants_logits {
-                assert!(self.opened.contains(&seq), "opened before its first logits");
-                let (next_token, is_eog) = next_token(cells);
-                let pos = row.pos;
-                acceptances.push(Acceptance {
-                    seq,
-                    pos,
-                    n_accepted: 0,
-                    next_token,
-                    is_eog,
-                });
+        for open in &header.opens {
+            self.opened.push(open.seq);
+            self.gates.remove(&open.seq);
+        }
+        let dead: Vec<usize> = self.dead(header).flat_map(DraftRows::rows).collect();
+        for (at, row) in header.rows.iter().enumerate() {
+            if !dead.contains(&at) {
+                self.compute_row(row);
             }
         }
-        let n_cells: usize = self.kv.values().map(Vec::len).sum();
+        let live: Vec<DraftRows> = {
+            let dead: Vec<_> = self.dead(header).collect();
+            let is_live = |draft: &&DraftRows| !dead.contains(draft);
+            header.drafts.iter().filter(is_live).cloned().collect()
+        };
+        let judged = live.iter().filter_map(|draft| self.judge(header, draft));
+        let acceptances = judged.collect();
+        let mut cells: Vec<u64> = self.kv.values().flatten().map(|&(_, cell)| cell).collect();
+        cells.sort_unstable();
+        cells.dedup();
+        let n_cells = cells.len();
         assert!(
             n_cells <= N_CTX as usize,
             "{n_cells} cells in a context of {N_CTX}"
@@ -246,6 +307,78 @@ impl World {
         }
     }
 
+    /// The rows that are cancelled.
+    fn dead<'a>(&self, header: &'a StepHeader) -> impl Iterator<Item = &'a DraftRows> {
+        let live_from = self.live_from.clone();
+        let hears_cancels = self.hears_cancels;
+        header.drafts.iter().filter(move |draft| {
+            let live_from = live_from.get(&draft.seq).copied().unwrap_or_default();
+            hears_cancels && draft.generation < live_from
+        })
+    }
+
+    fn compute_row(&mut self, row: &Row) {
+        self.n_cells += 1;
+        for &seq in &row.seq_ids {
+            assert!(seq.0 < N_SEQ + N_SPARE);
+            let cells = self.kv.entry(seq).or_default();
+            assert_eq!(
+                cells.len(),
+                row.pos as usize,
+                "a row continues its sequence"
+            );
+            cells.push((row.token, self.n_cells));
+        }
+    }
+
+    /// The text of a sequence up to `pos`.
+    fn text(&self, seq: SequenceId, pos: u32) -> Vec<Token> {
+        let cells = &self.kv[&seq][..=pos as usize];
+        cells.iter().map(|&(token, _)| token).collect()
+    }
+
+    fn judge(&mut self, header: &StepHeader, draft: &DraftRows) -> Option<Acceptance> {
+        let rows = &header.rows[draft.rows()];
+        let seq = draft.seq;
+        assert!(self.opened.contains(&seq), "opened before its first logits");
+        assert!(rows.iter().all(|row| row.wants_logits));
+        let (pos, generation) = (rows[0].pos, draft.generation);
+        let gate = self
+            .gates
+            .entry(seq)
+            .or_insert(VerifierGate::new(generation));
+        if !gate.admit(generation, pos, rows[0].token).unwrap() {
+            return None;
+        }
+        let mut tree = DraftTree::new();
+        for (row, &parent) in rows[1..].iter().zip(&draft.parents) {
+            let parent = (parent as usize).checked_sub(1);
+            tree.push(parent, row.token, None).unwrap();
+        }
+        let text_at = |at: Option<usize>| {
+            let row = &rows[at.map_or(0, |at| at + 1)];
+            self.text(row.seq_ids[0], row.pos)
+        };
+        let verdict = follow(&tree, |at| {
+            let (token, ends) = next_token(&text_at(at));
+            Ok(Next { token, ends })
+        });
+        let verdict = verdict.unwrap();
+        let last = verdict.path.last().copied();
+        let mut text = text_at(last);
+        text.push(verdict.next.token);
+        let gate = self.gates.get_mut(&seq)?;
+        gate.judged(pos, rows.len(), verdict.path.len(), verdict.next);
+        Some(Acceptance {
+            seq,
+            pos,
+            last: last.map_or(0, |at| at as u16 + 1),
+            next_token: verdict.next.token,
+            is_eog: verdict.next.ends,
+            guesses: guesses(text),
+        })
+    }
+
     fn run(&mut self) {
         while self.step() {}
     }
@@ -256,6 +389,22 @@ fn next_token(tokens: &[Token]) -> (Token, bool) {
     let mix = |hash: u64, token: &Token| (hash ^ *token as u64).wrapping_mul(0x0100_0000_01b3);
     let hash = tokens.iter().fold(0xcbf2_9ce4_8422_2325, mix) >> 20;
     ((hash % 1000) as Token, hash % 29 == 0)
+}
+
+/// What the heads say after `text`: two tokens for each place, of which the first is right more
+/// often than the second.
+fn guesses(mut text: Vec<Token>) -> Vec<Vec<HeadGuess>> {
+    let guess = |token, probability| HeadGuess { token, probability };
+    let mut head = || {
+        let (right, _) = next_token(&text);
+        let luck = splitmix(right as u64 + text.len() as u64) % 256;
+        text.push(right);
+        match luck < HEADS_LUCK {
+            true => vec![guess(right, 0.6), guess(1001, 0.2)],
+            false => vec![guess(1002, 0.6), guess(right, 0.2)],
+        }
+    };
+    (0..N_HEADS).map(|_| head()).collect()
 }
 
 /// The text that a request has to bring, whatever happens.
@@ -559,9 +708,56 @@ fn a_client_may_hold_its_answer_for_complete() {
     assert_eq!(world.core.status().n_live, 0);
 }
 
+#[test]
+fn guesses_bring_the_same_text_in_fewer_steps() {
+    for (source, most_steps) in [
+        (Guessing::Oracle(0.9), 14),
+        (Guessing::Oracle(0.0), 40),
+        (Guessing::Auto, 25),
+    ] {
+        for hears_cancels in [true, false] {
+            let mut world = World::new(2, SplitPolicy::Stages(2));
+            (world.source, world.hears_cancels) = (source, hears_cancels);
+            let is_long = |prompt: &Vec<Token>| expected(prompt, 30).len() == 30;
+            let prompt = (0..).map(|i| vec![i, 1, 2]).find(is_long).unwrap();
+            let mut events = world.ask(1, &prompt, 30);
+            world.run();
+            let done = assert_text(&mut events, &prompt, 30);
+            let used = done.speculation.unwrap();
+            assert!(used.n_steps <= most_steps, "{source:?}: {used:?}");
+            assert_eq!(used.n_tokens, 30);
+        }
+    }
+}
+
+#[test]
+fn a_cancelled_answer_leaves_no_work_behind() {
+    let mut world = World::new(2, SplitPolicy::Stages(2));
+    world.source = Guessing::Oracle(1.0);
+    let is_long = |prompt: &Vec<Token>| expected(prompt, 60).len() == 60;
+    let prompt = (0..).map(|i| vec![i, 1, 2]).find(is_long).unwrap();
+    let _events = world.ask(1, &prompt, 60);
+    let has_guesses = |header: &StepHeader| header.rows.len() > 1 && header.rows[0].pos > 4;
+    while !world.pipeline.iter().any(has_guesses) {
+        world.step();
+    }
+    let n_computed = world.n_cells;
+    world.core.cancel(RequestId(1), world.now);
+    world.settle();
+    world.run();
+    assert_eq!(
+        world.n_cells, n_computed,
+        "no row of it is computed any more"
+    );
+}
+
 #[derive(Clone, Debug)]
 enum Event {
-    Ask { prompt: Vec<Token>, n: u32 },
+    Ask {
+        prompt: Vec<Token>,
+        n: u32,
+        source: Guessing,
+    },
     Cancel(usize),
     Steps(usize),
     LoseStep,
@@ -575,8 +771,14 @@ enum Event {
 fn event() -> impl Strategy<Value = Event> {
     // Few different tokens, so that prompts share beginnings and the prompt cache is hit.
     let prompt = proptest::collection::vec(0..2_i32, 1..40);
+    let source = prop_oneof![
+        Just(Guessing::None),
+        Just(Guessing::Auto),
+        Just(Guessing::Oracle(0.5)),
+        Just(Guessing::Oracle(0.9)),
+    ];
     prop_oneof![
-        4 => (prompt, 1..20_u32).prop_map(|(prompt, n)| Event::Ask { prompt, n }),
+        4 => (prompt, 1..20_u32, source).prop_map(|(prompt, n, source)| Event::Ask { prompt, n, source }),
         1 => (0..8_usize).prop_map(Event::Cancel),
         8 => (1..12_usize).prop_map(Event::Steps),
         1 => Just(Event::LoseStep),
@@ -592,12 +794,17 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_happens_every_text_is_right(events in proptest::collection::vec(event(), 1..40)) {
+    fn whatever_happens_every_text_is_right(
+        events in proptest::collection::vec(event(), 1..40),
+        hears_cancels: bool,
+    ) {
         let mut world = World::new(3, SplitPolicy::Stages(2));
+        world.hears_cancels = hears_cancels;
         let mut asked = Vec::new();
         for event in events {
             match event {
-                Event::Ask { prompt, n } => {
+                Event::Ask { prompt, n, source } => {
+                    world.source = source;
                     let stream = world.ask(asked.len() as u64, &prompt, n);
                     asked.push((prompt, n, Some(stream)));
                 }

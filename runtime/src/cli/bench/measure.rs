@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use futures::StreamExt;
 use jupiter::{
-    ClusterStatus, Completion, GenerateOptions, Prompt, Runtime, SamplingParams, StepTrace,
-    StreamItem,
+    ClusterStatus, Completion, DraftChoice, GenerateOptions, Prompt, Runtime, SamplingParams,
+    SpeculationParams, StepTrace, StreamItem,
 };
 use jupiter_models::Token;
 use jupiter_models::engine::{EngineMemory, EngineParams};
@@ -16,6 +16,7 @@ use super::BenchArgs;
 use super::baseline::Baseline;
 use super::report::{Measured, Run, Stage, Test};
 use super::resident;
+use super::speculative::{self, Comparison};
 use crate::cli::args::{CommonArgs, EmulationArgs};
 use crate::cli::output;
 use crate::cli::start::{self, Pipeline, PipelineArgs};
@@ -44,12 +45,19 @@ pub(super) async fn measure(common: &CommonArgs, args: &BenchArgs) -> anyhow::Re
     engine.parallel = Some(n_streams);
     engine.threads = engine.threads.or(Some(DEFAULT_THREADS));
     let emulations = emulations(args);
+    let speculation = speculative::flags(args);
     let pipeline = PipelineArgs {
         predicts: args.predict,
         adapts: false,
         n_parallel: engine.parallel,
         emulations: &emulations,
-        ..PipelineArgs::new(common, &engine, &args.split, args.process.processes)
+        ..PipelineArgs::new(
+            common,
+            &engine,
+            &args.split,
+            &speculation,
+            args.process.processes,
+        )
     };
     let before_bytes = resident::of_this_process();
     start::with_pipeline(pipeline, output::stop_signal(), async |pipeline| {
@@ -63,6 +71,7 @@ pub(super) async fn measure(common: &CommonArgs, args: &BenchArgs) -> anyhow::Re
             is_traced: args.timeline.is_some() || args.predict,
             n_streams,
             baseline: None,
+            comparison: Comparison::default(),
             tokens: RandomTokens {
                 state: args.seed,
                 n_vocab: info.n_vocab,
@@ -100,6 +109,7 @@ pub(super) async fn measure(common: &CommonArgs, args: &BenchArgs) -> anyhow::Re
                 false => None,
             },
             n_streams,
+            speculation: bench.comparison.report(),
             hop_ms: runtime.status().await?.steps.hop_us.map(|us| us / 1e3),
         })
     })
@@ -114,6 +124,8 @@ struct Bench<'a> {
     /// Whether the Planner keeps what becomes of its steps.
     is_traced: bool,
     baseline: Option<Baseline>,
+    /// Generation with and without guesses.
+    comparison: Comparison,
     tokens: RandomTokens,
 }
 
@@ -122,6 +134,8 @@ impl Bench<'_> {
     async fn warm_up(&mut self, args: &BenchArgs) -> anyhow::Result<()> {
         self.prefill(args.n_prompt.clamp(1, WARM_UP_TOKENS)).await?;
         self.generate(args.n_gen.clamp(1, WARM_UP_TOKENS)).await?;
+        self.compare(args, WARM_UP_TOKENS).await?;
+        self.comparison = Comparison::default();
         Ok(())
     }
 
@@ -154,6 +168,7 @@ impl Bench<'_> {
                 let (pipeline, baseline) = self.generate(args.n_gen).await?;
                 tg.pipeline.push(pipeline);
                 tg.baseline.extend(baseline);
+                self.compare(args, args.n_gen).await?;
             }
         }
         Ok((pp, tg))
@@ -214,8 +229,39 @@ impl Bench<'_> {
         ))
     }
 
-    /// Has the pipeline answer greedily, to the last token asked for.
+    /// Generates the same with and without guesses, if that is asked for.
+    async fn compare(&mut self, args: &BenchArgs, n_tokens: u32) -> anyhow::Result<()> {
+        if args.speculative.is_none() {
+            return Ok(());
+        }
+        let prompt = self.tokens.take(1);
+        let n_predict = n_tokens.saturating_add(1);
+        let (plain, answer) = self.answer(prompt.clone(), n_predict, None).await?;
+        let params = speculative::params(args, &prompt, &answer, self.tokens.n_vocab);
+        let (guessed, same) = self.answer(prompt, n_predict, params).await?;
+        let comparison = &mut self.comparison;
+        comparison.elapsed_ms.push((plain.eval_ms, guessed.eval_ms));
+        comparison.usage.extend(guessed.speculation);
+        comparison.n_same += usize::from(same == answer);
+        Ok(())
+    }
+
+    /// Has the pipeline answer greedily, to the last token asked for, without guesses.
     async fn complete(&self, prompt: Vec<Token>, n_predict: u32) -> anyhow::Result<Completion> {
+        Ok(self.answer(prompt, n_predict, None).await?.0)
+    }
+
+    /// The same with guesses, if any; and the answer.
+    async fn answer(
+        &self,
+        prompt: Vec<Token>,
+        n_predict: u32,
+        speculation: Option<SpeculationParams>,
+    ) -> anyhow::Result<(Completion, Vec<Token>)> {
+        let none = SpeculationParams {
+            source: DraftChoice::None,
+            ..SpeculationParams::default()
+        };
         let options = GenerateOptions {
             n_predict: Some(n_predict),
             sampling: SamplingParams {
@@ -224,6 +270,7 @@ impl Bench<'_> {
             },
             ignore_eos: true,
             cache_prompt: false,
+            speculation: Some(speculation.unwrap_or(none)),
             ..GenerateOptions::default()
         };
         let mut stream = self
@@ -231,10 +278,14 @@ impl Bench<'_> {
             .client()
             .generate(Prompt::tokens(prompt), options)
             .await?;
+        let mut tokens = Vec::new();
         while let Some(item) = stream.next().await {
-            if let StreamItem::Done(done) = item? {
-                anyhow::ensure!(done.n_replays == 0, "a stage failed during the measurement");
-                return Ok(done);
+            match item? {
+                StreamItem::Token { id, .. } => tokens.extend(id),
+                StreamItem::Done(done) => {
+                    anyhow::ensure!(done.n_replays == 0, "a stage failed during the measurement");
+                    return Ok((done, tokens));
+                }
             }
         }
         anyhow::bail!("the answer broke off")

@@ -8,6 +8,7 @@ mod measure;
 mod predict;
 mod report;
 mod resident;
+mod speculative;
 mod timeline;
 
 use std::path::PathBuf;
@@ -16,8 +17,9 @@ use std::process::ExitCode;
 use clap::Args;
 use clap::builder::BoolishValueParser;
 
-use super::args::{CommonArgs, EngineArgs, ProcessArgs, SplitArgs, positive};
+use super::args::{CommonArgs, DraftArgs, EngineArgs, ProcessArgs, SplitArgs, positive};
 use super::output::{self, UsageError};
+use speculative::{InFlight, Speculative};
 use timeline::TimelineFile;
 
 /// Flags of `bench`.
@@ -27,6 +29,7 @@ Examples:
   jupiter bench -m model.gguf --stages 2 -t 1 --baseline
   jupiter bench -m model.gguf --stages 2 --processes -t 1 -p 1024 -n 64 --chunk 128 --baseline --json
   jupiter bench -m model.gguf --stages 2 --timeline bench.html
+  jupiter bench -m model.gguf --stages 2 --processes -t 1 -p 0 -n 256 --speculative oracle:0.8
   jupiter bench -m model.gguf --stages 2 --processes -t 1 --slowdowns 1,2.5 --plan auto --predict")]
 pub(crate) struct BenchArgs {
     /// Tokens of the prompt test; 0 leaves it out
@@ -114,6 +117,27 @@ pub(crate) struct BenchArgs {
     /// FILE.json for Perfetto
     #[arg(long, env = "JUPITER_TIMELINE", value_name = "FILE")]
     timeline: Option<PathBuf>,
+
+    /// Measure generation with guesses of this source too, in turns with plain generation; an
+    /// oracle knows the text and is right so often
+    #[arg(
+        long,
+        env = "JUPITER_SPECULATIVE",
+        value_name = "ngram|draft|medusa|auto|oracle:P"
+    )]
+    speculative: Option<Speculative>,
+
+    /// Most steps of an answer on their way at once, for --speculative
+    #[arg(
+        long,
+        env = "JUPITER_IN_FLIGHT",
+        value_name = "N|auto",
+        default_value = "auto"
+    )]
+    in_flight: InFlight,
+
+    #[command(flatten)]
+    drafts: DraftArgs,
 
     #[command(flatten)]
     engine: EngineArgs,

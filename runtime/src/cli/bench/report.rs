@@ -7,6 +7,7 @@ use jupiter_actors::planner::MeasuredPlan;
 use serde::Serialize;
 
 use super::predict::{self, Prediction, Times};
+use super::speculative::SpeculationReport;
 use crate::cli::table::{Align, bytes, markdown};
 
 /// One execution of a test, by the pipeline or by the baseline.
@@ -59,6 +60,8 @@ pub(crate) struct Measured {
     pub tg: Option<Test>,
     /// Answers that were generated side by side.
     pub n_streams: u32,
+    /// Generation with and without guesses, where that was asked for.
+    pub speculation: Option<SpeculationReport>,
     /// What the profiles say of the stages, where that was asked for.
     pub plan: Option<Arc<MeasuredPlan>>,
     /// Time added by one hop of a decode row, in milliseconds.
@@ -81,6 +84,8 @@ pub(crate) struct Report {
     measured: Option<Times>,
     #[serde(skip_serializing_if = "Option::is_none")]
     predicted: Option<Times>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    speculation: Option<SpeculationReport>,
 }
 
 #[derive(Debug, PartialEq, Serialize)]
@@ -185,6 +190,7 @@ impl Measured {
                 .plan
                 .as_ref()
                 .map(|_| self.times(|_, run| run.elapsed_ms)),
+            speculation: self.speculation.clone(),
             predicted: self.plan.as_ref().map(|plan| {
                 self.times(|is_prompt, run| self.prediction(plan, is_prompt, run).elapsed_ms)
             }),
@@ -237,6 +243,10 @@ impl Measured {
         if let (Some(measured), Some(predicted)) = (&report.measured, &report.predicted) {
             text.push('\n');
             text.push_str(&prediction_table(measured, predicted));
+        }
+        if let Some(speculation) = &self.speculation {
+            text.push('\n');
+            text.push_str(&speculation.line());
         }
         if let Some(hop_ms) = self.hop_ms {
             text.push_str(&format!("\nadded by a hop: {hop_ms:.3} ms\n"));
@@ -416,6 +426,7 @@ mod tests {
                 baseline: Vec::new(),
             }),
             n_streams: 1,
+            speculation: None,
             plan: None,
             hop_ms: Some(0.25),
         }

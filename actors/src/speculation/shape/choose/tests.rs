@@ -1,0 +1,157 @@
+//! Shapes on a typical row curve (four rows in 1.66 times the time of one), two stages.
+
+#![allow(clippy::unwrap_used)]
+use super::*;
+
+const LIMITS: ShapeLimits = ShapeLimits {
+    rows: 8,
+    in_flight: 3,
+    depth: 32,
+    branches: 4,
+};
+
+/// A typical curve up to 8 rows, in microseconds.
+fn stage_ns(rows: u32) -> u64 {
+    [
+        15_600, 27_000, 36_000, 26_000, 35_500, 45_000, 47_000, 49_000,
+    ][rows as usize - 1]
+}
+
+fn servers_ns(rows: u32) -> Vec<u64> {
+    vec![stage_ns(rows); 2]
+}
+
+fn choose(rates: &AcceptanceRates, limits: ShapeLimits) -> Choice {
+    let around_ns = |rows| 2 * stage_ns(rows);
+    let cost = StepCost {
+        servers_ns: &servers_ns,
+        around_ns: &around_ns,
+        alone_ns: &around_ns,
+    };
+    Chooser::default().choose(rates, &cost, limits).unwrap()
+}
+
+#[test]
+fn four_rows_pay_and_more_in_flight() {
+    let rates = AcceptanceRates::known(&[0.8]).unwrap();
+    match choose(
+        &rates,
+        ShapeLimits {
+            in_flight: 1,
+            ..LIMITS
+        },
+    ) {
+        Choice::Tree { nodes, prediction } => {
+            assert_eq!(nodes.len(), 3);
+            assert!((prediction.ratio - 1.77).abs() < 0.01);
+            assert!((prediction.tokens_per_step - 2.952).abs() < 1e-6);
+        }
+        other => panic!("{other:?}"),
+    }
+    match choose(&rates, LIMITS) {
+        Choice::Pipelined { pace, .. } => {
+            assert_eq!(
+                pace,
+                Pace {
+                    rows: 4,
+                    in_flight: 2
+                }
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn nothing_pays_for_a_bad_source_and_it_is_asked_now_and_then() {
+    let rates = AcceptanceRates::known(&[0.05]).unwrap();
+    let around_ns = |rows| 2 * stage_ns(rows);
+    let cost = StepCost {
+        servers_ns: &servers_ns,
+        around_ns: &around_ns,
+        alone_ns: &around_ns,
+    };
+    let mut chooser = Chooser::default();
+    let probes = (0..100).filter(|_| {
+        chooser.choose(&rates, &cost, LIMITS).unwrap() == Choice::Plain { probe: true }
+    });
+    assert_eq!(probes.count(), 100 / PROBE_EVERY as usize);
+}
+
+#[test]
+fn an_unknown_source_is_tried_and_left_after_failures_and_found_again() {
+    let mut rates = AcceptanceRates::default();
+    let limits = ShapeLimits {
+        in_flight: 1,
+        ..LIMITS
+    };
+    assert!(choose(&rates, limits).ratio() > 1.0 + MARGIN);
+    rates.observe(1, 1, None);
+    assert_eq!(choose(&rates, limits).ratio(), 1.0, "one failure is enough");
+    for _ in 0..50 {
+        rates.observe(1, 1, None);
+    }
+    let back = (1..100).find(|_| {
+        rates.observe(1, 1, Some(0));
+        choose(&rates, limits).ratio() > 1.0
+    });
+    assert!(back.is_some_and(|n| n <= 60), "{back:?}");
+}
+
+#[test]
+fn second_guesses_make_a_tree_when_they_are_right_often() {
+    let mut rates = AcceptanceRates::default();
+    for i in 0..200 {
+        for depth in 1..=8 {
+            rates.observe(depth, 2, Some(usize::from(i % 5 >= 3)));
+        }
+    }
+    let cheap = |_| vec![1_000; 2];
+    let around_ns = |rows: u32| 2_000 + 20 * u64::from(rows);
+    let cost = StepCost {
+        servers_ns: &cheap,
+        around_ns: &around_ns,
+        alone_ns: &around_ns,
+    };
+    let limits = ShapeLimits {
+        in_flight: 1,
+        ..LIMITS
+    };
+    let shape = |branches| match best_tree(&rates, &cost, ShapeLimits { branches, ..limits }) {
+        Ok(Choice::Tree { nodes, .. }) => nodes,
+        other => panic!("{other:?}"),
+    };
+    assert!(shape(4).iter().any(|node| node.rank == 1));
+    let leaves = |nodes: &[ShapeNode]| {
+        let is_leaf = |&at: &usize| nodes.iter().all(|node| node.parent != Some(at));
+        (0..nodes.len()).filter(is_leaf).count()
+    };
+    assert!((2..=3).contains(&leaves(&shape(3))));
+    assert_eq!(leaves(&shape(1)), 1);
+    let limits = ShapeLimits { rows: 0, ..LIMITS };
+    assert!(Chooser::default().choose(&rates, &cost, limits).is_err());
+}
+
+#[test]
+fn of_a_drafted_tree_stays_what_pays() {
+    let mut tree = DraftTree::new();
+    tree.insert(&[1, 2, 3, 4, 5], &[0.9, 0.9, 0.9, 0.1, 0.1])
+        .unwrap();
+    tree.insert(&[7, 8], &[0.05, 0.9]).unwrap();
+    let around_ns = |rows| 2 * stage_ns(rows);
+    let cost = StepCost {
+        servers_ns: &servers_ns,
+        around_ns: &around_ns,
+        alone_ns: &around_ns,
+    };
+    let said = |node: &Node, _| node.probability.unwrap();
+    let (part, prediction) = best_part(&tree, said, &cost, LIMITS).unwrap().unwrap();
+    let mut line = DraftTree::new();
+    line.insert(&[1, 2, 3], &[0.9, 0.9, 0.9]).unwrap();
+    assert_eq!(part, line);
+    assert!((prediction.tokens_per_step - 3.439).abs() < 1e-9);
+    assert_eq!(best_part(&tree, |_, _| 0.01, &cost, LIMITS), Ok(None));
+    assert!(best_part(&tree, |_, _| f64::NAN, &cost, LIMITS).is_err());
+    let shallow = ShapeLimits { depth: 0, ..LIMITS };
+    assert_eq!(best_part(&tree, said, &cost, shallow), Ok(None));
+}

@@ -1,0 +1,154 @@
+//! Which rows of a step are still to be computed.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use jupiter_models::SequenceId;
+
+use crate::message::{CancelRows, DraftRows, StepHeader};
+
+/// For each sequence, the generation from which on its rows are live. Written by the Stage, read by
+/// its engine thread, which may see a cancel a step late: then it computes in vain, no more.
+pub(super) struct LiveRows {
+    live_from: Vec<AtomicU32>,
+}
+
+impl LiveRows {
+    pub(super) fn new(n_seq_max: u32) -> Self {
+        Self {
+            live_from: (0..n_seq_max).map(|_| AtomicU32::new(0)).collect(),
+        }
+    }
+
+    /// All rows of a new epoch are live.
+    pub(super) fn clear(&self) {
+        for live_from in &self.live_from {
+            live_from.store(0, Ordering::Release);
+        }
+    }
+
+    /// A cancel came; a late or repeated one changes nothing.
+    pub(super) fn cancel(&self, cancel: CancelRows) {
+        if let Some(live_from) = self.live_from.get(cancel.seq.0 as usize) {
+            live_from.fetch_max(cancel.live_from, Ordering::AcqRel);
+        }
+    }
+
+    fn live_from(&self, seq: SequenceId) -> u32 {
+        let live_from = self.live_from.get(seq.0 as usize);
+        live_from.map_or(0, |live_from| live_from.load(Ordering::Acquire))
+    }
+
+    fn is_live(&self, draft: &DraftRows) -> bool {
+        draft.generation >= self.live_from(draft.seq)
+    }
+
+    /// Takes dead rows out of a step. The indices of the rows that stay; none when all do.
+    pub(super) fn retain(&self, header: &mut StepHeader) -> Option<Vec<usize>> {
+        if header.drafts.iter().all(|draft| self.is_live(draft)) {
+            return None;
+        }
+        let mut dead = vec![false; header.rows.len()];
+        header.drafts.retain(|draft| {
+            let is_live = self.is_live(draft);
+            if let Some(rows) = dead.get_mut(draft.rows()).filter(|_| !is_live) {
+                rows.fill(true);
+            }
+            is_live
+        });
+        let kept: Vec<usize> = (0..dead.len()).filter(|&row| !dead[row]).collect();
+        for draft in &mut header.drafts {
+            let first = kept.partition_point(|&row| row < draft.first_row as usize);
+            draft.first_row = first as u32;
+        }
+        let mut index = 0;
+        header.rows.retain(|_| {
+            index += 1;
+            !dead[index - 1]
+        });
+        Some(kept)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jupiter_models::Row;
+    use jupiter_models::hidden::HiddenDtype;
+
+    use super::*;
+    use crate::{PlanEpoch, StepId};
+
+    /// Rows of three sequences: two, three (a root and two guesses) and one.
+    fn header() -> StepHeader {
+        let row = |seq: u32, pos| Row {
+            seq_ids: vec![SequenceId(seq)],
+            pos,
+            token: pos as i32,
+            wants_logits: true,
+        };
+        let draft = |seq, generation, first_row, parents: &[u16]| DraftRows {
+            seq: SequenceId(seq),
+            generation,
+            first_row,
+            parents: parents.to_vec(),
+            wants_guesses: false,
+        };
+        StepHeader {
+            epoch: PlanEpoch(1),
+            step: StepId(0),
+            stage: 0,
+            kv_ops: Vec::new(),
+            opens: Vec::new(),
+            rows: vec![
+                row(0, 5),
+                row(0, 6),
+                row(1, 7),
+                row(1, 8),
+                row(1, 8),
+                row(2, 9),
+            ],
+            drafts: vec![
+                draft(0, 0, 0, &[0]),
+                draft(1, 3, 2, &[0, 0]),
+                draft(2, 0, 5, &[]),
+            ],
+            payload_dtype: HiddenDtype::F32,
+            n_embd: 0,
+            timings: Vec::new(),
+        }
+    }
+
+    fn cancel(seq: u32, live_from: u32) -> CancelRows {
+        CancelRows {
+            epoch: PlanEpoch(1),
+            seq: SequenceId(seq),
+            live_from,
+        }
+    }
+
+    #[test]
+    fn dead_rows_leave_their_step_and_the_others_stay_in_order() {
+        let live = LiveRows::new(3);
+        let mut step = header();
+        live.cancel(cancel(1, 3));
+        assert_eq!(live.retain(&mut step), None, "the third is live");
+        live.cancel(cancel(1, 4));
+        live.cancel(cancel(1, 2));
+        live.cancel(cancel(9, 7));
+        assert_eq!(live.retain(&mut step), Some(vec![0, 1, 5]));
+        let positions: Vec<_> = step.rows.iter().map(|row| row.pos).collect();
+        assert_eq!(positions, [5, 6, 9]);
+        let firsts: Vec<_> = step.drafts.iter().map(|d| (d.seq.0, d.first_row)).collect();
+        assert_eq!(firsts, [(0, 0), (2, 2)]);
+        live.clear();
+        assert_eq!(live.retain(&mut header()), None);
+    }
+
+    #[test]
+    fn rows_that_are_not_there_hurt_nobody() {
+        let live = LiveRows::new(3);
+        live.cancel(cancel(1, 9));
+        let mut step = header();
+        step.drafts[1].first_row = u32::MAX;
+        assert_eq!(live.retain(&mut step).map(|kept| kept.len()), Some(6));
+    }
+}

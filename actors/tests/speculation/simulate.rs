@@ -1,0 +1,179 @@
+//! The formulas of `shape` against the simulation, which knows none of them.
+
+use crate::curve::rows_ns;
+use jupiter_actors::speculation::shape::StepCost;
+use jupiter_actors::speculation::shape::choose::{Choice, ShapeLimits, best_lines};
+use jupiter_actors::speculation::shape::pipeline::{Pace, predict};
+use jupiter_actors::speculation::shape::rates::AcceptanceRates;
+use jupiter_actors::speculation::simulate::{Measured, Policy, Stages, simulate};
+
+const PLAIN: Pace = Pace {
+    rows: 1,
+    in_flight: 1,
+};
+
+/// Equal stages.
+fn pipeline(n_stages: usize, latency_ns: u64) -> Stages<'static> {
+    Stages {
+        percent: &[100; 8][..n_stages],
+        rows_ns: &rows_ns,
+        latency_ns,
+    }
+}
+
+fn ratio(pipeline: Stages<'_>, a: f64, policy: Policy, n_tokens: usize) -> (f64, Measured) {
+    let per_token = |m: &Measured| m.ns as f64 / m.n_tokens as f64;
+    let plain = simulate(pipeline, a, Policy::Fixed(PLAIN), 100, 1).unwrap();
+    let measured = simulate(pipeline, a, policy, n_tokens, 1).unwrap();
+    (per_token(&plain) / per_token(&measured), measured)
+}
+
+fn predicted(pipeline: Stages<'_>, a: f64, pace: Pace) -> f64 {
+    let servers_ns = |rows| pipeline.servers_ns(rows);
+    let around_ns = |rows| pipeline.around_ns(rows);
+    let cost = StepCost {
+        servers_ns: &servers_ns,
+        around_ns: &around_ns,
+        alone_ns: &around_ns,
+    };
+    predict(&[a], &cost, pace).ratio
+}
+
+#[test]
+fn the_limits_of_two_stages() {
+    for (a, rows, in_flight, limit) in [
+        (0.8, 4, 1, 1.78),
+        (0.8, 4, 2, 2.2),
+        (0.9, 4, 1, 2.07),
+        (0.9, 4, 2, 3.1),
+    ] {
+        let fixed = Policy::Fixed(Pace { rows, in_flight });
+        let (got, _) = ratio(pipeline(2, 0), a, fixed, 20_000);
+        assert!(
+            (got - limit).abs() < 0.03 * limit,
+            "{got} at {a} x{in_flight}, expected {limit}"
+        );
+    }
+}
+
+#[test]
+fn predictions_hold_for_every_shape() {
+    /// Runs that are simulated: their mean length is known within 3 %.
+    const N_RUNS: f64 = 2000.0;
+    let mut worst: f64 = 0.0;
+    let pipelines = [
+        pipeline(1, 0),
+        pipeline(2, 0),
+        pipeline(2, 7_000_000),
+        pipeline(4, 1_000_000),
+        pipeline(8, 3_000_000),
+    ];
+    for pipeline in pipelines {
+        for a in [0.0, 0.5, 0.8, 0.95] {
+            for (rows, in_flight) in [1, 2, 3, 5, 8, 9]
+                .into_iter()
+                .flat_map(|d| [1, 2, 4, 8].map(|k| (k, d)))
+            {
+                let pace = Pace { rows, in_flight };
+                let n_tokens = (N_RUNS / (1.0 - a)) as usize;
+                let (got, _) = ratio(pipeline, a, Policy::Fixed(pace), n_tokens);
+                let error = predicted(pipeline, a, pace) / got - 1.0;
+                if error.abs() > worst.abs() {
+                    println!(
+                        "{:?} {} {a} {pace:?}: {got:.3} {error:+.3}",
+                        pipeline.percent, pipeline.latency_ns
+                    );
+                    worst = error;
+                }
+            }
+        }
+    }
+    assert!(worst.abs() < 0.03, "{worst}");
+}
+
+#[test]
+fn predictions_hold_for_unequal_stages() {
+    let mut worst: f64 = 0.0;
+    for percent in [
+        &[100, 60][..],
+        &[60, 100],
+        &[50, 100, 80],
+        &[100, 90, 30, 70],
+    ] {
+        let pipeline = Stages {
+            percent,
+            rows_ns: &rows_ns,
+            latency_ns: 500_000,
+        };
+        for a in [0.0, 0.5, 0.8, 0.95] {
+            for (rows, in_flight) in (1..=5).flat_map(|d| [1, 2, 4, 8].map(|k| (k, d))) {
+                let pace = Pace { rows, in_flight };
+                let (got, _) = ratio(
+                    pipeline,
+                    a,
+                    Policy::Fixed(pace),
+                    (2000.0 / (1.0 - a)) as usize,
+                );
+                let error = predicted(pipeline, a, pace) / got - 1.0;
+                if error.abs() > worst.abs() {
+                    println!("{percent:?} {a} {pace:?}: {got:.3} {error:+.3}");
+                    worst = error;
+                }
+            }
+        }
+    }
+    assert!(worst.abs() < 0.1, "{worst}");
+}
+
+#[test]
+fn the_best_shape_by_the_formula_is_the_best_simulated() {
+    for (n_stages, a) in [(2, 0.8), (2, 0.9), (4, 0.8), (4, 0.6)] {
+        let pipeline = pipeline(n_stages, 0);
+        let servers_ns = |rows| pipeline.servers_ns(rows);
+        let around_ns = |rows| pipeline.around_ns(rows);
+        let cost = StepCost {
+            servers_ns: &servers_ns,
+            around_ns: &around_ns,
+            alone_ns: &around_ns,
+        };
+        let limits = ShapeLimits {
+            rows: 12,
+            in_flight: n_stages as u32 + 1,
+            depth: 1000,
+            branches: 1,
+        };
+        let rates = AcceptanceRates::known(&[a]).unwrap();
+        let Choice::Pipelined { pace, .. } = best_lines(&rates, &cost, limits) else {
+            panic!("nothing pays at {a}");
+        };
+        let (chosen, _) = ratio(pipeline, a, Policy::Fixed(pace), 8000);
+        for rows in 1..=limits.rows {
+            for in_flight in 1..=limits.in_flight {
+                let other = Policy::Fixed(Pace { rows, in_flight });
+                let (got, _) = ratio(pipeline, a, other, 8000);
+                assert!(
+                    got < 1.03 * chosen,
+                    "{got} of {rows} x{in_flight}, {chosen} of {pace:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_chooser_finds_what_pays_and_stops_what_does_not() {
+    let limits = ShapeLimits {
+        rows: 16,
+        in_flight: 3,
+        depth: 64,
+        branches: 1,
+    };
+    let auto = |a, n_tokens| ratio(pipeline(2, 100_000), a, Policy::Auto(limits), n_tokens);
+    // The issue asks for 1.95, 2.7 and 0.97 on a benchmark; an answer has some hundred tokens.
+    let (at_8, _) = auto(0.8, 4000);
+    let (at_9, _) = auto(0.9, 4000);
+    let (at_0, measured) = auto(0.0, 128);
+    println!("{at_8:.2} {at_9:.2} {at_0:.3} {measured:?}");
+    assert!(at_8 > 2.0 && at_9 > 2.8, "{at_8} {at_9}");
+    assert!(at_0 > 0.98, "{at_0}");
+}
