@@ -4,8 +4,9 @@ use std::fs::File;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use clap::ValueEnum;
 use jupiter_models::llama::GgufWriter;
-use jupiter_models::llama::quantize::{F32, Q8_0, quantize_rows};
+use jupiter_models::llama::quantize::{F16, F32, Q8_0, quantize_rows};
 
 use crate::tokenizer::{self, Tokenizer};
 use crate::transformer::{NORM_EPS, Parameter, ROPE_BASE, Shape};
@@ -19,17 +20,27 @@ const CHAT_TEMPLATE: &str = "{% for message in messages %}{% if message['role'] 
     {{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}\
     {% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}";
 
+/// What may be done with what is trained here.
+const LICENSE: &str = "mit or apache-2.0";
+
 /// Type of the matrices; vectors are always F32.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum MatrixType {
+    /// As exact as training: 4 bytes a weight
     F32,
+    /// As exact as most published weights: 2 bytes a weight
+    F16,
+    /// Hardly less exact: 34 bytes for 32 weights
+    #[value(name = "q8_0")]
     Q8_0,
 }
 
 impl MatrixType {
-    fn ggml(self) -> u32 {
+    /// Its number in ggml.
+    pub(crate) fn ggml(self) -> u32 {
         match self {
             Self::F32 => F32,
+            Self::F16 => F16,
             Self::Q8_0 => Q8_0,
         }
     }
@@ -38,6 +49,7 @@ impl MatrixType {
     fn file_type(self) -> u32 {
         match self {
             Self::F32 => 0,
+            Self::F16 => 1,
             Self::Q8_0 => 7,
         }
     }
@@ -60,7 +72,7 @@ pub(crate) fn model(
     tokenizer: &Tokenizer,
     matrices: MatrixType,
 ) -> Result<()> {
-    let mut writer = general(name, "llama", "model", matrices)?;
+    let mut writer = general(name, "llama", "model", Some(LICENSE), matrices)?;
     let head_dim = shape.n_embd / shape.n_head;
     for (key, value) in [
         ("context_length", N_CTX as usize),
@@ -96,10 +108,12 @@ pub(crate) fn medusa(
     parameters: &[Parameter],
     model_hash: &str,
 ) -> Result<()> {
-    let mut writer = general(name, "medusa", "adapter", MatrixType::Q8_0)?;
-    writer.set_u32("medusa.head_count", parameters.len() as u32 / 3)?;
-    writer.set_u32("medusa.embedding_length", shape.n_embd as u32)?;
-    writer.set_u32("medusa.vocab_size", shape.n_vocab as u32)?;
+    let size = MedusaSize {
+        n_heads: parameters.len() / 3,
+        n_embd: shape.n_embd,
+        n_vocab: shape.n_vocab,
+    };
+    let mut writer = medusa_metadata(name, Some(LICENSE), &size, MatrixType::Q8_0)?;
     writer.set_str("medusa.model.blake3", model_hash)?;
     let mut tensors = Vec::new();
     for parameter in parameters {
@@ -117,12 +131,41 @@ pub(crate) fn medusa(
     write(writer, path, &tensors)
 }
 
-fn general(name: &str, architecture: &str, kind: &str, matrices: MatrixType) -> Result<GgufWriter> {
+/// What the heads of a file have in common.
+pub(crate) struct MedusaSize {
+    pub(crate) n_heads: usize,
+    pub(crate) n_embd: usize,
+    pub(crate) n_vocab: usize,
+}
+
+/// A file that says what Medusa heads it holds, and lacks their tensors.
+pub(crate) fn medusa_metadata(
+    name: &str,
+    license: Option<&str>,
+    size: &MedusaSize,
+    matrices: MatrixType,
+) -> Result<GgufWriter> {
+    let mut writer = general(name, "medusa", "adapter", license, matrices)?;
+    writer.set_u32("medusa.head_count", u32::try_from(size.n_heads)?)?;
+    writer.set_u32("medusa.embedding_length", u32::try_from(size.n_embd)?)?;
+    writer.set_u32("medusa.vocab_size", u32::try_from(size.n_vocab)?)?;
+    Ok(writer)
+}
+
+fn general(
+    name: &str,
+    architecture: &str,
+    kind: &str,
+    license: Option<&str>,
+    matrices: MatrixType,
+) -> Result<GgufWriter> {
     let mut writer = GgufWriter::new()?;
     writer.set_str("general.architecture", architecture)?;
     writer.set_str("general.type", kind)?;
     writer.set_str("general.name", name)?;
-    writer.set_str("general.license", "mit or apache-2.0")?;
+    if let Some(license) = license {
+        writer.set_str("general.license", license)?;
+    }
     writer.set_u32("general.file_type", matrices.file_type())?;
     writer.set_u32("general.quantization_version", QUANTIZATION_VERSION)?;
     Ok(writer)

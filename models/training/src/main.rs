@@ -1,4 +1,5 @@
-//! `jupiter-training`: makes the default model, its draft model and its Medusa heads.
+//! `jupiter-training`: makes the default model, its draft model and its Medusa heads, and converts
+//! published heads.
 //!
 //! # Layout, in the order a run meets it
 //!
@@ -9,9 +10,11 @@
 //! - `ops`: the fused operations in them
 //! - `trainer`, `optimizer`, `checkpoint`, `plot`: the loop, and what it leaves in its folder
 //! - `export`: GGUF files
+//! - `weights`, `convert`: published Medusa heads, from their files to a GGUF
 
 mod batch;
 mod checkpoint;
+mod convert;
 mod export;
 mod language;
 mod medusa;
@@ -22,6 +25,7 @@ mod recipe;
 mod tokenizer;
 mod trainer;
 mod transformer;
+mod weights;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -104,13 +108,25 @@ enum What {
         #[arg(long, value_name = "FILE")]
         f32: Option<PathBuf>,
     },
+    /// Convert published Medusa heads to a GGUF
+    ConvertMedusa {
+        /// medusa_lm_head.safetensors or medusa_lm_head.pt, or the file of a model that holds heads
+        #[arg(value_name = "FILE")]
+        input: PathBuf,
+        /// The GGUF to write
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+        /// Type of the matrices
+        #[arg(long = "type", value_name = "TYPE", value_enum, default_value = "q8_0")]
+        matrices: MatrixType,
+    },
 }
 
 fn main() -> Result<()> {
     let args = Args::parse();
     if matches!(
         args.what,
-        What::Text { .. } | What::Check { .. } | What::Export { .. }
+        What::Text { .. } | What::Check { .. } | What::Export { .. } | What::ConvertMedusa { .. }
     ) || !restarted()?
     {
         return run(&args);
@@ -165,6 +181,21 @@ fn run(args: &Args) -> Result<()> {
         What::Medusa => runs.medusa(),
         What::Check { files } => runs.check(files),
         What::Export { to, f32 } => runs.export(to, f32.as_deref()),
+        What::ConvertMedusa {
+            input,
+            output,
+            matrices,
+        } => {
+            let size = convert::convert(input, output, *matrices)?;
+            println!(
+                "{}: {} heads of width {} for a vocabulary of {}",
+                output.display(),
+                size.n_heads,
+                size.n_embd,
+                size.n_vocab
+            );
+            Ok(())
+        }
     }
 }
 
