@@ -283,6 +283,10 @@ impl SupervisorState {
         let spawned = Actor::spawn_linked(None, Drafter, args, myself.get_cell()).await;
         let living = match spawned {
             Ok((actor, _)) => Some(actor),
+            Err(SpawnErr::StartupFailed(why)) => {
+                self.report_drafter_down(why.to_string());
+                None
+            }
             Err(error) => {
                 self.report_drafter_down(error.to_string());
                 None

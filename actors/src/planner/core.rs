@@ -70,6 +70,8 @@ pub(super) struct PlannerCore {
     available: Available,
     /// Whether the draft model is loaded for this epoch.
     drafter_is_ready: bool,
+    /// Whether the draft model is of no use.
+    draft_failed: bool,
     /// How often guesses of the draft model came too late.
     n_late_drafts: u32,
     /// What decode steps take.
@@ -121,9 +123,11 @@ impl PlannerCore {
             generations: vec![0; config.engine.n_seq_max as usize],
             available: Available {
                 medusa: config.medusa.is_some(),
-                model: config.draft.is_some(),
+                // When the Drafter is ready.
+                model: false,
             },
             drafter_is_ready: false,
+            draft_failed: false,
             n_late_drafts: 0,
             times: StepTimes::default(),
             kv_ops: Vec::new(),

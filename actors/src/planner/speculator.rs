@@ -21,6 +21,10 @@ use crate::speculation::tree::DraftTree;
 /// Branches of a source that names several tokens for a place.
 const MAX_LINES: usize = 8;
 
+/// How often an n-gram is expected to be right at first, where a source that computes guesses too:
+/// text that repeats itself is soon noticed, and other text is not worth the try.
+const NGRAM_BESIDE_MODEL: f64 = 0.35;
+
 /// Steps without guesses.
 const PLAIN: ShapeLimits = ShapeLimits {
     rows: 1,
@@ -155,9 +159,13 @@ impl Speculator {
                 Err(error) => tracing::warn!(%error, "no oracle"),
             }
         }
+        let has_model = used.len() > 1;
         let with_rates = |source| Used {
+            rates: match &source {
+                Source::Ngram(_) if has_model => AcceptanceRates::expecting(NGRAM_BESIDE_MODEL),
+                _ => AcceptanceRates::default(),
+            },
             source,
-            rates: AcceptanceRates::default(),
             calibration: Calibration::default(),
             chooser: Chooser::default(),
             probed: Vec::new(),
@@ -583,10 +591,17 @@ impl Used {
             branches: self.limits(*limits).branches,
             ..*limits
         };
-        let judged = self.seen.iter().take_while(|&&(_, all)| all > 0);
-        let rates: Vec<f64> = judged
-            .map(|&(right, all)| f64::from(right) / f64::from(all))
-            .collect();
+        /// What the share over all depths counts at each, in guesses: deep ones are few.
+        const POOLED: f64 = 20.0;
+        let sum = |(r, a): (f64, f64), &(right, all): &(u32, u32)| {
+            (r + f64::from(right), a + f64::from(all))
+        };
+        let (right, all) = self.seen.iter().fold((0.0, 0.0), sum);
+        let share = right / f64::max(all, 1.0);
+        let rate = |&(right, all): &(u32, u32)| {
+            (f64::from(right) + POOLED * share) / (f64::from(all) + POOLED)
+        };
+        let rates: Vec<f64> = self.seen.iter().map(rate).collect();
         let Ok(rates) = AcceptanceRates::known(&rates) else {
             return 1.0;
         };

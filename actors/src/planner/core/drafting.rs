@@ -109,12 +109,9 @@ impl PlannerCore {
 
     /// A source that computes is gone: answers go on without it.
     pub(super) fn drafts_down(&mut self, node: &NodeId, source: DraftKind, why: &str) {
-        let is_there = match source {
-            DraftKind::Medusa => &mut self.available.medusa,
-            DraftKind::Model => &mut self.available.model,
-        };
-        if !std::mem::replace(is_there, false) {
-            return;
+        match source {
+            DraftKind::Medusa => self.available.medusa = false,
+            DraftKind::Model => self.available.model = false,
         }
         tracing::warn!(%node, "no guesses by {source}: {why}");
         for sequence in &mut self.live {
@@ -131,7 +128,7 @@ impl PlannerCore {
     /// The draft model and its node, where both are there.
     pub(super) fn drafter_assignment(&self) -> Option<(NodeId, DrafterAssignment)> {
         let draft = self.config.draft.as_ref();
-        let draft = draft.filter(|draft| self.available.model && self.nodes.contains(&draft.node));
+        let draft = draft.filter(|draft| !self.draft_failed && self.nodes.contains(&draft.node));
         draft.map(|draft| {
             let assignment = DrafterAssignment {
                 draft: draft.model.clone(),
@@ -154,6 +151,16 @@ impl PlannerCore {
         if let Some(request) = sequence.tell_drafter() {
             let to = Address::Node(draft.node.clone());
             self.outbox.push((to, Message::Draft(request)));
+        }
+    }
+
+    /// Says where a draft model is missing.
+    pub(super) fn look_for_drafter(&self) {
+        if let Some(draft) = &self.config.draft
+            && !self.nodes.contains(&draft.node)
+        {
+            let node = &draft.node;
+            tracing::warn!(%node, "no guesses by the draft model: its node is not there (--draft-node)");
         }
     }
 
@@ -180,6 +187,7 @@ impl PlannerCore {
         {
             let node = self.config.draft.as_ref().map(|draft| draft.node.clone());
             let node = node.unwrap_or_else(|| self.config.head.clone());
+            self.draft_failed = true;
             self.drafts_down(&node, DraftKind::Model, &error.to_string());
         }
         self.pump(now);
@@ -195,6 +203,7 @@ impl PlannerCore {
             }
         }
         if self.n_late_drafts >= MAX_LATE_DRAFTS
+            && !std::mem::replace(&mut self.draft_failed, true)
             && let Some(draft) = self.config.draft.clone()
         {
             let why = format!(

@@ -68,6 +68,7 @@ impl PlannerCore {
             }
             NodeReport::DrafterReady { epoch, .. } if epoch == self.epoch => {
                 self.drafter_is_ready = true;
+                self.available.model = true;
                 self.run_if_loaded(now);
             }
             NodeReport::StageDown {
@@ -87,6 +88,7 @@ impl PlannerCore {
                 }
             }
             NodeReport::DraftsDown { node, source, why } => {
+                self.draft_failed |= source == DraftKind::Model;
                 self.drafts_down(&node, source, &why);
                 self.run_if_loaded(now);
             }
@@ -201,6 +203,7 @@ impl PlannerCore {
         self.better_since = None;
         self.ready.clear();
         self.drafter_is_ready = false;
+        self.look_for_drafter();
         self.kv_ops.clear();
         self.free.extend(self.cache.clear());
         self.forget_generations();

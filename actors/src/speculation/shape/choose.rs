@@ -11,7 +11,7 @@ use crate::speculation::{Result, SpeculationError};
 /// draft costs others their turn.
 const MARGIN: f64 = 0.05;
 /// What more rows or steps in flight have to bring over fewer: they are work for nothing when wrong.
-const WORTHWHILE: f64 = 1.002;
+const WORTHWHILE: f64 = 1.03;
 /// While nothing pays, the source is asked for a guess every so many tokens, and that is compared
 /// with the text, not sent: it costs no row. A change is noticed within some 30 tokens.
 pub const PROBE_EVERY: u32 = 4;

@@ -29,6 +29,8 @@ const DEPTH_WEIGHT: f64 = 10.0;
 /// Estimates for one source and one stream.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AcceptanceRates {
+    /// How often a first guess is expected to be right before anything is known.
+    prior: f64,
     /// Right and all, by depth and rank; all are those whose path was right and whose siblings of
     /// lower rank were wrong.
     seen: [[(f64, f64); MAX_RANK]; MAX_DEPTH],
@@ -37,12 +39,22 @@ pub struct AcceptanceRates {
 impl Default for AcceptanceRates {
     fn default() -> Self {
         AcceptanceRates {
+            prior: PRIOR_FIRST,
             seen: [[(0.0, 0.0); MAX_RANK]; MAX_DEPTH],
         }
     }
 }
 
 impl AcceptanceRates {
+    /// Estimates for a source whose first guesses are right as often as `prior`, as long as nothing
+    /// else is known.
+    pub fn expecting(prior: f64) -> AcceptanceRates {
+        AcceptanceRates {
+            prior,
+            ..AcceptanceRates::default()
+        }
+    }
+
     /// Rates that are known: `rates[d]` for the first guess at depth `d + 1`, the last one for all
     /// deeper, and no further guesses. For predictions and benchmarks.
     ///
@@ -98,11 +110,7 @@ impl AcceptanceRates {
     }
 
     fn when_lower_are_wrong(&self, depth: u32, rank: usize) -> f64 {
-        let mut rate = if rank == 0 {
-            PRIOR_FIRST
-        } else {
-            PRIOR_FURTHER
-        };
+        let mut rate = if rank == 0 { self.prior } else { PRIOR_FURTHER };
         let mut weight = PRIOR_WEIGHT;
         for ranks in &self.seen[..=index(depth)] {
             let (hits, all) = ranks[rank];
