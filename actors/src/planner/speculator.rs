@@ -1,29 +1,19 @@
 //! Guesses for one sequence: which source, in which shape, and what became of them.
 
+mod model_source;
+mod used;
+
 use jupiter_models::Token;
 
-use super::step_times::{DraftCost, StepCosts};
+use self::used::{Place, Source, Used};
+use super::step_times::StepCosts;
 use crate::message::HeadGuess;
 use crate::request::{DraftChoice, SpeculationParams, SpeculationUsage};
 use crate::speculation::Result;
-use crate::speculation::draft::heads::HeadsSource;
-use crate::speculation::draft::ngram::{NgramParams, NgramSource};
-use crate::speculation::draft::oracle::OracleSource;
 use crate::speculation::draft::{DraftLimits, DraftSource};
-use crate::speculation::inflight::{Judged, Outcome};
-use crate::speculation::shape::calibration::Calibration;
-use crate::speculation::shape::choose::{
-    Choice, Chooser, PROBE_EVERY, ShapeLimits, best_lines, best_part, best_tree,
-};
-use crate::speculation::shape::rates::{AcceptanceRates, MAX_DEPTH};
+use crate::speculation::inflight::Outcome;
+use crate::speculation::shape::choose::{Choice, PROBE_EVERY, ShapeLimits};
 use crate::speculation::tree::DraftTree;
-
-/// Branches of a source that names several tokens for a place.
-const MAX_LINES: usize = 8;
-
-/// How often an n-gram is expected to be right at first, where a source that computes guesses too:
-/// text that repeats itself is soon noticed, and other text is not worth the try.
-const NGRAM_BESIDE_MODEL: f64 = 0.35;
 
 /// Steps without guesses.
 const PLAIN: ShapeLimits = ShapeLimits {
@@ -58,25 +48,6 @@ pub(super) struct Speculator {
     n_without_heads: u32,
 }
 
-/// A source and what is known of it.
-struct Used {
-    source: Source,
-    rates: AcceptanceRates,
-    calibration: Calibration,
-    chooser: Chooser,
-    /// Guesses at the next token that were not sent, to be compared with it.
-    probed: Vec<(Token, Option<f64>)>,
-    /// Right and judged first guesses of the whole answer, by depth.
-    seen: [(u32, u32); MAX_DEPTH],
-}
-
-enum Source {
-    Ngram(NgramSource),
-    Oracle(OracleSource),
-    Heads(HeadsSource),
-    Model(ModelSource),
-}
-
 /// Counts of the whole answer.
 #[derive(Clone, Copy, Debug, Default)]
 struct Usage {
@@ -85,21 +56,6 @@ struct Usage {
     n_drafted: u32,
     n_accepted: u32,
     n_wasted: u32,
-}
-
-/// The draft model computes elsewhere: its guesses come later, for the text they were asked for.
-#[derive(Default)]
-struct ModelSource {
-    /// Where the guesses that are asked for, or there, begin: length of the text and of what is
-    /// under way behind it.
-    at: Option<(usize, usize)>,
-    ready: Option<DraftTree>,
-    /// Whether they are to be compared with the text only.
-    is_probe: bool,
-    /// Whether it is time for such a comparison.
-    wants_probe: bool,
-    /// Nanoseconds for one guess.
-    token_ns: f64,
 }
 
 /// Guesses at what follows.
@@ -113,67 +69,12 @@ pub(super) enum Drafted {
 /// What the draft model is to guess; none when that was asked already.
 pub(super) type DraftWish = Option<DraftLimits>;
 
-impl Source {
-    fn as_dyn(&mut self) -> Option<&mut dyn DraftSource> {
-        match self {
-            Source::Ngram(source) => Some(source),
-            Source::Oracle(source) => Some(source),
-            Source::Heads(source) => Some(source),
-            Source::Model(_) => None,
-        }
-    }
-
-    fn name(&self) -> &'static str {
-        match self {
-            Source::Ngram(source) => source.name(),
-            Source::Oracle(source) => source.name(),
-            Source::Heads(source) => source.name(),
-            Source::Model(_) => "draft model",
-        }
-    }
-}
-
 impl Speculator {
     /// The sources that `params` ask for and the cluster has, after `text`.
     pub(super) fn new(params: SpeculationParams, available: Available, text: &[Token]) -> Self {
-        let mut used = Vec::new();
-        let auto = matches!(params.source, DraftChoice::Auto);
-        if auto || matches!(params.source, DraftChoice::Ngram) {
-            used.extend(
-                NgramSource::new(NgramParams::default())
-                    .map(Source::Ngram)
-                    .ok(),
-            );
-        }
-        if available.medusa && (auto || matches!(params.source, DraftChoice::Medusa)) {
-            used.push(Source::Heads(HeadsSource::default()));
-        }
-        if available.model && (auto || matches!(params.source, DraftChoice::Model)) {
-            used.push(Source::Model(ModelSource::default()));
-        }
-        if let DraftChoice::Oracle(oracle) = &params.source {
-            let truth = oracle.truth.to_vec();
-            let source = OracleSource::new(truth, oracle.n_vocab, oracle.acceptance, oracle.seed);
-            match source {
-                Ok(source) => used.push(Source::Oracle(source)),
-                Err(error) => tracing::warn!(%error, "no oracle"),
-            }
-        }
-        let has_model = used.len() > 1;
-        let with_rates = |source| Used {
-            rates: match &source {
-                Source::Ngram(_) if has_model => AcceptanceRates::expecting(NGRAM_BESIDE_MODEL),
-                _ => AcceptanceRates::default(),
-            },
-            source,
-            calibration: Calibration::default(),
-            chooser: Chooser::default(),
-            probed: Vec::new(),
-            seen: [(0, 0); MAX_DEPTH],
-        };
         let mut speculator = Self {
+            used: used::sources(&params, available),
             params,
-            used: used.into_iter().map(with_rates).collect(),
             current: None,
             chosen: Vec::new(),
             limits: PLAIN,
@@ -330,7 +231,8 @@ impl Speculator {
         };
         for i in 0..self.chosen.len() {
             let (at, choice) = &self.chosen[i];
-            if !is_first && self.current != Some(*at) {
+            let goes_behind = matches!(choice, Choice::Pipelined { .. });
+            if !is_first && (self.current != Some(*at) || !goes_behind) {
                 continue;
             }
             let used = &mut self.used[*at];
@@ -362,35 +264,22 @@ impl Speculator {
     /// The draft model's guesses, which took it so many nanoseconds.
     pub(super) fn model_drafted(&mut self, guesses: DraftTree, ns: u64) {
         for used in &mut self.used {
-            let Source::Model(source) = &mut used.source else {
-                continue;
-            };
-            let depth = guesses.nodes().iter().map(|node| node.depth).max();
-            if let Some(depth) = depth {
-                source.learn_speed(ns as f64 / f64::from(depth));
+            if let Source::Model(source) = &mut used.source
+                && let Some(probe) = source.take(guesses.clone(), ns)
+            {
+                used.probe(&probe);
             }
-            if source.is_probe {
-                (source.at, source.is_probe) = (None, false);
-                used.probe(&guesses);
-            } else if source.at.is_some() {
-                source.ready = Some(guesses);
-            }
-            return;
         }
     }
 
     /// One guess of the draft model, to be compared with the text: none while it is in use.
     pub(super) fn probe_wish(&mut self, n_text: usize) -> Option<DraftLimits> {
-        self.used.iter_mut().find_map(|used| {
-            let Source::Model(source) = &mut used.source else {
-                return None;
-            };
-            if !std::mem::take(&mut source.wants_probe) {
-                return None;
-            }
-            (source.at, source.ready, source.is_probe) = (Some((n_text, 0)), None, true);
-            Some(DraftLimits::line(1))
-        })
+        self.used
+            .iter_mut()
+            .find_map(|used| match &mut used.source {
+                Source::Model(source) => source.probe_wish(n_text),
+                _ => None,
+            })
     }
 
     /// Whether a draft model guesses for this sequence.
@@ -403,7 +292,7 @@ impl Speculator {
     pub(super) fn forget_wishes(&mut self) {
         for used in &mut self.used {
             if let Source::Model(source) = &mut used.source {
-                (source.at, source.ready) = (None, None);
+                source.forget();
             }
         }
     }
@@ -429,218 +318,6 @@ impl Speculator {
             n_wasted,
             predicted_ratio: best.map_or(1.0, |used| used.predicted(&self.widest)),
         }
-    }
-}
-
-/// Where guesses are wanted.
-struct Place<'a> {
-    n_text: usize,
-    ahead: &'a [Token],
-    is_first: bool,
-    limits: ShapeLimits,
-}
-
-impl Used {
-    /// What its guesses take.
-    fn draft_cost(&self, costs: &StepCosts) -> DraftCost {
-        match &self.source {
-            Source::Model(source) => DraftCost {
-                guess_ns: source.token_ns,
-                step_ns: 0.0,
-            },
-            Source::Heads(_) => DraftCost {
-                guess_ns: 0.0,
-                step_ns: costs.heads_ns,
-            },
-            _ => DraftCost::default(),
-        }
-    }
-
-    fn learn(&mut self, judged: &Judged) {
-        let n_guesses = judged.probabilities.len();
-        self.rates.observe(judged.depth, n_guesses, judged.right);
-        for (rank, said) in judged.probabilities.iter().enumerate() {
-            let is_right = judged.right == Some(rank);
-            if let Some(said) = *said {
-                self.calibration.observe(said, is_right);
-            }
-            if is_right {
-                break;
-            }
-        }
-        let (right, all) = &mut self.seen[(judged.depth as usize).clamp(1, MAX_DEPTH) - 1];
-        *right += u32::from(judged.right == Some(0));
-        *all += 1;
-    }
-
-    /// What was guessed of `next` without being sent.
-    fn compare(&mut self, next: Token) {
-        let probed = std::mem::take(&mut self.probed);
-        if !probed.is_empty() {
-            let right = probed.iter().position(|&(token, _)| token == next);
-            self.rates.observe(1, probed.len(), right);
-            for (token, said) in probed {
-                if let Some(said) = said {
-                    self.calibration.observe(said, token == next);
-                }
-            }
-        }
-    }
-
-    fn choose(&mut self, limits: ShapeLimits, costs: &StepCosts) -> Result<Choice> {
-        let limits = self.limits(limits);
-        if limits.depth == 0 {
-            return Ok(Choice::Plain { probe: false });
-        }
-        let (rates, draft) = (&self.rates, self.draft_cost(costs));
-        let mut choice = costs.with(draft, |cost| self.chooser.choose(rates, cost, limits))?;
-        if let Source::Heads(source) = &mut self.source {
-            // They are here already, and say how sure they are: the tree is chosen by that.
-            let lines = costs.with(draft, |cost| best_lines(rates, cost, limits));
-            let tree = source.draft(&[], drafted(limits))?;
-            let calibration = &self.calibration;
-            let part = costs.with(draft, |cost| {
-                best_part(&tree, |node, _| calibration.of(node), cost, limits)
-            })?;
-            choice = match part {
-                Some((_, prediction)) if prediction.ratio > lines.ratio() => Choice::Tree {
-                    nodes: Vec::new(),
-                    prediction,
-                },
-                _ => lines,
-            };
-            self.probe(&tree);
-        } else if let (Choice::Plain { probe: true }, Source::Model(source)) =
-            (&choice, &mut self.source)
-        {
-            source.wants_probe = true;
-        } else if let (Choice::Plain { probe: true }, Some(source)) =
-            (&choice, self.source.as_dyn())
-        {
-            let tree = source.draft(&[], DraftLimits::line(1))?;
-            self.probe(&tree);
-        }
-        Ok(choice)
-    }
-
-    /// Keeps the guesses at the next token, to be compared with it.
-    fn probe(&mut self, tree: &DraftTree) {
-        let guess = |at: usize| (tree.nodes()[at].token, tree.nodes()[at].probability);
-        self.probed = tree.children(None).map(guess).collect();
-    }
-
-    fn limits(&self, limits: ShapeLimits) -> ShapeLimits {
-        let (depth, branches) = match &self.source {
-            Source::Heads(source) => (source.depth() as u32, limits.branches),
-            Source::Oracle(_) => (limits.depth, 1),
-            Source::Ngram(_) | Source::Model(_) => (limits.depth, limits.branches),
-        };
-        ShapeLimits {
-            depth: limits.depth.min(depth),
-            branches,
-            ..limits
-        }
-    }
-
-    fn draft(&mut self, choice: &Choice, place: &Place<'_>, costs: &StepCosts) -> Result<Drafted> {
-        let limits = self.limits(place.limits);
-        let wanted = match choice {
-            Choice::Plain { .. } => return Ok(Drafted::Guesses(DraftTree::new())),
-            Choice::Tree { .. } => drafted(limits),
-            Choice::Pipelined { pace, .. } => {
-                let depth = pace.rows.saturating_sub(u32::from(place.is_first));
-                DraftLimits::line(depth.min(limits.depth) as usize)
-            }
-        };
-        let tree = match &mut self.source {
-            Source::Model(source) => {
-                match source.draft((place.n_text, place.ahead.len()), wanted) {
-                    Drafted::Guesses(tree) => tree,
-                    later => return Ok(later),
-                }
-            }
-            Source::Ngram(source) => source.draft(place.ahead, wanted)?,
-            Source::Oracle(source) => source.draft(place.ahead, wanted)?,
-            Source::Heads(source) => source.draft(place.ahead, wanted)?,
-        };
-        let tree = match choice {
-            Choice::Tree { .. } if self.says_how_sure() => {
-                let calibration = &self.calibration;
-                let part = costs.with(self.draft_cost(costs), |cost| {
-                    best_part(&tree, |node, _| calibration.of(node), cost, limits)
-                })?;
-                part.map(|(tree, _)| tree).unwrap_or_default()
-            }
-            Choice::Tree { nodes, .. } => tree.part(nodes)?,
-            _ => tree,
-        };
-        if !tree.is_empty() {
-            self.probed.clear();
-        }
-        Ok(Drafted::Guesses(tree))
-    }
-
-    fn says_how_sure(&self) -> bool {
-        matches!(self.source, Source::Heads(_) | Source::Model(_))
-    }
-
-    /// Tokens per time over plain decoding that the best shape brings with the acceptance that was
-    /// seen.
-    fn predicted(&self, (limits, costs): &(ShapeLimits, StepCosts)) -> f64 {
-        let limits = ShapeLimits {
-            branches: self.limits(*limits).branches,
-            ..*limits
-        };
-        /// What the share over all depths counts at each, in guesses: deep ones are few.
-        const POOLED: f64 = 20.0;
-        let sum = |(r, a): (f64, f64), &(right, all): &(u32, u32)| {
-            (r + f64::from(right), a + f64::from(all))
-        };
-        let (right, all) = self.seen.iter().fold((0.0, 0.0), sum);
-        let share = right / f64::max(all, 1.0);
-        let rate = |&(right, all): &(u32, u32)| {
-            (f64::from(right) + POOLED * share) / (f64::from(all) + POOLED)
-        };
-        let rates: Vec<f64> = self.seen.iter().map(rate).collect();
-        let Ok(rates) = AcceptanceRates::known(&rates) else {
-            return 1.0;
-        };
-        costs.with(self.draft_cost(costs), |cost| {
-            let tree = best_tree(&rates, cost, limits).map_or(1.0, |choice| choice.ratio());
-            tree.max(best_lines(&rates, cost, limits).ratio())
-        })
-    }
-}
-
-impl ModelSource {
-    fn draft(&mut self, at: (usize, usize), limits: DraftLimits) -> Drafted {
-        if self.at == Some(at) {
-            return match self.ready.take() {
-                Some(tree) => {
-                    self.at = None;
-                    Drafted::Guesses(tree)
-                }
-                None => Drafted::Later(None),
-            };
-        }
-        (self.at, self.ready, self.is_probe) = (Some(at), None, false);
-        Drafted::Later(Some(limits))
-    }
-
-    fn learn_speed(&mut self, token_ns: f64) {
-        const WEIGHT: f64 = 0.2;
-        self.token_ns = match self.token_ns {
-            0.0 => token_ns,
-            known => known + WEIGHT * (token_ns - known),
-        };
-    }
-}
-
-/// The whole tree of a source, from which the best part is taken.
-fn drafted(limits: ShapeLimits) -> DraftLimits {
-    DraftLimits {
-        depth: limits.depth.min(limits.rows.saturating_sub(1)) as usize,
-        lines: (limits.branches as usize).min(MAX_LINES),
     }
 }
 

@@ -17,11 +17,14 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use jupiter_models::profile::{LayerShape, ModelProfile};
 
-use super::super::{ClusterPhase, SplitPolicy, Wish};
+use super::super::{ClusterPhase, DraftConfig, SplitPolicy, Wish};
 use super::epochs::MAX_RECOVERIES;
 use super::*;
 use crate::StepId;
-use crate::message::{DraftRows, HeadGuess, NodeCommand, NodeReport, StageAssignment, StageTiming};
+use crate::message::{
+    DraftGuess, DraftReply, DraftRequest, DraftRows, HeadGuess, NodeCommand, NodeReport,
+    StageAssignment, StageTiming,
+};
 use crate::planning::placement::Objective;
 use crate::request::{DraftChoice, Oracle, SpeculationParams};
 use crate::speculation::accept::follow;
@@ -35,6 +38,8 @@ const N_SPARE: u32 = 3;
 const CHUNK: u32 = 5;
 /// Of 256: how often the heads' first guess is right.
 const HEADS_LUCK: u64 = 150;
+/// The same of the draft model's guesses.
+const DRAFT_LUCK: u64 = 220;
 /// How far the heads guess.
 const N_HEADS: usize = 3;
 
@@ -55,6 +60,10 @@ struct World {
     hears_cancels: bool,
     /// How requests guess.
     source: Guessing,
+    /// What the draft model was asked and has not answered.
+    wishes: VecDeque<DraftRequest>,
+    /// The texts that it knows.
+    told: HashMap<RequestId, Vec<Token>>,
     /// Steps that were sent and not yet answered.
     pipeline: VecDeque<StepHeader>,
     n_commands: usize,
@@ -66,8 +75,10 @@ enum Guessing {
     None,
     /// An oracle that is right so often.
     Oracle(f64),
-    /// Heads, and what stood in the text before.
+    /// Heads, a draft model, and what stood in the text before.
     Auto,
+    /// The draft model alone.
+    Model,
 }
 
 impl World {
@@ -98,7 +109,10 @@ impl World {
             n_parallel: N_SEQ,
             speculation: SpeculationParams::default(),
             medusa: Some("heads".into()),
-            draft: None,
+            draft: Some(DraftConfig {
+                node: NodeId("n0".into()),
+                model: "d".into(),
+            }),
             engine: EngineParams {
                 n_ctx: N_CTX,
                 n_seq_max: N_SEQ + N_SPARE,
@@ -129,6 +143,8 @@ impl World {
             live_from: HashMap::new(),
             hears_cancels: true,
             source: Guessing::None,
+            wishes: VecDeque::new(),
+            told: HashMap::new(),
             pipeline: VecDeque::new(),
             n_commands: 0,
         };
@@ -162,6 +178,7 @@ impl World {
         let source = match self.source {
             Guessing::None => DraftChoice::None,
             Guessing::Auto => DraftChoice::Auto,
+            Guessing::Model => DraftChoice::Model,
             Guessing::Oracle(acceptance) => DraftChoice::Oracle(Oracle {
                 truth: [prompt, &expected(prompt, N_CTX)].concat().into(),
                 n_vocab: 1000,
@@ -192,15 +209,25 @@ impl World {
                 match (to, message) {
                     (
                         Address::Node(node),
-                        Message::Command(NodeCommand::Assign { epoch, stages, .. }),
+                        Message::Command(NodeCommand::Assign {
+                            epoch,
+                            stages,
+                            drafter,
+                        }),
                     ) => {
                         self.n_commands += 1;
+                        if drafter.is_some() {
+                            let (epoch, node) = (epoch, node.clone());
+                            let ready = NodeReport::DrafterReady { epoch, node };
+                            self.core.node_report(ready, self.now);
+                        }
                         self.load(&node, epoch, stages);
                     }
                     (Address::Stage { epoch, stage: 0 }, Message::Step(step)) => {
                         assert_eq!(epoch, step.header.epoch);
                         self.pipeline.push_back(step.header);
                     }
+                    (Address::Node(_), Message::Draft(request)) => self.wishes.push_back(request),
                     (Address::Node(_), Message::Cancel(cancel)) => {
                         let live_from = self.live_from.entry(cancel.seq).or_default();
                         *live_from = cancel.live_from.max(*live_from);
@@ -246,6 +273,45 @@ impl World {
         let report = self.compute(&header);
         self.now += Duration::from_millis(1);
         self.core.report(report, self.now);
+        self.settle();
+        true
+    }
+
+    /// The draft model answers the oldest wish. False when there is none.
+    fn draft(&mut self) -> bool {
+        let Some(request) = self.wishes.pop_front() else {
+            return false;
+        };
+        let text = self.told.entry(request.request).or_default();
+        let from = request.from as usize;
+        let is_known = from <= text.len();
+        if is_known {
+            text.truncate(from);
+            text.extend(&request.tokens);
+        }
+        let n_known = text.len() as u32;
+        let mut text = text.clone();
+        let n_guesses = if is_known { request.depth } else { 0 };
+        let guesses = (0..n_guesses).map(|i| {
+            let (right, _) = next_token(&text);
+            let luck = splitmix(right as u64 ^ text.len() as u64) % 256;
+            let token = if luck < DRAFT_LUCK { right } else { 1003 };
+            text.push(token);
+            DraftGuess {
+                parent: i.checked_sub(1).map(|parent| parent as u16),
+                token,
+                probability: 0.8,
+            }
+        });
+        let reply = DraftReply {
+            request: request.request,
+            wish: request.wish,
+            n_known,
+            guesses: guesses.collect(),
+            busy_us: 10,
+        };
+        self.core.drafted(&reply, self.now);
+        self.core.drafted(&reply, self.now);
         self.settle();
         true
     }
@@ -380,7 +446,7 @@ impl World {
     }
 
     fn run(&mut self) {
-        while self.step() {}
+        while self.step() || self.draft() {}
     }
 }
 
@@ -714,6 +780,7 @@ fn guesses_bring_the_same_text_in_fewer_steps() {
         (Guessing::Oracle(0.9), 14),
         (Guessing::Oracle(0.0), 40),
         (Guessing::Auto, 25),
+        (Guessing::Model, 20),
     ] {
         for hears_cancels in [true, false] {
             let mut world = World::new(2, SplitPolicy::Stages(2));
@@ -765,6 +832,9 @@ enum Event {
     NodeDown(u32),
     NodeUp(u32),
     Tick(u64),
+    Drafts(usize),
+    /// The draft model's node forgets what it knew, and what it was asked.
+    LoseDrafts,
     PlannerPanics,
 }
 
@@ -774,6 +844,7 @@ fn event() -> impl Strategy<Value = Event> {
     let source = prop_oneof![
         Just(Guessing::None),
         Just(Guessing::Auto),
+        Just(Guessing::Model),
         Just(Guessing::Oracle(0.5)),
         Just(Guessing::Oracle(0.9)),
     ];
@@ -786,6 +857,8 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0..3_u32).prop_map(Event::NodeDown),
         2 => (0..3_u32).prop_map(Event::NodeUp),
         1 => (1..3000_u64).prop_map(Event::Tick),
+        4 => (1..5_usize).prop_map(Event::Drafts),
+        1 => Just(Event::LoseDrafts),
         1 => Just(Event::PlannerPanics),
     ]
 }
@@ -828,6 +901,8 @@ proptest! {
                 Event::NodeDown(i) => if i > 0 { world.node_down(i) },
                 Event::NodeUp(i) => world.node_up(i),
                 Event::Tick(ms) => world.tick(ms),
+                Event::Drafts(n) => (0..n).for_each(|_| { world.draft(); }),
+                Event::LoseDrafts => { world.wishes.clear(); world.told.clear(); world.tick(3000); }
                 Event::PlannerPanics => { world.core.resume(world.now); world.settle(); }
             }
         }
