@@ -195,13 +195,20 @@ impl Speculator {
 
     /// Decides how to guess next, within `limits`, for steps of these `costs`.
     pub(super) fn choose(&mut self, limits: ShapeLimits, costs: StepCosts) {
-        let mut chosen = Vec::new();
-        for (at, used) in self.used.iter_mut().enumerate() {
-            match used.choose(limits, &costs) {
-                Ok(choice) => chosen.push((at, choice)),
-                Err(error) => warn(used.source.name(), &error),
-            }
-        }
+        let mut choices = Vec::new();
+        self.used
+            .retain_mut(|used| match used.choose(limits, &costs) {
+                Ok(choice) => {
+                    choices.push(choice);
+                    true
+                }
+                Err(error) => {
+                    warn(used.source.name(), &error);
+                    self.current = None;
+                    false
+                }
+            });
+        let mut chosen: Vec<_> = choices.into_iter().enumerate().collect();
         chosen.retain(|(_, choice)| !matches!(choice, Choice::Plain { .. }));
         chosen.sort_by(|(_, a), (_, b)| b.ratio().total_cmp(&a.ratio()));
         if limits.rows >= self.widest.0.rows {
@@ -323,4 +330,36 @@ impl Speculator {
 
 fn warn(source: &str, error: &dyn std::fmt::Display) {
     tracing::warn!("{source}: {error}: going on without it");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_of_nonsense_is_left_out() {
+        let available = Available {
+            medusa: true,
+            model: false,
+        };
+        let params = SpeculationParams {
+            source: DraftChoice::Medusa,
+            ..SpeculationParams::default()
+        };
+        let mut speculator = Speculator::new(params, available, &[1, 2]);
+        let probability = f32::NAN;
+        speculator.take_guesses(&[vec![HeadGuess {
+            token: 3,
+            probability,
+        }]]);
+        let limits = ShapeLimits {
+            rows: 4,
+            in_flight: 1,
+            depth: 3,
+            branches: 1,
+        };
+        assert!(speculator.has_sources());
+        speculator.choose(limits, StepCosts::default());
+        assert!(!speculator.has_sources());
+    }
 }

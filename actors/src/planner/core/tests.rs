@@ -818,6 +818,27 @@ fn a_cancelled_answer_leaves_no_work_behind() {
     );
 }
 
+#[test]
+fn what_was_cancelled_is_computed_again_in_the_next_turn() {
+    let mut world = World::new(2, SplitPolicy::Stages(2));
+    world.source = Guessing::Oracle(1.0);
+    let is_long = |prompt: &Vec<Token>| expected(prompt, 60).len() == 60;
+    let prompt = (0..).map(|i| vec![i, 1, 2]).find(is_long).unwrap();
+    let mut events = world.ask(1, &prompt, 60);
+    // The client has enough while steps are on their way.
+    while world.pipeline.len() < 2 || world.kv.values().all(|cells| cells.len() < 20) {
+        assert!(world.step());
+    }
+    world.core.finish(RequestId(1), world.now);
+    world.settle();
+    let (answer, _) = read(&mut events);
+    let next = [&prompt[..], &answer, &[7]].concat();
+    let mut events = world.ask(2, &next, 5);
+    world.run();
+    let done = assert_text(&mut events, &next, 5);
+    assert!(done.n_cached as usize >= next.len() - 2, "{done:?}");
+}
+
 #[derive(Clone, Debug)]
 enum Event {
     Ask {
