@@ -24,9 +24,9 @@ use crate::error::{Result, zenoh_error};
 use crate::keys::Keys;
 use crate::send_queue::{Frame, Next, Push, SendQueue};
 
-/// Most frames that wait for one address: well above the credits of a pipeline (its stages plus
-/// one), so that only a receiver that is stuck fills it.
-pub const QUEUE_FRAMES: usize = 64;
+/// Most frames that wait for one address: well above the credits of a pipeline (twice its stages plus
+/// two, with cancelled steps), so that only a receiver that is stuck fills it.
+pub const QUEUE_FRAMES: usize = 128;
 
 /// How long a frame waits for someone who subscribes to its address. A new stage's subscription
 /// crosses the network in milliseconds; a worker that learns of another through gossip needs up to
