@@ -8,6 +8,7 @@ use super::fleet::MeasuredPlan;
 use crate::message::StageTiming;
 use crate::planning::cost::{Pipeline, Work};
 use crate::speculation::shape::StepCost;
+use crate::speculation::shape::typical::rows_ns;
 
 /// Rows whose times are kept one by one; larger steps are left to the profile.
 const MAX_ROWS: usize = 64;
@@ -15,22 +16,6 @@ const MAX_ROWS: usize = 64;
 const DECAY: f64 = 0.9;
 /// What is expected counts, in observations.
 const PRIOR_WEIGHT: f64 = 0.2;
-/// Rows and time over that of one row: one slice in Q4_0 on one core. Four rows cost less than
-/// three, as kernels work in fours.
-const TYPICAL_CURVE: [(u32, f64); 9] = [
-    (1, 1.0),
-    (2, 1.73),
-    (3, 2.31),
-    (4, 1.67),
-    (6, 2.88),
-    (8, 3.15),
-    (12, 4.49),
-    (16, 5.13),
-    (64, 16.3),
-];
-/// A row's time when nothing at all is known; only what is between rows counts then.
-const TYPICAL_NS: f64 = 1e7;
-
 /// A running mean.
 #[derive(Clone, Copy, Debug, Default)]
 struct Mean {
@@ -169,7 +154,7 @@ impl StepTimes {
         };
         let ns = match &self.plan {
             Some(plan) => plan.pipeline().server_ns(2 * stage, work) as f64,
-            None => TYPICAL_NS * typical(rows),
+            None => rows_ns(rows) as f64,
         };
         ns.max(1.0)
     }
@@ -233,15 +218,6 @@ fn way_ns(pipeline: &Pipeline<'_>, rows: u32) -> f64 {
     let stages = (0..pipeline.n_servers()).step_by(2);
     let computed: u64 = stages.map(|server| pipeline.server_ns(server, work)).sum();
     pipeline.pass_ns(work).saturating_sub(computed) as f64
-}
-
-/// Time of `rows` rows over that of one, by [`TYPICAL_CURVE`].
-fn typical(rows: u32) -> f64 {
-    let above = TYPICAL_CURVE
-        .partition_point(|&(at, _)| at < rows)
-        .clamp(1, TYPICAL_CURVE.len() - 1);
-    let ((x0, y0), (x1, y1)) = (TYPICAL_CURVE[above - 1], TYPICAL_CURVE[above]);
-    y0 + (f64::from(rows) - f64::from(x0)) / f64::from(x1 - x0) * (y1 - y0)
 }
 
 /// Which steps' costs are asked for.
@@ -363,7 +339,7 @@ mod tests {
         assert!(near(one.around, 400.0) && near(one.alone, 400.0), "{one:?}");
         // Four rows were never seen: as the curve says, from what one row takes.
         let four = costs.of(4).cloned().unwrap_or_default();
-        assert!(near(four.servers[1], 334.0), "{four:?}");
+        assert!(near(four.servers[1], 333.3), "{four:?}");
         for _ in 0..100 {
             let took = [timing(0, 400), timing(1, 800)];
             times.observe(

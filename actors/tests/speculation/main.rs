@@ -2,6 +2,5 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod curve;
 mod lossless;
 mod simulate;

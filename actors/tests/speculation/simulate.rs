@@ -1,10 +1,10 @@
 //! The formulas of `shape` against the simulation, which knows none of them.
 
-use crate::curve::rows_ns;
 use jupiter_actors::speculation::shape::StepCost;
 use jupiter_actors::speculation::shape::choose::{Choice, ShapeLimits, best_lines};
 use jupiter_actors::speculation::shape::pipeline::{Pace, predict};
 use jupiter_actors::speculation::shape::rates::AcceptanceRates;
+use jupiter_actors::speculation::shape::typical::rows_ns;
 use jupiter_actors::speculation::simulate::{Measured, Policy, Stages, simulate};
 
 const PLAIN: Pace = Pace {

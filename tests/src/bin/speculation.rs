@@ -5,14 +5,11 @@
 //! cargo run --release --bin speculation
 //! ```
 
-#[path = "../../../actors/tests/speculation/curve.rs"]
-mod curve;
-
-use curve::rows_ns;
 use jupiter_actors::speculation::shape::StepCost;
 use jupiter_actors::speculation::shape::choose::{Choice, ShapeLimits, best_lines, best_tree};
 use jupiter_actors::speculation::shape::pipeline::Pace;
 use jupiter_actors::speculation::shape::rates::AcceptanceRates;
+use jupiter_actors::speculation::shape::typical::rows_ns;
 use jupiter_actors::speculation::simulate::{Policy, Stages, simulate};
 
 const N_TOKENS: usize = 50_000;

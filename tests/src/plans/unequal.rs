@@ -9,6 +9,7 @@ use jupiter_actors::planning::chunks::{ChunkGrid, ChunkTable, PlannedChunks};
 use jupiter_actors::planning::memory::MemoryDemand;
 use jupiter_actors::planning::placement::{Load, Objective, Plan, Request, plan};
 use jupiter_actors::planning::profile::{Cluster, DeviceProfile, LinkProfile};
+use jupiter_actors::speculation::shape::typical::POINTS;
 use jupiter_models::gguf::KvDtype;
 use jupiter_models::profile::{ComputeProfile, LayerProfile, LayerShape, ModelProfile, RowCurve};
 use rand::{RngExt, SeedableRng};
@@ -20,23 +21,7 @@ use super::NS_PER_MS;
 pub const PROMPT: u32 = 8192;
 /// Layers of the model; widths and bytes are those of Llama-2 70B in 4.5 bits.
 const N_LAYER: u64 = 80;
-/// Milliseconds of eight layers on a core, as measured (rows, ms).
-const MEASURED: [(u32, f64); 13] = [
-    (1, 15.6),
-    (2, 27.0),
-    (3, 36.0),
-    (4, 26.0),
-    (6, 45.0),
-    (8, 49.0),
-    (12, 70.0),
-    (16, 80.0),
-    (32, 155.0),
-    (64, 255.0),
-    (128, 510.0),
-    (256, 1000.0),
-    (512, 2020.0),
-];
-/// Layers that [`MEASURED`] is of.
+/// Layers that [`POINTS`] are of.
 const MEASURED_LAYERS: f64 = 8.0;
 
 /// Devices, types among them, and the memory that one of them has free, give or take 40 %.
@@ -138,7 +123,7 @@ pub const HEAD: &str = "\
 | devices               | objective  | placement ms | chunk table ms | both ms | stages | prompt s | within % | equal % |
 |-----------------------|------------|-------------:|---------------:|--------:|-------:|---------:|---------:|--------:|";
 
-/// A random cluster of devices that are one to five times as slow as [`MEASURED`], with links of
+/// A random cluster of devices that are one to five times as slow as [`POINTS`], with links of
 /// 100 to 1000 Mbit/s that differ by direction.
 ///
 /// # Errors
@@ -215,7 +200,7 @@ fn model() -> ModelProfile {
 
 /// The measured curve, slower by `times`, each point a little off.
 fn curve(random: &mut ChaCha8Rng, times: f64) -> RowCurve {
-    let points = MEASURED.map(|(rows, ms)| {
+    let points = POINTS.map(|(rows, ms)| {
         let noise = random.random_range(0.95..1.05);
         (rows, ms / MEASURED_LAYERS * times * noise)
     });
