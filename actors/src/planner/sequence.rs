@@ -2,14 +2,14 @@
 //! survive a fault.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jupiter_models::sampling::SamplingParams;
 use jupiter_models::{SequenceId, Token};
 
 use super::pacing::Pacing;
 use super::schedule::Wanted;
-use super::speculator::{Available, Drafted, Speculator};
+use super::speculator::{Available, Drafted, Speculator, Took};
 use crate::RequestId;
 use crate::message::{DraftReply, DraftRequest, SequenceOpen};
 use crate::request::{EventSink, GenerateRequest};
@@ -199,22 +199,26 @@ impl Sequence {
     ///
     /// # Errors
     /// For guesses that cannot be.
-    pub(super) fn take_guesses(&mut self, reply: &DraftReply) -> Result<()> {
+    pub(super) fn take_guesses(&mut self, reply: &DraftReply, now: Instant) -> Result<()> {
         if reply.wish != self.n_wishes {
             return Ok(());
         }
         let is_current = self.told.len() == self.tokens.len() + self.steps.ahead().len();
         // What it has forgotten is told again.
         self.told.truncate(reply.n_known as usize);
-        if self.wished.take().is_none() || !is_current {
+        let Some(since) = self.wished.take().filter(|_| is_current) else {
             return Ok(());
-        }
+        };
         let mut tree = DraftTree::new();
         for guess in &reply.guesses {
             let parent = guess.parent.map(usize::from);
             tree.push(parent, guess.token, Some(f64::from(guess.probability)))?;
         }
-        self.speculator.model_drafted(tree, reply.busy_us * 1000);
+        let took = Took {
+            busy: Duration::from_micros(reply.busy_us),
+            all: now.duration_since(since),
+        };
+        self.speculator.model_drafted(tree, took);
         Ok(())
     }
 
@@ -222,7 +226,8 @@ impl Sequence {
     pub(super) fn give_up_wish(&mut self) {
         self.wished = None;
         self.told.clear();
-        self.speculator.model_drafted(DraftTree::new(), 0);
+        self.speculator
+            .model_drafted(DraftTree::new(), Took::default());
     }
 
     /// Since when it waits for the draft model.

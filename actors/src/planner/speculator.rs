@@ -3,6 +3,8 @@
 mod model_source;
 mod used;
 
+use std::time::Duration;
+
 use jupiter_models::Token;
 
 use self::used::{Place, Source, Used};
@@ -64,6 +66,15 @@ pub(super) enum Drafted {
     Guesses(DraftTree),
     /// They are being made: ask again when they are there.
     Later(DraftWish),
+}
+
+/// What guesses of the draft model took.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Took {
+    /// The model's own work.
+    pub(super) busy: Duration,
+    /// From the wish to the reply.
+    pub(super) all: Duration,
 }
 
 /// What the draft model is to guess; none when that was asked already.
@@ -268,11 +279,11 @@ impl Speculator {
         Drafted::Guesses(DraftTree::new())
     }
 
-    /// The draft model's guesses, which took it so many nanoseconds.
-    pub(super) fn model_drafted(&mut self, guesses: DraftTree, ns: u64) {
+    /// The draft model's guesses came.
+    pub(super) fn model_drafted(&mut self, guesses: DraftTree, took: Took) {
         for used in &mut self.used {
             if let Source::Model(source) = &mut used.source
-                && let Some(probe) = source.take(guesses.clone(), ns)
+                && let Some(probe) = source.take(guesses.clone(), took)
             {
                 used.probe(&probe);
             }

@@ -246,6 +246,8 @@ pub(super) struct StepCosts {
 pub(super) struct DraftCost {
     /// For each guess, before the step can go.
     pub(super) guess_ns: f64,
+    /// For the guesses of a step together, before it can go: the way to a draft model and back.
+    pub(super) request_ns: f64,
     /// For each step, after it.
     pub(super) step_ns: f64,
 }
@@ -276,7 +278,7 @@ impl StepCosts {
             servers_ns: &|rows| {
                 let mut servers = self.of(rows).map_or_else(Vec::new, |of| of.servers.clone());
                 if draft.guess_ns > 0.0 {
-                    servers.push((draft.guess_ns * f64::from(rows)) as u64);
+                    servers.push((draft.request_ns + draft.guess_ns * f64::from(rows)) as u64);
                 }
                 if draft.step_ns > 0.0 {
                     servers.push(draft.step_ns as u64);
@@ -405,8 +407,8 @@ mod tests {
         let costs = times.costs(&asked(1, 1));
         assert!((costs.heads_ns - 50e3).abs() < 1.0);
         let draft = DraftCost {
-            guess_ns: 0.0,
             step_ns: costs.heads_ns,
+            ..DraftCost::default()
         };
         let (plain, around) = costs.with(draft, |cost| ((cost.alone_ns)(1), (cost.around_ns)(1)));
         assert!(

@@ -183,7 +183,7 @@ impl PlannerCore {
     pub(in crate::planner) fn drafted(&mut self, reply: &DraftReply, now: Instant) {
         let sequence = self.live.iter_mut().find(|s| s.request == reply.request);
         if let Some(sequence) = sequence
-            && let Err(error) = sequence.take_guesses(reply)
+            && let Err(error) = sequence.take_guesses(reply, now)
         {
             let node = self.config.draft.as_ref().map(|draft| draft.node.clone());
             let node = node.unwrap_or_else(|| self.config.head.clone());

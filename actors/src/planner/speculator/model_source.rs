@@ -1,6 +1,6 @@
 //! A draft model's guesses, which come from a Drafter later than they are asked for.
 
-use super::Drafted;
+use super::{Drafted, Took};
 use crate::speculation::draft::DraftLimits;
 use crate::speculation::tree::DraftTree;
 
@@ -17,6 +17,8 @@ pub(super) struct ModelSource {
     pub(super) wants_probe: bool,
     /// Nanoseconds for one guess.
     pub(super) token_ns: f64,
+    /// Nanoseconds of the way to the model and back.
+    pub(super) request_ns: f64,
 }
 
 impl ModelSource {
@@ -35,19 +37,12 @@ impl ModelSource {
         Drafted::Later(Some(limits))
     }
 
-    fn learn_speed(&mut self, token_ns: f64) {
-        const WEIGHT: f64 = 0.2;
-        self.token_ns = match self.token_ns {
-            0.0 => token_ns,
-            known => known + WEIGHT * (token_ns - known),
-        };
-    }
-
-    /// Takes guesses that took the model `ns` nanoseconds; gives them back where they are to be
-    /// compared with the text only.
-    pub(super) fn take(&mut self, guesses: DraftTree, ns: u64) -> Option<DraftTree> {
+    /// Takes guesses; gives them back where they are to be compared with the text only.
+    pub(super) fn take(&mut self, guesses: DraftTree, took: Took) -> Option<DraftTree> {
         if let Some(depth) = guesses.nodes().iter().map(|node| node.depth).max() {
-            self.learn_speed(ns as f64 / f64::from(depth));
+            let (busy, all) = (took.busy.as_nanos() as f64, took.all.as_nanos() as f64);
+            learn(&mut self.token_ns, busy / f64::from(depth));
+            learn(&mut self.request_ns, (all - busy).max(0.0));
         }
         if self.is_probe {
             self.forget();
@@ -71,4 +66,13 @@ impl ModelSource {
     pub(super) fn forget(&mut self) {
         (self.at, self.ready, self.is_probe) = (None, None, false);
     }
+}
+
+/// A running mean; 0 is nothing known.
+fn learn(mean: &mut f64, seen: f64) {
+    const WEIGHT: f64 = 0.2;
+    *mean = match *mean {
+        0.0 => seen,
+        known => known + WEIGHT * (seen - known),
+    };
 }

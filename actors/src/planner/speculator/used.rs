@@ -127,11 +127,12 @@ impl Used {
         match &self.source {
             Source::Model(source) => DraftCost {
                 guess_ns: source.token_ns,
+                request_ns: source.request_ns,
                 step_ns: 0.0,
             },
             Source::Heads(_) => DraftCost {
-                guess_ns: 0.0,
                 step_ns: costs.heads_ns,
+                ..DraftCost::default()
             },
             _ => DraftCost::default(),
         }
