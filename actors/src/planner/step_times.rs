@@ -15,7 +15,11 @@ const MAX_ROWS: usize = 64;
 /// What an observation still counts after the next one.
 const DECAY: f64 = 0.9;
 /// What is expected counts, in observations.
-const PRIOR_WEIGHT: f64 = 0.2;
+const PRIOR_WEIGHT: f64 = 0.5;
+/// What everything counts after an observation of anything: a shape that was slow once (its first
+/// step sets things up) is not used any more, so it would never be seen again; so it comes to be
+/// expected as the others say.
+const FADE: f64 = 0.98;
 /// A running mean.
 #[derive(Clone, Copy, Debug, Default)]
 struct Mean {
@@ -33,7 +37,12 @@ impl Mean {
         (self.weight > 0.0).then(|| self.sum / self.weight)
     }
 
-    /// The mean, where `prior` counts as one observation.
+    fn fade(&mut self) {
+        self.sum *= FADE;
+        self.weight *= FADE;
+    }
+
+    /// The mean, where `prior` counts as [`PRIOR_WEIGHT`] observations.
     fn get_or(&self, prior: f64) -> f64 {
         (self.sum + PRIOR_WEIGHT * prior) / (self.weight + PRIOR_WEIGHT)
     }
@@ -77,8 +86,15 @@ impl Default for StageTimes {
 impl StageTimes {
     /// A step of `rows` took `ns` where `expected` was to be expected.
     fn observe(&mut self, rows: u32, ns: f64, expected: f64, is_alone: bool) {
+        self.rows
+            .iter_mut()
+            .chain(&mut self.slower)
+            .for_each(Mean::fade);
         let at = rows as usize;
-        let is_known = self.rows.get(at).is_some_and(|seen| seen.weight > 0.0);
+        let is_known = self
+            .rows
+            .get(at)
+            .is_some_and(|seen| seen.weight > PRIOR_WEIGHT);
         if !is_alone && is_known {
             let slower = ns / self.alone_ns(rows, expected);
             self.slower_at_all.add(slower);
