@@ -19,7 +19,7 @@ const PRIOR_WEIGHT: f64 = 0.5;
 /// What everything counts after an observation of anything: a shape that was slow once (its first
 /// step sets things up) is not used any more, so it would never be seen again; so it comes to be
 /// expected as the others say.
-const FADE: f64 = 0.98;
+const FADE: f64 = 0.995;
 /// A running mean.
 #[derive(Clone, Copy, Debug, Default)]
 struct Mean {
