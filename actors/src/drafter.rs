@@ -11,8 +11,7 @@ use jupiter_models::draft_model::{DraftModel, DraftTask};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use crate::clock;
-use crate::codec;
-use crate::link::{Address, Link};
+use crate::link::{Address, Link, send_message};
 use crate::message::{DraftGuess, DraftReply, DraftRequest, DrafterAssignment, Message};
 use crate::stage::{StageFactory, ThreadGuard};
 
@@ -76,8 +75,8 @@ impl Actor for Drafter {
         // A panic of the engine ends the actor with it.
         let (model, reply) = tokio::task::spawn_blocking(work).await?;
         state.model = Some(model);
-        let frame = codec::encode(&Message::Drafted(reply?));
-        if let Err(error) = state.link.send(&Address::Head, frame) {
+        let reply = Message::Drafted(reply?);
+        if let Err(error) = send_message(state.link.as_ref(), &Address::Head, &reply) {
             tracing::warn!(%error, "could not send guesses");
         }
         Ok(())

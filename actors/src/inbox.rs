@@ -11,7 +11,7 @@ use ractor::ActorRef;
 use crate::NodeId;
 use crate::codec;
 use crate::drafter::DrafterMessage;
-use crate::link::{Address, Link, LinkError};
+use crate::link::{Address, Link, send_message};
 use crate::message::{Message, NodeReport};
 use crate::planner::PlannerMessage;
 use crate::stage::StageMessage;
@@ -151,9 +151,7 @@ impl Inbox {
 /// Sends a node's report to the Planner; when the link does not take it, the Planner's deadline
 /// finds the fault later.
 pub(crate) fn send_report(link: &dyn Link, report: NodeReport) {
-    match link.send(&Address::Head, codec::encode(&Message::Node(report))) {
-        // The node ends: nobody waits for it.
-        Ok(()) | Err(LinkError::Closed) => {}
-        Err(error) => tracing::warn!(%error, "could not report to the planner"),
+    if let Err(error) = send_message(link, &Address::Head, &Message::Node(report)) {
+        tracing::warn!(%error, "could not report to the planner");
     }
 }

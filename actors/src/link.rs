@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::{NodeId, PlanEpoch};
+use crate::message::Message;
+use crate::{NodeId, PlanEpoch, codec};
 
 /// The receiver of a frame.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -67,5 +68,21 @@ pub trait Link: Send + Sync + 'static {
     /// can subscribe to exactly these stages. Links that see every frame need not care.
     fn host(&self, epoch: PlanEpoch, stages: &[u32]) {
         let _ = (epoch, stages);
+    }
+}
+
+/// Encodes a message and sends it. A closed link counts as sent: the node ends, and nobody waits for
+/// the message.
+///
+/// # Errors
+/// When the bounded queue towards `to` is full.
+pub(crate) fn send_message(
+    link: &dyn Link,
+    to: &Address,
+    message: &Message,
+) -> Result<(), LinkError> {
+    match link.send(to, codec::encode(message)) {
+        Err(LinkError::Closed) => Ok(()),
+        sent => sent,
     }
 }

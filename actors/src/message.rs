@@ -256,8 +256,6 @@ pub enum NodeCommand {
 pub struct DrafterAssignment {
     /// Content hash of the draft model's file.
     pub draft: String,
-    /// Content hash of the model's file.
-    pub model: String,
     /// Parameters of its engine.
     pub engine: EngineParams,
 }

@@ -19,7 +19,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use self::rules::TargetSampler;
 use crate::inbox::send_report;
-use crate::link::{Address, Link, LinkError};
+use crate::link::{Address, Link, send_message};
 use crate::message::{
     Acceptance, DraftKind, DraftRows, HeadGuess, Message, NodeReport, SequenceFailure,
     SequenceOpen, StageAssignment, StepHeader, StepReport,
@@ -28,7 +28,7 @@ use crate::speculation::accept::AcceptanceRule;
 use crate::speculation::inflight::VerifierGate;
 use crate::speculation::tree::DraftTree;
 use crate::stage::StageFactory;
-use crate::{NodeId, PlanEpoch, codec};
+use crate::{NodeId, PlanEpoch};
 
 /// How many tokens each Medusa head names: beyond, a guess is hardly ever right (arXiv 2401.10774,
 /// figure 3).
@@ -117,11 +117,9 @@ impl Actor for Verifier {
         let epoch = header.epoch;
         match state.verify(header, &logits) {
             Ok(report) => {
-                let frame = codec::encode(&Message::Report(report));
-                match state.link.send(&Address::Accept { epoch }, frame) {
-                    // The node ends: nobody waits for it.
-                    Ok(()) | Err(LinkError::Closed) => {}
-                    Err(error) => tracing::warn!(%error, "could not send a step report"),
+                let (link, to) = (state.link.as_ref(), Address::Accept { epoch });
+                if let Err(error) = send_message(link, &to, &Message::Report(report)) {
+                    tracing::warn!(%error, "could not send a step report");
                 }
             }
             Err(what) => {

@@ -244,7 +244,6 @@ fn assign(epoch: u64, n: u32) -> Message {
         stages: stages.collect(),
         drafter: (n == 1).then(|| DrafterAssignment {
             draft: "small".into(),
-            model: "large".into(),
             engine: EngineParams {
                 n_threads: 2,
                 ..EngineParams::default()

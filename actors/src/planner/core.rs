@@ -99,7 +99,7 @@ enum Phase {
 impl PlannerCore {
     pub(super) fn new(config: PlannerConfig, now: Instant) -> Self {
         let timeout = Duration::from_millis(config.step_timeout_ms);
-        Self {
+        let mut core = Self {
             flight: Flight::new(timeout, now),
             epoch: PlanEpoch::default(),
             phase: Phase::Waiting { since: now },
@@ -117,10 +117,8 @@ impl PlannerCore {
             live: Vec::new(),
             cache: PromptCache::default(),
             free: (0..config.n_parallel).rev().map(SequenceId).collect(),
-            spare: (config.n_parallel..config.engine.n_seq_max)
-                .map(SequenceId)
-                .collect(),
-            generations: vec![0; config.engine.n_seq_max as usize],
+            spare: Vec::new(),
+            generations: Vec::new(),
             available: Available {
                 medusa: config.medusa.is_some(),
                 // When the Drafter is ready.
@@ -135,7 +133,9 @@ impl PlannerCore {
             last_fault: String::new(),
             outbox: Vec::new(),
             config,
-        }
+        };
+        core.forget_generations();
+        core
     }
 
     /// What has to be sent since the last call.
@@ -257,7 +257,7 @@ impl PlannerCore {
     /// Ends a live sequence; its slot is free for the next step, and what is under way of it is
     /// cancelled.
     fn retire(&mut self, at: usize) -> Sequence {
-        let mut sequence = self.live.remove(at);
+        let sequence = &mut self.live[at];
         let seq = sequence.seq;
         // What is under way may be left out by some stages.
         let n_certain = sequence.tokens.len() - usize::from(sequence.steps.n_live() > 0);
@@ -272,8 +272,9 @@ impl PlannerCore {
             *generation = sequence.steps.generation();
         }
         if has_steps && matches!(self.phase, Phase::Running) {
-            self.cancel_rows(&sequence);
+            self.cancel_rows(at);
         }
+        let sequence = self.live.remove(at);
         if sequence.cache_prompt && matches!(self.phase, Phase::Running) && sequence.opened {
             if is_untidy {
                 let pos = n_computed as u32;
@@ -412,7 +413,7 @@ impl PlannerCore {
         let is_under_way = usize::from(sequence.steps.n_live() == 0 && !outcome.ends);
         sequence.n_sent = sequence.tokens.len() - is_under_way;
         if outcome.cancel.is_some() {
-            self.cancel_rows_of(at);
+            self.cancel_rows(at);
         }
         let sequence = &self.live[at];
         if outcome.ends {

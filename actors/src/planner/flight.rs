@@ -31,19 +31,17 @@ pub(super) struct SentStep {
     pub(super) sent: Instant,
     /// Whether nothing else was in flight while it was, so that its latency is its own.
     pub(super) alone: bool,
-    /// Requests with rows that were cancelled.
-    n_dead: usize,
 }
 
 impl SentStep {
     /// Whether all of it was cancelled.
     fn is_dead(&self) -> bool {
-        self.n_dead >= self.parts.len() && self.n_dead > 0
+        !self.parts.is_empty() && self.parts.iter().all(|part| part.is_dead)
     }
 
     /// Whether stages may have left out rows of it.
     pub(super) fn is_whole(&self) -> bool {
-        self.n_dead == 0
+        !self.parts.iter().any(|part| part.is_dead)
     }
 }
 
@@ -111,10 +109,8 @@ impl Flight {
     /// All rows of a request that are under way are dead: stages leave them out.
     pub(super) fn cancel(&mut self, request: RequestId) {
         for step in &mut self.steps {
-            let of_request = |part: &&mut Part| part.request == request && !part.is_dead;
-            if let Some(part) = step.parts.iter_mut().find(of_request) {
-                part.is_dead = true;
-                step.n_dead += 1;
+            for part in &mut step.parts {
+                part.is_dead |= part.request == request;
             }
         }
     }
@@ -134,7 +130,6 @@ impl Flight {
             work,
             sent: now,
             alone,
-            n_dead: 0,
         });
         step
     }

@@ -35,11 +35,11 @@ pub use self::flight::StepStats;
 pub use self::pacing::grid;
 pub use self::placement::{PlacedStage, SplitPolicy, place};
 pub use self::trace::StepTrace;
-use crate::link::{Link, LinkError};
+use crate::link::{Link, send_message};
 use crate::message::{DraftReply, NodeReport, StepReport};
 use crate::planning::memory::MemoryDemand;
 use crate::request::{EventSink, GenerateRequest, SpeculationParams};
-use crate::{Inbox, NodeId, PlanEpoch, RequestId, clock, codec};
+use crate::{Inbox, NodeId, PlanEpoch, RequestId, clock};
 
 /// How often deadlines are looked at. Short against every deadline, long against a step's cost.
 const TICK: Duration = Duration::from_millis(50);
@@ -264,11 +264,9 @@ impl PlannerArgs {
         let mut core = self.core.lock().unwrap_or_else(PoisonError::into_inner);
         event(&mut core, Instant::now());
         for (to, message) in core.take_outbox() {
-            match self.link.send(&to, codec::encode(&message)) {
-                // The node ends: nobody waits for it.
-                Ok(()) | Err(LinkError::Closed) => {}
-                // The receiver stays silent: the deadline recovers.
-                Err(error) => tracing::warn!(%error, %to, "could not send"),
+            // A receiver that hears nothing stays silent: the deadline recovers.
+            if let Err(error) = send_message(self.link.as_ref(), &to, &message) {
+                tracing::warn!(%error, %to, "could not send");
             }
         }
     }

@@ -13,6 +13,7 @@ use super::sequence::Sequence;
 use super::speculator::{DraftWish, Drafted};
 use crate::message::{DraftRows, SequenceOpen};
 use crate::planning::cost::Work;
+use crate::speculation::draft::DraftLimits;
 use crate::speculation::inflight::SentRows;
 use crate::speculation::tree::DraftTree;
 use crate::{RequestId, StepId};
@@ -58,8 +59,7 @@ pub(super) struct Resources<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Wanted {
     pub(super) request: RequestId,
-    pub(super) depth: usize,
-    pub(super) width: usize,
+    pub(super) limits: DraftLimits,
 }
 
 /// Takes the next rows from the sequences and marks them as sent. Nothing when no row is due.
@@ -124,8 +124,7 @@ impl Resources<'_> {
     fn want(&mut self, sequence: &Sequence, wish: DraftWish) {
         self.wishes.extend(wish.map(|limits| Wanted {
             request: sequence.request,
-            depth: limits.depth,
-            width: limits.lines,
+            limits,
         }));
     }
 }

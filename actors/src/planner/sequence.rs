@@ -8,12 +8,12 @@ use jupiter_models::sampling::SamplingParams;
 use jupiter_models::{SequenceId, Token};
 
 use super::pacing::Pacing;
-use super::schedule::Wanted;
 use super::speculator::{Available, Drafted, Speculator, Took};
 use crate::RequestId;
 use crate::message::{DraftReply, DraftRequest, SequenceOpen};
 use crate::request::{EventSink, GenerateRequest};
 use crate::speculation::Result;
+use crate::speculation::draft::DraftLimits;
 use crate::speculation::inflight::InFlight;
 use crate::speculation::tree::DraftTree;
 
@@ -166,20 +166,21 @@ impl Sequence {
     }
 
     /// What the draft model is asked for.
-    pub(super) fn wish(&mut self, wanted: &Wanted, now: Instant) -> DraftRequest {
+    pub(super) fn wish(&mut self, limits: DraftLimits, now: Instant) -> DraftRequest {
         self.wished = Some(now);
         let ahead = self.steps.ahead();
-        self.draft_request(&ahead, wanted.depth, wanted.width)
+        self.draft_request(&ahead, limits)
     }
 
     /// The text so far for the draft model, if it guesses for this sequence.
     pub(super) fn tell_drafter(&mut self) -> Option<DraftRequest> {
+        let nothing = DraftLimits { depth: 0, lines: 0 };
         self.speculator
             .uses_model()
-            .then(|| self.draft_request(&[], 0, 0))
+            .then(|| self.draft_request(&[], nothing))
     }
 
-    fn draft_request(&mut self, ahead: &[Token], depth: usize, width: usize) -> DraftRequest {
+    fn draft_request(&mut self, ahead: &[Token], limits: DraftLimits) -> DraftRequest {
         let text = [&self.tokens[..], ahead].concat();
         let same = self.told.iter().zip(&text);
         let from = same.take_while(|(told, token)| told == token).count();
@@ -190,8 +191,8 @@ impl Sequence {
             wish: self.n_wishes,
             from: from as u32,
             tokens: self.told[from..].to_vec(),
-            depth: depth as u32,
-            width: width as u32,
+            depth: limits.depth as u32,
+            width: limits.lines as u32,
         }
     }
 

@@ -3,10 +3,12 @@
 mod model_source;
 mod used;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jupiter_models::Token;
 
+use self::model_source::ModelSource;
 use self::used::{Place, Source, Used};
 use super::step_times::StepCosts;
 use crate::message::HeadGuess;
@@ -42,22 +44,13 @@ pub(super) struct Speculator {
     chosen: Vec<(usize, Choice)>,
     /// What was possible and what it cost when that was chosen.
     limits: ShapeLimits,
-    costs: StepCosts,
+    costs: Arc<StepCosts>,
     /// The same for the last choice among most rows: at the end of an answer there are few.
-    widest: (ShapeLimits, StepCosts),
-    usage: Usage,
+    widest: (ShapeLimits, Arc<StepCosts>),
+    /// Counts of the whole answer; [`Speculator::usage`] adds the rest.
+    usage: SpeculationUsage,
     /// Steps since Medusa heads were asked.
     n_without_heads: u32,
-}
-
-/// Counts of the whole answer.
-#[derive(Clone, Copy, Debug, Default)]
-struct Usage {
-    n_steps: u32,
-    n_tokens: u32,
-    n_drafted: u32,
-    n_accepted: u32,
-    n_wasted: u32,
 }
 
 /// Guesses at what follows.
@@ -89,9 +82,9 @@ impl Speculator {
             current: None,
             chosen: Vec::new(),
             limits: PLAIN,
-            costs: StepCosts::default(),
-            widest: (PLAIN, StepCosts::default()),
-            usage: Usage::default(),
+            costs: Arc::default(),
+            widest: (PLAIN, Arc::default()),
+            usage: SpeculationUsage::default(),
             n_without_heads: PROBE_EVERY,
         };
         speculator.tell(text);
@@ -222,6 +215,7 @@ impl Speculator {
         let mut chosen: Vec<_> = choices.into_iter().enumerate().collect();
         chosen.retain(|(_, choice)| !matches!(choice, Choice::Plain { .. }));
         chosen.sort_by(|(_, a), (_, b)| b.ratio().total_cmp(&a.ratio()));
+        let costs = Arc::new(costs);
         if limits.rows >= self.widest.0.rows {
             self.widest = (limits, costs.clone());
         }
@@ -282,8 +276,8 @@ impl Speculator {
     /// The draft model's guesses came.
     pub(super) fn model_drafted(&mut self, guesses: DraftTree, took: Took) {
         for used in &mut self.used {
-            if let Source::Model(source) = &mut used.source
-                && let Some(probe) = source.take(guesses.clone(), took)
+            if let Some(model) = used.source.as_model()
+                && let Some(probe) = model.take(guesses.clone(), took)
             {
                 used.probe(&probe);
             }
@@ -292,27 +286,23 @@ impl Speculator {
 
     /// One guess of the draft model, to be compared with the text: none while it is in use.
     pub(super) fn probe_wish(&mut self, n_text: usize) -> Option<DraftLimits> {
-        self.used
-            .iter_mut()
-            .find_map(|used| match &mut used.source {
-                Source::Model(source) => source.probe_wish(n_text),
-                _ => None,
-            })
+        self.model()?.probe_wish(n_text)
     }
 
     /// Whether a draft model guesses for this sequence.
-    pub(super) fn uses_model(&self) -> bool {
-        let is_model = |used: &Used| matches!(used.source, Source::Model(_));
-        self.used.iter().any(is_model)
+    pub(super) fn uses_model(&mut self) -> bool {
+        self.model().is_some()
     }
 
     /// What was asked of the draft model is forgotten.
     pub(super) fn forget_wishes(&mut self) {
-        for used in &mut self.used {
-            if let Source::Model(source) = &mut used.source {
-                source.forget();
-            }
+        if let Some(model) = self.model() {
+            model.forget();
         }
+    }
+
+    fn model(&mut self) -> Option<&mut ModelSource> {
+        self.used.iter_mut().find_map(|used| used.source.as_model())
     }
 
     /// What came of it, and what was to be expected by the costs as they are now.
@@ -320,21 +310,11 @@ impl Speculator {
         let n_judged = |used: &Used| used.seen.iter().map(|&(_, all)| all).sum::<u32>();
         let best = self.used.iter().max_by_key(|used| n_judged(used));
         let best = best.filter(|used| n_judged(used) > 0);
-        let Usage {
-            n_steps,
-            n_tokens,
-            n_drafted,
-            n_accepted,
-            n_wasted,
-        } = self.usage;
+        let (limits, costs) = &self.widest;
         SpeculationUsage {
             source: best.map_or("none", |used| used.source.name()),
-            n_steps,
-            n_tokens,
-            n_drafted,
-            n_accepted,
-            n_wasted,
-            predicted_ratio: best.map_or(1.0, |used| used.predicted(&self.widest)),
+            predicted_ratio: best.map_or(1.0, |used| used.predicted(*limits, costs)),
+            ..self.usage.clone()
         }
     }
 }

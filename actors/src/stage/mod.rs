@@ -17,12 +17,12 @@ use jupiter_models::text::Vocabulary;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use crate::inbox::send_report;
-use crate::link::{Address, Link, LinkError};
+use crate::link::{Address, Link, send_message};
 use crate::message::{
     CancelRows, DrafterAssignment, Message, NodeReport, StageAssignment, StageTiming, StepBatch,
 };
 use crate::verifier::VerifierMessage;
-use crate::{Inbox, NodeId, PlanEpoch, StepId, codec};
+use crate::{Inbox, NodeId, PlanEpoch, StepId};
 pub use engine_thread::ThreadGuard;
 use engine_thread::{Computed, EngineThread, StepResult};
 
@@ -248,11 +248,9 @@ impl StageState {
                     epoch: header.epoch,
                     stage: header.stage,
                 };
-                let frame = codec::encode(&Message::Step(StepBatch { header, payload }));
-                match self.link.send(&to, frame) {
-                    // The node ends: nobody waits for it.
-                    Ok(()) | Err(LinkError::Closed) => {}
-                    Err(error) => self.fault(error.to_string()),
+                let step = Message::Step(StepBatch { header, payload });
+                if let Err(error) = send_message(self.link.as_ref(), &to, &step) {
+                    self.fault(error.to_string());
                 }
             }
             Ok(StepResult::Logits(logits)) => match self.inbox.verifier(self.assignment.stage) {

@@ -11,7 +11,7 @@ use super::super::step_times::CostsOf;
 use super::PlannerCore;
 use crate::NodeId;
 use crate::link::Address;
-use crate::message::{CancelRows, DraftKind, DraftReply, DrafterAssignment, Message};
+use crate::message::{CancelRows, DraftKind, DraftReply, DraftRequest, DrafterAssignment, Message};
 use crate::speculation::shape::choose::ShapeLimits;
 
 /// How long an answer waits for a guess: the end of a long prompt on a slow node. Then it goes on
@@ -29,8 +29,8 @@ impl PlannerCore {
 
     /// All slots begin anew in a new epoch.
     pub(super) fn forget_generations(&mut self) {
-        self.generations.fill(0);
         let (first, end) = (self.config.n_parallel, self.config.engine.n_seq_max);
+        self.generations = vec![0; end as usize];
         self.spare = (first..end).map(SequenceId).collect();
     }
 
@@ -67,35 +67,18 @@ impl PlannerCore {
         sequence.speculator.choose(limits, costs);
         let wish = sequence.speculator.probe_wish(sequence.tokens.len());
         let request = sequence.request;
-        let probe = wish.map(|limits| Wanted {
-            request,
-            depth: limits.depth,
-            width: limits.lines,
-        });
+        let probe = wish.map(|limits| Wanted { request, limits });
         self.ask_drafter(probe.into_iter().collect(), now);
     }
 
     /// Tells the stages that what is under way of a live sequence is dead.
-    pub(super) fn cancel_rows_of(&mut self, at: usize) {
+    pub(super) fn cancel_rows(&mut self, at: usize) {
         let sequence = &self.live[at];
-        let (request, seq, live_from) =
-            (sequence.request, sequence.seq, sequence.steps.generation());
-        self.flight.cancel(request);
-        self.send_cancel(seq, live_from);
-    }
-
-    /// The same of one that has just ended.
-    pub(super) fn cancel_rows(&mut self, sequence: &Sequence) {
         self.flight.cancel(sequence.request);
-        self.send_cancel(sequence.seq, sequence.steps.generation());
-    }
-
-    fn send_cancel(&mut self, seq: SequenceId, live_from: u32) {
-        let epoch = self.epoch;
         let cancel = CancelRows {
-            epoch,
-            seq,
-            live_from,
+            epoch: self.epoch,
+            seq: sequence.seq,
+            live_from: sequence.steps.generation(),
         };
         let mut told = Vec::new();
         for stage in &self.stages {
@@ -119,6 +102,19 @@ impl PlannerCore {
         }
     }
 
+    /// A source that computes is gone for good: a draft model is not loaded again.
+    pub(super) fn drafts_failed(&mut self, node: &NodeId, source: DraftKind, why: &str) {
+        self.draft_failed |= source == DraftKind::Model;
+        self.drafts_down(node, source, why);
+    }
+
+    /// The draft model guesses what cannot be, or nothing.
+    fn draft_model_failed(&mut self, why: &str) {
+        let draft = self.config.draft.as_ref();
+        let node = draft.map_or(&self.config.head, |draft| &draft.node).clone();
+        self.drafts_failed(&node, DraftKind::Model, why);
+    }
+
     /// Whether the draft model is on `node`.
     pub(super) fn drafts_on(&self, node: &NodeId) -> bool {
         let draft = self.config.draft.as_ref();
@@ -132,7 +128,6 @@ impl PlannerCore {
         draft.map(|draft| {
             let assignment = DrafterAssignment {
                 draft: draft.model.clone(),
-                model: self.config.model.clone(),
                 engine: EngineParams {
                     n_seq_max: self.config.n_parallel,
                     keeps_states: false,
@@ -145,10 +140,14 @@ impl PlannerCore {
 
     /// The draft model reads the newest prompt while the stages compute it.
     pub(super) fn tell_drafter(&mut self) {
-        let (Some(draft), Some(sequence)) = (&self.config.draft, self.live.last_mut()) else {
-            return;
-        };
-        if let Some(request) = sequence.tell_drafter() {
+        let newest = self.live.last_mut();
+        if let Some(request) = newest.and_then(Sequence::tell_drafter) {
+            self.send_draft(request);
+        }
+    }
+
+    fn send_draft(&mut self, request: DraftRequest) {
+        if let Some(draft) = &self.config.draft {
             let to = Address::Node(draft.node.clone());
             self.outbox.push((to, Message::Draft(request)));
         }
@@ -166,16 +165,12 @@ impl PlannerCore {
 
     /// Asks the draft model for guesses.
     pub(super) fn ask_drafter(&mut self, wishes: Vec<Wanted>, now: Instant) {
-        let Some(draft) = &self.config.draft else {
-            return;
-        };
         for wanted in wishes {
-            let Some(sequence) = self.live.iter_mut().find(|s| s.request == wanted.request) else {
-                continue;
-            };
-            let request = sequence.wish(&wanted, now);
-            let to = Address::Node(draft.node.clone());
-            self.outbox.push((to, Message::Draft(request)));
+            let sequence = self.live.iter_mut().find(|s| s.request == wanted.request);
+            if let Some(sequence) = sequence {
+                let request = sequence.wish(wanted.limits, now);
+                self.send_draft(request);
+            }
         }
     }
 
@@ -185,10 +180,7 @@ impl PlannerCore {
         if let Some(sequence) = sequence
             && let Err(error) = sequence.take_guesses(reply, now)
         {
-            let node = self.config.draft.as_ref().map(|draft| draft.node.clone());
-            let node = node.unwrap_or_else(|| self.config.head.clone());
-            self.draft_failed = true;
-            self.drafts_down(&node, DraftKind::Model, &error.to_string());
+            self.draft_model_failed(&error.to_string());
         }
         self.pump(now);
     }
@@ -202,15 +194,12 @@ impl PlannerCore {
                 self.n_late_drafts += 1;
             }
         }
-        if self.n_late_drafts >= MAX_LATE_DRAFTS
-            && !std::mem::replace(&mut self.draft_failed, true)
-            && let Some(draft) = self.config.draft.clone()
-        {
+        if self.n_late_drafts >= MAX_LATE_DRAFTS && !self.draft_failed {
             let why = format!(
                 "{MAX_LATE_DRAFTS} times it gave no guess in {} s",
                 DRAFT_PATIENCE.as_secs()
             );
-            self.drafts_down(&draft.node, DraftKind::Model, &why);
+            self.draft_model_failed(&why);
         }
     }
 }

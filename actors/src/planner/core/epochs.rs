@@ -88,8 +88,7 @@ impl PlannerCore {
                 }
             }
             NodeReport::DraftsDown { node, source, why } => {
-                self.draft_failed |= source == DraftKind::Model;
-                self.drafts_down(&node, source, &why);
+                self.drafts_failed(&node, source, &why);
                 self.run_if_loaded(now);
             }
             NodeReport::StepFault { epoch, node, what }

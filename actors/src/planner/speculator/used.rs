@@ -91,6 +91,14 @@ impl Source {
         }
     }
 
+    /// The one that computes elsewhere.
+    pub(super) fn as_model(&mut self) -> Option<&mut ModelSource> {
+        match self {
+            Source::Model(source) => Some(source),
+            _ => None,
+        }
+    }
+
     pub(super) fn name(&self) -> &'static str {
         match self {
             Source::Ngram(source) => source.name(),
@@ -291,10 +299,10 @@ impl Used {
 
     /// Tokens per time over plain decoding that the best shape brings with the acceptance that was
     /// seen.
-    pub(super) fn predicted(&self, (limits, costs): &(ShapeLimits, StepCosts)) -> f64 {
+    pub(super) fn predicted(&self, limits: ShapeLimits, costs: &StepCosts) -> f64 {
         let limits = ShapeLimits {
-            branches: self.limits(*limits).branches,
-            ..*limits
+            branches: self.limits(limits).branches,
+            ..limits
         };
         /// What the share over all depths counts at each, in guesses: deep ones are few.
         const POOLED: f64 = 20.0;
