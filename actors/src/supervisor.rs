@@ -8,6 +8,9 @@
 //! child that fails is reported to the Planner and started again after a backoff, with the newest
 //! assignment; one that fails too often is reported as beyond repair.
 
+mod drafter;
+mod failures;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,28 +19,15 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr, Supervisi
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::drafter::{Drafter, DrafterArgs, DrafterMessage};
+use self::failures::Failures;
+use crate::drafter::DrafterMessage;
 use crate::inbox::send_report;
 use crate::link::Link;
-use crate::message::{DraftKind, DrafterAssignment, NodeCommand, NodeReport, StageAssignment};
+use crate::message::{DrafterAssignment, NodeCommand, NodeReport, StageAssignment};
 use crate::planner::{Planner, PlannerArgs, PlannerConfig};
 use crate::stage::{Stage, StageArgs, StageFactory, StageMessage, ThreadGuard};
 use crate::verifier::{Verifier, VerifierArgs, VerifierMessage};
 use crate::{Inbox, NodeId, PlanEpoch};
-
-/// Wait before the first restart; it doubles with each further one. Short, because most faults
-/// are gone with the state that caused them.
-const FIRST_BACKOFF: Duration = Duration::from_millis(20);
-
-/// Longest wait before a restart.
-const MAX_BACKOFF: Duration = Duration::from_secs(5);
-
-/// A child that fails more often than this within [`RESTART_WINDOW`] is given up: twice what it
-/// takes the backoff to reach its maximum.
-const MAX_RESTARTS: usize = 16;
-
-/// Failures older than this are forgotten.
-const RESTART_WINDOW: Duration = Duration::from_secs(60);
 
 /// Longest wait for engine threads to end: a step on a slow machine.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
@@ -255,82 +245,6 @@ impl SupervisorState {
         }
     }
 
-    /// Makes the node hold just this draft model. One that failed is not started again.
-    async fn assign_drafter(
-        &mut self,
-        myself: &ActorRef<SupervisorMessage>,
-        epoch: PlanEpoch,
-        wanted: Option<DrafterAssignment>,
-    ) {
-        let held = self.drafter.as_ref().map(|(assignment, _)| assignment);
-        if epoch < self.epoch {
-            return;
-        }
-        if held == wanted.as_ref() {
-            return self.report_drafter_ready();
-        }
-        self.args.inbox.set_drafter(None);
-        if let Some((_, Some(actor))) = self.drafter.take() {
-            let _ = actor.stop_and_wait(None, Some(STOP_TIMEOUT)).await;
-        }
-        let Some(assignment) = wanted else { return };
-        let args = DrafterArgs {
-            link: self.args.link.clone(),
-            factory: self.args.factory.clone(),
-            assignment: assignment.clone(),
-            guard: self.guard.clone(),
-        };
-        let spawned = Actor::spawn_linked(None, Drafter, args, myself.get_cell()).await;
-        let living = match spawned {
-            Ok((actor, _)) => Some(actor),
-            Err(SpawnErr::StartupFailed(why)) => {
-                self.report_drafter_down(why.to_string());
-                None
-            }
-            Err(error) => {
-                self.report_drafter_down(error.to_string());
-                None
-            }
-        };
-        self.args.inbox.set_drafter(living.clone());
-        self.drafter = Some((assignment, living));
-        self.report_drafter_ready();
-    }
-
-    fn report_drafter_ready(&self) {
-        if let Some((_, Some(_))) = &self.drafter {
-            let (epoch, node) = (self.epoch, self.args.node.clone());
-            send_report(
-                self.args.link.as_ref(),
-                NodeReport::DrafterReady { epoch, node },
-            );
-        }
-    }
-
-    fn report_drafter_down(&self, why: String) {
-        let down = NodeReport::DraftsDown {
-            node: self.args.node.clone(),
-            source: DraftKind::Model,
-            why,
-        };
-        send_report(self.args.link.as_ref(), down);
-    }
-
-    /// Whether it was the Drafter that ended.
-    fn drafter_ended(&mut self, cell: &ActorCell, why: &str) -> bool {
-        let Some((_, living)) = &mut self.drafter else {
-            return false;
-        };
-        let is_it = |actor: &ActorRef<DrafterMessage>| actor.get_id() == cell.get_id();
-        if !living.as_ref().is_some_and(is_it) {
-            return false;
-        }
-        *living = None;
-        self.args.inbox.set_drafter(None);
-        self.report_drafter_down(why.to_owned());
-        true
-    }
-
     /// Starts what is missing of a stage, or tells it of the newest epoch.
     async fn bring_up(&mut self, myself: &ActorRef<SupervisorMessage>, stage: u32) {
         let Some(slot) = self.slots.get_mut(&stage) else {
@@ -539,44 +453,4 @@ enum Part {
 fn same_engine(a: &StageAssignment, b: &StageAssignment) -> bool {
     (a.layers, &a.model, &a.engine, a.stage + 1 == a.n_stages)
         == (b.layers, &b.model, &b.engine, b.stage + 1 == b.n_stages)
-}
-
-/// The recent failures of a child.
-#[derive(Default)]
-struct Failures(Vec<Instant>);
-
-impl Failures {
-    /// Counts a failure. Returns how long to wait before the restart, or nothing to give up.
-    fn next_backoff(&mut self, now: Instant) -> Option<Duration> {
-        self.0
-            .retain(|&failure| now.duration_since(failure) < RESTART_WINDOW);
-        let n_before = self.0.len();
-        self.0.push(now);
-        let doubled = 1_u32
-            .checked_shl(u32::try_from(n_before).ok()?)
-            .unwrap_or(u32::MAX);
-        (n_before < MAX_RESTARTS).then(|| FIRST_BACKOFF.saturating_mul(doubled).min(MAX_BACKOFF))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn restarts_wait_longer_each_time_and_end() {
-        let mut failures = Failures::default();
-        let now = Instant::now();
-        let waits: Vec<_> = (0..=MAX_RESTARTS)
-            .map(|_| failures.next_backoff(now))
-            .collect();
-        assert_eq!(waits[0], Some(FIRST_BACKOFF));
-        assert_eq!(waits[1], Some(FIRST_BACKOFF * 2));
-        assert_eq!(waits[MAX_RESTARTS - 1], Some(MAX_BACKOFF));
-        assert_eq!(waits[MAX_RESTARTS], None);
-        assert_eq!(
-            failures.next_backoff(now + RESTART_WINDOW),
-            Some(FIRST_BACKOFF)
-        );
-    }
 }
