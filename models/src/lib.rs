@@ -14,6 +14,7 @@
 //! - [`hidden`]: the activations that travel between stages
 //! - [`engine`]: rows in, hidden states or logits out; KV operations
 //! - [`sampling`]: logits in, a token out
+//! - [`draw`]: numbers from a seed and a place
 //! - [`draft_model`]: a small model that guesses what a larger one will write
 //! - [`medusa`]: heads that guess the tokens after the next one
 //! - [`default_model`]: a small model that is always there, embedded in the library
@@ -25,6 +26,7 @@ mod clock;
 pub mod default_model;
 pub mod devices;
 pub mod draft_model;
+pub mod draw;
 pub mod embedding;
 pub mod engine;
 mod error;

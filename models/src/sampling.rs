@@ -23,6 +23,7 @@ use llama_cpp_2::token::data::LlamaTokenData;
 use llama_cpp_2::token::data_array::LlamaTokenDataArray;
 use serde::{Deserialize, Serialize};
 
+use crate::draw::splitmix;
 use crate::error::{ModelError, Result};
 use crate::text::Vocabulary;
 use crate::types::Token;
@@ -142,11 +143,8 @@ impl SamplingParams {
 /// Neighbouring seeds and positions give unrelated draws. The value that would make llama.cpp seed
 /// itself from the system, `u32::MAX`, is replaced by 0.
 pub fn draw_seed(seed: u32, n_generated: u32) -> u32 {
-    const GOLDEN_GAMMA: u64 = 0x9E37_79B9_7F4A_7C15;
-    let state = (u64::from(seed) << 32 | u64::from(n_generated)).wrapping_add(GOLDEN_GAMMA);
-    let z = (state ^ state >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-    let upper = ((z ^ z >> 31) >> 32) as u32;
+    let state = u64::from(seed) << 32 | u64::from(n_generated);
+    let upper = (splitmix(state) >> 32) as u32;
     if upper == SamplingParams::RANDOM_SEED {
         0
     } else {

@@ -136,11 +136,6 @@ impl InFlight {
         self.generation
     }
 
-    /// Whether the generation of text ended.
-    pub fn has_ended(&self) -> bool {
-        self.ended
-    }
-
     /// Steps out that may still count.
     pub fn n_live(&self) -> usize {
         self.live().count()

@@ -12,9 +12,10 @@ use jupiter_actors::speculation::SpeculationError;
 use jupiter_actors::speculation::accept::{
     Distribution, Next, TypicalParams, Verdict, draw_siblings, follow, rejection, typical,
 };
-use jupiter_actors::speculation::draw::{splitmix, uniform};
+use jupiter_actors::speculation::draw::uniform;
 use jupiter_actors::speculation::tree::DraftTree;
 use jupiter_models::Token;
+use jupiter_models::draw::splitmix;
 
 const N_VOCAB: Token = 5;
 /// Tokens of a text whose distribution is tested: 125 outcomes.

@@ -1,10 +1,10 @@
 //! The three sides together, against a model that knows the target's text.
 
 #![allow(clippy::unwrap_used)]
+use jupiter_models::draw::splitmix;
 use proptest::prelude::*;
 
 use super::*;
-use crate::speculation::draw::splitmix;
 
 const N_VOCAB: u64 = 7;
 const END: Token = 6;
@@ -83,7 +83,7 @@ impl World {
     }
 
     fn send(&mut self, max_live: u64) {
-        if self.planner.has_ended() || self.planner.n_live() as u64 >= max_live {
+        if self.planner.ended || self.planner.n_live() as u64 >= max_live {
             return;
         }
         let mut text = self.text.clone();
@@ -241,7 +241,7 @@ proptest! {
         for at in 3..text.len() {
             prop_assert_eq!(text[at], target(&text[..at]));
         }
-        let ended = world.planner.has_ended();
+        let ended = world.planner.ended;
         prop_assert!(ended || text.len() > 15, "{} tokens", text.len());
         if ended {
             prop_assert_eq!(target(&text), END);

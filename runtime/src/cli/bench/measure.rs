@@ -9,6 +9,7 @@ use jupiter::{
     SpeculationParams, StepTrace, StreamItem,
 };
 use jupiter_models::Token;
+use jupiter_models::draw::{GOLDEN_GAMMA, splitmix};
 use jupiter_models::engine::{EngineMemory, EngineParams};
 use jupiter_models::gguf::{GgufFile, ModelInfo};
 
@@ -314,7 +315,7 @@ impl Bench<'_> {
     }
 }
 
-/// Tokens of a seed (splitmix64), as any of the vocabulary.
+/// Tokens of a seed (SplitMix64), as any of the vocabulary.
 struct RandomTokens {
     state: u64,
     n_vocab: u32,
@@ -326,11 +327,9 @@ impl RandomTokens {
     }
 
     fn next(&mut self) -> Token {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut x = self.state;
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((x ^ (x >> 31)) % u64::from(self.n_vocab.max(1))) as Token
+        let drawn = splitmix(self.state);
+        self.state = self.state.wrapping_add(GOLDEN_GAMMA);
+        (drawn % u64::from(self.n_vocab.max(1))) as Token
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use jupiter_models::draw::splitmix;
 use jupiter_models::engine::EngineParams;
 use jupiter_models::gguf::KvDtype;
 use jupiter_models::hidden::HiddenDtype;
@@ -20,7 +21,6 @@ use crate::message::{
 use crate::planning::placement::Objective;
 use crate::request::{DraftChoice, Oracle, SpeculationParams};
 use crate::speculation::accept::follow;
-use crate::speculation::draw::splitmix;
 use crate::speculation::inflight::VerifierGate;
 use crate::speculation::tree::DraftTree;
 
