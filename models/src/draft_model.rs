@@ -104,24 +104,20 @@ impl DraftModel {
     pub fn draft(&mut self, task: &DraftTask<'_>) -> Result<Drafted> {
         let at = self.slot_of(task.text)?;
         let slot = &mut self.slots[at];
-        if slot.known.len() < task.from {
-            let n_known = slot.known.len();
-            return Ok(Drafted {
-                n_known,
-                nodes: Vec::new(),
-            });
+        let has_beginning = slot.known.len() >= task.from;
+        if has_beginning {
+            slot.known.truncate(task.from);
+            slot.known.extend_from_slice(task.tokens);
         }
-        slot.known.truncate(task.from);
-        slot.known.extend_from_slice(task.tokens);
         let n_known = slot.known.len();
-        // The last token's logits are wanted, so it is computed in any case.
-        let depth = task.depth.min(self.n_cells.saturating_sub(n_known));
-        if n_known == 0 || n_known > self.n_cells {
+        if !has_beginning || n_known == 0 || n_known > self.n_cells {
             return Ok(Drafted {
                 n_known,
                 nodes: Vec::new(),
             });
         }
+        // The last token's logits are wanted, so it is computed in any case.
+        let depth = task.depth.min(self.n_cells - n_known);
         self.make_room(at, n_known + depth)?;
         let mut logits = self.catch_up(at)?;
         let mut nodes = Vec::new();

@@ -41,9 +41,6 @@ pub enum SpeculationError {
     /// A logit that is not a number.
     #[error("the model computed NaN: its file is damaged or its weights overflow")]
     NanLogit,
-    /// A model without logits has no next token.
-    #[error("a row has no possible token: expected at least one logit above minus infinity")]
-    NoToken,
     /// A tree that cannot be.
     #[error("draft tree: {field} is {got}, expected {expected}")]
     BadTree {

@@ -57,6 +57,16 @@ impl Stages<'_> {
             .map(|at| self.stage_ns(at, rows) + self.latency_ns)
             .sum()
     }
+
+    /// Calls `choose` with these costs as functions. Stages do not slow each other down.
+    pub fn with_cost<T>(&self, choose: impl FnOnce(&StepCost<'_>) -> T) -> T {
+        let around_ns = |rows| self.around_ns(rows);
+        choose(&StepCost {
+            servers_ns: &|rows| self.servers_ns(rows),
+            around_ns: &around_ns,
+            alone_ns: &around_ns,
+        })
+    }
 }
 
 /// How steps are shaped.
@@ -211,15 +221,9 @@ impl Run<'_> {
             }
             Policy::Auto(limits) => limits,
         };
-        let pipeline = self.pipeline;
-        let servers_ns = move |rows| pipeline.servers_ns(rows);
-        let around_ns = move |rows| pipeline.around_ns(rows);
-        let cost = StepCost {
-            servers_ns: &servers_ns,
-            around_ns: &around_ns,
-            alone_ns: &around_ns,
-        };
-        let choice = self.chooser.choose(&self.rates, &cost, limits)?;
+        let choice = self
+            .pipeline
+            .with_cost(|cost| self.chooser.choose(&self.rates, cost, limits))?;
         let one = |rows| Pace { rows, in_flight: 1 };
         self.chosen = match choice {
             Choice::Plain { probe } => {

@@ -108,22 +108,6 @@ impl DraftTree {
         Ok(at)
     }
 
-    /// Adds all of `other`, sharing what is there already; what was known keeps its probability.
-    ///
-    /// # Errors
-    /// As [`DraftTree::push`]; nodes added before the error stay.
-    pub fn merge(&mut self, other: &DraftTree) -> Result<()> {
-        let mut here: Vec<usize> = Vec::with_capacity(other.nodes.len());
-        for node in &other.nodes {
-            let parent = node.parent.map(|at| here[at]);
-            here.push(match self.child(parent, node.token) {
-                Some(known) => known,
-                None => self.push(parent, node.token, node.probability)?,
-            });
-        }
-        Ok(())
-    }
-
     /// The part of this tree that a `shape` names, by ranks among siblings; what is not there is
     /// left out.
     ///
@@ -229,12 +213,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sources_merge_into_a_trie() {
+    fn paths_with_one_beginning_share_it() {
         let mut tree = DraftTree::line(&[1, 2, 3]).unwrap();
         tree.insert(&[1, 5], &[0.5, 0.25]).unwrap();
-        let mut other = DraftTree::line(&[1, 2, 4]).unwrap();
-        other.insert(&[9], &[]).unwrap();
-        tree.merge(&other).unwrap();
+        tree.insert(&[1, 2, 4], &[]).unwrap();
+        tree.insert(&[9], &[]).unwrap();
         let paths: Vec<_> = tree
             .leaves()
             .iter()

@@ -1,45 +1,35 @@
 //! Which rows of a step are still to be computed.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-
-use jupiter_models::SequenceId;
-
 use crate::message::{CancelRows, DraftRows, StepHeader};
+use crate::speculation::inflight::StageGate;
 
-/// For each sequence, the generation from which on its rows are live. Written by the Stage, read by
-/// its engine thread, which may see a cancel a step late: then it computes in vain, no more.
+/// Each sequence's gate. The Stage cancels, its engine thread asks.
 pub(super) struct LiveRows {
-    live_from: Vec<AtomicU32>,
+    gates: Vec<StageGate>,
 }
 
 impl LiveRows {
     pub(super) fn new(n_seq_max: u32) -> Self {
         Self {
-            live_from: (0..n_seq_max).map(|_| AtomicU32::new(0)).collect(),
+            gates: (0..n_seq_max).map(|_| StageGate::default()).collect(),
         }
     }
 
     /// All rows of a new epoch are live.
     pub(super) fn clear(&self) {
-        for live_from in &self.live_from {
-            live_from.store(0, Ordering::Release);
-        }
+        self.gates.iter().for_each(StageGate::clear);
     }
 
     /// A cancel came; a late or repeated one changes nothing.
     pub(super) fn cancel(&self, cancel: CancelRows) {
-        if let Some(live_from) = self.live_from.get(cancel.seq.0 as usize) {
-            live_from.fetch_max(cancel.live_from, Ordering::AcqRel);
+        if let Some(gate) = self.gates.get(cancel.seq.0 as usize) {
+            gate.cancel(cancel.live_from);
         }
     }
 
-    fn live_from(&self, seq: SequenceId) -> u32 {
-        let live_from = self.live_from.get(seq.0 as usize);
-        live_from.map_or(0, |live_from| live_from.load(Ordering::Acquire))
-    }
-
     fn is_live(&self, draft: &DraftRows) -> bool {
-        draft.generation >= self.live_from(draft.seq)
+        let gate = self.gates.get(draft.seq.0 as usize);
+        gate.is_none_or(|gate| gate.is_live(draft.generation))
     }
 
     /// Takes dead rows out of a step. The indices of the rows that stay; none when all do.
@@ -71,8 +61,8 @@ impl LiveRows {
 
 #[cfg(test)]
 mod tests {
-    use jupiter_models::Row;
     use jupiter_models::hidden::HiddenDtype;
+    use jupiter_models::{Row, SequenceId};
 
     use super::*;
     use crate::{PlanEpoch, StepId};

@@ -1,6 +1,5 @@
 //! The formulas of `shape` against the simulation, which knows none of them.
 
-use jupiter_actors::speculation::shape::StepCost;
 use jupiter_actors::speculation::shape::choose::{Choice, ShapeLimits, best_lines};
 use jupiter_actors::speculation::shape::pipeline::{Pace, predict};
 use jupiter_actors::speculation::shape::rates::AcceptanceRates;
@@ -29,14 +28,7 @@ fn ratio(pipeline: Stages<'_>, a: f64, policy: Policy, n_tokens: usize) -> (f64,
 }
 
 fn predicted(pipeline: Stages<'_>, a: f64, pace: Pace) -> f64 {
-    let servers_ns = |rows| pipeline.servers_ns(rows);
-    let around_ns = |rows| pipeline.around_ns(rows);
-    let cost = StepCost {
-        servers_ns: &servers_ns,
-        around_ns: &around_ns,
-        alone_ns: &around_ns,
-    };
-    predict(&[a], &cost, pace).ratio
+    pipeline.with_cost(|cost| predict(&[a], cost, pace).ratio)
 }
 
 #[test]
@@ -129,13 +121,6 @@ fn predictions_hold_for_unequal_stages() {
 fn the_best_shape_by_the_formula_is_the_best_simulated() {
     for (n_stages, a) in [(2, 0.8), (2, 0.9), (4, 0.8), (4, 0.6)] {
         let pipeline = pipeline(n_stages, 0);
-        let servers_ns = |rows| pipeline.servers_ns(rows);
-        let around_ns = |rows| pipeline.around_ns(rows);
-        let cost = StepCost {
-            servers_ns: &servers_ns,
-            around_ns: &around_ns,
-            alone_ns: &around_ns,
-        };
         let limits = ShapeLimits {
             rows: 12,
             in_flight: n_stages as u32 + 1,
@@ -143,7 +128,8 @@ fn the_best_shape_by_the_formula_is_the_best_simulated() {
             branches: 1,
         };
         let rates = AcceptanceRates::known(&[a]).unwrap();
-        let Choice::Pipelined { pace, .. } = best_lines(&rates, &cost, limits) else {
+        let best = pipeline.with_cost(|cost| best_lines(&rates, cost, limits));
+        let Choice::Pipelined { pace, .. } = best else {
             panic!("nothing pays at {a}");
         };
         let (chosen, _) = ratio(pipeline, a, Policy::Fixed(pace), 8000);

@@ -16,7 +16,7 @@ pub struct RowPoint {
 }
 
 /// Time of a step over its number of rows. Neither linear nor monotone: four rows may cost less
-/// than three, because kernels work in fours (DESIGN 3.8).
+/// than three, because kernels work in fours.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RowCurve {

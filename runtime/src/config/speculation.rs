@@ -32,6 +32,18 @@ pub enum DraftSetting {
     Medusa,
 }
 
+impl From<DraftSetting> for DraftChoice {
+    fn from(setting: DraftSetting) -> Self {
+        match setting {
+            DraftSetting::Auto => Self::Auto,
+            DraftSetting::None => Self::None,
+            DraftSetting::Ngram => Self::Ngram,
+            DraftSetting::Draft => Self::Model,
+            DraftSetting::Medusa => Self::Medusa,
+        }
+    }
+}
+
 /// What makes a guess right.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -59,20 +71,13 @@ pub struct SpeculationConfig {
 impl SpeculationConfig {
     pub(super) fn from_settings(settings: &Settings) -> Result<Self> {
         let s = settings;
-        let source = match s.speculative.unwrap_or_default() {
-            DraftSetting::Auto => DraftChoice::Auto,
-            DraftSetting::None => DraftChoice::None,
-            DraftSetting::Ngram => DraftChoice::Ngram,
-            DraftSetting::Draft => DraftChoice::Model,
-            DraftSetting::Medusa => DraftChoice::Medusa,
-        };
         let draft_max = s.draft_max.unwrap_or(DEFAULT_DRAFT_MAX);
         if let Some(node) = &s.draft_node {
             check_name("draft node", node)?;
         }
         Ok(Self {
             params: SpeculationParams {
-                source,
+                source: s.speculative.unwrap_or_default().into(),
                 draft_max: within("draft_max", draft_max, 1, MAX_DRAFT)?,
                 in_flight: None,
                 rule: match s.draft_acceptance.unwrap_or_default() {

@@ -5,7 +5,6 @@
 //! cargo run --release --bin speculation
 //! ```
 
-use jupiter_actors::speculation::shape::StepCost;
 use jupiter_actors::speculation::shape::choose::{Choice, ShapeLimits, best_lines, best_tree};
 use jupiter_actors::speculation::shape::pipeline::Pace;
 use jupiter_actors::speculation::shape::rates::AcceptanceRates;
@@ -69,13 +68,6 @@ fn line(n_stages: usize, a: f64, is_pipelined: bool) -> Result<(), Box<dyn std::
         rows_ns: &rows_ns,
         latency_ns: 0,
     };
-    let servers_ns = |rows| pipeline.servers_ns(rows);
-    let around_ns = |rows| pipeline.around_ns(rows);
-    let cost = StepCost {
-        servers_ns: &servers_ns,
-        around_ns: &around_ns,
-        alone_ns: &around_ns,
-    };
     let limits = ShapeLimits {
         rows: 32,
         in_flight: if is_pipelined { n_stages as u32 + 1 } else { 1 },
@@ -83,11 +75,10 @@ fn line(n_stages: usize, a: f64, is_pipelined: bool) -> Result<(), Box<dyn std::
         branches: 1,
     };
     let rates = AcceptanceRates::known(&[a])?;
-    let best = if is_pipelined {
-        best_lines(&rates, &cost, limits)
-    } else {
-        best_tree(&rates, &cost, limits)?
-    };
+    let best = pipeline.with_cost(|cost| match is_pipelined {
+        true => Ok(best_lines(&rates, cost, limits)),
+        false => best_tree(&rates, cost, limits),
+    })?;
     let pace = match &best {
         Choice::Plain { .. } => PLAIN,
         Choice::Tree { nodes, .. } => Pace {

@@ -9,11 +9,9 @@
 //! min(p, q)/q of what was drawn from q, which is more where q is spread; for guesses that are a
 //! source's likeliest token both accept p(x).
 
-use jupiter_models::Token;
-
+use crate::speculation::Result;
 use crate::speculation::accept::{Next, Verdict};
 use crate::speculation::tree::DraftTree;
-use crate::speculation::{Result, SpeculationError};
 
 /// Walks down the tree along what `next` says. It is called for the root (none), then for each
 /// accepted node, once and in order: it may hold a sampler's state.
@@ -35,28 +33,13 @@ pub fn follow(
     }
 }
 
-/// The likeliest token, the lowest of equals: greedy decoding's choice.
-///
-/// # Errors
-/// [`SpeculationError::NanLogit`], and [`SpeculationError::NoToken`] where none is possible.
-pub fn argmax(logits: &[f32]) -> Result<Token> {
-    if logits.iter().any(|logit| logit.is_nan()) {
-        return Err(SpeculationError::NanLogit);
-    }
-    let mut best = None;
-    for (token, &logit) in (0..).zip(logits) {
-        if logit > best.map_or(f32::NEG_INFINITY, |(_, best)| best) {
-            best = Some((token, logit));
-        }
-    }
-    best.map(|(token, _)| token)
-        .ok_or(SpeculationError::NoToken)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use jupiter_models::Token;
+
     use super::*;
+    use crate::speculation::SpeculationError;
 
     fn greedy(tree: &DraftTree, text: &[Token], eog: Token) -> (Vec<Token>, Next) {
         let mut asked = 0;
@@ -95,13 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_of_equals_is_the_likeliest_and_nan_is_an_error() {
-        assert_eq!(argmax(&[0.5, 2.0, 2.0]), Ok(1));
-        assert_eq!(
-            argmax(&[f32::NEG_INFINITY; 2]),
-            Err(SpeculationError::NoToken)
-        );
-        assert_eq!(argmax(&[1.0, f32::NAN]), Err(SpeculationError::NanLogit));
+    fn an_error_of_the_target_is_passed_on() {
         let tree = DraftTree::line(&[1]).unwrap();
         let verdict = follow(&tree, |_| Err(SpeculationError::NanLogit));
         assert_eq!(verdict, Err(SpeculationError::NanLogit));

@@ -15,7 +15,7 @@ mod typical;
 use serde::{Deserialize, Serialize};
 
 pub use distribution::Distribution;
-pub use follow::{argmax, follow};
+pub use follow::follow;
 pub use rejection::{draw_siblings, rejection};
 pub use typical::{TypicalParams, typical};
 

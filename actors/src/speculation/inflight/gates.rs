@@ -1,25 +1,33 @@
 //! Which rows stages compute and the Verifier samples.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use jupiter_models::Token;
 
 use crate::speculation::accept::Next;
 use crate::speculation::{Result, SpeculationError};
 
-/// A Stage's side, for one sequence.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// A Stage's side, for one sequence. Whoever computes may see a cancel a step late: then it computes
+/// in vain, no more.
+#[derive(Debug, Default)]
 pub struct StageGate {
-    live_from: u32,
+    live_from: AtomicU32,
 }
 
 impl StageGate {
     /// A cancel came. Late and repeated ones change nothing.
-    pub fn cancel(&mut self, live_from: u32) {
-        self.live_from = self.live_from.max(live_from);
+    pub fn cancel(&self, live_from: u32) {
+        self.live_from.fetch_max(live_from, Ordering::AcqRel);
+    }
+
+    /// All rows of a new epoch are computed.
+    pub fn clear(&self) {
+        self.live_from.store(0, Ordering::Release);
     }
 
     /// Whether rows of this generation are computed.
     pub fn is_live(&self, generation: u32) -> bool {
-        generation >= self.live_from
+        generation >= self.live_from.load(Ordering::Acquire)
     }
 }
 

@@ -216,7 +216,9 @@ mod tests {
             let sum: f64 = (0..pruned.len()).map(|at| marginal(&pruned, at)).sum();
             prop_assert!((expected - sum).abs() < 1e-12);
             let mut merged = tree.clone();
-            merged.merge(&pruned).unwrap();
+            for leaf in pruned.leaves() {
+                merged.insert(&pruned.path_tokens(Some(leaf)), &[]).unwrap();
+            }
             prop_assert_eq!(merged, tree);
         }
     }

@@ -3,6 +3,7 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
+use jupiter::config::DraftSetting;
 use jupiter::{DraftChoice, Oracle, SpeculationParams, SpeculationUsage};
 use jupiter_models::Token;
 use serde::Serialize;
@@ -73,11 +74,7 @@ pub(super) fn params(
     n_vocab: u32,
 ) -> Option<SpeculationParams> {
     let source = match args.speculative? {
-        Speculative::Source(Guesser::Auto) => DraftChoice::Auto,
-        Speculative::Source(Guesser::None) => DraftChoice::None,
-        Speculative::Source(Guesser::Ngram) => DraftChoice::Ngram,
-        Speculative::Source(Guesser::Draft) => DraftChoice::Model,
-        Speculative::Source(Guesser::Medusa) => DraftChoice::Medusa,
+        Speculative::Source(guesser) => DraftSetting::from(guesser).into(),
         Speculative::Oracle(acceptance) => DraftChoice::Oracle(Oracle {
             truth: Arc::from([prompt, answer].concat()),
             n_vocab: n_vocab as Token,
