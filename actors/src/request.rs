@@ -136,6 +136,60 @@ impl GenerateRequest {
     }
 }
 
+/// Answers that begin alike and are written side by side: what they share is computed once
+/// (Skeleton-of-Thought; Jupiter, section on outline-based parallel decoding).
+#[derive(Debug)]
+pub struct ExpandRequest {
+    /// Of all of it: what is cancelled is every branch. Unique at the head, as are the branches' own.
+    pub id: RequestId,
+    /// Tokens that all prompts begin with: at least one, and fewer than any prompt has.
+    pub n_shared: usize,
+    /// Whether KV cells of an earlier request with the same beginning are used, and the shared ones
+    /// kept.
+    pub cache_prompt: bool,
+    /// The branches in the order in which they start, each with its whole prompt; their own
+    /// `cache_prompt` says nothing.
+    pub branches: Vec<Branch>,
+}
+
+/// One answer of several.
+#[derive(Debug)]
+pub struct Branch {
+    /// What is asked, as if it were alone.
+    pub request: GenerateRequest,
+    /// Where its events go.
+    pub sink: EventSink,
+}
+
+impl ExpandRequest {
+    /// What all branches begin with; [`ExpandRequest::validate`] has seen that there is such.
+    pub(crate) fn shared(&self) -> &[Token] {
+        let first = self.branches.first();
+        first.map_or(&[], |first| &first.request.prompt[..self.n_shared])
+    }
+
+    /// # Errors
+    /// Without branches, and where their prompts do not begin alike.
+    pub(crate) fn validate(&self) -> Result<(), RequestError> {
+        let invalid = |what: &str| Err(RequestError::Invalid(what.to_owned()));
+        let Some(first) = self.branches.first() else {
+            return invalid("there are no branches: ask for at least one");
+        };
+        let is_shared = |branch: &Branch| {
+            let prompt = &branch.request.prompt;
+            prompt.len() > self.n_shared
+                && prompt[..self.n_shared] == first.request.prompt[..self.n_shared]
+        };
+        if self.n_shared == 0 || !self.branches.iter().all(is_shared) {
+            return invalid(
+                "the branches do not share n_shared tokens: take their longest common beginning, \
+                 and leave each prompt at least one token",
+            );
+        }
+        Ok(())
+    }
+}
+
 /// Where the events of a request go. The channel is unbounded in type, and bounded in fact by
 /// the number of tokens that fit the context; a closed one cancels the request.
 pub type EventSink = mpsc::UnboundedSender<StreamEvent>;

@@ -18,7 +18,11 @@ use crate::config::{Config, Split};
 use crate::error::{Error, Result};
 use crate::session::is_local;
 
-/// Sequences for branches of guesses. They take no memory of their own: all share one cache.
+/// Sequences for branches of answers. They take no memory of their own: all share one cache, whose
+/// room decides how many run at a time.
+const N_BRANCHES: u32 = 32;
+
+/// Sequences for trees of guesses.
 const N_SPARE: u32 = 7;
 
 /// How often a command that is not answered is repeated, in milliseconds: often enough that a lost
@@ -63,6 +67,7 @@ pub(crate) fn planner_config(
         adapts: pipeline.adapts,
         wait_nodes,
         n_parallel: config.engine.n_parallel,
+        n_branches: N_BRANCHES,
         engine,
         speculation: config.speculation.params.clone(),
         medusa: None,
@@ -107,13 +112,13 @@ fn engine_params(config: &Config, n_ctx_train: u32, n_threads: u32) -> EnginePar
     }
 }
 
-/// Sequences of the KV cache: one for each request, and some for branches of guesses.
+/// Sequences of the KV cache: one for each request, and some for branches and trees of guesses.
 fn n_sequences(config: &Config) -> u32 {
     let n_spare = match config.speculation.params.source {
         DraftChoice::None => 0,
         _ => N_SPARE,
     };
-    (config.engine.n_parallel + n_spare).min(MAX_SEQUENCES)
+    (config.engine.n_parallel + N_BRANCHES + n_spare).min(MAX_SEQUENCES)
 }
 
 /// Threads of each stage. Stages that share a machine share its cores, as waiting threads spin;

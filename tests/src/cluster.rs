@@ -36,7 +36,10 @@ use crate::network::{FaultRates, Network};
 /// Requests at the same time.
 const N_PARALLEL: u32 = 4;
 
-/// Sequences for branches of guesses.
+/// Branches of requests at the same time.
+const N_BRANCHES: u32 = 6;
+
+/// Sequences for trees of guesses.
 const N_SPARE: u32 = 4;
 
 /// What the heads of a [`ClusterSpec`] are called.
@@ -57,8 +60,10 @@ pub struct ClusterSpec {
     pub split: SplitPolicy,
     /// Number of nodes; the first one is the head.
     pub n_nodes: usize,
-    /// Requests at the same time; what the engines have beyond is for branches of guesses.
+    /// Requests at the same time.
     pub n_parallel: u32,
+    /// Branches of requests at the same time; what the engines have beyond is for trees of guesses.
+    pub n_branches: u32,
     /// Parameters of the engines.
     pub engine: EngineParams,
     /// Medusa heads, if any.
@@ -96,8 +101,9 @@ impl ClusterSpec {
             split: SplitPolicy::Stages(n_stages),
             n_nodes: n_stages as usize,
             n_parallel: N_PARALLEL,
+            n_branches: N_BRANCHES,
             engine: EngineParams {
-                n_seq_max: N_PARALLEL + N_SPARE,
+                n_seq_max: N_PARALLEL + N_BRANCHES + N_SPARE,
                 ..engine_params()
             },
             medusa: None,
@@ -289,6 +295,7 @@ fn planner_config(spec: &ClusterSpec, model: &GgufFile) -> Result<PlannerConfig>
         adapts: true,
         wait_nodes: spec.n_nodes as u32,
         n_parallel: spec.n_parallel,
+        n_branches: spec.n_branches,
         engine: EngineParams {
             keeps_states: spec.medusa.is_some(),
             ..spec.engine.clone()

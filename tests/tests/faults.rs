@@ -204,7 +204,7 @@ async fn a_lost_node_and_a_lost_planner_cost_no_token() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dropped_stream_frees_its_place() -> Result<()> {
     let mut spec = ClusterSpec::new(&tiny_model()?, 2);
-    (spec.n_parallel, spec.engine.n_seq_max) = (1, 3);
+    (spec.n_parallel, spec.n_branches, spec.engine.n_seq_max) = (1, 0, 3);
     let mut cluster = Cluster::start(&spec).await?;
     let mut endless = cluster.ask(&prompts()[1], 400);
     endless.recv().await.context("no token")?;

@@ -3,6 +3,7 @@
 
 mod drafting;
 mod epochs;
+mod requests;
 mod target;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -14,27 +15,23 @@ use jupiter_models::{KvOp, SequenceId};
 
 use self::target::Target;
 use super::cache::PromptCache;
+use super::expansion::Expansion;
 use super::fleet::{Fleet, MeasuredPlan, NodeProfile};
 use super::flight::{Flight, SentStep};
 use super::pacing::Pacing;
 use super::placement::PlacedStage;
 use super::schedule::{Resources, next_batch};
-use super::sequence::{Sequence, Waiting};
+use super::sequence::{Role, Sequence, Waiting};
 use super::speculator::Available;
 use super::step_times::StepTimes;
 use super::trace::{StepTrace, Trace};
 use super::{ClusterStatus, PlannerConfig, StageStatus};
 use crate::link::Address;
 use crate::message::{Acceptance, Message, StepBatch, StepHeader, StepReport};
-use crate::request::{
-    Completion, EventSink, FinishReason, GenerateRequest, RequestError, StageUsage, StreamEvent,
-};
+use crate::request::{Completion, FinishReason, RequestError, StageUsage, StreamEvent};
 use crate::speculation::accept::Next;
 use crate::speculation::inflight::StepVerdict;
-use crate::{NodeId, PlanEpoch, RequestId, StepId};
-
-/// Most requests that wait: a robot that asks faster than it is answered learns it early.
-const MAX_WAITING: usize = 256;
+use crate::{NodeId, PlanEpoch, StepId};
 
 /// What the Planner knows and decides.
 pub(super) struct PlannerCore {
@@ -60,9 +57,14 @@ pub(super) struct PlannerCore {
     ready: BTreeMap<u32, EngineMemory>,
     waiting: VecDeque<Waiting>,
     live: Vec<Sequence>,
+    /// Requests of several branches that are among the live ones.
+    expansions: Vec<Expansion>,
     cache: PromptCache,
+    /// Slots of requests.
     free: Vec<SequenceId>,
-    /// For branches of guesses: never given to a request.
+    /// Slots of branches of requests.
+    branch_slots: Vec<SequenceId>,
+    /// For trees of guesses: never given to a request.
     spare: Vec<SequenceId>,
     /// For each slot, the generation of rows that its next holder begins with.
     generations: Vec<u32>,
@@ -108,15 +110,17 @@ impl PlannerCore {
             stages: Vec::new(),
             fleet: Fleet::new(&config),
             plan: None,
-            pacing: Pacing::equal(config.chunk, 1),
+            pacing: Pacing::equal(config.chunk),
             target: None,
             better_since: None,
             has_run: false,
             ready: BTreeMap::new(),
             waiting: VecDeque::new(),
             live: Vec::new(),
+            expansions: Vec::new(),
             cache: PromptCache::default(),
             free: (0..config.n_parallel).rev().map(SequenceId).collect(),
+            branch_slots: config.branch_slots().rev().map(SequenceId).collect(),
             spare: Vec::new(),
             generations: Vec::new(),
             available: Available {
@@ -143,155 +147,9 @@ impl PlannerCore {
         std::mem::take(&mut self.outbox)
     }
 
-    // ---- requests ----
-
-    pub(super) fn generate(&mut self, request: GenerateRequest, sink: EventSink, now: Instant) {
-        if let Some(error) = self.refuse(&request) {
-            // A client that is gone already needs no answer.
-            let _ = sink.send(StreamEvent::Failed(error));
-            return;
-        }
-        self.waiting.push_back(Waiting {
-            request,
-            sink,
-            since: now,
-        });
-        self.pump(now);
-    }
-
-    fn refuse(&self, request: &GenerateRequest) -> Option<RequestError> {
-        let n_prompt = u32::try_from(request.prompt.len()).unwrap_or(u32::MAX);
-        let n_ctx = self.config.engine.n_ctx;
-        if let Phase::Failed { why } = &self.phase {
-            Some(RequestError::Cluster(why.clone()))
-        } else if n_prompt == 0 {
-            Some(RequestError::EmptyPrompt)
-        } else if n_prompt >= n_ctx {
-            Some(RequestError::PromptTooLong { n_prompt, n_ctx })
-        } else if self.waiting.len() >= MAX_WAITING {
-            Some(RequestError::Busy {
-                waiting: self.waiting.len(),
-            })
-        } else if request.n_predict == Some(0) {
-            Some(RequestError::Invalid(
-                "n_predict is 0: ask for at least one token".into(),
-            ))
-        } else {
-            None
-        }
-    }
-
-    pub(super) fn cancel(&mut self, request: RequestId, now: Instant) {
-        self.waiting.retain(|waiting| waiting.request.id != request);
-        if let Some(at) = self.live.iter().position(|s| s.request == request) {
-            self.retire(at);
-        }
-        self.pump(now);
-    }
-
-    /// Ends an answer that its client holds for complete, at a stop string say.
-    pub(super) fn finish(&mut self, request: RequestId, now: Instant) {
-        if let Some(at) = self.live.iter().position(|s| s.request == request) {
-            self.complete(at, FinishReason::Stop, now);
-        }
-        self.pump(now);
-    }
-
-    /// Admits waiting requests while there is room, in the order they came.
-    fn admit(&mut self, now: Instant) {
-        while let Some(next) = self.waiting.front() {
-            if next.sink.is_closed() {
-                self.waiting.pop_front();
-                continue;
-            }
-            let n_max = self.n_max(&next.request);
-            let reserved: usize = self.live.iter().map(|s| s.n_max).sum();
-            let free = (self.config.engine.n_ctx as usize).saturating_sub(reserved);
-            if free < n_max {
-                return;
-            }
-            let prompt = next
-                .request
-                .cache_prompt
-                .then_some(next.request.prompt.as_slice());
-            let hit = prompt.and_then(|prompt| self.cache.take(prompt));
-            for seq in self
-                .cache
-                .shrink_to(free - n_max, self.free.is_empty() && hit.is_none())
-            {
-                self.kv_ops.push(KvOp::Drop { seq });
-                self.free.push(seq);
-            }
-            let Some(seq) = hit.map(|hit| hit.seq).or_else(|| self.free.pop()) else {
-                return;
-            };
-            let Some(mut waiting) = self.waiting.pop_front() else {
-                return;
-            };
-            let speculation = &mut waiting.request.speculation;
-            speculation.get_or_insert_with(|| self.config.speculation.clone());
-            let slot = (seq, self.generation_of(seq));
-            let mut sequence = Sequence::new(slot, waiting, n_max, self.available, now);
-            if let Some(hit) = hit {
-                self.kv_ops.push(KvOp::Truncate {
-                    seq,
-                    pos: hit.n_common as u32,
-                });
-                sequence.n_sent = hit.n_common;
-                sequence.n_cached = hit.n_common;
-            }
-            self.live.push(sequence);
-            self.tell_drafter();
-        }
-    }
-
-    /// Length at which the answer to a request ends: without a wish of its own, an answer may take
-    /// as many cells as are each sequence's share of the context, beside its prompt.
-    fn n_max(&self, request: &GenerateRequest) -> usize {
-        let n_ctx = self.config.engine.n_ctx as usize;
-        let share = n_ctx / self.config.n_parallel.max(1) as usize;
-        let n_predict = request.n_predict.map_or(share, |n| n as usize);
-        request.prompt.len().saturating_add(n_predict).min(n_ctx)
-    }
-
-    /// Ends a live sequence; its slot is free for the next step, and what is under way of it is
-    /// cancelled.
-    fn retire(&mut self, at: usize) -> Sequence {
-        let sequence = &mut self.live[at];
-        let seq = sequence.seq;
-        // What is under way may be left out by some stages.
-        let n_certain = sequence.tokens.len() - usize::from(sequence.steps.n_live() > 0);
-        let n_computed = sequence.n_sent.min(n_certain);
-        let is_untidy = sequence.steps.is_untidy();
-        let has_steps = sequence.steps.n_steps() > 0;
-        let spare = sequence.steps.abandon();
-        self.kv_ops
-            .extend(spare.iter().map(|&seq| KvOp::Drop { seq }));
-        self.spare.extend(spare);
-        if let Some(generation) = self.generations.get_mut(seq.0 as usize) {
-            *generation = sequence.steps.generation();
-        }
-        if has_steps && matches!(self.phase, Phase::Running) {
-            self.cancel_rows(at);
-        }
-        let sequence = self.live.remove(at);
-        if sequence.cache_prompt && matches!(self.phase, Phase::Running) && sequence.opened {
-            if is_untidy {
-                let pos = n_computed as u32;
-                self.kv_ops.push(KvOp::Truncate { seq, pos });
-            }
-            self.cache.put(seq, sequence.tokens[..n_computed].to_vec());
-        } else {
-            self.kv_ops.push(KvOp::Drop { seq });
-            self.free.push(seq);
-        }
-        sequence
-    }
-
-    // ---- steps ----
-
     /// Sends micro-batches while there are credits and rows.
     fn pump(&mut self, now: Instant) {
+        self.settle_expansions(now);
         if self.phase != Phase::Running {
             return;
         }
@@ -299,6 +157,7 @@ impl PlannerCore {
         while self.flight.has_credit() {
             let mut resources = Resources {
                 pacing: &self.pacing,
+                n_alike: self.n_alike(),
                 step: self.flight.next_step(),
                 spare: &mut self.spare,
                 wishes: Vec::new(),
@@ -336,6 +195,19 @@ impl PlannerCore {
         }
     }
 
+    /// Sequences that decode in one micro-batch, when each has as many rows as the others.
+    fn n_alike(&self) -> usize {
+        let texts = self
+            .live
+            .iter()
+            .filter(|s| s.has_answer())
+            .map(|s| s.tokens.len());
+        let (n_decoding, n_tokens) = (texts.clone().count(), texts.sum::<usize>());
+        let context = n_tokens.checked_div(n_decoding).unwrap_or_default();
+        let best = self.times.n_alike(n_decoding as u32, context as u32);
+        (best as usize).min(self.pacing.largest())
+    }
+
     pub(super) fn report(&mut self, report: StepReport, now: Instant) {
         if report.epoch != self.epoch || self.phase != Phase::Running {
             return;
@@ -353,7 +225,7 @@ impl PlannerCore {
         self.observe(&done, &report, now);
         for failure in &report.failures {
             if let Some(at) = self.holder(failure.seq, &done) {
-                self.fail(at, RequestError::Invalid(failure.why.clone()));
+                self.fail(at, &RequestError::Invalid(failure.why.clone()));
             }
         }
         for part in done.parts.iter().filter(|part| part.is_judged) {
@@ -400,6 +272,7 @@ impl PlannerCore {
             return Ok(());
         };
         sequence.n_stalled = 0;
+        let role = sequence.role;
         sequence.first_token.get_or_insert(now);
         sequence.speculator.learn(&outcome);
         sequence.speculator.take_guesses(&acceptance.guesses);
@@ -415,6 +288,11 @@ impl PlannerCore {
         if outcome.cancel.is_some() {
             self.cancel_rows(at);
         }
+        if let Role::Branch { of, .. } = role
+            && let Some(base) = self.live.iter_mut().find(|s| s.request == of)
+        {
+            base.n_stalled = 0;
+        }
         let sequence = &self.live[at];
         if outcome.ends {
             self.complete(at, FinishReason::Stop, now);
@@ -424,14 +302,6 @@ impl PlannerCore {
             self.choose_guesses(at, now);
         }
         Ok(())
-    }
-
-    /// Ends a live sequence whose answer is complete.
-    fn complete(&mut self, at: usize, reason: FinishReason, now: Instant) {
-        let sequence = self.retire(at);
-        let done = self.completion(&sequence, reason, now);
-        // A client that is gone needs no word of it.
-        let _ = sequence.sink.send(StreamEvent::Done(done));
     }
 
     /// Shares a step's engine time among its requests by their rows.

@@ -10,6 +10,7 @@
 
 mod cache;
 mod core;
+mod expansion;
 mod fleet;
 mod flight;
 mod pacing;
@@ -20,6 +21,7 @@ mod speculator;
 mod step_times;
 mod trace;
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -38,7 +40,7 @@ pub use self::trace::StepTrace;
 use crate::link::{Link, send_message};
 use crate::message::{DraftReply, NodeReport, StepReport};
 use crate::planning::memory::MemoryDemand;
-use crate::request::{EventSink, GenerateRequest, SpeculationParams};
+use crate::request::{EventSink, ExpandRequest, GenerateRequest, SpeculationParams};
 use crate::{Inbox, NodeId, PlanEpoch, RequestId, clock};
 
 /// How often deadlines are looked at. Short against every deadline, long against a step's cost.
@@ -63,8 +65,10 @@ pub struct PlannerConfig {
     pub wait_nodes: u32,
     /// Requests at the same time.
     pub n_parallel: u32,
+    /// Branches of such requests at the same time.
+    pub n_branches: u32,
     /// Parameters of every stage's engine; `n_seq_max` sequences share `n_ctx` KV cells. Those
-    /// beyond `n_parallel` are for branches of guesses.
+    /// beyond requests and branches are for trees of guesses.
     pub engine: EngineParams,
     /// How tokens are guessed ahead, for requests that do not say.
     pub speculation: SpeculationParams,
@@ -90,6 +94,12 @@ impl PlannerConfig {
         let engine = &self.engine;
         MemoryDemand::of_cells(engine.n_cells(), engine.type_k, engine.type_v)
     }
+
+    /// Sequences of the KV cache that are for branches.
+    fn branch_slots(&self) -> Range<u32> {
+        let end = self.n_parallel.saturating_add(self.n_branches);
+        self.n_parallel..end.min(self.engine.n_seq_max)
+    }
 }
 
 /// A draft model and where it runs.
@@ -105,7 +115,11 @@ pub struct DraftConfig {
 pub enum PlannerMessage {
     /// From a client: answer this; the events go to the sink.
     Generate(GenerateRequest, EventSink),
-    /// From a client: nobody reads the answer any more. A repeat is harmless.
+    /// From a client: answer all of these side by side. The events of each go to its own sink; to
+    /// this one goes only `Done`, behind those of all, or `Failed`.
+    Expand(ExpandRequest, EventSink),
+    /// From a client: nobody reads the answer any more, or any of its branches. A repeat is
+    /// harmless.
     Cancel(RequestId),
     /// From a client: the answer is long enough; `Done` is its last event. A repeat is harmless.
     Finish(RequestId),
@@ -224,6 +238,9 @@ impl Actor for Planner {
         match message {
             PlannerMessage::Generate(request, sink) => {
                 state.run(|core, now| core.generate(request, sink, now));
+            }
+            PlannerMessage::Expand(request, sink) => {
+                state.run(|core, now| core.expand(request, sink, now));
             }
             PlannerMessage::Cancel(request) => state.run(|core, now| core.cancel(request, now)),
             PlannerMessage::Finish(request) => state.run(|core, now| core.finish(request, now)),

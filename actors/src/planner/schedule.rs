@@ -1,15 +1,17 @@
 //! Which rows go into the next micro-batch. Pure functions.
 //!
 //! Prompts go as rows of chunks, so that stages overlap (Jupiter, section on intra-sequence
-//! pipelined prefill); how long each is and how many sequences decode in one micro-batch is
-//! [`Pacing`]'s choice. A micro-batch mixes both, decode rows first. While others decode, a chunk
+//! pipelined prefill); how long each is is [`Pacing`]'s choice, and how many sequences decode in one
+//! micro-batch follows from what steps take. A micro-batch mixes both, decode rows first. While others decode, a chunk
 //! goes only when at most one went since each of them had its last row: so a row that is ready
 //! waits for one chunk of a prompt at most, and two stages still never wait for work.
+
+use std::cmp::Reverse;
 
 use jupiter_models::{KvOp, Row, SequenceId};
 
 use super::pacing::Pacing;
-use super::sequence::Sequence;
+use super::sequence::{Role, Sequence};
 use super::speculator::{DraftWish, Drafted};
 use crate::message::{DraftRows, SequenceOpen};
 use crate::planning::cost::Work;
@@ -47,6 +49,8 @@ pub(super) struct Part {
 /// What a step is made from beside the sequences.
 pub(super) struct Resources<'a> {
     pub(super) pacing: &'a Pacing,
+    /// Sequences that decode in one micro-batch, when each has as many rows as the others.
+    pub(super) n_alike: usize,
     /// The step.
     pub(super) step: StepId,
     /// Sequences of the KV cache for the branches of trees.
@@ -68,6 +72,13 @@ pub(super) fn next_batch(
     resources: &mut Resources<'_>,
 ) -> Option<MicroBatch> {
     let mut batch = MicroBatch::default();
+    // KV operations come before the rows of their step: what this one computes is forked later.
+    let is_complete = |s: &&Sequence| s.role == Role::Shared && s.n_unsent() == 0;
+    let bases: Vec<SequenceId> = sequences
+        .iter()
+        .filter(is_complete)
+        .map(|s| s.seq)
+        .collect();
     take_drafts(sequences, resources, &mut batch);
     let is_served = |s: &Sequence, batch: &MicroBatch| {
         let in_batch = batch.parts.iter().any(|part| part.request == s.request);
@@ -77,7 +88,7 @@ pub(super) fn next_batch(
         .iter()
         .filter(|s| s.is_answering())
         .all(|s| is_served(s, &batch));
-    if may_prefill && take_chunks(sequences, resources, &mut batch) {
+    if may_prefill && take_chunks(sequences, &bases, resources, &mut batch) {
         for sequence in sequences.iter_mut().filter(|s| s.is_answering()) {
             let in_batch = batch
                 .parts
@@ -89,19 +100,29 @@ pub(super) fn next_batch(
     (!batch.rows.is_empty()).then_some(batch)
 }
 
-/// Takes the next rows of sequences that decode, those with the fewest steps under way first.
+/// Takes the next rows of sequences that decode, those with the fewest steps under way first; as
+/// many rows as are expected of `n_alike` sequences, so that micro-batches are even.
 fn take_drafts(sequences: &mut [Sequence], resources: &mut Resources<'_>, batch: &mut MicroBatch) {
-    let n_decoding = sequences.iter().filter(|s| s.has_answer()).count();
-    let mut most = resources.pacing.decode_rows(n_decoding);
+    let decoding = sequences.iter().filter(|s| s.has_answer());
+    let rows: Vec<usize> = decoding.map(|s| s.speculator.n_rows()).collect();
+    let mean = rows.iter().sum::<usize>() as f64 / rows.len().max(1) as f64;
+    let mut rows_left = mean * resources.n_alike as f64;
     let is_due = |s: &Sequence| s.is_decoding() || s.may_go_ahead();
     let mut due: Vec<usize> = (0..sequences.len())
         .filter(|&at| is_due(&sequences[at]))
         .collect();
-    due.sort_by_key(|&at| sequences[at].steps.n_live());
+    // Those with many rows first, so that the others fill what is left.
+    due.sort_by_key(|&at| {
+        let sequence = &sequences[at];
+        (
+            sequence.steps.n_live(),
+            Reverse(sequence.speculator.n_rows()),
+        )
+    });
     for at in due {
         let sequence = &mut sequences[at];
         let room = resources.pacing.largest() - batch.rows.len();
-        if most == 0 || room == 0 {
+        if rows_left < 0.5 || room == 0 {
             return;
         }
         let guesses = match sequence.draft(room) {
@@ -115,8 +136,9 @@ fn take_drafts(sequences: &mut [Sequence], resources: &mut Resources<'_>, batch:
             continue;
         }
         sequence.n_chunks_behind = 0;
+        let n_before = batch.rows.len();
         take_draft(sequence, &guesses, resources, batch);
-        most -= 1;
+        rows_left -= (batch.rows.len() - n_before) as f64;
     }
 }
 
@@ -200,9 +222,10 @@ fn add_judged(sequence: &mut Sequence, sent: SentRows, batch: &mut MicroBatch) {
 }
 
 /// Fills the micro-batch with prompts; true when there was one. First come, first served: a prompt
-/// is finished before the next begins.
+/// is finished before the next begins. Branches begin when `bases` has what they share.
 fn take_chunks(
     sequences: &mut [Sequence],
+    bases: &[SequenceId],
     resources: &mut Resources<'_>,
     batch: &mut MicroBatch,
 ) -> bool {
@@ -212,7 +235,8 @@ fn take_chunks(
         if room == 0 {
             break;
         }
-        if sequence.n_unsent() > 0 && !sequence.is_decoding() {
+        if sequence.n_unsent() > 0 && !sequence.is_decoding() && sequence.may_begin(bases) {
+            batch.kv_ops.extend(sequence.fork());
             let chunk = sequence.next_chunk(resources.pacing, room);
             take_chunk(sequence, chunk, resources, batch);
             // A planned chunk goes as it was planned: the next prompt begins with the next one.
@@ -234,7 +258,8 @@ fn take_chunk(
     let (begin, n_text) = (sequence.n_sent, sequence.tokens.len());
     let end = n_text.min(begin + at_most);
     let is_prompt = n_text == sequence.n_prompt;
-    let unjudged = begin..end.min(n_text - 1);
+    let n_judged = usize::from(sequence.role != Role::Shared);
+    let unjudged = begin..end.min(n_text - n_judged);
     batch.parts.push(Part {
         request: sequence.request,
         n_rows: unjudged.len(),
@@ -251,7 +276,7 @@ fn take_chunk(
         wants_logits: false,
     }));
     sequence.n_sent = end;
-    if end == n_text {
+    if end == n_text && n_judged > 0 {
         take_draft(sequence, &DraftTree::new(), resources, batch);
     }
 }
@@ -264,7 +289,6 @@ mod tests {
     use jupiter_models::{SequenceId, Token};
     use tokio::sync::mpsc;
 
-    use super::super::sequence::Waiting;
     use super::super::speculator::Available;
     use super::*;
     use crate::request::GenerateRequest;
@@ -273,14 +297,10 @@ mod tests {
 
     fn sequence(id: u32, n_prompt: usize, n_generated: usize, n_sent: usize) -> Sequence {
         let request = GenerateRequest::new(RequestId(u64::from(id)), vec![1; n_prompt]);
-        let waiting = Waiting {
-            request,
-            sink: mpsc::unbounded_channel().0,
-            since: Instant::now(),
-        };
         let mut sequence = Sequence::new(
             (SequenceId(id), 0),
-            waiting,
+            request,
+            mpsc::unbounded_channel().0,
             1000,
             Available::default(),
             Instant::now(),
@@ -290,10 +310,17 @@ mod tests {
         sequence
     }
 
+    /// Half of those that decode.
+    fn n_alike(sequences: &[Sequence]) -> usize {
+        let decoding = sequences.iter().filter(|s| s.has_answer());
+        decoding.count().div_ceil(2)
+    }
+
     fn next(sequences: &mut [Sequence], pacing: &Pacing) -> Option<MicroBatch> {
         let mut spare = Vec::new();
         let mut resources = Resources {
             pacing,
+            n_alike: n_alike(sequences),
             step: StepId(0),
             spare: &mut spare,
             wishes: Vec::new(),
@@ -331,7 +358,7 @@ mod tests {
     #[test]
     fn a_prompt_goes_in_chunks_and_only_its_last_row_wants_logits() {
         let mut all = [sequence(0, 10, 0, 0)];
-        let sent: Vec<_> = std::iter::from_fn(|| next(&mut all, &Pacing::equal(4, 2)))
+        let sent: Vec<_> = std::iter::from_fn(|| next(&mut all, &Pacing::equal(4)))
             .map(|b| parts(&b))
             .collect();
         assert_eq!(
@@ -343,7 +370,7 @@ mod tests {
     #[test]
     fn decoding_sequences_spread_over_the_stages() {
         let mut all: Vec<_> = (0..5).map(|id| sequence(id, 3, 1, 3)).collect();
-        let sent: Vec<_> = std::iter::from_fn(|| next(&mut all, &Pacing::equal(8, 2)))
+        let sent: Vec<_> = std::iter::from_fn(|| next(&mut all, &Pacing::equal(8)))
             .map(|b| b.rows.len())
             .collect();
         assert_eq!(sent, [3, 2]);
@@ -352,13 +379,13 @@ mod tests {
     #[test]
     fn decode_rows_come_before_a_prompt_and_share_its_chunk() {
         let mut all = [sequence(0, 100, 0, 0), sequence(1, 3, 2, 4)];
-        let batch = next(&mut all, &Pacing::equal(8, 2)).unwrap();
+        let batch = next(&mut all, &Pacing::equal(8)).unwrap();
         assert_eq!(parts(&batch), [(1, 4, 1, true), (0, 0, 7, false)]);
     }
 
     #[test]
     fn a_row_that_is_ready_waits_for_one_chunk_of_a_prompt_at_most() {
-        let pacing = Pacing::equal(8, 2);
+        let pacing = Pacing::equal(8);
         let mut all = [sequence(0, 100, 0, 0), sequence(1, 3, 2, 4)];
         let next_parts = |all: &mut [Sequence]| next(all, &pacing).map(|b| parts(&b));
         assert_eq!(
@@ -384,11 +411,11 @@ mod tests {
     #[test]
     fn the_verifier_is_told_once_in_an_epoch() {
         let mut all = [sequence(0, 3, 0, 0)];
-        assert_eq!(next(&mut all, &Pacing::equal(8, 1)).unwrap().opens.len(), 1);
+        assert_eq!(next(&mut all, &Pacing::equal(8)).unwrap().opens.len(), 1);
         accept(&mut all[0], 5);
-        assert_eq!(next(&mut all, &Pacing::equal(8, 1)).unwrap().opens.len(), 0);
+        assert_eq!(next(&mut all, &Pacing::equal(8)).unwrap().opens.len(), 0);
         all[0].rewind();
-        let replayed = next(&mut all, &Pacing::equal(8, 1)).unwrap();
+        let replayed = next(&mut all, &Pacing::equal(8)).unwrap();
         assert_eq!(replayed.rows.len(), 4);
         assert_eq!(replayed.opens[0].generated, [5]);
     }

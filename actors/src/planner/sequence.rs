@@ -5,13 +5,13 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use jupiter_models::sampling::SamplingParams;
-use jupiter_models::{SequenceId, Token};
+use jupiter_models::{KvOp, SequenceId, Token};
 
 use super::pacing::Pacing;
 use super::speculator::{Available, Drafted, Speculator, Took};
 use crate::RequestId;
 use crate::message::{DraftReply, DraftRequest, SequenceOpen};
-use crate::request::{EventSink, GenerateRequest};
+use crate::request::{EventSink, ExpandRequest, GenerateRequest, RequestError, StreamEvent};
 use crate::speculation::Result;
 use crate::speculation::draft::DraftLimits;
 use crate::speculation::inflight::InFlight;
@@ -19,15 +19,71 @@ use crate::speculation::tree::DraftTree;
 
 /// A request that waits for room.
 pub(super) struct Waiting {
-    pub(super) request: GenerateRequest,
-    pub(super) sink: EventSink,
+    pub(super) asked: Asked,
     pub(super) since: Instant,
+}
+
+/// What a client asks.
+pub(super) enum Asked {
+    Answer(GenerateRequest, EventSink),
+    Branches(ExpandRequest, EventSink),
+}
+
+impl Waiting {
+    pub(super) fn id(&self) -> RequestId {
+        match &self.asked {
+            Asked::Answer(request, _) => request.id,
+            Asked::Branches(request, _) => request.id,
+        }
+    }
+
+    /// Whether nobody waits for it.
+    pub(super) fn is_closed(&self) -> bool {
+        let (Asked::Answer(_, sink) | Asked::Branches(_, sink)) = &self.asked;
+        sink.is_closed()
+    }
+
+    /// Ends it with an error; a client that is gone needs no word of it.
+    pub(super) fn fail(self, error: &RequestError) {
+        let failed = |sink: &EventSink| {
+            let _ = sink.send(StreamEvent::Failed(error.clone()));
+        };
+        match self.asked {
+            Asked::Answer(_, sink) => failed(&sink),
+            Asked::Branches(request, sink) => {
+                failed(&sink);
+                for branch in request.branches {
+                    failed(&branch.sink);
+                }
+            }
+        }
+    }
+}
+
+/// What a sequence is to others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// A request by itself.
+    Whole,
+    /// What the branches of a request share. It has no answer of its own.
+    Shared,
+    /// A branch.
+    Branch {
+        /// The request.
+        of: RequestId,
+        /// The sequence that holds what it shares.
+        base: SequenceId,
+        n_shared: usize,
+        /// Whether it has these cells in this epoch.
+        is_forked: bool,
+    },
 }
 
 /// A request that is being computed.
 pub(super) struct Sequence {
     pub(super) seq: SequenceId,
     pub(super) request: RequestId,
+    pub(super) role: Role,
     pub(super) sink: EventSink,
     /// The prompt, then the accepted tokens.
     pub(super) tokens: Vec<Token>,
@@ -74,12 +130,12 @@ impl Sequence {
     /// In slot `seq`, whose rows had generations below `generation` in this epoch.
     pub(super) fn new(
         (seq, generation): (SequenceId, u32),
-        waiting: Waiting,
+        request: GenerateRequest,
+        sink: EventSink,
         n_max: usize,
         available: Available,
         now: Instant,
     ) -> Self {
-        let Waiting { request, sink, .. } = waiting;
         let speculator = Speculator::new(
             request.speculation.unwrap_or_default(),
             available,
@@ -88,6 +144,7 @@ impl Sequence {
         Self {
             seq,
             request: request.id,
+            role: Role::Whole,
             sink,
             n_prompt: request.prompt.len(),
             tokens: request.prompt,
@@ -113,9 +170,55 @@ impl Sequence {
         }
     }
 
+    /// KV cells that it may come to need, beside those that it shares.
+    pub(super) fn n_reserved(&self) -> usize {
+        match self.role {
+            Role::Branch { n_shared, .. } => self.n_max - n_shared,
+            Role::Whole | Role::Shared => self.n_max,
+        }
+    }
+
+    /// Whether the next turn may go on from its cells.
+    pub(super) fn is_worth_keeping(&self) -> bool {
+        self.cache_prompt && (self.opened || self.role == Role::Shared)
+    }
+
     /// Tokens that no row was sent for.
     pub(super) fn n_unsent(&self) -> usize {
         self.tokens.len() - self.n_sent
+    }
+
+    /// Whether what it shares is there; `bases` are the sequences that hold all that others share
+    /// with them.
+    pub(super) fn may_begin(&self, bases: &[SequenceId]) -> bool {
+        match &self.role {
+            Role::Branch {
+                base, is_forked, ..
+            } => *is_forked || bases.contains(base),
+            Role::Whole | Role::Shared => true,
+        }
+    }
+
+    /// What gives a branch the cells that it shares, before its first rows.
+    pub(super) fn fork(&mut self) -> Option<KvOp> {
+        let Role::Branch {
+            base,
+            n_shared,
+            is_forked,
+            ..
+        } = &mut self.role
+        else {
+            return None;
+        };
+        if std::mem::replace(is_forked, true) {
+            return None;
+        }
+        (self.n_sent, self.n_cached) = (*n_shared, *n_shared);
+        Some(KvOp::Fork {
+            src: *base,
+            dst: self.seq,
+            len: *n_shared as u32,
+        })
     }
 
     /// Whether the answer has begun.
@@ -265,6 +368,9 @@ impl Sequence {
         self.chunks = None;
         self.n_chunks_behind = 0;
         self.opened = false;
+        if let Role::Branch { is_forked, .. } = &mut self.role {
+            *is_forked = false;
+        }
     }
 }
 

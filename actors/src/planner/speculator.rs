@@ -197,6 +197,15 @@ impl Speculator {
         }
     }
 
+    /// Rows that its next step is expected to have.
+    pub(super) fn n_rows(&self) -> usize {
+        match self.chosen.first() {
+            Some((_, Choice::Pipelined { pace, .. })) => pace.rows as usize,
+            Some((_, Choice::Tree { nodes, .. })) => nodes.len() + 1,
+            _ => 1,
+        }
+    }
+
     /// Decides how to guess next, within `limits`, for steps of these `costs`.
     pub(super) fn choose(&mut self, limits: ShapeLimits, costs: StepCosts) {
         let mut choices = Vec::new();
@@ -251,7 +260,9 @@ impl Speculator {
             match used.draft(choice, &place, &self.costs) {
                 // Guesses may come with the next step only, behind the last token alone.
                 Ok(Drafted::Guesses(tree)) if tree.is_empty() && !choice.starts_alone() => {}
-                Ok(Drafted::Guesses(tree)) => {
+                Ok(Drafted::Guesses(mut tree)) => {
+                    // The shape was chosen when there may have been more room.
+                    tree.truncate(room);
                     self.current = Some(*at);
                     self.usage.n_drafted += tree.len() as u32;
                     return Drafted::Guesses(tree);

@@ -221,6 +221,33 @@ impl StepTimes {
         }
     }
 
+    /// Of `n_streams` sequences that decode a row each, how many share a micro-batch so that most
+    /// tokens come: a round takes as long as the slowest stage needs for all micro-batches, or as
+    /// the largest needs all around. Kernels work in fours, so unequal ones may be best.
+    pub(super) fn n_alike(&self, n_streams: u32, context: u32) -> u32 {
+        let n_stages = self.stages.len() as u32;
+        let costs = self.costs(&CostsOf {
+            max_rows: n_streams,
+            context,
+            n_alike: 1,
+            n_batches: 1,
+        });
+        let round_ns = |n_alike: u32| {
+            let (n_full, n_rest) = (u64::from(n_streams / n_alike), n_streams % n_alike);
+            let (full, rest) = (costs.of(n_alike)?, costs.of(n_rest)?);
+            let n_rest = u64::from(n_rest.min(1));
+            let servers = full.servers.iter().zip(&rest.servers);
+            let busy = servers.map(|(full, rest)| full * n_full + rest * n_rest);
+            let is_alone = n_alike == n_streams;
+            let around = if is_alone { full.alone } else { full.around };
+            busy.max().map(|slowest| slowest.max(around))
+        };
+        // As many steps are in flight as there are stages, and one more.
+        let fewest = n_streams.div_ceil(n_stages + 1).max(1);
+        let best = (fewest..=n_streams).min_by_key(|&n| round_ns(n).unwrap_or(u64::MAX));
+        best.unwrap_or(1)
+    }
+
     /// What Medusa heads take, where both ways were seen.
     fn heads_ns(&self) -> f64 {
         let with = self.way_with_heads.get().zip(self.way.get());

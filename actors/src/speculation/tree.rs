@@ -137,6 +137,11 @@ impl DraftTree {
         Ok(part)
     }
 
+    /// Keeps the first `len` nodes; their parents are among them.
+    pub fn truncate(&mut self, len: usize) {
+        self.nodes.truncate(len);
+    }
+
     /// The nodes, parents before children.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes

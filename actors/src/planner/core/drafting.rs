@@ -29,7 +29,7 @@ impl PlannerCore {
 
     /// All slots begin anew in a new epoch.
     pub(super) fn forget_generations(&mut self) {
-        let (first, end) = (self.config.n_parallel, self.config.engine.n_seq_max);
+        let (first, end) = (self.config.branch_slots().end, self.config.engine.n_seq_max);
         self.generations = vec![0; end as usize];
         self.spare = (first..end).map(SequenceId).collect();
     }
@@ -41,7 +41,7 @@ impl PlannerCore {
             return;
         }
         let n_decoding = self.live.iter().filter(|s| s.has_answer()).count().max(1);
-        let n_alike = self.pacing.decode_rows(n_decoding).max(1);
+        let n_alike = self.n_alike();
         let n_stages = self.stages.len();
         let n_left = (sequence.n_max - sequence.tokens.len()) as u32;
         let params = sequence.speculator.params();

@@ -1,19 +1,19 @@
 //! Nodes that come and go, faults, and the epochs that cure them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::super::flight::max_steps;
 use super::super::pacing::Pacing;
 use super::super::placement::SplitPolicy;
-use super::super::sequence::{Sequence, Waiting};
+use super::super::sequence::Sequence;
 use super::super::step_times::StepTimes;
 use super::target::Target;
 use super::{Phase, PlannerCore};
 use crate::NodeId;
 use crate::link::Address;
 use crate::message::{DraftKind, Message, NodeCommand, NodeReport, StageAssignment};
-use crate::request::{RequestError, StreamEvent};
+use crate::request::RequestError;
 
 /// Recoveries in a row without a single new token before the requests are given up: a fault that
 /// comes back each time is not cured by replaying.
@@ -179,7 +179,7 @@ impl PlannerCore {
             "gave up after {MAX_RECOVERIES} recoveries without a new token; the last fault: {what}"
         );
         while let Some(at) = self.live.iter().position(|s| s.n_stalled >= MAX_RECOVERIES) {
-            self.fail(at, RequestError::Cluster(why.clone()));
+            self.fail(at, &RequestError::Cluster(why.clone()));
         }
         self.new_epoch(now);
     }
@@ -243,11 +243,10 @@ impl PlannerCore {
         match (&self.plan, &self.config.split) {
             (Some(plan), SplitPolicy::Planned | SplitPolicy::Pinned(_)) => {
                 if !self.pacing.is_of(plan) {
-                    let (chunk, n_seq) = (self.config.chunk, self.config.n_parallel);
-                    self.pacing = Pacing::measured(plan, chunk, engine.n_ctx, n_seq);
+                    self.pacing = Pacing::measured(plan, self.config.chunk, engine.n_ctx);
                 }
             }
-            _ => self.pacing = Pacing::equal(self.config.chunk, self.stages.len()),
+            _ => self.pacing = Pacing::equal(self.config.chunk),
         }
     }
 
@@ -339,30 +338,6 @@ impl PlannerCore {
         if now.duration_since(since) > limit {
             self.fail_live(&why);
             self.fail_waiting(&why, |waiting| now.duration_since(waiting.since) > limit);
-        }
-    }
-
-    /// Ends a live sequence with an error.
-    pub(super) fn fail(&mut self, at: usize, error: RequestError) {
-        let sequence = self.retire(at);
-        let _ = sequence.sink.send(StreamEvent::Failed(error));
-    }
-
-    fn fail_live(&mut self, why: &str) {
-        while !self.live.is_empty() {
-            self.fail(0, RequestError::Cluster(why.to_owned()));
-        }
-    }
-
-    fn fail_waiting(&mut self, why: &str, which: impl Fn(&Waiting) -> bool) {
-        let (failed, kept) = self
-            .waiting
-            .drain(..)
-            .partition::<VecDeque<Waiting>, _>(|waiting| which(waiting));
-        self.waiting = kept;
-        for waiting in failed {
-            let error = RequestError::Cluster(why.to_owned());
-            let _ = waiting.sink.send(StreamEvent::Failed(error));
         }
     }
 }

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod expansions;
 mod planned;
 mod world;
 
@@ -15,7 +16,9 @@ use self::world::*;
 use super::super::{ClusterPhase, SplitPolicy};
 use super::epochs::MAX_RECOVERIES;
 use super::*;
+use crate::RequestId;
 use crate::message::{NodeReport, StageTiming};
+use crate::request::GenerateRequest;
 
 #[test]
 fn a_prompt_is_answered_and_its_chunks_overlap() {
@@ -336,6 +339,13 @@ fn what_was_cancelled_is_computed_again_in_the_next_turn() {
 
 #[derive(Clone, Debug)]
 enum Event {
+    Expand {
+        shared: Vec<Token>,
+        suffixes: Vec<Vec<Token>>,
+        n: u32,
+        source: Guessing,
+    },
+    CancelBranches(usize),
     Ask {
         prompt: Vec<Token>,
         n: u32,
@@ -364,7 +374,14 @@ fn event() -> impl Strategy<Value = Event> {
         Just(Guessing::Oracle(0.5)),
         Just(Guessing::Oracle(0.9)),
     ];
+    let shared = proptest::collection::vec(0..2_i32, 1..40);
+    let suffix = proptest::collection::vec(0..3_i32, 1..8);
+    let suffixes = proptest::collection::vec(suffix, 1..7);
     prop_oneof![
+        2 => (shared, suffixes, 1..20_u32, source.clone()).prop_map(|(shared, suffixes, n, source)| {
+            Event::Expand { shared, suffixes, n, source }
+        }),
+        1 => (0..4_usize).prop_map(Event::CancelBranches),
         4 => (prompt, 1..20_u32, source).prop_map(|(prompt, n, source)| Event::Ask { prompt, n, source }),
         1 => (0..8_usize).prop_map(Event::Cancel),
         8 => (1..12_usize).prop_map(Event::Steps),
@@ -390,8 +407,20 @@ proptest! {
         let mut world = World::new(3, SplitPolicy::Stages(2));
         world.hears_cancels = hears_cancels;
         let mut asked = Vec::new();
+        let mut expanded = Vec::new();
         for event in events {
             match event {
+                Event::Expand { shared, suffixes, n, source } => {
+                    world.source = source;
+                    let id = 1000 + 100 * expanded.len() as u64;
+                    expanded.push((Some(world.expand(id, &shared, &suffixes, n)), n));
+                }
+                Event::CancelBranches(i) if i < expanded.len() => {
+                    expanded[i].0 = None;
+                    world.core.cancel(RequestId(1000 + 100 * i as u64), world.now);
+                    world.settle();
+                }
+                Event::CancelBranches(_) => {}
                 Event::Ask { prompt, n, source } => {
                     world.source = source;
                     let stream = world.ask(asked.len() as u64, &prompt, n);
@@ -423,8 +452,14 @@ proptest! {
             }
         }
         world.run();
-        for (prompt, n, stream) in &mut asked {
-            let Some(stream) = stream else { continue };
+        let mut streams: Vec<_> = asked.into_iter().filter_map(|(p, n, s)| Some((p, n, s?))).collect();
+        for (expanded, n) in expanded {
+            let Some(mut expanded) = expanded else { continue };
+            let (_, end) = read(&mut expanded.whole);
+            prop_assert!(end.is_some(), "an expansion was forgotten");
+            streams.extend(expanded.branches.into_iter().map(|(prompt, events)| (prompt, n, events)));
+        }
+        for (prompt, n, stream) in &mut streams {
             match read(stream) {
                 (tokens, Some(StreamEvent::Done(_))) => {
                     prop_assert_eq!(tokens, expected(prompt, *n));

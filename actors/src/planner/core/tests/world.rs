@@ -13,13 +13,16 @@ use jupiter_models::profile::{LayerShape, ModelProfile};
 
 use super::super::super::{DraftConfig, SplitPolicy, Wish};
 use super::super::*;
+use crate::RequestId;
 use crate::StepId;
 use crate::message::{
     DraftGuess, DraftReply, DraftRequest, DraftRows, HeadGuess, NodeCommand, NodeReport,
     StageAssignment, StageTiming,
 };
 use crate::planning::placement::Objective;
-use crate::request::{DraftChoice, Oracle, SpeculationParams};
+use crate::request::{
+    Branch, DraftChoice, ExpandRequest, GenerateRequest, Oracle, SpeculationParams,
+};
 use crate::speculation::accept::follow;
 use crate::speculation::inflight::VerifierGate;
 use crate::speculation::tree::DraftTree;
@@ -27,6 +30,7 @@ use crate::speculation::tree::DraftTree;
 pub(super) const N_CTX: u32 = 96;
 pub(super) const N_SEQ: u32 = 3;
 pub(super) const N_SPARE: u32 = 3;
+pub(super) const N_BRANCHES: u32 = 4;
 pub(super) const CHUNK: u32 = 5;
 /// Of 256: how often the heads' first guess is right.
 pub(super) const HEADS_LUCK: u64 = 150;
@@ -59,6 +63,13 @@ pub(super) struct World {
     /// Steps that were sent and not yet answered.
     pub(super) pipeline: VecDeque<StepHeader>,
     pub(super) n_commands: usize,
+}
+
+/// What comes of several branches.
+pub(super) struct Expanded {
+    pub(super) whole: UnboundedReceiver<StreamEvent>,
+    /// Prompts and events.
+    pub(super) branches: Vec<(Vec<Token>, UnboundedReceiver<StreamEvent>)>,
 }
 
 /// How requests guess.
@@ -99,6 +110,7 @@ impl World {
             adapts: true,
             wait_nodes: n_nodes,
             n_parallel: N_SEQ,
+            n_branches: N_BRANCHES,
             speculation: SpeculationParams::default(),
             medusa: Some("heads".into()),
             draft: Some(DraftConfig {
@@ -107,7 +119,7 @@ impl World {
             }),
             engine: EngineParams {
                 n_ctx: N_CTX,
-                n_seq_max: N_SEQ + N_SPARE,
+                n_seq_max: N_SEQ + N_BRANCHES + N_SPARE,
                 n_batch: CHUNK,
                 n_threads: 1,
                 type_k: KvDtype::F16,
@@ -169,6 +181,41 @@ impl World {
         self.core.generate(request, sink, self.now);
         self.settle();
         events
+    }
+
+    /// Asks for a branch after each of `suffixes`, behind `shared`; the branches have the ids after
+    /// `id`.
+    pub(super) fn expand(
+        &mut self,
+        id: u64,
+        shared: &[Token],
+        suffixes: &[Vec<Token>],
+        n: u32,
+    ) -> Expanded {
+        let (sink, whole) = unbounded_channel();
+        let mut branches = Vec::new();
+        let mut asked = Vec::new();
+        for (suffix, id) in suffixes.iter().zip(id + 1..) {
+            let (sink, events) = unbounded_channel();
+            let prompt = [shared, suffix].concat();
+            let mut request = GenerateRequest::new(RequestId(id), prompt.clone());
+            request.n_predict = Some(n);
+            request.speculation = Some(self.speculation(id, &prompt));
+            branches.push(Branch { request, sink });
+            asked.push((prompt, events));
+        }
+        let request = ExpandRequest {
+            id: RequestId(id),
+            n_shared: shared.len(),
+            cache_prompt: true,
+            branches,
+        };
+        self.core.expand(request, sink, self.now);
+        self.settle();
+        Expanded {
+            whole,
+            branches: asked,
+        }
     }
 
     pub(super) fn speculation(&self, seed: u64, prompt: &[Token]) -> SpeculationParams {
@@ -383,7 +430,7 @@ impl World {
     pub(super) fn compute_row(&mut self, row: &Row) {
         self.n_cells += 1;
         for &seq in &row.seq_ids {
-            assert!(seq.0 < N_SEQ + N_SPARE);
+            assert!(seq.0 < N_SEQ + N_BRANCHES + N_SPARE);
             let cells = self.kv.entry(seq).or_default();
             assert_eq!(
                 cells.len(),
