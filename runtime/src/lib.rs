@@ -64,7 +64,7 @@ pub mod zenoh_link;
 
 pub use builder::RuntimeBuilder;
 pub use client::{Client, StreamItem, TokenStream};
-pub use config::{Config, Settings};
+pub use config::{Config, OutlineMode, Settings};
 pub use emulated_link::LinkLimits;
 pub use error::{Error, Result};
 pub use jupiter_actors::NodeId;
