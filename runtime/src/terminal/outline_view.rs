@@ -353,15 +353,23 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig {
+            cases: 500,
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
 
         #[test]
         fn lines_fit_and_the_text_is_the_joined_one(
-            events in prop::collection::vec((0..4usize, "\\PC{0,30}|[a-z 字👉]{0,60}|\n", prop::bool::weighted(0.1)), 0..40),
+            events in prop::collection::vec(
+                (0..4usize, "\\PC{0,30}|[a-z 字👉]{0,60}|\n", prop::bool::weighted(0.1)),
+                0..40,
+            ),
             width in 0..70usize,
             height in 0..20usize,
         ) {
-            let (mut view, mut joiner) = (OutlineView::new(), Joiner::new(&outline(), JoinForm::Numbered));
+            let mut view = OutlineView::new();
+            let mut joiner = Joiner::new(&outline(), JoinForm::Numbered);
             view.outline(&outline());
             let mut joined = String::new();
             for (branch, piece, is_end) in events {

@@ -4,6 +4,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::outline::title::MAX_TITLE_CHARS;
 
 fn titles(text: &str) -> Result<Vec<String>, NotAnOutline> {
     let outline = parse(text, OutlineLimits::default())?;
@@ -316,15 +317,23 @@ fn outline_like() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 2000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
-    fn any_text_gives_a_bounded_outline_that_reads_as_itself(text in outline_like(), max in 0..12usize) {
+    fn any_text_gives_a_bounded_outline_that_reads_as_itself(
+        text in outline_like(),
+        max in 0..12usize,
+    ) {
         let limits = OutlineLimits { min_points: 1, max_points: max };
         if let Ok(outline) = parse(&text, limits) {
             prop_assert!((1..=max.max(1)).contains(&outline.points.len()));
             for point in &outline.points {
-                prop_assert!(!point.title.is_empty() && point.title.chars().count() <= crate::outline::title::MAX_TITLE_CHARS);
+                prop_assert!(!point.title.is_empty());
+                prop_assert!(point.title.chars().count() <= MAX_TITLE_CHARS);
                 prop_assert!(!point.title.chars().any(char::is_control));
             }
             prop_assert_eq!(parse(&outline.render(), limits), Ok(outline));
@@ -332,7 +341,10 @@ proptest! {
     }
 
     #[test]
-    fn where_pieces_are_cut_changes_nothing(text in outline_like(), cuts in prop::collection::vec(0..400usize, 0..20)) {
+    fn where_pieces_are_cut_changes_nothing(
+        text in outline_like(),
+        cuts in prop::collection::vec(0..400usize, 0..20),
+    ) {
         let limits = OutlineLimits::default();
         let mut parser = OutlineParser::new(limits);
         let chars: Vec<char> = text.chars().collect();
