@@ -26,6 +26,7 @@
 //! - [`config`]: what a file, the environment and flags may say
 //! - `builder`, `runtime`: the head ([`Runtime`]); `worker`: a node that serves one ([`Worker`])
 //! - `client`, `prompt`: questions and answers ([`Client`], [`TokenStream`])
+//! - [`outline`]: outlines, their points and how they become one answer
 //! - [`event`]: answers as JSON
 //! - `service`: the same for any program that speaks zenoh
 //! - `surveyor`: a head that only measures ([`Surveyor`])
@@ -46,6 +47,7 @@ pub mod event;
 pub mod keys;
 mod membership;
 mod node;
+pub mod outline;
 mod plan;
 mod prompt;
 mod runtime;
@@ -62,7 +64,7 @@ pub mod zenoh_link;
 
 pub use builder::RuntimeBuilder;
 pub use client::{Client, StreamItem, TokenStream};
-pub use config::{Config, Settings};
+pub use config::{Config, OutlineMode, Settings};
 pub use emulated_link::LinkLimits;
 pub use error::{Error, Result};
 pub use jupiter_actors::NodeId;

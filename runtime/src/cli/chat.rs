@@ -8,6 +8,7 @@ use jupiter::terminal::{ChatEnd, Conversation};
 use super::args::{
     CommonArgs, EngineArgs, GenerationArgs, ProcessArgs, SamplingArgs, SpeculationArgs, SplitArgs,
 };
+use super::outline_args::OutlineArgs;
 use super::output::{self, Interrupted};
 use super::start::{self, PipelineArgs};
 
@@ -43,17 +44,23 @@ pub(crate) struct ChatArgs {
 
     #[command(flatten)]
     speculation: SpeculationArgs,
+
+    #[command(flatten)]
+    outline: OutlineArgs,
 }
 
 pub(crate) async fn execute(common: &CommonArgs, args: &ChatArgs) -> anyhow::Result<ExitCode> {
     let options = start::generate_options(&args.generation, &args.sampling)?;
-    let pipeline = PipelineArgs::new(
-        common,
-        &args.engine,
-        &args.split,
-        &args.speculation,
-        args.process.processes,
-    );
+    let pipeline = PipelineArgs {
+        outline: Some(&args.outline),
+        ..PipelineArgs::new(
+            common,
+            &args.engine,
+            &args.split,
+            &args.speculation,
+            args.process.processes,
+        )
+    };
     let system = args.system_prompt.clone();
     // The conversation takes Ctrl-C itself.
     let ended = start::with_pipeline(pipeline, output::end_signal(), async |pipeline| {

@@ -15,6 +15,7 @@ use jupiter::{ChatMessage, Prompt, StreamItem, TokenStream};
 use super::args::{
     CommonArgs, EngineArgs, GenerationArgs, ProcessArgs, SamplingArgs, SpeculationArgs, SplitArgs,
 };
+use super::outline_args::OutlineArgs;
 use super::output::{self, UsageError};
 use super::start::{self, PipelineArgs};
 
@@ -74,6 +75,9 @@ pub(crate) struct RunArgs {
 
     #[command(flatten)]
     speculation: SpeculationArgs,
+
+    #[command(flatten)]
+    outline: OutlineArgs,
 }
 
 pub(crate) async fn execute(common: &CommonArgs, args: &RunArgs) -> anyhow::Result<ExitCode> {
@@ -88,13 +92,16 @@ pub(crate) async fn execute(common: &CommonArgs, args: &RunArgs) -> anyhow::Resu
 async fn answer(common: &CommonArgs, args: &RunArgs) -> anyhow::Result<()> {
     let prompt = prompt(args)?;
     let options = start::generate_options(&args.generation, &args.sampling)?;
-    let pipeline = PipelineArgs::new(
-        common,
-        &args.engine,
-        &args.split,
-        &args.speculation,
-        args.process.processes,
-    );
+    let pipeline = PipelineArgs {
+        outline: Some(&args.outline),
+        ..PipelineArgs::new(
+            common,
+            &args.engine,
+            &args.split,
+            &args.speculation,
+            args.process.processes,
+        )
+    };
     start::with_pipeline(pipeline, output::stop_signal(), async |pipeline| {
         let options = pipeline.complete(options, &args.sampling);
         let stream = pipeline.runtime.client().generate(prompt, options).await?;

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::args::{
     ClusterArgs, CommonArgs, EmulationArgs, EngineArgs, NetworkArgs, SpeculationArgs, SplitArgs,
 };
+use super::outline_args::OutlineArgs;
 use super::output::{self, Interrupted};
 use super::start;
 use super::table::{Align, bytes, markdown};
@@ -54,12 +55,16 @@ pub(crate) struct ServeArgs {
     speculation: SpeculationArgs,
 
     #[command(flatten)]
+    outline: OutlineArgs,
+
+    #[command(flatten)]
     emulation: EmulationArgs,
 }
 
 pub(crate) async fn execute(common: &CommonArgs, args: &ServeArgs) -> anyhow::Result<ExitCode> {
     let mut settings = start::settings(&args.engine, Some(&args.split), Some(&args.network));
     start::speculate(&mut settings, &args.speculation);
+    args.outline.add_to(&mut settings);
     start::emulate(&mut settings, &args.emulation);
     settings.workers = args.cluster.workers;
     settings.host_stages = args.cluster.host_stages;

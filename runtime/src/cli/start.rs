@@ -16,6 +16,7 @@ use super::args::{
     CacheType, CommonArgs, EmulationArgs, EngineArgs, GenerationArgs, HiddenType, NetworkArgs,
     SamplingArgs, SpeculationArgs, SplitArgs, Switch,
 };
+use super::outline_args::OutlineArgs;
 use super::output::{self, Interrupted, UsageError};
 use super::processes::{Launch, StageProcesses};
 
@@ -35,6 +36,8 @@ pub(crate) struct PipelineArgs<'a> {
     pub(crate) engine: &'a EngineArgs,
     pub(crate) split: &'a SplitArgs,
     pub(crate) speculation: &'a SpeculationArgs,
+    /// What is said of outlines, where there is anything to say.
+    pub(crate) outline: Option<&'a OutlineArgs>,
     pub(crate) processes: bool,
     /// Whether nodes are measured for predictions, whatever the split.
     pub(crate) predicts: bool,
@@ -60,6 +63,7 @@ impl<'a> PipelineArgs<'a> {
             engine,
             split,
             speculation,
+            outline: None,
             processes,
             predicts: false,
             adapts: true,
@@ -140,6 +144,9 @@ fn interrupted(stopped: io::Result<()>) -> anyhow::Error {
 async fn start(args: &PipelineArgs<'_>) -> anyhow::Result<Pipeline> {
     let mut settings = settings(args.engine, Some(args.split), None);
     speculate(&mut settings, args.speculation);
+    if let Some(outline) = args.outline {
+        outline.add_to(&mut settings);
+    }
     // In processes a plan says which layers, and the number of stages how many processes.
     let n_processes = match args.processes && settings.plan.is_some() {
         true => settings.stages.take(),

@@ -3,6 +3,7 @@
 //! [`Settings`] is what may be said, each key optional. [`Config`] is what the program uses:
 //! complete, checked, in parts for those who need them.
 
+mod outline;
 mod settings;
 mod speculation;
 mod units;
@@ -18,6 +19,7 @@ use jupiter_models::engine::Emulation;
 use jupiter_models::gguf::KvDtype;
 use jupiter_models::hidden::HiddenDtype;
 
+pub use self::outline::{OutlineConfig, OutlineMode, PromptSettings};
 pub use self::settings::Settings;
 pub use self::speculation::{DraftSetting, RuleSetting, SpeculationConfig};
 use crate::emulated_link::LinkLimits;
@@ -60,6 +62,8 @@ pub struct Config {
     pub pipeline: PipelineConfig,
     /// How tokens are guessed ahead.
     pub speculation: SpeculationConfig,
+    /// Whether and how answers are written point by point.
+    pub outline: OutlineConfig,
     /// A slower machine than this one, to try plans with.
     pub emulation: EmulationConfig,
 }
@@ -196,6 +200,7 @@ impl Config {
     pub fn from_settings(settings: Settings) -> Result<Self> {
         let s = settings;
         let speculation = SpeculationConfig::from_settings(&s)?;
+        let outline = OutlineConfig::from_settings(&s)?;
         let is_cluster = !(s.listen.is_empty() && s.connect.is_empty());
         Ok(Self {
             network: network(s.cluster, s.node, &s.listen, &s.connect)?,
@@ -246,6 +251,7 @@ impl Config {
                 node_wait_ms: s.node_wait_ms.unwrap_or(DEFAULT_NODE_WAIT_MS),
             },
             speculation,
+            outline,
             emulation: EmulationConfig {
                 compute: emulation(s.slowdown, s.memory_limit.as_deref())?,
                 link: LinkLimits {

@@ -8,6 +8,7 @@ use jupiter_models::gguf::KvDtype;
 use jupiter_models::hidden::HiddenDtype;
 use serde::{Deserialize, Serialize};
 
+use super::outline::{OutlineMode, PromptSettings};
 use super::speculation::{DraftSetting, RuleSetting};
 use crate::error::{Error, Result};
 
@@ -101,6 +102,18 @@ pub struct Settings {
     /// What makes a guess right: exact or typical.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub draft_acceptance: Option<RuleSetting>,
+    /// When an answer is written with an outline: auto, on or off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outline: Option<OutlineMode>,
+    /// Most points of an outline.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outline_points: Option<usize>,
+    /// Most tokens of each point.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub point_tokens: Option<u32>,
+    /// How the model is asked for outlines: a table, which has no flag.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outline_prompts: Option<PromptSettings>,
     /// Remote nodes to wait for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workers: Option<u32>,
@@ -128,7 +141,7 @@ pub struct Settings {
 }
 
 /// The names of [`Settings`]' fields.
-pub(crate) const KEYS: [&str; 33] = [
+pub(crate) const KEYS: [&str; 37] = [
     "cluster",
     "node",
     "listen",
@@ -154,6 +167,10 @@ pub(crate) const KEYS: [&str; 33] = [
     "medusa",
     "draft_max",
     "draft_acceptance",
+    "outline",
+    "outline_points",
+    "point_tokens",
+    "outline_prompts",
     "workers",
     "host_stages",
     "step_timeout_ms",
@@ -290,7 +307,10 @@ mod tests {
 
     #[test]
     fn flags_beat_the_environment_which_beats_the_file() {
-        let file = file("ctx_size = 1\nthreads = 1\nparallel = 1\nlisten = ['a:1']\n");
+        let file = file(
+            "ctx_size = 1\nthreads = 1\nparallel = 1\nlisten = ['a:1']\noutline = 'on'\n\
+             [outline_prompts]\nexpansion = 'Point {n}'\n",
+        );
         let environment = variables(&[
             ("JUPITER_CTX_SIZE", "2"),
             ("JUPITER_THREADS", "2"),
@@ -300,6 +320,8 @@ mod tests {
             ("JUPITER_FLASH_ATTN", "off"),
             ("JUPITER_HIDDEN_TYPE", "q8_0"),
             ("JUPITER_MODEL", ""),
+            ("JUPITER_OUTLINE", "off"),
+            ("JUPITER_OUTLINE_POINTS", "6"),
             ("JUPITER_VERBOSE", "3"),
         ]);
         let flags = Settings {
@@ -317,6 +339,12 @@ mod tests {
             node: Some("7".into()),
             flash_attn: Some(false),
             hidden_type: Some(HiddenDtype::Q8_0),
+            outline: Some(OutlineMode::Off),
+            outline_points: Some(6),
+            outline_prompts: Some(PromptSettings {
+                expansion: Some("Point {n}".into()),
+                ..PromptSettings::default()
+            }),
             ..Settings::default()
         };
         assert_eq!(settings, expected);
@@ -348,6 +376,10 @@ mod tests {
             medusa: Some(PathBuf::new()),
             draft_max: Some(1),
             draft_acceptance: Some(RuleSetting::Exact),
+            outline: Some(OutlineMode::Auto),
+            outline_points: Some(1),
+            point_tokens: Some(1),
+            outline_prompts: Some(PromptSettings::default()),
             workers: Some(1),
             host_stages: Some(true),
             step_timeout_ms: Some(1),
@@ -384,6 +416,8 @@ mod tests {
             ("threads = -1\n", "threads"),
             ("hidden_type = 'f8'\n", "f8"),
             ("threads = \n", "TOML"),
+            ("outline = 'sometimes'\n", "sometimes"),
+            ("[outline_prompts]\ntitle = 'x'\n", "title"),
         ] {
             let file = file(text);
             let error = Settings::load(Some(file.path()), [], &Settings::default()).unwrap_err();

@@ -2,15 +2,18 @@
 //!
 //! - [`Conversation`]: keeps what was said, asks the client, prints the answers as they come
 //! - [`ProgressBars`]: what is sliced and loaded, on stderr
+//! - [`OutlineView`]: an answer whose points fill in side by side
 //! - [`timing_line`]: what an answer took
 //! - [`DEFAULT_MODEL_NOTICE`]: what a person is told who named no model
 
 mod chat;
 mod input;
+mod outline_view;
 mod progress;
 mod timing;
 
 pub use chat::{ChatEnd, Conversation};
+pub use outline_view::{OutlineView, ViewSize};
 pub use progress::ProgressBars;
 pub use timing::timing_line;
 

@@ -1,0 +1,179 @@
+//! Whether answers are written point by point, as it is said and as it is used.
+
+use serde::{Deserialize, Serialize};
+
+use super::{ModelConfig, Settings, within};
+use crate::error::{Error, Result};
+use crate::outline::{DEFAULT_MAX_POINTS, MIN_POINTS, OutlineLimits, OutlinePrompts, RawPrompts};
+
+/// Most points that can be asked for: more are a list of words, of which none is worth a branch.
+const MOST_POINTS: usize = 32;
+/// Tokens of a point when nothing is said: a paragraph of five sentences.
+const DEFAULT_POINT_TOKENS: u32 = 128;
+
+/// When an answer is written with an outline, its points side by side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OutlineMode {
+    /// When the question suits.
+    #[default]
+    Auto,
+    /// Always.
+    On,
+    /// Never.
+    Off,
+}
+
+/// How the model is asked, each template optional. What is missing is as suits the model.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PromptSettings {
+    /// Takes the place of the question: `{question}`, and `{min}` and `{max}` points.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outline: Option<String>,
+    /// The turn behind the outline: `{n}`, and `{title}` and the `{count}` of points.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expansion: Option<String>,
+    /// Asks the model whether a question suits, to be answered by yes or no: `{question}`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub judgement: Option<String>,
+}
+
+/// Whether and how answers are written point by point.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutlineConfig {
+    /// For requests that do not say otherwise.
+    pub mode: OutlineMode,
+    /// How many points make an outline.
+    pub limits: OutlineLimits,
+    /// Most tokens of each point, at least 1.
+    pub point_tokens: u32,
+    /// The templates that the configuration has; [`OutlineConfig::prompts_for`] completes them.
+    pub prompts: PromptSettings,
+}
+
+impl OutlineConfig {
+    pub(super) fn from_settings(settings: &Settings) -> Result<Self> {
+        let s = settings;
+        let max_points = s.outline_points.unwrap_or(DEFAULT_MAX_POINTS);
+        let point_tokens = s.point_tokens.unwrap_or(DEFAULT_POINT_TOKENS);
+        let prompts = s.outline_prompts.clone().unwrap_or_default();
+        // Each template is checked by itself, so it does not matter what completes them.
+        prompts.complete(RawPrompts::general())?;
+        Ok(Self {
+            mode: s.outline.unwrap_or_default(),
+            limits: OutlineLimits {
+                min_points: MIN_POINTS,
+                max_points: within("outline_points", max_points, MIN_POINTS, MOST_POINTS)?,
+            },
+            point_tokens: within("point_tokens", point_tokens, 1, u32::MAX)?,
+            prompts,
+        })
+    }
+
+    /// How this model is asked: in the words of the configuration, then in those that suit it.
+    ///
+    /// # Errors
+    /// In one line: a template with an unknown placeholder, without one it needs, or with a lone
+    /// brace. A configuration that was read has none.
+    pub fn prompts_for(&self, model: &ModelConfig) -> Result<OutlinePrompts> {
+        self.prompts.complete(if model.is_default() {
+            RawPrompts::default_model()
+        } else {
+            RawPrompts::general()
+        })
+    }
+}
+
+impl PromptSettings {
+    /// The templates, those that are missing taken from `base`.
+    fn complete(&self, base: RawPrompts) -> Result<OutlinePrompts> {
+        let raw = RawPrompts {
+            outline: self.outline.clone().unwrap_or(base.outline),
+            expansion: self.expansion.clone().unwrap_or(base.expansion),
+            judgement: self.judgement.clone().or(base.judgement),
+        };
+        OutlinePrompts::new(&raw).map_err(|e| Error::Config(format!("outline_prompts: {e}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use jupiter_models::text::ChatMessage;
+
+    use super::*;
+    use crate::config::Config;
+
+    fn read(text: &str) -> Result<Config> {
+        Config::from_settings(toml::from_str(text).unwrap())
+    }
+
+    #[test]
+    fn without_a_word_the_question_decides() {
+        let outline = read("").unwrap().outline;
+        assert_eq!(outline.mode, OutlineMode::Auto);
+        assert_eq!(outline.limits, OutlineLimits::default());
+        assert_eq!(outline.point_tokens, DEFAULT_POINT_TOKENS);
+        let said = read("outline = 'off'\noutline_points = 32\npoint_tokens = 1").unwrap();
+        assert_eq!(said.outline.mode, OutlineMode::Off);
+        assert_eq!(said.outline.limits.max_points, MOST_POINTS);
+        assert_eq!(said.outline.point_tokens, 1);
+    }
+
+    #[test]
+    fn what_no_outline_can_have_is_refused_in_one_line() {
+        for (text, expected) in [
+            (
+                "point_tokens = 0",
+                "point_tokens is 0: it must be at least 1",
+            ),
+            (
+                "outline_points = 2",
+                "outline_points is 2: it must be at least 3",
+            ),
+            (
+                "outline_points = 33",
+                "outline_points is 33: it can be at most 32",
+            ),
+            (
+                "[outline_prompts]\noutline = 'Write points.'",
+                "outline_prompts: template outline lacks the placeholder {question}: put it where \
+                 it belongs",
+            ),
+            (
+                "[outline_prompts]\nexpansion = 'Point {n} of {total}'",
+                "outline_prompts: template expansion has an unknown placeholder {total}: it may \
+                 have {n}, {title}, {count}",
+            ),
+            (
+                "[outline_prompts]\njudgement = '{question} {'",
+                "outline_prompts: template judgement has a lone brace at byte 11: write {{ or }} \
+                 for the sign",
+            ),
+        ] {
+            assert_eq!(read(text).unwrap_err().to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn missing_templates_are_as_suits_the_model() {
+        let text = "[outline_prompts]\noutline = '{question} As points, please.'";
+        let asked = |model: &str| {
+            let config = read(&format!("{model}{text}")).unwrap();
+            let prompts = config.outline.prompts_for(&config.model).unwrap();
+            let chat = [ChatMessage::user("Why?")];
+            let outline = prompts.ask_outline(&chat, config.outline.limits).unwrap();
+            assert_eq!(outline[0].content, "Why? As points, please.");
+            let outline = crate::outline::parse("- One\n- Two\n- Three", config.outline.limits);
+            let point = prompts.ask_point(&outline.unwrap(), 0).unwrap();
+            (
+                point.content,
+                prompts.ask_judgement(&chat).unwrap().is_some(),
+            )
+        };
+        assert_eq!(asked(""), ("Write point 1: One".to_owned(), false));
+        let (point, judges) = asked("model = 'm.gguf'\n");
+        assert!(point.starts_with("Now write point 1 of 3: One\n") && judges);
+    }
+}

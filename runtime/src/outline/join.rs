@@ -1,0 +1,312 @@
+//! One text in order from branches that are written side by side.
+//!
+//! The first branch that is not complete is shown as it grows; those behind it are kept until all
+//! before them have ended. Whatever the order of the events, the text is the same.
+
+use super::error::{OutlineError, Result};
+use super::mend::{BranchEnd, Mender};
+use super::points::Outline;
+
+/// What happens to a branch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BranchEvent {
+    /// It goes on.
+    Text {
+        /// Its place in the outline, from 0.
+        branch: usize,
+        /// The next piece of its text.
+        text: String,
+    },
+    /// It is complete; nothing of it follows.
+    End {
+        /// Its place in the outline, from 0.
+        branch: usize,
+        /// Why.
+        end: BranchEnd,
+    },
+}
+
+/// How points are put together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum JoinForm {
+    /// `1. Title: text`, one point a line.
+    #[default]
+    Numbered,
+    /// The texts alone, one a paragraph; of an empty one its title.
+    Paragraphs,
+}
+
+/// Joins the branches of one outline.
+#[derive(Clone, Debug)]
+pub struct Joiner {
+    form: JoinForm,
+    branches: Vec<Branch>,
+    /// The branch that is shown as it grows.
+    current: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Branch {
+    title: String,
+    mender: Mender,
+    /// Mended text that waits for the branches before it.
+    kept: String,
+    /// Whether any of its text was put into the answer.
+    begun: bool,
+    ended: bool,
+}
+
+impl Joiner {
+    /// Joins the points of this outline.
+    pub fn new(outline: &Outline, form: JoinForm) -> Self {
+        let points = outline.points.iter().enumerate();
+        let branches = points.map(|(i, point)| Branch {
+            title: point.title.clone(),
+            mender: Mender::new(i + 1, &point.title),
+            kept: String::new(),
+            begun: false,
+            ended: false,
+        });
+        Self {
+            form,
+            branches: branches.collect(),
+            current: 0,
+        }
+    }
+
+    /// Takes the next event; gives what is to be shown now.
+    ///
+    /// # Errors
+    /// A branch that is not there or has ended; the text is not changed by it.
+    pub fn push(&mut self, event: &BranchEvent) -> Result<String> {
+        let (BranchEvent::Text { branch, .. } | BranchEvent::End { branch, .. }) = event;
+        let (branch, n_branches) = (*branch, self.branches.len());
+        let Some(state) = self.branches.get_mut(branch) else {
+            return Err(OutlineError::UnknownBranch { branch, n_branches });
+        };
+        if state.ended {
+            return Err(OutlineError::BehindEnd { branch });
+        }
+        match event {
+            BranchEvent::Text { text, .. } => state.kept.push_str(&state.mender.push(text)),
+            BranchEvent::End { end, .. } => {
+                state.kept.push_str(&state.mender.finish(*end));
+                state.ended = true;
+            }
+        }
+        Ok(self.show())
+    }
+
+    /// Ends every branch that has not ended, as when the request was given up; the rest of the text.
+    pub fn finish(&mut self) -> String {
+        for state in self.branches.iter_mut().filter(|state| !state.ended) {
+            state.kept.push_str(&state.mender.finish(BranchEnd::Cut));
+            state.ended = true;
+        }
+        self.show()
+    }
+
+    /// Whether all branches have ended.
+    pub fn is_complete(&self) -> bool {
+        self.current == self.branches.len()
+    }
+
+    fn show(&mut self) -> String {
+        let mut out = String::new();
+        while let Some(branch) = self.branches.get_mut(self.current) {
+            let text = std::mem::take(&mut branch.kept);
+            if !branch.begun && (!text.is_empty() || branch.ended) {
+                branch.begun = true;
+                out.push_str(&opening(
+                    self.form,
+                    self.current,
+                    &branch.title,
+                    text.is_empty(),
+                ));
+            }
+            out.push_str(&text);
+            if !branch.ended {
+                break;
+            }
+            self.current += 1;
+            if self.current < self.branches.len() {
+                out.push_str(if self.form == JoinForm::Numbered {
+                    "\n"
+                } else {
+                    "\n\n"
+                });
+            }
+        }
+        out
+    }
+}
+
+/// What stands before the text of a point; of an empty one it is all there is.
+pub(crate) fn opening(form: JoinForm, index: usize, title: &str, is_empty: bool) -> String {
+    let ends = title.ends_with(['?', '!', '.']);
+    let stop = if ends { "" } else { "." };
+    match (form, is_empty) {
+        (JoinForm::Numbered, true) => format!("{}. {title}{stop}", index + 1),
+        (JoinForm::Numbered, false) if ends => format!("{}. {title} ", index + 1),
+        (JoinForm::Numbered, false) => format!("{}. {title}: ", index + 1),
+        (JoinForm::Paragraphs, true) => format!("{title}{stop}"),
+        (JoinForm::Paragraphs, false) => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::outline::Point;
+
+    fn outline(n: usize) -> Outline {
+        let titles = [
+            "Lift the car",
+            "Take off the wheel",
+            "Why so?",
+            "Mount it",
+            "Lower it",
+            "Drive",
+        ];
+        Outline {
+            points: titles[..n]
+                .iter()
+                .map(|title| Point {
+                    title: (*title).into(),
+                })
+                .collect(),
+        }
+    }
+
+    fn text(branch: usize, text: &str) -> BranchEvent {
+        BranchEvent::Text {
+            branch,
+            text: text.into(),
+        }
+    }
+
+    fn end(branch: usize) -> BranchEvent {
+        BranchEvent::End {
+            branch,
+            end: BranchEnd::Stop,
+        }
+    }
+
+    #[test]
+    fn text_is_shown_as_soon_as_all_before_it_is_complete() {
+        let mut joiner = Joiner::new(&outline(4), JoinForm::Numbered);
+        let mut push = |event| joiner.push(&event).unwrap();
+        assert_eq!(push(text(1, "Turn the nuts")), "");
+        assert_eq!(push(text(0, "Use")), "1. Lift the car: Use");
+        assert_eq!(push(text(0, " a jack")), " a jack");
+        assert_eq!(push(end(2)), "");
+        assert_eq!(push(end(0)), ".\n2. Take off the wheel: Turn the nuts");
+        assert_eq!(push(end(1)), ".\n3. Why so?\n");
+        assert_eq!(push(text(3, "Mount it")), "", "it may be its title only");
+        assert_eq!(push(end(3)), "4. Mount it.");
+        assert!(joiner.is_complete());
+    }
+
+    #[test]
+    fn paragraphs_have_no_numbers() {
+        let mut joiner = Joiner::new(&outline(3), JoinForm::Paragraphs);
+        joiner.push(&text(0, "1. Lift the car: use it")).unwrap();
+        joiner.push(&end(1)).unwrap();
+        joiner.push(&text(2, "So")).unwrap();
+        assert_eq!(joiner.finish(), "…\n\nTake off the wheel.\n\nSo…");
+    }
+
+    #[test]
+    fn events_that_cannot_be_are_refused() {
+        let mut joiner = Joiner::new(&outline(3), JoinForm::Numbered);
+        assert_eq!(
+            joiner.push(&end(3)),
+            Err(OutlineError::UnknownBranch {
+                branch: 3,
+                n_branches: 3
+            })
+        );
+        joiner.push(&end(1)).unwrap();
+        assert_eq!(
+            joiner.push(&text(1, "x")),
+            Err(OutlineError::BehindEnd { branch: 1 })
+        );
+        assert_eq!(
+            joiner.finish(),
+            "1. Lift the car.\n2. Take off the wheel.\n3. Why so?"
+        );
+    }
+
+    /// Texts of branches, as pieces.
+    fn branches() -> impl Strategy<Value = Vec<Vec<String>>> {
+        let piece = prop_oneof![
+            "[a-z]{1,6}",
+            Just(" ".to_owned()),
+            Just("\n".to_owned()),
+            Just("Lift the car".to_owned()),
+            Just("1. ".to_owned()),
+            Just("2".to_owned()),
+            Just(". ".to_owned()),
+            Just(":".to_owned()),
+            Just("**".to_owned()),
+            Just("\n3. x".to_owned()),
+            "\\PC{0,4}",
+        ];
+        prop::collection::vec(prop::collection::vec(piece, 0..8), 1..6)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: 1000,
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
+
+        #[test]
+        fn any_interleaving_gives_the_same_text(
+            branches in branches(),
+            choices in prop::collection::vec(any::<prop::sample::Index>(), 80),
+        ) {
+            let outline = outline(branches.len());
+            // In order, each branch in one piece.
+            let mut joiner = Joiner::new(&outline, JoinForm::Numbered);
+            let mut expected = String::new();
+            for (branch, pieces) in branches.iter().enumerate() {
+                expected += &joiner.push(&text(branch, &pieces.concat())).unwrap();
+                expected += &joiner.push(&end(branch)).unwrap();
+            }
+            prop_assert!(joiner.is_complete());
+
+            let mut joiner = Joiner::new(&outline, JoinForm::Numbered);
+            let mut shown = String::new();
+            let mut left: Vec<(usize, usize)> =
+                (0..branches.len()).map(|branch| (branch, 0)).collect();
+            for choice in choices {
+                if left.is_empty() {
+                    break;
+                }
+                let at = choice.index(left.len());
+                let (branch, piece) = left[at];
+                match branches[branch].get(piece) {
+                    Some(piece) => shown += &joiner.push(&text(branch, piece)).unwrap(),
+                    None => shown += &joiner.push(&end(branch)).unwrap(),
+                }
+                if piece == branches[branch].len() {
+                    left.remove(at);
+                } else {
+                    left[at].1 += 1;
+                }
+            }
+            prop_assert!(left.is_empty());
+            prop_assert_eq!(&shown, &expected);
+            // No point lost or doubled: each opening stands at the begin of one line.
+            for (i, point) in outline.points.iter().enumerate() {
+                let opening = format!("{}. {}", i + 1, point.title);
+                prop_assert!(shown.lines().any(|line| line.starts_with(&opening)), "{}", shown);
+            }
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Outline-based decoding without engine, actors and clocks: what an outline is, whether a question
+//! suits one, how the model is asked for it, and how the points, which are written side by side,
+//! become one answer (Skeleton-of-Thought; Jupiter, section on outline-based parallel decoding).
+//!
+//! # Layout
+//! - [`decide`] (`route`): whether a question suits an outline, by rules
+//! - [`OutlinePrompts`] (`prompts`): how a model is asked for an outline, and for one of its points
+//! - [`Outline`] (`points`, `title`), [`OutlineParser`] (`parse`): an outline, and how it is read
+//!   from what a model writes
+//! - [`Mender`] (`mend`), [`Joiner`] (`join`): the text of a branch, and of all branches in order
+
+mod error;
+mod join;
+mod mend;
+mod parse;
+mod points;
+mod prompts;
+mod route;
+mod title;
+
+pub use error::OutlineError;
+pub(crate) use error::Result;
+pub(crate) use join::opening;
+pub use join::{BranchEvent, JoinForm, Joiner};
+pub use mend::{BranchEnd, Mender};
+pub use parse::{NotAnOutline, OutlineParser, Progress, parse};
+pub use points::{DEFAULT_MAX_POINTS, MIN_POINTS, Outline, OutlineLimits, Point};
+pub use prompts::{JUDGEMENT_GRAMMAR, OutlinePrompts, RawPrompts};
+pub use route::{Class, Decision, Verdict, decide};

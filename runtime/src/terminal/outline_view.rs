@@ -1,0 +1,392 @@
+//! An answer as it grows on a terminal: the outline first, then its points fill in side by side.
+//!
+//! Pure: events go in, lines come out, for any size. Where a terminal is too small for all titles
+//! and a line of text, the lines are the end of the plain text in order.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use textwrap::core::display_width;
+
+use crate::outline::{
+    BranchEnd, BranchEvent, JoinForm, Mender, Outline, OutlineError, Point, Result, opening,
+};
+
+/// Fewest columns for a live view: narrower, a text of two words a line is hard to follow.
+const MIN_WIDTH: usize = 24;
+/// Columns before the text of a point: below its title, behind sign and number.
+const INDENT: usize = 5;
+
+/// Columns and lines of a terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ViewSize {
+    /// Columns.
+    pub width: usize,
+    /// Lines.
+    pub height: usize,
+}
+
+/// What the view shows.
+#[derive(Clone, Debug, Default)]
+pub struct OutlineView {
+    points: Vec<PointView>,
+}
+
+#[derive(Clone, Debug)]
+struct PointView {
+    title: String,
+    mender: Mender,
+    text: String,
+    state: PointState,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PointState {
+    Waiting,
+    Writing,
+    Done,
+}
+
+impl OutlineView {
+    /// A view that shows nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Shows the points of an outline that is being written (see
+    /// [`OutlineParser::points`](crate::outline::OutlineParser::points)).
+    pub fn sketch(&mut self, points: &[Point]) {
+        self.points = (points.iter().enumerate())
+            .map(|(i, point)| PointView::new(i, point))
+            .collect();
+    }
+
+    /// Shows the complete outline; branches may begin.
+    pub fn outline(&mut self, outline: &Outline) {
+        self.sketch(&outline.points);
+    }
+
+    /// Takes the next event of a branch.
+    ///
+    /// # Errors
+    /// A branch that is not there or has ended; nothing is changed by it.
+    pub fn apply(&mut self, event: &BranchEvent) -> Result<()> {
+        let (BranchEvent::Text { branch, .. } | BranchEvent::End { branch, .. }) = event;
+        let (branch, n_branches) = (*branch, self.points.len());
+        let point = self
+            .points
+            .get_mut(branch)
+            .ok_or(OutlineError::UnknownBranch { branch, n_branches })?;
+        if point.state == PointState::Done {
+            return Err(OutlineError::BehindEnd { branch });
+        }
+        match event {
+            BranchEvent::Text { text, .. } => {
+                point.text.push_str(&point.mender.push(text));
+                point.state = PointState::Writing;
+            }
+            BranchEvent::End { end, .. } => point.end(*end),
+        }
+        Ok(())
+    }
+
+    /// Ends what has not ended, as when the request was given up.
+    pub fn finish(&mut self) {
+        for point in self
+            .points
+            .iter_mut()
+            .filter(|point| point.state != PointState::Done)
+        {
+            point.end(BranchEnd::Cut);
+        }
+    }
+
+    /// Whether the terminal has room for all titles and a line of text.
+    pub fn is_live(&self, size: ViewSize) -> bool {
+        size.width >= MIN_WIDTH && size.height > self.points.len()
+    }
+
+    /// The whole text in order: what [`Joiner`](crate::outline::Joiner) gives of the same events. Up
+    /// to the first point that is not complete.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        for (i, point) in self.points.iter().enumerate() {
+            let is_done = point.state == PointState::Done;
+            if is_done || !point.text.is_empty() {
+                text.push_str(&opening(
+                    JoinForm::Numbered,
+                    i,
+                    &point.title,
+                    point.text.is_empty(),
+                ));
+                text.push_str(&point.text);
+            }
+            if !is_done {
+                break;
+            }
+            if i + 1 < self.points.len() {
+                text.push('\n');
+            }
+        }
+        text
+    }
+
+    /// At most `size.height` lines of at most `size.width` columns.
+    pub fn lines(&self, size: ViewSize) -> Vec<String> {
+        if !self.is_live(size) {
+            let mut lines: Vec<String> = self
+                .text()
+                .lines()
+                .flat_map(|line| wrap(line, size.width))
+                .collect();
+            lines.drain(..lines.len().saturating_sub(size.height));
+            return lines;
+        }
+        let texts: Vec<Vec<String>> = self
+            .points
+            .iter()
+            .map(|point| point.lines(size.width))
+            .collect();
+        let shown = self.share(&texts, size.height - self.points.len());
+        let mut lines = Vec::new();
+        for (i, (point, text)) in self.points.iter().zip(&texts).enumerate() {
+            let sign = match point.state {
+                PointState::Waiting => '·',
+                PointState::Writing => '▸',
+                PointState::Done => '✓',
+            };
+            lines.push(fit(
+                &format!("{sign} {}. {}", i + 1, point.title),
+                size.width,
+            ));
+            lines.extend(
+                text[shown[i].clone()]
+                    .iter()
+                    .map(|line| format!("{:INDENT$}{line}", "")),
+            );
+        }
+        lines
+    }
+
+    /// Which lines of each text are shown when all together may have `room`: of those that are
+    /// being written the last ones, of complete ones what room is left for their first ones.
+    fn share(&self, texts: &[Vec<String>], mut room: usize) -> Vec<Range<usize>> {
+        let mut shown: Vec<usize> = vec![0; texts.len()];
+        for state in [PointState::Writing, PointState::Done] {
+            let mut grown = true;
+            while room > 0 && grown {
+                grown = false;
+                for (i, text) in texts.iter().enumerate() {
+                    if self.points[i].state == state && shown[i] < text.len() && room > 0 {
+                        shown[i] += 1;
+                        room -= 1;
+                        grown = true;
+                    }
+                }
+            }
+        }
+        let range = |(i, text): (usize, &Vec<String>)| match self.points[i].state {
+            PointState::Writing => text.len() - shown[i]..text.len(),
+            _ => 0..shown[i],
+        };
+        texts.iter().enumerate().map(range).collect()
+    }
+}
+
+impl PointView {
+    fn new(index: usize, point: &Point) -> Self {
+        Self {
+            title: point.title.clone(),
+            mender: Mender::new(index + 1, &point.title),
+            text: String::new(),
+            state: PointState::Waiting,
+        }
+    }
+
+    fn end(&mut self, end: BranchEnd) {
+        self.text.push_str(&self.mender.finish(end));
+        self.state = PointState::Done;
+    }
+
+    fn lines(&self, width: usize) -> Vec<String> {
+        self.text
+            .lines()
+            .flat_map(|line| wrap(line, width - INDENT))
+            .collect()
+    }
+}
+
+/// The text on lines of at most `width` columns, broken between words where there are any. A
+/// character wider than the line has a line of its own.
+fn wrap(text: &str, width: usize) -> impl Iterator<Item = String> {
+    textwrap::wrap(text, width).into_iter().map(Cow::into_owned)
+}
+
+/// The text cut to one line.
+fn fit(text: &str, width: usize) -> String {
+    if display_width(text) <= width {
+        return text.to_owned();
+    }
+    let line = wrap(text, width.saturating_sub(1)).next();
+    format!("{}…", line.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::outline::Joiner;
+
+    fn outline() -> Outline {
+        let titles = ["Lift the car", "Take off the wheel", "Mount the spare"];
+        Outline {
+            points: titles
+                .map(|title| Point {
+                    title: title.into(),
+                })
+                .into(),
+        }
+    }
+
+    fn text(branch: usize, text: &str) -> BranchEvent {
+        BranchEvent::Text {
+            branch,
+            text: text.into(),
+        }
+    }
+
+    fn end(branch: usize) -> BranchEvent {
+        BranchEvent::End {
+            branch,
+            end: BranchEnd::Stop,
+        }
+    }
+
+    fn shot(view: &OutlineView, width: usize, height: usize) -> String {
+        view.lines(ViewSize { width, height }).join("\n")
+    }
+
+    #[test]
+    fn the_outline_comes_first_and_fills_in_side_by_side() {
+        let mut view = OutlineView::new();
+        assert_eq!(shot(&view, 30, 12), "");
+        view.sketch(&outline().points[..2]);
+        assert_eq!(
+            shot(&view, 30, 12),
+            "· 1. Lift the car\n· 2. Take off the wheel"
+        );
+        view.outline(&outline());
+        view.apply(&text(1, "Turn the nuts, one after")).unwrap();
+        view.apply(&text(0, "Use a jack on flat ground, and keep"))
+            .unwrap();
+        let expected = "\
+▸ 1. Lift the car
+     Use a jack on flat
+     ground, and keep
+▸ 2. Take off the wheel
+     Turn the nuts, one after
+· 3. Mount the spare";
+        assert_eq!(shot(&view, 30, 12), expected);
+        view.apply(&end(1)).unwrap();
+        view.apply(&end(2)).unwrap();
+        let expected = "\
+▸ 1. Lift the car
+     Use a jack on flat
+     ground, and keep
+✓ 2. Take off the wheel
+     Turn the nuts, one after.
+✓ 3. Mount the spare";
+        assert_eq!(shot(&view, 30, 12), expected);
+    }
+
+    #[test]
+    fn a_low_terminal_shows_the_end_of_what_is_being_written() {
+        let mut view = OutlineView::new();
+        view.outline(&outline());
+        view.apply(&text(0, "one two three four five six seven eight nine ten"))
+            .unwrap();
+        view.apply(&text(1, "alpha beta gamma delta epsilon zeta eta theta"))
+            .unwrap();
+        view.apply(&text(2, "short")).unwrap();
+        view.apply(&end(2)).unwrap();
+        let expected = "\
+▸ 1. Lift the car
+     eight nine ten
+▸ 2. Take off the wheel
+     eta theta
+✓ 3. Mount the spare";
+        assert_eq!(shot(&view, 24, 5), expected);
+    }
+
+    #[test]
+    fn a_tiny_terminal_shows_plain_text_in_order() {
+        let mut view = OutlineView::new();
+        view.outline(&outline());
+        view.apply(&text(1, "Turn the nuts")).unwrap();
+        view.apply(&text(0, "Use a jack")).unwrap();
+        assert_eq!(shot(&view, 30, 3), "1. Lift the car: Use a jack");
+        view.apply(&end(0)).unwrap();
+        assert_eq!(shot(&view, 10, 3), "wheel:\nTurn the\nnuts");
+        assert_eq!(
+            view.lines(ViewSize {
+                width: 0,
+                height: 0
+            }),
+            Vec::<String>::new()
+        );
+    }
+
+    #[test]
+    fn events_that_cannot_be_are_refused() {
+        let mut view = OutlineView::new();
+        assert!(view.apply(&end(0)).is_err());
+        view.outline(&outline());
+        view.apply(&end(0)).unwrap();
+        assert!(view.apply(&end(0)).is_err());
+        view.finish();
+        assert_eq!(
+            shot(&view, 30, 9),
+            "✓ 1. Lift the car\n✓ 2. Take off the wheel\n✓ 3. Mount the spare"
+        );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: 500,
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
+
+        #[test]
+        fn lines_fit_and_the_text_is_the_joined_one(
+            events in prop::collection::vec(
+                (0..4usize, "\\PC{0,30}|[a-z 字👉]{0,60}|\n", prop::bool::weighted(0.1)),
+                0..40,
+            ),
+            width in 0..70usize,
+            height in 0..20usize,
+        ) {
+            let mut view = OutlineView::new();
+            let mut joiner = Joiner::new(&outline(), JoinForm::Numbered);
+            view.outline(&outline());
+            let mut joined = String::new();
+            for (branch, piece, is_end) in events {
+                let event = if is_end { end(branch) } else { text(branch, &piece) };
+                let shown = joiner.push(&event);
+                prop_assert_eq!(view.apply(&event).is_ok(), shown.is_ok());
+                joined += &shown.unwrap_or_default();
+                prop_assert_eq!(view.text(), joined.as_str());
+                let lines = view.lines(ViewSize { width, height });
+                prop_assert!(lines.len() <= height);
+                for line in lines {
+                    prop_assert!(display_width(&line) <= width.max(2), "{:?}", line);
+                }
+            }
+            view.finish();
+            joined += &joiner.finish();
+            prop_assert_eq!(view.text(), joined);
+        }
+    }
+}
