@@ -26,6 +26,8 @@ async fn answer(text: &str, model: Option<&str>) -> anyhow::Result<()> {
         match item? {
             StreamItem::Token { text, .. } => write!(std::io::stdout(), "{text}")?,
             StreamItem::Done(done) => writeln!(std::io::stdout(), "\n({} tokens)", done.n_eval)?,
+            // How the points of a long answer grow side by side: all of it comes as tokens too.
+            StreamItem::Outline { .. } | StreamItem::Branch(_) => {}
         }
     }
     runtime.shutdown().await;

@@ -226,6 +226,20 @@ pub struct Completion {
     pub stages: Vec<StageUsage>,
     /// What guessing ahead brought; none when it was not asked for.
     pub speculation: Option<SpeculationUsage>,
+    /// Whether it was written point by point, where that was to be decided: the Planner, which sees
+    /// requests and branches, leaves it to the client.
+    pub outline: Option<OutlineUsage>,
+}
+
+/// What a client decided of outlines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutlineUsage {
+    /// Points that were written side by side; 0 for an answer in one piece.
+    pub n_points: u32,
+    /// What sort of question it was.
+    pub class: String,
+    /// Why it was answered as it was, in one line.
+    pub reason: String,
 }
 
 /// One stage's part in a request.

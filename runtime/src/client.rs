@@ -1,23 +1,24 @@
-//! Asks the Planner, and turns its events into text.
+//! Asks the Planner.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use futures::Stream;
 use jupiter_actors::planner::PlannerMessage;
-use jupiter_actors::request::{Completion, GenerateRequest, StreamEvent};
+use jupiter_actors::request::{Branch, EventSink, ExpandRequest, GenerateRequest};
 use jupiter_actors::{Inbox, RequestId};
 use jupiter_models::Token;
+use jupiter_models::draw::splitmix;
 use jupiter_models::sampling::SamplingParams;
 use jupiter_models::text::{ChatTemplate, Detokenizer, Vocabulary};
 use tokio::sync::mpsc;
 
+use crate::branches::BranchStream;
 use crate::error::{Error, Result};
+use crate::outline::Verdict;
+use crate::outliner::{OutlineSetup, Outliner, Plan};
 use crate::prompt::{GenerateOptions, Prompt};
-use crate::stop_filter::StopFilter;
+use crate::stream::{AnswerStream, TokenStream};
 
 /// How long a request waits for a Planner that is being started again.
 const PLANNER_PATIENCE: Duration = Duration::from_secs(10);
@@ -35,24 +36,10 @@ struct Shared {
     inbox: Inbox,
     vocabulary: Arc<Vocabulary>,
     template: ChatTemplate,
+    outline: OutlineSetup,
     is_default_model: bool,
     next_request: AtomicU64,
     stopped: AtomicBool,
-}
-
-/// A part of an answer.
-#[derive(Clone, Debug, PartialEq)]
-pub enum StreamItem {
-    /// The next token.
-    Token {
-        /// The token; none for text that was held back until the end (an incomplete character, or
-        /// what might have become a stop string).
-        id: Option<Token>,
-        /// Its text, and what the tokens before it left open. Empty when it is held back.
-        text: String,
-    },
-    /// The answer is complete; nothing follows.
-    Done(Completion),
 }
 
 impl Client {
@@ -60,6 +47,7 @@ impl Client {
         inbox: Inbox,
         vocabulary: Arc<Vocabulary>,
         template: ChatTemplate,
+        outline: OutlineSetup,
         is_default_model: bool,
     ) -> Self {
         let next_request = AtomicU64::new(0);
@@ -69,6 +57,7 @@ impl Client {
                 inbox,
                 vocabulary,
                 template,
+                outline,
                 is_default_model,
                 next_request,
                 stopped,
@@ -96,50 +85,149 @@ impl Client {
         self.shared.stopped.store(true, Ordering::Relaxed);
     }
 
-    /// Asks for an answer. Dropping the stream stops it.
+    /// Asks for an answer, in one piece or point by point. Dropping the stream stops it.
     ///
     /// # Errors
     /// A prompt or sampling parameters that cannot be used; [`Error::Stopped`] after the end of
     /// the runtime. What the Planner refuses is the stream's first item.
     pub async fn generate(&self, prompt: Prompt, options: GenerateOptions) -> Result<TokenStream> {
+        self.check(&options)?;
+        let plan = Plan::new(&self.shared.outline, &prompt, &options);
+        if let (Some(plan), Prompt::Chat(chat)) = (&plan, &prompt)
+            && plan.verdict != Verdict::Plain
+        {
+            let outliner = Outliner::new(self.clone(), chat.clone(), options, plan.clone());
+            return Ok(TokenStream::outlined(outliner.start()));
+        }
+        let answer = self.answer(&prompt, options).await?;
+        Ok(TokenStream::plain(answer, plan.map(|plan| plan.usage(0))))
+    }
+
+    /// Asks for an answer to each of several prompts, all side by side. What they have in common is
+    /// computed once. Dropping the stream stops all of them.
+    ///
+    /// # Errors
+    /// As [`Client::generate`]; prompts that do not begin alike, or of which one is the beginning of
+    /// another. What the Planner refuses is the stream's first item.
+    pub async fn expand(
+        &self,
+        prompts: Vec<Prompt>,
+        options: GenerateOptions,
+    ) -> Result<BranchStream> {
+        self.check(&options)?;
+        let mut tokens = Vec::new();
+        for prompt in prompts {
+            tokens.push(self.tokenize(prompt).await?);
+        }
+        let n_shared = n_shared(&tokens);
+        let mut branches = Vec::new();
+        let mut streams = Vec::new();
+        for (i, prompt) in tokens.into_iter().enumerate() {
+            let mut options = options.clone();
+            options.sampling.fix_seed();
+            options.sampling.seed = branch_seed(options.sampling.seed, i);
+            let (request, sink, stream) = self.request(prompt, options);
+            branches.push(Branch { request, sink });
+            streams.push(stream);
+        }
+        let (sink, whole) = mpsc::unbounded_channel();
+        let id = self.next_id();
+        let request = ExpandRequest {
+            id,
+            n_shared,
+            cache_prompt: options.cache_prompt,
+            branches,
+        };
+        self.tell(PlannerMessage::Expand(request, sink)).await?;
+        Ok(BranchStream::new(
+            id,
+            self.shared.inbox.clone(),
+            whole,
+            streams,
+        ))
+    }
+
+    /// Asks for an answer in one piece.
+    pub(crate) async fn answer(
+        &self,
+        prompt: &Prompt,
+        mut options: GenerateOptions,
+    ) -> Result<AnswerStream> {
+        self.check(&options)?;
+        options.sampling.fix_seed();
+        let prompt = self.tokenize(prompt.clone()).await?;
+        let (request, sink, stream) = self.request(prompt, options);
+        self.tell(PlannerMessage::Generate(request, sink)).await?;
+        Ok(stream)
+    }
+
+    fn check(&self, options: &GenerateOptions) -> Result<()> {
         if self.shared.stopped.load(Ordering::Relaxed) {
             return Err(Error::Stopped);
         }
-        options.sampling.validate()?;
-        let prompt = {
-            let shared = self.shared.clone();
-            let tokenize = move || prompt.tokenize(&shared.vocabulary, &shared.template);
-            tokio::task::spawn_blocking(tokenize)
-                .await
-                .map_err(|_| Error::Stopped)??
-        };
-        let id = RequestId(self.shared.next_request.fetch_add(1, Ordering::Relaxed));
-        let mut sampling = options.sampling;
-        sampling.fix_seed();
+        Ok(options.sampling.validate()?)
+    }
+
+    async fn tokenize(&self, prompt: Prompt) -> Result<Vec<Token>> {
+        let shared = self.shared.clone();
+        let tokenize = move || prompt.tokenize(&shared.vocabulary, &shared.template);
+        tokio::task::spawn_blocking(tokenize)
+            .await
+            .map_err(|_| Error::Stopped)?
+    }
+
+    fn next_id(&self) -> RequestId {
+        RequestId(self.shared.next_request.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A request, and both ends of its events.
+    fn request(
+        &self,
+        prompt: Vec<Token>,
+        options: GenerateOptions,
+    ) -> (GenerateRequest, EventSink, AnswerStream) {
         let request = GenerateRequest {
             n_predict: options.n_predict,
-            sampling,
+            sampling: options.sampling,
             ignore_eos: options.ignore_eos,
             cache_prompt: options.cache_prompt,
             speculation: options.speculation,
-            ..GenerateRequest::new(id, prompt)
+            ..GenerateRequest::new(self.next_id(), prompt)
         };
         let (sink, events) = mpsc::unbounded_channel();
-        let planner = planner(&self.shared.inbox).await?;
-        planner
-            .cast(PlannerMessage::Generate(request, sink))
-            .map_err(|_| Error::Stopped)?;
-        Ok(TokenStream {
-            id,
-            inbox: self.shared.inbox.clone(),
+        let stream = AnswerStream::new(
+            request.id,
+            self.shared.inbox.clone(),
             events,
-            detokenizer: Detokenizer::new(self.shared.vocabulary.clone()),
-            filter: StopFilter::new(&options.stop),
-            stopped: false,
-            last: None,
-            ended: false,
-        })
+            Detokenizer::new(self.shared.vocabulary.clone()),
+            &options.stop,
+        );
+        (request, sink, stream)
     }
+
+    async fn tell(&self, message: PlannerMessage) -> Result<()> {
+        let planner = planner(&self.shared.inbox).await?;
+        planner.cast(message).map_err(|_| Error::Stopped)
+    }
+
+    pub(crate) fn outline(&self) -> &OutlineSetup {
+        &self.shared.outline
+    }
+}
+
+/// Tokens that all prompts begin with; the shortest has one more.
+fn n_shared(prompts: &[Vec<Token>]) -> usize {
+    let Some((first, others)) = prompts.split_first() else {
+        return 0;
+    };
+    let most = prompts.iter().map(Vec::len).min().unwrap_or(0);
+    let is_shared = |at: &usize| others.iter().all(|prompt| prompt[*at] == first[*at]);
+    (0..most.saturating_sub(1)).take_while(is_shared).count()
+}
+
+/// Each branch draws numbers of its own.
+fn branch_seed(seed: u32, branch: usize) -> u32 {
+    (splitmix(u64::from(seed) ^ (branch as u64 + 1) << 32) >> 32) as u32
 }
 
 /// The living Planner; waits while its Supervisor starts it again.
@@ -156,92 +244,5 @@ pub(crate) async fn planner(inbox: &Inbox) -> Result<ractor::ActorRef<PlannerMes
             return Err(Error::Stopped);
         }
         tokio::time::sleep(PLANNER_RETRY).await;
-    }
-}
-
-/// The parts of an answer as they come. Ends after [`StreamItem::Done`] or an error.
-pub struct TokenStream {
-    id: RequestId,
-    inbox: Inbox,
-    events: mpsc::UnboundedReceiver<StreamEvent>,
-    detokenizer: Detokenizer,
-    filter: StopFilter,
-    /// Whether a stop string ended the text; the Planner's word of it is on the way.
-    stopped: bool,
-    /// What follows the text that was held back.
-    last: Option<Result<StreamItem>>,
-    ended: bool,
-}
-
-impl Stream for TokenStream {
-    type Item = Result<StreamItem>;
-
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = self.get_mut();
-        if let Some(last) = this.last.take() {
-            return Poll::Ready(Some(last));
-        }
-        if this.ended {
-            return Poll::Ready(None);
-        }
-        loop {
-            let item = match ready!(this.events.poll_recv(context)) {
-                // Behind a stop string, what was on the way already is no part of the answer.
-                Some(StreamEvent::Token(_)) if this.stopped => continue,
-                Some(StreamEvent::Token(token)) => this.token(token),
-                Some(StreamEvent::Done(done)) => this.end(Ok(StreamItem::Done(done))),
-                Some(StreamEvent::Failed(error)) => this.end(Err(error.into())),
-                None => this.end(Err(Error::Stopped)),
-            };
-            return Poll::Ready(Some(item));
-        }
-    }
-}
-
-impl TokenStream {
-    fn token(&mut self, token: Token) -> Result<StreamItem> {
-        let piece = self.detokenizer.push(token);
-        let (text, stopped) = self.filter.push(&piece);
-        if stopped {
-            self.stopped = true;
-            self.tell(PlannerMessage::Finish(self.id));
-        }
-        Ok(StreamItem::Token {
-            id: Some(token),
-            text,
-        })
-    }
-
-    /// Ends with `last`, after the text that was held back.
-    fn end(&mut self, last: Result<StreamItem>) -> Result<StreamItem> {
-        self.ended = true;
-        if self.stopped {
-            return last;
-        }
-        let piece = self.detokenizer.finish();
-        let (mut text, stopped) = self.filter.push(&piece);
-        if !stopped {
-            text.push_str(&self.filter.finish());
-        }
-        if text.is_empty() {
-            return last;
-        }
-        self.last = Some(last);
-        Ok(StreamItem::Token { id: None, text })
-    }
-
-    /// A Planner that is gone has nothing to stop.
-    fn tell(&self, message: PlannerMessage) {
-        if let Some(planner) = self.inbox.planner() {
-            let _ = planner.cast(message);
-        }
-    }
-}
-
-impl Drop for TokenStream {
-    fn drop(&mut self) {
-        if !self.ended {
-            self.tell(PlannerMessage::Cancel(self.id));
-        }
     }
 }

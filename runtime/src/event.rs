@@ -6,9 +6,11 @@ use jupiter_actors::request::{Completion, FinishReason};
 use jupiter_models::Token;
 use serde::Serialize;
 
-use crate::client::StreamItem;
+use crate::outline::{BranchEnd, BranchEvent};
+use crate::stream::StreamItem;
 
-/// One event: any number of tokens, then one `done` or `error`.
+/// One event: any number of tokens, in answers of points with outlines and branches between them,
+/// then one `done` or `error`.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
 pub enum Event<'a> {
@@ -18,6 +20,25 @@ pub enum Event<'a> {
         id: Option<Token>,
         /// Its text.
         text: &'a str,
+    },
+    /// The points of the answer as far as they are known. When `complete`, all of them, and what
+    /// follows is written side by side; the `token` events are the answer in order all the same.
+    Outline {
+        /// Titles in order.
+        points: Vec<&'a str>,
+        /// Whether these are all.
+        complete: bool,
+    },
+    /// A point goes on, or ends.
+    Branch {
+        /// Its place in the outline, from 0.
+        branch: usize,
+        /// The next piece of its text.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        text: Option<&'a str>,
+        /// At its end, why: `stop`, or `length` when its tokens are used up.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<FinishReason>,
     },
     /// The answer is complete.
     Done(DoneEvent),
@@ -41,6 +62,17 @@ pub struct DoneEvent {
     stages: Vec<StageEvent>,
     #[serde(skip_serializing_if = "Option::is_none")]
     speculation: Option<SpeculationEvent>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outline: Option<OutlineEvent>,
+}
+
+/// Whether the answer was written point by point, and why.
+#[derive(Debug, Serialize)]
+struct OutlineEvent {
+    /// Points that were written side by side; 0 for an answer in one piece.
+    points: u32,
+    class: String,
+    reason: String,
 }
 
 /// What guessing ahead brought.
@@ -66,6 +98,26 @@ impl<'a> From<&'a StreamItem> for Event<'a> {
     fn from(item: &'a StreamItem) -> Self {
         match item {
             StreamItem::Token { id, text } => Self::Token { id: *id, text },
+            StreamItem::Outline {
+                outline,
+                is_complete,
+            } => Self::Outline {
+                points: outline.points.iter().map(|p| p.title.as_str()).collect(),
+                complete: *is_complete,
+            },
+            StreamItem::Branch(BranchEvent::Text { branch, text }) => Self::Branch {
+                branch: *branch,
+                text: Some(text),
+                reason: None,
+            },
+            StreamItem::Branch(BranchEvent::End { branch, end }) => Self::Branch {
+                branch: *branch,
+                text: None,
+                reason: Some(match end {
+                    BranchEnd::Stop => FinishReason::Stop,
+                    BranchEnd::Cut => FinishReason::Length,
+                }),
+            },
             StreamItem::Done(done) => Self::Done(done.into()),
         }
     }
@@ -94,6 +146,11 @@ impl From<&Completion> for DoneEvent {
                 acceptance: used.acceptance(),
                 tokens_per_step: used.tokens_per_step(),
                 wasted_rows: used.n_wasted,
+            }),
+            outline: done.outline.as_ref().map(|used| OutlineEvent {
+                points: used.n_points,
+                class: used.class.clone(),
+                reason: used.reason.clone(),
             }),
         }
     }
@@ -130,6 +187,7 @@ mod tests {
             n_cached: 0,
             n_replays: 0,
             speculation: None,
+            outline: None,
             stages: vec![StageUsage {
                 node: NodeId("a".into()),
                 layers: LayerRange::new(0, 4),

@@ -25,8 +25,9 @@
 //!
 //! - [`config`]: what a file, the environment and flags may say
 //! - `builder`, `runtime`: the head ([`Runtime`]); `worker`: a node that serves one ([`Worker`])
-//! - `client`, `prompt`: questions and answers ([`Client`], [`TokenStream`])
-//! - [`outline`]: outlines, their points and how they become one answer
+//! - `client`, `prompt`, `stream`: questions and answers ([`Client`], [`TokenStream`])
+//! - `branches`: several answers side by side ([`BranchStream`])
+//! - [`outline`], `outliner`: outlines, their points and how they become one answer
 //! - [`event`]: answers as JSON
 //! - `service`: the same for any program that speaks zenoh
 //! - `surveyor`: a head that only measures ([`Surveyor`])
@@ -37,6 +38,7 @@
 //! - [`timeline`]: pictures of what stages and links did when
 //! - [`telemetry`]: the log; [`terminal`]: what programs share that talk with a person
 
+mod branches;
 mod builder;
 mod client;
 pub mod config;
@@ -48,6 +50,7 @@ pub mod keys;
 mod membership;
 mod node;
 pub mod outline;
+mod outliner;
 mod plan;
 mod prompt;
 mod runtime;
@@ -55,6 +58,7 @@ mod send_queue;
 mod service;
 pub mod session;
 mod stop_filter;
+mod stream;
 mod surveyor;
 pub mod telemetry;
 pub mod terminal;
@@ -62,8 +66,9 @@ pub mod timeline;
 mod worker;
 pub mod zenoh_link;
 
+pub use branches::{BranchItem, BranchStream};
 pub use builder::RuntimeBuilder;
-pub use client::{Client, StreamItem, TokenStream};
+pub use client::Client;
 pub use config::{Config, OutlineMode, Settings};
 pub use emulated_link::LinkLimits;
 pub use error::{Error, Result};
@@ -71,7 +76,7 @@ pub use jupiter_actors::NodeId;
 pub use jupiter_actors::planner::{ClusterPhase, ClusterStatus, StageStatus, StepStats, StepTrace};
 pub use jupiter_actors::planning::placement::Objective;
 pub use jupiter_actors::request::{
-    Completion, DraftChoice, FinishReason, Oracle, RequestError, SpeculationParams,
+    Completion, DraftChoice, FinishReason, Oracle, OutlineUsage, RequestError, SpeculationParams,
     SpeculationUsage, StageUsage,
 };
 pub use jupiter_models::sampling::SamplingParams;
@@ -80,5 +85,6 @@ pub use node::Progress;
 pub use plan::stage_ranges;
 pub use prompt::{GenerateOptions, Prompt};
 pub use runtime::Runtime;
+pub use stream::{StreamItem, TokenStream};
 pub use surveyor::Surveyor;
 pub use worker::Worker;

@@ -6,6 +6,7 @@ use jupiter_models::Token;
 use jupiter_models::sampling::SamplingParams;
 use jupiter_models::text::{ChatMessage, ChatTemplate, Vocabulary};
 
+use crate::config::OutlineMode;
 use crate::error::Result;
 
 /// What the model shall answer or continue.
@@ -96,6 +97,8 @@ pub struct GenerateOptions {
     pub cache_prompt: bool,
     /// How tokens are guessed ahead; without it as the head is configured.
     pub speculation: Option<SpeculationParams>,
+    /// Whether a chat is answered point by point; without it as the head is configured.
+    pub outline: Option<OutlineMode>,
 }
 
 impl Default for GenerateOptions {
@@ -107,6 +110,7 @@ impl Default for GenerateOptions {
             ignore_eos: false,
             cache_prompt: true,
             speculation: None,
+            outline: None,
         }
     }
 }

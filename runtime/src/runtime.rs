@@ -24,6 +24,7 @@ use crate::keys::Keys;
 use crate::membership::head::{AbortOnDrop, HeadMembership, arrive, tell_planner};
 use crate::membership::survey::Survey;
 use crate::node::{ModelFactory, Node, Progress, n_cores};
+use crate::outliner::OutlineSetup;
 use crate::plan::planner_config;
 use crate::service::Service;
 use crate::session;
@@ -177,6 +178,10 @@ impl Runtime {
             inbox.clone(),
             loaded.vocabulary,
             loaded.template,
+            OutlineSetup {
+                config: config.outline.clone(),
+                prompts: config.outline.prompts_for(&config.model)?,
+            },
             is_default,
         );
         let mut runtime = Self {

@@ -348,6 +348,7 @@ impl PlannerCore {
                 .speculator
                 .is_asked()
                 .then(|| sequence.speculator.usage()),
+            outline: None,
         }
     }
 

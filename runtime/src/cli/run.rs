@@ -119,7 +119,7 @@ async fn print(mut stream: TokenStream, json: bool) -> anyhow::Result<()> {
         }
         match item {
             StreamItem::Token { text, .. } if !json => output::text(&text)?,
-            StreamItem::Token { .. } => {}
+            StreamItem::Token { .. } | StreamItem::Outline { .. } | StreamItem::Branch(_) => {}
             StreamItem::Done(done) => {
                 if !json {
                     output::text("\n")?;

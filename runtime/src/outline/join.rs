@@ -1,4 +1,4 @@
-//! One text in order from branches that are written side by side.
+//! One text in order from branches that are written side by side, each mended as it comes.
 //!
 //! The first branch that is not complete is shown as it grows; those behind it are kept until all
 //! before them have ended. Whatever the order of the events, the text is the same.
@@ -34,6 +34,15 @@ pub enum JoinForm {
     Numbered,
     /// The texts alone, one a paragraph; of an empty one its title.
     Paragraphs,
+}
+
+/// What an event adds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Joined {
+    /// To the text of its branch, mended.
+    pub branch: String,
+    /// To the answer, in order.
+    pub answer: String,
 }
 
 /// Joins the branches of one outline.
@@ -74,11 +83,11 @@ impl Joiner {
         }
     }
 
-    /// Takes the next event; gives what is to be shown now.
+    /// Takes the next event, as the model wrote it; gives what is to be shown now.
     ///
     /// # Errors
     /// A branch that is not there or has ended; the text is not changed by it.
-    pub fn push(&mut self, event: &BranchEvent) -> Result<String> {
+    pub fn push(&mut self, event: &BranchEvent) -> Result<Joined> {
         let (BranchEvent::Text { branch, .. } | BranchEvent::End { branch, .. }) = event;
         let (branch, n_branches) = (*branch, self.branches.len());
         let Some(state) = self.branches.get_mut(branch) else {
@@ -87,14 +96,18 @@ impl Joiner {
         if state.ended {
             return Err(OutlineError::BehindEnd { branch });
         }
-        match event {
-            BranchEvent::Text { text, .. } => state.kept.push_str(&state.mender.push(text)),
+        let mended = match event {
+            BranchEvent::Text { text, .. } => state.mender.push(text),
             BranchEvent::End { end, .. } => {
-                state.kept.push_str(&state.mender.finish(*end));
                 state.ended = true;
+                state.mender.finish(*end)
             }
-        }
-        Ok(self.show())
+        };
+        state.kept.push_str(&mended);
+        Ok(Joined {
+            branch: mended,
+            answer: self.show(),
+        })
     }
 
     /// Ends every branch that has not ended, as when the request was given up; the rest of the text.
@@ -198,7 +211,7 @@ mod tests {
     #[test]
     fn text_is_shown_as_soon_as_all_before_it_is_complete() {
         let mut joiner = Joiner::new(&outline(4), JoinForm::Numbered);
-        let mut push = |event| joiner.push(&event).unwrap();
+        let mut push = |event| joiner.push(&event).unwrap().answer;
         assert_eq!(push(text(1, "Turn the nuts")), "");
         assert_eq!(push(text(0, "Use")), "1. Lift the car: Use");
         assert_eq!(push(text(0, " a jack")), " a jack");
@@ -275,8 +288,8 @@ mod tests {
             let mut joiner = Joiner::new(&outline, JoinForm::Numbered);
             let mut expected = String::new();
             for (branch, pieces) in branches.iter().enumerate() {
-                expected += &joiner.push(&text(branch, &pieces.concat())).unwrap();
-                expected += &joiner.push(&end(branch)).unwrap();
+                expected += &joiner.push(&text(branch, &pieces.concat())).unwrap().answer;
+                expected += &joiner.push(&end(branch)).unwrap().answer;
             }
             prop_assert!(joiner.is_complete());
 
@@ -291,8 +304,8 @@ mod tests {
                 let at = choice.index(left.len());
                 let (branch, piece) = left[at];
                 match branches[branch].get(piece) {
-                    Some(piece) => shown += &joiner.push(&text(branch, piece)).unwrap(),
-                    None => shown += &joiner.push(&end(branch)).unwrap(),
+                    Some(piece) => shown += &joiner.push(&text(branch, piece)).unwrap().answer,
+                    None => shown += &joiner.push(&end(branch)).unwrap().answer,
                 }
                 if piece == branches[branch].len() {
                     left.remove(at);

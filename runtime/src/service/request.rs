@@ -4,9 +4,10 @@ use jupiter_models::sampling::SamplingParams;
 use jupiter_models::text::ChatMessage;
 use serde::{Deserialize, Serialize};
 
-use crate::client::StreamItem;
+use crate::config::OutlineMode;
 use crate::event::Event;
 use crate::prompt::{GenerateOptions, Prompt};
+use crate::stream::StreamItem;
 
 /// Longest request: more text than any context holds.
 pub(super) const MAX_REQUEST_BYTES: usize = 1 << 20;
@@ -36,6 +37,8 @@ struct Request {
     grammar: Option<String>,
     stop: Vec<String>,
     ignore_eos: bool,
+    /// Point by point: `auto`, `on` or `off`.
+    outline: Option<OutlineMode>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -139,6 +142,7 @@ fn options(
         sampling,
         stop: request.stop,
         ignore_eos: request.ignore_eos,
+        outline: request.outline.or(default.outline),
         ..default
     })
 }

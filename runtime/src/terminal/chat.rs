@@ -175,6 +175,7 @@ impl Conversation {
                         print_flushed(&text)?;
                         said.push_str(&text);
                     }
+                    Some(Ok(StreamItem::Outline { .. } | StreamItem::Branch(_))) => {}
                     Some(Ok(StreamItem::Done(done))) => return Ok(Answer::Complete(done)),
                     Some(Err(error)) => return Err(error),
                     None => return Err(Error::Stopped),

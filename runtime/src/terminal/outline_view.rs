@@ -8,9 +8,7 @@ use std::ops::Range;
 
 use textwrap::core::display_width;
 
-use crate::outline::{
-    BranchEnd, BranchEvent, JoinForm, Mender, Outline, OutlineError, Point, Result, opening,
-};
+use crate::outline::{BranchEvent, JoinForm, Outline, OutlineError, Point, Result, opening};
 
 /// Fewest columns for a live view: narrower, a text of two words a line is hard to follow.
 const MIN_WIDTH: usize = 24;
@@ -35,7 +33,6 @@ pub struct OutlineView {
 #[derive(Clone, Debug)]
 struct PointView {
     title: String,
-    mender: Mender,
     text: String,
     state: PointState,
 }
@@ -56,9 +53,7 @@ impl OutlineView {
     /// Shows the points of an outline that is being written (see
     /// [`OutlineParser::points`](crate::outline::OutlineParser::points)).
     pub fn sketch(&mut self, points: &[Point]) {
-        self.points = (points.iter().enumerate())
-            .map(|(i, point)| PointView::new(i, point))
-            .collect();
+        self.points = points.iter().map(PointView::new).collect();
     }
 
     /// Shows the complete outline; branches may begin.
@@ -66,7 +61,7 @@ impl OutlineView {
         self.sketch(&outline.points);
     }
 
-    /// Takes the next event of a branch.
+    /// Takes the next event of a branch, its text mended.
     ///
     /// # Errors
     /// A branch that is not there or has ended; nothing is changed by it.
@@ -82,10 +77,10 @@ impl OutlineView {
         }
         match event {
             BranchEvent::Text { text, .. } => {
-                point.text.push_str(&point.mender.push(text));
+                point.text.push_str(text);
                 point.state = PointState::Writing;
             }
-            BranchEvent::End { end, .. } => point.end(*end),
+            BranchEvent::End { .. } => point.state = PointState::Done,
         }
         Ok(())
     }
@@ -97,7 +92,7 @@ impl OutlineView {
             .iter_mut()
             .filter(|point| point.state != PointState::Done)
         {
-            point.end(BranchEnd::Cut);
+            point.state = PointState::Done;
         }
     }
 
@@ -194,18 +189,12 @@ impl OutlineView {
 }
 
 impl PointView {
-    fn new(index: usize, point: &Point) -> Self {
+    fn new(point: &Point) -> Self {
         Self {
             title: point.title.clone(),
-            mender: Mender::new(index + 1, &point.title),
             text: String::new(),
             state: PointState::Waiting,
         }
-    }
-
-    fn end(&mut self, end: BranchEnd) {
-        self.text.push_str(&self.mender.finish(end));
-        self.state = PointState::Done;
     }
 
     fn lines(&self, width: usize) -> Vec<String> {
@@ -237,7 +226,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::outline::Joiner;
+    use crate::outline::{BranchEnd, Joiner};
 
     fn outline() -> Outline {
         let titles = ["Lift the car", "Take off the wheel", "Mount the spare"];
@@ -296,7 +285,7 @@ mod tests {
      Use a jack on flat
      ground, and keep
 ✓ 2. Take off the wheel
-     Turn the nuts, one after.
+     Turn the nuts, one after
 ✓ 3. Mount the spare";
         assert_eq!(shot(&view, 30, 12), expected);
     }
@@ -375,8 +364,13 @@ mod tests {
             for (branch, piece, is_end) in events {
                 let event = if is_end { end(branch) } else { text(branch, &piece) };
                 let shown = joiner.push(&event);
-                prop_assert_eq!(view.apply(&event).is_ok(), shown.is_ok());
-                joined += &shown.unwrap_or_default();
+                let text = shown.as_ref().map_or("", |shown| shown.branch.as_str());
+                let mended = BranchEvent::Text { branch, text: text.to_owned() };
+                prop_assert_eq!(view.apply(&mended).is_ok(), shown.is_ok());
+                if is_end && shown.is_ok() {
+                    view.apply(&event).unwrap();
+                }
+                joined += &shown.unwrap_or_default().answer;
                 prop_assert_eq!(view.text(), joined.as_str());
                 let lines = view.lines(ViewSize { width, height });
                 prop_assert!(lines.len() <= height);
@@ -384,9 +378,6 @@ mod tests {
                     prop_assert!(display_width(&line) <= width.max(2), "{:?}", line);
                 }
             }
-            view.finish();
-            joined += &joiner.finish();
-            prop_assert_eq!(view.text(), joined);
         }
     }
 }

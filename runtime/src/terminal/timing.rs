@@ -107,6 +107,7 @@ mod tests {
             n_replays: 0,
             stages: vec![stage(0, 8, 46.0), stage(8, 16, 51.0)],
             speculation: None,
+            outline: None,
         }
     }
 

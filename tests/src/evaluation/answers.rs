@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use futures::{StreamExt, TryStreamExt};
-use jupiter::{Client, FinishReason, GenerateOptions, Prompt, Runtime, StreamItem};
+use jupiter::{Client, FinishReason, GenerateOptions, OutlineMode, Prompt, Runtime, StreamItem};
 use jupiter_models::sampling::SamplingParams;
 use jupiter_models::text::ChatMessage;
 use jupiter_world::{Example, Kind, Score, Split, World};
@@ -123,6 +123,7 @@ async fn answer(
             grammar: grammar.map(str::to_owned),
             ..SamplingParams::greedy()
         },
+        outline: Some(OutlineMode::Off),
         ..GenerateOptions::default()
     };
     let prompt = Prompt::chat(messages(example));
@@ -132,6 +133,7 @@ async fn answer(
         match item? {
             StreamItem::Token { text: part, .. } => text += &part,
             StreamItem::Done(done) => return Ok((text, done.reason == FinishReason::Stop)),
+            StreamItem::Outline { .. } | StreamItem::Branch(_) => {}
         }
     }
     Err(anyhow::anyhow!("the answer has no end")).context(text)

@@ -6,8 +6,8 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use futures::StreamExt;
 use jupiter::{
-    Client, DraftChoice, GenerateOptions, Prompt, Runtime, SpeculationParams, SpeculationUsage,
-    StreamItem,
+    Client, DraftChoice, GenerateOptions, OutlineMode, Prompt, Runtime, SpeculationParams,
+    SpeculationUsage, StreamItem,
 };
 use jupiter_models::sampling::SamplingParams;
 use jupiter_world::{Kind, Split, World};
@@ -114,6 +114,7 @@ async fn answer(
             in_flight,
             ..SpeculationParams::default()
         }),
+        outline: Some(OutlineMode::Off),
         ..GenerateOptions::default()
     };
     let mut stream = client.generate(prompt, options).await?;

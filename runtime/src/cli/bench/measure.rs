@@ -283,6 +283,7 @@ impl Bench<'_> {
         while let Some(item) = stream.next().await {
             match item? {
                 StreamItem::Token { id, .. } => tokens.extend(id),
+                StreamItem::Outline { .. } | StreamItem::Branch(_) => {}
                 StreamItem::Done(done) => {
                     anyhow::ensure!(done.n_replays == 0, "a stage failed during the measurement");
                     return Ok((done, tokens));

@@ -11,6 +11,8 @@ mod rules;
 mod signs;
 mod words;
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use self::rules::{compiled, length_rule};
@@ -59,6 +61,12 @@ pub enum Class {
     Foreign,
     /// No rule knows it.
     Unclear,
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
 }
 
 /// How the answer is to be written.
