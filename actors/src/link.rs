@@ -86,3 +86,33 @@ pub(crate) fn send_message(
         sent => sent,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::CancelRows;
+
+    struct Refusing(fn(&Address) -> LinkError);
+
+    impl Link for Refusing {
+        fn send(&self, to: &Address, _: Vec<u8>) -> Result<(), LinkError> {
+            Err(self.0(to))
+        }
+    }
+
+    #[test]
+    fn a_closed_link_is_no_fault_and_a_full_one_is() {
+        let message = Message::Cancel(CancelRows {
+            epoch: PlanEpoch(1),
+            seq: jupiter_models::SequenceId(0),
+            live_from: 1,
+        });
+        let send = |why| send_message(&Refusing(why), &Address::Head, &message);
+        assert!(send(|_| LinkError::Closed).is_ok());
+        let full = send(|to| LinkError::Full {
+            to: to.clone(),
+            capacity: 4,
+        });
+        assert!(matches!(full, Err(LinkError::Full { capacity: 4, .. })));
+    }
+}

@@ -226,6 +226,29 @@ mod tests {
     }
 
     #[test]
+    fn a_step_whose_requests_are_all_cancelled_takes_no_credit() {
+        let now = Instant::now();
+        let mut flight = Flight::new(Duration::from_secs(60), now);
+        flight.restart(1);
+        let part = |request| Part {
+            request: RequestId(request),
+            n_rows: 1,
+            is_prompt: false,
+            is_judged: true,
+            is_dead: false,
+        };
+        flight.send(vec![part(1), part(2)], Work::chunk(2, 0), now);
+        flight.cancel(RequestId(2));
+        assert!(!flight.has_credit(), "the other request's row counts");
+        flight.cancel(RequestId(1));
+        assert!(flight.has_credit());
+        flight.send(vec![part(3)], Work::chunk(1, 0), now);
+        let mut report = |step| flight.report(StepId(step), &[], now).unwrap().unwrap();
+        assert!(!report(0).is_whole());
+        assert!(report(1).is_whole());
+    }
+
+    #[test]
     fn a_deadline_follows_the_measured_speed_up_to_the_limit() {
         let begin = Instant::now();
         let second = Duration::from_secs(1);
