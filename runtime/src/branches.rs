@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use futures::stream::{SelectAll, select_all};
+use futures::stream::{BoxStream, SelectAll, select_all};
 use futures::{Stream, StreamExt};
 use jupiter_actors::planner::PlannerMessage;
 use jupiter_actors::request::{
@@ -45,7 +45,7 @@ pub struct BranchStream {
     // Dropped in this order: the answers' own words of it come too late to matter.
     request: Cancel,
     whole: UnboundedReceiver<StreamEvent>,
-    answers: SelectAll<Pin<Box<dyn Stream<Item = (usize, Result<Part>)> + Send>>>,
+    answers: SelectAll<BoxStream<'static, (usize, Result<Part>)>>,
     done: Vec<Completion>,
     ended: bool,
 }

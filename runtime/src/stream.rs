@@ -3,7 +3,8 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use futures::Stream;
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt};
 use jupiter_actors::planner::PlannerMessage;
 use jupiter_actors::request::{Completion, OutlineUsage, StreamEvent};
 use jupiter_actors::{Inbox, RequestId};
@@ -44,22 +45,17 @@ pub enum StreamItem {
 
 /// The parts of an answer. Ends after [`StreamItem::Done`] or an error. Dropping it stops the
 /// answer.
-pub struct TokenStream(Parts);
-
-enum Parts {
-    /// One sequence of tokens; and what was decided of outlines.
-    Plain(AnswerStream, Option<OutlineUsage>),
-    /// Point by point.
-    Outlined(Outlined),
-}
+pub struct TokenStream(BoxStream<'static, Result<StreamItem>>);
 
 impl TokenStream {
+    /// One sequence of tokens; and what was decided of outlines.
     pub(crate) fn plain(answer: AnswerStream, usage: Option<OutlineUsage>) -> Self {
-        Self(Parts::Plain(answer, usage))
+        Self(answer.map(move |part| Ok(part?.into_item(&usage))).boxed())
     }
 
+    /// Point by point.
     pub(crate) fn outlined(parts: Outlined) -> Self {
-        Self(Parts::Outlined(parts))
+        Self(parts.boxed())
     }
 }
 
@@ -67,13 +63,7 @@ impl Stream for TokenStream {
     type Item = Result<StreamItem>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        match &mut self.get_mut().0 {
-            Parts::Plain(answer, usage) => {
-                let item = ready!(Pin::new(answer).poll_next(context));
-                Poll::Ready(item.map(|item| Ok(item?.into_item(usage.take()))))
-            }
-            Parts::Outlined(parts) => Pin::new(parts).poll_next(context),
-        }
+        self.get_mut().0.poll_next_unpin(context)
     }
 }
 
@@ -84,11 +74,11 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    fn into_item(self, usage: Option<OutlineUsage>) -> StreamItem {
+    fn into_item(self, usage: &Option<OutlineUsage>) -> StreamItem {
         match self {
             Self::Text { id, text } => StreamItem::Token { id, text },
             Self::Done(done) => StreamItem::Done(Completion {
-                outline: usage,
+                outline: usage.clone(),
                 ..done
             }),
         }
