@@ -136,6 +136,7 @@ impl Client {
             id,
             n_shared,
             cache_prompt: options.cache_prompt,
+            follows: None,
             branches,
         };
         self.tell(PlannerMessage::Expand(request, sink)).await?;
