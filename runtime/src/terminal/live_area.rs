@@ -9,6 +9,8 @@ use textwrap::core::display_width;
 
 /// To the begin of the line.
 const BEGIN: &str = "\r";
+/// To the line above; nowhere from the top of the screen.
+const UP: &str = "\x1b[A";
 /// Clears the line.
 const CLEAR_LINE: &str = "\x1b[2K";
 /// Clears from the cursor to the end of the screen.
@@ -33,10 +35,9 @@ impl LiveArea {
         if lines == self.lines && width == self.width {
             return String::new();
         }
-        let mut out = format!("{WRAP_OFF}{}", to_top(&self.lines, width));
-        if lines.len() < self.lines.len() || width < self.width {
-            out.push_str(CLEAR_REST);
-        }
+        let leaves_rest = lines.len() < self.lines.len() || width < self.width;
+        let to_top = to_top(&self.lines, width, leaves_rest);
+        let mut out = format!("{WRAP_OFF}{to_top}");
         for (i, line) in lines.iter().enumerate() {
             let end = if i == 0 { "" } else { "\r\n" };
             let _ = write!(out, "{end}{CLEAR_LINE}{line}");
@@ -56,19 +57,24 @@ impl LiveArea {
         if lines.is_empty() {
             return String::new();
         }
-        format!("{}{CLEAR_REST}", to_top(&lines, width.unwrap_or(drawn)))
+        to_top(&lines, width.unwrap_or(drawn), true)
     }
 }
 
-/// From the begin of the last line to that of the first. A terminal that has become narrower has
-/// broken the lines that were drawn; the cursor stays in the first part of the last one.
-fn to_top(lines: &[String], width: usize) -> String {
+/// From the begin of the last line to that of the first, clearing them if asked. A terminal that has
+/// become narrower has broken the lines that were drawn; the cursor stays in the first part of the
+/// last one.
+fn to_top(lines: &[String], width: usize, clears: bool) -> String {
     let above = lines.split_last().map_or(lines, |(_, above)| above);
     let n_rows = |line: &String| display_width(line).div_ceil(width.max(1)).max(1);
-    match above.iter().map(n_rows).sum::<usize>() {
-        0 => BEGIN.to_owned(),
-        n => format!("{BEGIN}\x1b[{n}A"),
-    }
+    let n_above = above.iter().map(n_rows).sum();
+    // Line by line: what is cleared of a whole screen at once, tmux keeps in its history.
+    let (rest, up) = if clears {
+        (CLEAR_REST, format!("{UP}{CLEAR_LINE}"))
+    } else {
+        ("", UP.to_owned())
+    };
+    format!("{BEGIN}{rest}{}", up.repeat(n_above))
 }
 
 #[cfg(test)]
@@ -84,7 +90,7 @@ mod tests {
         let mut area = LiveArea::default();
         assert!(area.redraw(lines(&["a", "b"]), 20).contains("b"));
         assert_eq!(area.redraw(lines(&["a", "b"]), 20), "");
-        assert!(area.redraw(lines(&["a", "c"]), 20).contains("\x1b[1A"));
+        assert!(area.redraw(lines(&["a", "c"]), 20).contains(UP));
     }
 
     #[test]
@@ -92,7 +98,9 @@ mod tests {
         let mut area = LiveArea::default();
         area.redraw(lines(&["0123456789", "", "01234", "0123456789"]), 10);
         // Two rows, one and one; the cursor is at the begin of the last line.
-        assert_eq!(area.erase(Some(5)), "\r\x1b[4A\x1b[J");
+        let n_above = 2 + 1 + 1;
+        let expected = format!("\r\x1b[J{}", "\x1b[A\x1b[2K".repeat(n_above));
+        assert_eq!(area.erase(Some(5)), expected);
         assert_eq!(area.erase(Some(5)), "");
     }
 }
