@@ -229,6 +229,18 @@ fn a_sketch_that_comes_to_nothing_vanishes() {
 }
 
 #[test]
+fn a_point_that_is_left_out_after_all_leaves_no_line() {
+    let terminal = Terminal::new(30, 9);
+    let mut printer = terminal.printer();
+    for item in [sketch(&TITLES), points(&TITLES[..2])] {
+        printer.take(&item).unwrap();
+        printer.draw().unwrap();
+    }
+    let drawn = "· 1. Lift the car\n· 2. Take off the wheel";
+    assert_eq!(terminal.answer(), drawn);
+}
+
+#[test]
 fn a_terminal_that_becomes_too_small_gets_the_text_in_order() {
     let terminal = Terminal::new(40, 12);
     let mut printer = terminal.printer();
