@@ -7,7 +7,7 @@ use jupiter_actors::planning::placement::Objective;
 use jupiter_models::gguf::KvDtype;
 use jupiter_models::hidden::HiddenDtype;
 
-use crate::config::{Config, DraftSetting, Settings};
+use crate::config::{Config, DraftSetting, OutlineMode, Settings};
 use crate::error::Result;
 use crate::node::Progress;
 use crate::runtime::Runtime;
@@ -147,6 +147,13 @@ impl RuntimeBuilder {
     #[must_use]
     pub fn medusa(mut self, path: impl Into<PathBuf>) -> Self {
         self.settings.medusa = Some(path.into());
+        self
+    }
+
+    /// Whether chats are answered point by point, for requests that do not say.
+    #[must_use]
+    pub fn outline(mut self, mode: OutlineMode) -> Self {
+        self.settings.outline = Some(mode);
         self
     }
 

@@ -176,6 +176,23 @@ mod tests {
             line((&token).into()),
             r#"{"event":"token","id":7,"text":" a\""}"#
         );
+        let branch = |event| StreamItem::Branch(event);
+        let text = branch(BranchEvent::Text {
+            branch: 2,
+            text: "a".into(),
+        });
+        assert_eq!(
+            line((&text).into()),
+            r#"{"event":"branch","branch":2,"text":"a"}"#
+        );
+        let end = branch(BranchEvent::End {
+            branch: 2,
+            end: BranchEnd::Cut,
+        });
+        assert_eq!(
+            line((&end).into()),
+            r#"{"event":"branch","branch":2,"reason":"length"}"#
+        );
         let error = Event::Error { message: "no" };
         assert_eq!(line(error), r#"{"event":"error","message":"no"}"#);
         let done = StreamItem::Done(Completion {

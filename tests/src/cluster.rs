@@ -12,7 +12,8 @@ use jupiter_actors::planner::{
 };
 use jupiter_actors::planning::placement::Objective;
 use jupiter_actors::request::{
-    Completion, GenerateRequest, RequestError, SpeculationParams, StreamEvent,
+    Branch, Completion, ExpandRequest, GenerateRequest, RequestError, SpeculationParams,
+    StreamEvent,
 };
 use jupiter_actors::stage::StageFactory;
 use jupiter_actors::supervisor::{NodeHandle, SupervisorArgs, start_node};
@@ -202,11 +203,48 @@ impl Cluster {
 
     /// Asks whatever; the request's id is chosen here.
     pub fn submit(&mut self, mut request: GenerateRequest) -> UnboundedReceiver<StreamEvent> {
-        request.id = RequestId(self.next_request);
-        self.next_request += 1;
+        request.id = self.next_id();
         let (sink, events) = tokio::sync::mpsc::unbounded_channel();
         self.tell(PlannerMessage::Generate(request, sink));
         events
+    }
+
+    /// Asks for branches of at most `n` tokens after each of `prompts`, greedily; `n_shared` of their
+    /// tokens are the same. The events of each, then those of all together.
+    pub fn expand(
+        &mut self,
+        n_shared: usize,
+        prompts: &[Vec<Token>],
+        n: u32,
+        speculation: impl Fn(usize) -> SpeculationParams,
+    ) -> Vec<UnboundedReceiver<StreamEvent>> {
+        let mut events = Vec::new();
+        let mut branches = Vec::new();
+        for (i, prompt) in prompts.iter().enumerate() {
+            let mut request = GenerateRequest::new(self.next_id(), prompt.clone());
+            request.n_predict = Some(n);
+            request.sampling.temperature = 0.0;
+            request.speculation = Some(speculation(i));
+            let (sink, receiver) = tokio::sync::mpsc::unbounded_channel();
+            branches.push(Branch { request, sink });
+            events.push(receiver);
+        }
+        let request = ExpandRequest {
+            id: self.next_id(),
+            n_shared,
+            cache_prompt: false,
+            branches,
+        };
+        let (sink, whole) = tokio::sync::mpsc::unbounded_channel();
+        self.tell(PlannerMessage::Expand(request, sink));
+        events.push(whole);
+        events
+    }
+
+    fn next_id(&mut self) -> RequestId {
+        let id = RequestId(self.next_request);
+        self.next_request += 1;
+        id
     }
 
     /// Tells the Planner; a Planner that is just being restarted is waited for.

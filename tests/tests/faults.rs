@@ -3,6 +3,8 @@
 //!
 //! `JUPITER_FAULT_SEED=n cargo test --test faults` runs one seed.
 
+use std::ops::Range;
+
 use anyhow::{Context, Result, ensure};
 use jupiter_actors::planner::{PlannerMessage, SplitPolicy};
 use jupiter_actors::request::DraftChoice;
@@ -78,6 +80,14 @@ fn spec(seed: u64) -> Result<ClusterSpec> {
     Ok(spec)
 }
 
+/// The first `n`, or the one that the environment names.
+fn seeds(n: u64) -> Result<Range<u64>> {
+    match std::env::var("JUPITER_FAULT_SEED") {
+        Ok(only) => Ok(only.parse()?).map(|seed: u64| seed..seed + 1),
+        Err(_) => Ok(0..n),
+    }
+}
+
 /// Asks all prompts at once, each with another source of guesses; which, the seed says.
 async fn ask_all(cluster: &mut Cluster, seed: u64, expected: &[Vec<Token>]) -> Result<Vec<Answer>> {
     let asked: Vec<_> = (seed..)
@@ -118,11 +128,7 @@ fn assert_texts(answers: &[Answer], expected: &[Vec<Token>]) -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_seed_ends_with_the_right_text() -> Result<()> {
     let expected = expected()?;
-    let only = std::env::var("JUPITER_FAULT_SEED")
-        .ok()
-        .map(|seed| seed.parse())
-        .transpose()?;
-    for seed in only.map_or(0..N_SEEDS, |seed: u64| seed..seed + 1) {
+    for seed in seeds(N_SEEDS)? {
         let replay = || format!("JUPITER_FAULT_SEED={seed} replays this");
         let mut spec = spec(seed)?;
         spec.draft = Some(tiny_model()?);
@@ -130,6 +136,38 @@ async fn every_seed_ends_with_the_right_text() -> Result<()> {
         let answers = ask_all(&mut cluster, seed, &expected)
             .await
             .with_context(replay)?;
+        assert_texts(&answers, &expected).with_context(replay)?;
+        cluster.stop().await;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn branches_end_with_the_right_text_too() -> Result<()> {
+    const N_SHARED: usize = 12;
+    let shared: Vec<Token> = (70..82).collect();
+    let own = |i: Token| vec![90 + i; 1 + i as usize];
+    let prompts: Vec<Vec<Token>> = (0..5).map(|i| [shared.clone(), own(i)].concat()).collect();
+    let model = tiny_model()?;
+    let text = |prompt: &Vec<Token>| greedy_text(&model, prompt, N_TOKENS as usize);
+    let expected = prompts.iter().map(text).collect::<Result<Vec<_>>>()?;
+    for seed in seeds(N_SEEDS / 2)? {
+        let replay = || format!("JUPITER_FAULT_SEED={seed} replays this");
+        let mut cluster = Cluster::start(&spec(seed)?).await.with_context(replay)?;
+        let events = cluster.expand(N_SHARED, &prompts, N_TOKENS, |i| {
+            let acceptance = [0.0, 0.7, 1.0][seed as usize % 3];
+            let source = match i % 2 {
+                0 => DraftChoice::None,
+                _ => oracle(&prompts[i], &expected[i], acceptance, seed),
+            };
+            guessing(source, None)
+        });
+        let mut answers = Vec::new();
+        for events in events {
+            answers.push(read(events).await.with_context(replay)?);
+        }
+        let all = answers.pop().context("an answer for all")?;
+        ensure!(all.end.is_ok(), "{}: {:?}", replay(), all.end);
         assert_texts(&answers, &expected).with_context(replay)?;
         cluster.stop().await;
     }

@@ -158,6 +158,8 @@ impl PlannerCore {
             let mut resources = Resources {
                 pacing: &self.pacing,
                 n_alike: self.n_alike(),
+                n_decoding: self.flight.n_decoding(),
+                n_stages: self.stages.len(),
                 step: self.flight.next_step(),
                 spare: &mut self.spare,
                 wishes: Vec::new(),

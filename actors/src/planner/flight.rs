@@ -101,6 +101,13 @@ impl Flight {
         n_live < self.capacity && self.steps.len() < max_steps(self.capacity)
     }
 
+    /// Steps under way in which tokens are generated.
+    pub(super) fn n_decoding(&self) -> usize {
+        let decodes = |part: &Part| part.is_judged && !part.is_prompt && !part.is_dead;
+        let steps = self.steps.iter();
+        steps.filter(|step| step.parts.iter().any(decodes)).count()
+    }
+
     /// The next step to be sent.
     pub(super) fn next_step(&self) -> StepId {
         self.next_step

@@ -51,6 +51,9 @@ pub(super) struct Resources<'a> {
     pub(super) pacing: &'a Pacing,
     /// Sequences that decode in one micro-batch, when each has as many rows as the others.
     pub(super) n_alike: usize,
+    /// Micro-batches under way in which sequences decode.
+    pub(super) n_decoding: usize,
+    pub(super) n_stages: usize,
     /// The step.
     pub(super) step: StepId,
     /// Sequences of the KV cache for the branches of trees.
@@ -79,7 +82,9 @@ pub(super) fn next_batch(
         .filter(is_complete)
         .map(|s| s.seq)
         .collect();
-    take_drafts(sequences, resources, &mut batch);
+    if !is_spread(sequences, resources) {
+        take_drafts(sequences, resources, &mut batch);
+    }
     let is_served = |s: &Sequence, batch: &MicroBatch| {
         let in_batch = batch.parts.iter().any(|part| part.request == s.request);
         in_batch || s.n_chunks_behind == 0
@@ -98,6 +103,16 @@ pub(super) fn next_batch(
         }
     }
     (!batch.rows.is_empty()).then_some(batch)
+}
+
+/// Whether the sequences that decode are under way in as many micro-batches as is best: one more would
+/// only wait for the first stage, and be smaller than it need be.
+fn is_spread(sequences: &[Sequence], resources: &Resources<'_>) -> bool {
+    let n_decoding = sequences.iter().filter(|s| s.has_answer()).count();
+    // Few sequences may have several steps of guesses under way each.
+    let is_few = 2 * n_decoding <= resources.n_stages + 1;
+    let n_batches = n_decoding.div_ceil(resources.n_alike.max(1));
+    !is_few && resources.n_decoding >= n_batches
 }
 
 /// Takes the next rows of sequences that decode, those with the fewest steps under way first; as
@@ -222,7 +237,8 @@ fn add_judged(sequence: &mut Sequence, sent: SentRows, batch: &mut MicroBatch) {
 }
 
 /// Fills the micro-batch with prompts; true when there was one. First come, first served: a prompt
-/// is finished before the next begins. Branches begin when `bases` has what they share.
+/// is finished before the next begins. Branches begin when `bases` has what they share, not all in
+/// one micro-batch: so the stages overlap, and the first ones decode while others begin.
 fn take_chunks(
     sequences: &mut [Sequence],
     bases: &[SequenceId],
@@ -230,10 +246,16 @@ fn take_chunks(
     batch: &mut MicroBatch,
 ) -> bool {
     let n_before = batch.rows.len();
+    let beginning = sequences.iter().filter(|s| s.is_beginning(bases));
+    let n_beginning: usize = beginning.map(Sequence::n_own).sum();
+    let share = n_before + n_beginning.div_ceil(resources.n_stages.max(1));
     for sequence in sequences.iter_mut() {
         let room = resources.pacing.largest() - batch.rows.len();
         if room == 0 {
             break;
+        }
+        if sequence.is_beginning(bases) && batch.rows.len() >= share {
+            continue;
         }
         if sequence.n_unsent() > 0 && !sequence.is_decoding() && sequence.may_begin(bases) {
             batch.kv_ops.extend(sequence.fork());
@@ -321,6 +343,8 @@ mod tests {
         let mut resources = Resources {
             pacing,
             n_alike: n_alike(sequences),
+            n_decoding: 0,
+            n_stages: 2,
             step: StepId(0),
             spare: &mut spare,
             wishes: Vec::new(),

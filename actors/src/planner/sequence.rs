@@ -199,6 +199,20 @@ impl Sequence {
         }
     }
 
+    /// Whether it is a branch whose first rows may go now.
+    pub(super) fn is_beginning(&self, bases: &[SequenceId]) -> bool {
+        let is_whole = matches!(self.role, Role::Branch { is_forked, .. } if !is_forked);
+        is_whole && self.may_begin(bases)
+    }
+
+    /// Tokens that it does not share.
+    pub(super) fn n_own(&self) -> usize {
+        match self.role {
+            Role::Branch { n_shared, .. } => self.tokens.len() - n_shared,
+            Role::Whole | Role::Shared => self.tokens.len(),
+        }
+    }
+
     /// What gives a branch the cells that it shares, before its first rows.
     pub(super) fn fork(&mut self) -> Option<KvOp> {
         let Role::Branch {

@@ -242,9 +242,11 @@ impl StepTimes {
             let around = if is_alone { full.alone } else { full.around };
             busy.max().map(|slowest| slowest.max(around))
         };
-        // As many steps are in flight as there are stages, and one more.
-        let fewest = n_streams.div_ceil(n_stages + 1).max(1);
-        let best = (fewest..=n_streams).min_by_key(|&n| round_ns(n).unwrap_or(u64::MAX));
+        // At least as many steps as stages, so that none waits, and at most one more, as many as may
+        // be in flight.
+        let n_steps = n_streams.min(n_stages)..=n_stages + 1;
+        let n_alike = (1..=n_streams).filter(|&n| n_steps.contains(&n_streams.div_ceil(n)));
+        let best = n_alike.min_by_key(|&n| round_ns(n).unwrap_or(u64::MAX));
         best.unwrap_or(1)
     }
 
@@ -438,6 +440,29 @@ mod tests {
         assert_eq!(alone.servers, shared.servers);
         let full = servers(&asked(1, 3), 1).unwrap_or_default();
         assert_eq!(full.alone, full.servers[0] * 3);
+    }
+
+    #[test]
+    fn streams_are_spread_as_the_row_curve_says() {
+        let of = |n_stages| StepTimes::new(None, n_stages);
+        // Four rows cost less than three: 4 and 2 rows, and three times 4.
+        assert_eq!(of(2).n_alike(6, 0), 4);
+        assert_eq!(of(2).n_alike(12, 0), 4);
+        assert_eq!(of(2).n_alike(3, 0), 1);
+        assert_eq!(of(2).n_alike(1, 0), 1);
+        // One micro-batch of 4 would take less, but a stage would wait.
+        assert_eq!(of(2).n_alike(4, 0), 2);
+        assert_eq!(of(1).n_alike(4, 0), 4);
+        // What was seen counts more: four rows are dear here.
+        let mut dear = of(2);
+        for (rows, us) in [(1, 100), (2, 110), (3, 120), (4, 900)] {
+            for _ in 0..50 {
+                let took = [timing(0, us), timing(1, us)];
+                let all = Some(Duration::from_micros(2 * us));
+                dear.observe(Work::decode(rows, 0), &took, all, false);
+            }
+        }
+        assert_eq!(dear.n_alike(6, 0), 3);
     }
 
     #[test]

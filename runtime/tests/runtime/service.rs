@@ -83,6 +83,50 @@ async fn a_query_streams_its_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn events_of_an_answer_of_points_name_their_branch() {
+    let runtime = Runtime::builder().threads(1).cluster("points").plan("even");
+    let runtime = runtime.listen(["tcp/127.0.0.1:0"]).start().await.unwrap();
+    let connect = runtime.endpoints().to_vec();
+    let listen = vec![];
+    let session = session::open(&Endpoints { listen, connect }).await.unwrap();
+    let request = json!({ "prompt": "How do I change the battery?", "outline": "on" });
+    let events = query(&session, "points", request.to_string().into_bytes()).await;
+    let of = |kind: &str| {
+        events
+            .iter()
+            .filter(|e| e["event"] == kind)
+            .collect::<Vec<_>>()
+    };
+    let outline = of("outline").pop().unwrap();
+    assert_eq!(outline["complete"], true);
+    let n_points = outline["points"].as_array().unwrap().len();
+    for branch in 0..n_points {
+        let own = of("branch").into_iter().filter(|e| e["branch"] == branch);
+        let (ends, texts): (Vec<_>, Vec<_>) = own.partition(|e| e["text"].is_null());
+        assert!(!texts.is_empty(), "point {branch} has no text");
+        assert_eq!(ends.len(), 1);
+        assert_eq!(ends[0]["reason"], "stop");
+    }
+    // Who knows only tokens reads the answer in order.
+    let text: String = of("token")
+        .iter()
+        .filter_map(|e| e["text"].as_str())
+        .collect();
+    assert_eq!(text.lines().count(), n_points, "{text}");
+    let done = events.last().unwrap();
+    assert_eq!(
+        (&done["event"], &done["outline"]["points"]),
+        (&json!("done"), &json!(n_points))
+    );
+    assert_eq!(done["outline"]["class"], "how-to");
+    let request = json!({ "prompt": "Hi", "outline": "sometimes" });
+    let events = query(&session, "points", request.to_string().into_bytes()).await;
+    assert!(events[0]["message"].as_str().unwrap().contains("sometimes"));
+    session.close().await.unwrap();
+    runtime.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_with_a_query_is_its_only_event() {
     let (_dir, runtime, session) = serve("wrong").await;
     for (payload, expected) in [

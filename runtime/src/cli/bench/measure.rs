@@ -15,6 +15,7 @@ use jupiter_models::gguf::{GgufFile, ModelInfo};
 
 use super::BenchArgs;
 use super::baseline::Baseline;
+use super::branches::{self, Expansions};
 use super::report::{Measured, Run, Stage, Test};
 use super::resident;
 use super::speculative::{self, Comparison};
@@ -40,6 +41,7 @@ pub(super) async fn measure(common: &CommonArgs, args: &BenchArgs) -> anyhow::Re
         .max(args.n_gen.saturating_add(1))
         .saturating_add(1);
     let n_positions = n_positions.saturating_mul(engine.parallel.unwrap_or(1));
+    let n_positions = n_positions.max(args.n_expanded().map_or(0, branches::n_positions));
     let n_ctx = n_positions.saturating_add(CTX_STEP - 1) / CTX_STEP * CTX_STEP;
     engine.ctx_size = engine.ctx_size.or(Some(n_ctx));
     let n_streams = engine.parallel.unwrap_or(1);
@@ -73,6 +75,7 @@ pub(super) async fn measure(common: &CommonArgs, args: &BenchArgs) -> anyhow::Re
             n_streams,
             baseline: None,
             comparison: Comparison::default(),
+            expansions: Expansions::default(),
             tokens: RandomTokens {
                 state: args.seed,
                 n_vocab: info.n_vocab,
@@ -111,6 +114,7 @@ pub(super) async fn measure(common: &CommonArgs, args: &BenchArgs) -> anyhow::Re
             },
             n_streams,
             speculation: bench.comparison.report(),
+            outline: (args.n_expanded()).and_then(|n| bench.expansions.report(n)),
             hop_ms: runtime.status().await?.steps.hop_us.map(|us| us / 1e3),
         })
     })
@@ -127,6 +131,8 @@ struct Bench<'a> {
     baseline: Option<Baseline>,
     /// Generation with and without guesses.
     comparison: Comparison,
+    /// Branches, and as many tokens in one sequence.
+    expansions: Expansions,
     tokens: RandomTokens,
 }
 
@@ -137,6 +143,11 @@ impl Bench<'_> {
         self.generate(args.n_gen.clamp(1, WARM_UP_TOKENS)).await?;
         self.compare(args, WARM_UP_TOKENS).await?;
         self.comparison = Comparison::default();
+        if let Some((n_branches, n_tokens)) = args.n_expanded() {
+            self.expand((n_branches, n_tokens.min(WARM_UP_TOKENS)))
+                .await?;
+            self.expansions = Expansions::default();
+        }
         Ok(())
     }
 
@@ -170,6 +181,9 @@ impl Bench<'_> {
                 tg.pipeline.push(pipeline);
                 tg.baseline.extend(baseline);
                 self.compare(args, args.n_gen).await?;
+            }
+            if let Some(n) = args.n_expanded() {
+                self.expand(n).await?;
             }
         }
         Ok((pp, tg))
@@ -245,6 +259,14 @@ impl Bench<'_> {
         comparison.usage.extend(guessed.speculation);
         comparison.n_same += usize::from(same == answer);
         Ok(())
+    }
+
+    /// Branches, and as many tokens in one sequence.
+    async fn expand(&mut self, n: (u32, u32)) -> anyhow::Result<()> {
+        let (client, tokens) = (self.runtime.client(), &mut self.tokens);
+        self.expansions
+            .measure(&client, n, |n| tokens.take(n))
+            .await
     }
 
     /// Has the pipeline answer greedily, to the last token asked for, without guesses.

@@ -4,6 +4,7 @@
 //! from an empty context. Pipeline and baseline take turns, so that both see the same weather.
 
 mod baseline;
+mod branches;
 mod measure;
 mod predict;
 mod report;
@@ -30,6 +31,7 @@ Examples:
   jupiter bench -m model.gguf --stages 2 --processes -t 1 -p 1024 -n 64 --chunk 128 --baseline --json
   jupiter bench -m model.gguf --stages 2 --timeline bench.html
   jupiter bench -m model.gguf --stages 2 --processes -t 1 -p 0 -n 256 --speculative oracle:0.8
+  jupiter bench -m model.gguf --stages 2 --processes -t 1 -p 0 -n 0 --branches 6 --branch-tokens 48
   jupiter bench -m model.gguf --stages 2 --processes -t 1 --slowdowns 1,2.5 --plan auto --predict")]
 pub(crate) struct BenchArgs {
     /// Tokens of the prompt test; 0 leaves it out
@@ -136,6 +138,21 @@ pub(crate) struct BenchArgs {
     )]
     in_flight: InFlight,
 
+    /// Measure so many branches of an outlined answer side by side too, in turns with the same
+    /// number of tokens in one sequence
+    #[arg(long, env = "JUPITER_BRANCHES", value_name = "N", value_parser = positive())]
+    branches: Option<u32>,
+
+    /// Tokens of each branch, for --branches
+    #[arg(
+        long,
+        env = "JUPITER_BRANCH_TOKENS",
+        value_name = "N",
+        default_value_t = 48,
+        value_parser = positive()
+    )]
+    branch_tokens: u32,
+
     #[command(flatten)]
     drafts: DraftArgs,
 
@@ -149,9 +166,18 @@ pub(crate) struct BenchArgs {
     process: ProcessArgs,
 }
 
+impl BenchArgs {
+    /// Branches and tokens of each, where they are measured.
+    fn n_expanded(&self) -> Option<(u32, u32)> {
+        self.branches
+            .map(|n_branches| (n_branches, self.branch_tokens))
+    }
+}
+
 pub(crate) async fn execute(common: &CommonArgs, args: &BenchArgs) -> anyhow::Result<ExitCode> {
-    if args.n_prompt == 0 && args.n_gen == 0 {
-        return Err(UsageError("nothing to measure: -p or -n has to be above 0".into()).into());
+    if args.n_prompt == 0 && args.n_gen == 0 && args.branches.is_none() {
+        let how = "nothing to measure: -p or -n has to be above 0, or --branches given";
+        return Err(UsageError(how.into()).into());
     }
     let file = args
         .timeline

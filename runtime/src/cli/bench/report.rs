@@ -6,6 +6,7 @@ use jupiter::StepTrace;
 use jupiter_actors::planner::MeasuredPlan;
 use serde::Serialize;
 
+use super::branches::OutlineReport;
 use super::predict::{self, Prediction, Times};
 use super::speculative::SpeculationReport;
 use crate::cli::table::{Align, bytes, markdown};
@@ -62,6 +63,8 @@ pub(crate) struct Measured {
     pub n_streams: u32,
     /// Generation with and without guesses, where that was asked for.
     pub speculation: Option<SpeculationReport>,
+    /// Branches side by side, where that was asked for.
+    pub outline: Option<OutlineReport>,
     /// What the profiles say of the stages, where that was asked for.
     pub plan: Option<Arc<MeasuredPlan>>,
     /// Time added by one hop of a decode row, in milliseconds.
@@ -86,6 +89,8 @@ pub(crate) struct Report {
     predicted: Option<Times>,
     #[serde(skip_serializing_if = "Option::is_none")]
     speculation: Option<SpeculationReport>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outline: Option<OutlineReport>,
 }
 
 #[derive(Debug, PartialEq, Serialize)]
@@ -191,6 +196,7 @@ impl Measured {
                 .as_ref()
                 .map(|_| self.times(|_, run| run.elapsed_ms)),
             speculation: self.speculation.clone(),
+            outline: self.outline.clone(),
             predicted: self.plan.as_ref().map(|plan| {
                 self.times(|is_prompt, run| self.prediction(plan, is_prompt, run).elapsed_ms)
             }),
@@ -247,6 +253,10 @@ impl Measured {
         if let Some(speculation) = &self.speculation {
             text.push('\n');
             text.push_str(&speculation.line());
+        }
+        if let Some(outline) = &self.outline {
+            text.push('\n');
+            text.push_str(&outline.line());
         }
         if let Some(hop_ms) = self.hop_ms {
             text.push_str(&format!("\nadded by a hop: {hop_ms:.3} ms\n"));
@@ -367,6 +377,12 @@ fn maximum(values: &[f64]) -> Option<f64> {
     values.iter().copied().max_by(f64::total_cmp)
 }
 
+/// The value in the middle, the upper one of two.
+pub(super) fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}
+
 fn mean(values: &[f64]) -> f64 {
     if values.is_empty() {
         0.0
@@ -427,6 +443,7 @@ mod tests {
             }),
             n_streams: 1,
             speculation: None,
+            outline: None,
             plan: None,
             hop_ms: Some(0.25),
         }

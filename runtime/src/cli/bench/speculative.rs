@@ -9,6 +9,7 @@ use jupiter_models::Token;
 use serde::Serialize;
 
 use super::BenchArgs;
+use super::report::median;
 use crate::cli::args::{Guesser, SpeculationArgs};
 
 /// Who guesses in a benchmark.
@@ -127,11 +128,9 @@ impl Comparison {
             .elapsed_ms
             .iter()
             .map(|(plain, guessed)| plain / guessed);
-        let mut ratios: Vec<f64> = ratios.collect();
-        ratios.sort_by(f64::total_cmp);
         Some(SpeculationReport {
             source: last.source,
-            ratio: ratios[ratios.len() / 2],
+            ratio: median(ratios.collect())?,
             tokens_per_step: mean(SpeculationUsage::tokens_per_step),
             acceptance: mean(SpeculationUsage::acceptance),
             wasted_rows: mean(|usage| f64::from(usage.n_wasted)),

@@ -1,0 +1,308 @@
+//! Answers that are written point by point, by the default model. What it says is not looked at: it
+//! may be trained anew.
+
+use std::time::Instant;
+
+use futures::StreamExt;
+use jupiter::config::{DraftSetting, PromptSettings};
+use jupiter::outline::{BranchEvent, Outline};
+use jupiter::{
+    Client, Completion, Config, GenerateOptions, OutlineMode, Prompt, Runtime, RuntimeBuilder,
+    Settings, StreamItem, TokenStream,
+};
+
+use crate::support::{PATIENCE, collect, worker_process};
+
+const HOW_TO: &str = "How do I change the battery?";
+
+fn settings() -> Settings {
+    Settings {
+        threads: Some(1),
+        parallel: Some(1),
+        // Steps of other shapes round differently: texts are compared here.
+        speculative: Some(DraftSetting::None),
+        ..Settings::default()
+    }
+}
+
+fn builder(settings: Settings) -> RuntimeBuilder {
+    Runtime::builder().config(Config::from_settings(settings).unwrap())
+}
+
+async fn start(settings: Settings) -> Runtime {
+    builder(settings).stages(2).start().await.unwrap()
+}
+
+fn options(client: &Client, outline: Option<OutlineMode>) -> GenerateOptions {
+    GenerateOptions {
+        outline,
+        ..client.default_options()
+    }
+}
+
+async fn ask(client: &Client, question: &str, outline: Option<OutlineMode>) -> TokenStream {
+    let options = options(client, outline);
+    client
+        .generate(Prompt::text(question), options)
+        .await
+        .unwrap()
+}
+
+/// All that comes of an answer.
+#[derive(Debug, Default)]
+struct Outlined {
+    /// What was shown of the outline, as it grew.
+    sketches: Vec<Outline>,
+    /// All points.
+    outline: Option<Outline>,
+    /// Text and number of ends of each.
+    branches: Vec<(String, usize)>,
+    text: String,
+    done: Option<Completion>,
+}
+
+async fn read(mut stream: TokenStream) -> Outlined {
+    let mut seen = Outlined::default();
+    while let Some(item) = tokio::time::timeout(PATIENCE, stream.next()).await.unwrap() {
+        match item.unwrap() {
+            StreamItem::Token { text, .. } => seen.text.push_str(&text),
+            StreamItem::Outline {
+                outline,
+                is_complete: false,
+            } => seen.sketches.push(outline),
+            StreamItem::Outline { outline, .. } => {
+                seen.branches = vec![Default::default(); outline.points.len()];
+                seen.outline = Some(outline);
+            }
+            StreamItem::Branch(BranchEvent::Text { branch, text }) => {
+                seen.branches[branch].0.push_str(&text);
+            }
+            StreamItem::Branch(BranchEvent::End { branch, .. }) => seen.branches[branch].1 += 1,
+            StreamItem::Done(done) => seen.done = Some(done),
+        }
+    }
+    seen
+}
+
+/// The answer as its points have to make it.
+fn joined(seen: &Outlined) -> String {
+    let points = &seen.outline.as_ref().unwrap().points;
+    let mut lines = Vec::new();
+    for (i, (point, (text, _))) in points.iter().zip(&seen.branches).enumerate() {
+        lines.push(format!("{}. {}: {text}", i + 1, point.title));
+    }
+    lines.join("\n")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_is_written_point_by_point_and_read_in_order() {
+    let runtime = start(settings()).await;
+    let client = runtime.client();
+    let seen = read(ask(&client, HOW_TO, None).await).await;
+    let outline = seen.outline.as_ref().unwrap();
+    assert!(outline.points.len() >= 3, "{seen:?}");
+    let is_beginning = |sketch: &Outline| outline.points.starts_with(&sketch.points);
+    assert!(!seen.sketches.is_empty() && seen.sketches.iter().all(is_beginning));
+    assert!(
+        seen.branches
+            .iter()
+            .all(|(text, n_ends)| !text.is_empty() && *n_ends == 1)
+    );
+    assert_eq!(seen.text, joined(&seen));
+    let done = seen.done.unwrap();
+    let usage = done.outline.unwrap();
+    assert_eq!(usage.n_points as usize, outline.points.len());
+    assert_eq!(usage.class, "how-to");
+    assert!(usage.reason.contains("how do i"), "{}", usage.reason);
+    // The outline's cells are those of the points: hardly more than each point's turn is new.
+    let n_new = done.n_prompt - done.n_cached;
+    assert!(
+        done.n_cached > 30 && n_new < 40 + 16 * usage.n_points,
+        "{n_new}"
+    );
+    // Written alone it is the same.
+    let again = read(ask(&client, HOW_TO, Some(OutlineMode::On)).await).await;
+    assert_eq!(again.text, seen.text);
+    runtime.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_outline_becomes_the_plain_answer_of_the_same_cells() {
+    let runtime = start(Settings {
+        outline_prompts: Some(PromptSettings {
+            // It is no question for an outline at all.
+            outline: Some("{question}".into()),
+            ..PromptSettings::default()
+        }),
+        ..settings()
+    })
+    .await;
+    let client = runtime.client();
+    let question = "What is the lidar of the robot, and what is it good for?";
+    let plain = read(ask(&client, question, Some(OutlineMode::Off)).await).await;
+    assert_eq!(plain.done.unwrap().outline, None);
+    let seen = read(ask(&client, question, Some(OutlineMode::On)).await).await;
+    assert_eq!(seen.text, plain.text);
+    assert!(seen.outline.is_none() && seen.branches.is_empty());
+    let done = seen.done.unwrap();
+    let usage = done.outline.unwrap();
+    assert_eq!(usage.n_points, 0);
+    assert!(
+        usage.reason.contains("no list of points"),
+        "{}",
+        usage.reason
+    );
+    assert_eq!(
+        done.n_cached + 1,
+        done.n_prompt,
+        "nothing is computed twice"
+    );
+    runtime.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn questions_that_do_not_suit_are_answered_in_one_piece() {
+    let runtime = start(settings()).await;
+    let client = runtime.client();
+    let of = |options: GenerateOptions| {
+        let client = client.clone();
+        async move {
+            let stream = client
+                .generate(Prompt::text(HOW_TO), options)
+                .await
+                .unwrap();
+            collect(stream).await.done.outline
+        }
+    };
+    let fact = read(ask(&client, "How heavy is the robot?", None).await).await;
+    assert_eq!(fact.done.unwrap().outline.unwrap().n_points, 0);
+    let options = || options(&client, None);
+    let few = of(GenerateOptions {
+        n_predict: Some(20),
+        ..options()
+    });
+    assert!(few.await.unwrap().reason.contains("few tokens"));
+    let mut with_grammar = options();
+    with_grammar.sampling.grammar = Some("root ::= \"yes\"".into());
+    assert!(of(with_grammar).await.unwrap().reason.contains("grammar"));
+    let stops = of(GenerateOptions {
+        stop: vec!["\n".into()],
+        ..options()
+    });
+    assert!(stops.await.unwrap().reason.contains("stop"));
+    let stream = client
+        .generate(Prompt::raw(HOW_TO), options())
+        .await
+        .unwrap();
+    assert_eq!(collect(stream).await.done.outline, None);
+    runtime.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_point_has_its_budget_and_none_is_missing() {
+    let runtime = start(Settings {
+        point_tokens: Some(2),
+        ..settings()
+    })
+    .await;
+    let client = runtime.client();
+    let seen = read(ask(&client, HOW_TO, None).await).await;
+    let points = &seen.outline.as_ref().unwrap().points;
+    for (i, point) in points.iter().enumerate() {
+        let opening = format!("{}. {}", i + 1, point.title);
+        let n = seen
+            .text
+            .lines()
+            .filter(|line| line.starts_with(&opening))
+            .count();
+        assert_eq!(n, 1, "{opening} in {}", seen.text);
+    }
+    assert!(seen.branches.iter().all(|(_, n_ends)| *n_ends == 1));
+    assert!(seen.text.contains('…'), "cut: {}", seen.text);
+    // All tokens together, when so many are wanted.
+    let options = GenerateOptions {
+        n_predict: Some(100),
+        ..options(&client, Some(OutlineMode::On))
+    };
+    let stream = client
+        .generate(Prompt::text(HOW_TO), options)
+        .await
+        .unwrap();
+    assert!(collect(stream).await.done.n_eval <= 100);
+    runtime.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_vanishes_frees_all_branches() {
+    let runtime = start(settings()).await;
+    let client = runtime.client();
+    for n_seen in [0, 1, 5] {
+        let mut stream = ask(&client, HOW_TO, Some(OutlineMode::On)).await;
+        let mut n_branches = 0;
+        while n_branches < n_seen {
+            if let StreamItem::Branch(_) = stream.next().await.unwrap().unwrap() {
+                n_branches += 1;
+            }
+        }
+        drop(stream);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let status = runtime.status().await.unwrap();
+            if (status.n_live, status.n_waiting) == (0, 0) {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{status:?}");
+            tokio::task::yield_now().await;
+        }
+    }
+    let seen = read(ask(&client, HOW_TO, None).await).await;
+    assert_eq!(seen.text, joined(&seen));
+    runtime.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_is_killed_costs_no_point() {
+    let alone = start(settings()).await;
+    let expected = read(ask(&alone.client(), HOW_TO, None).await).await.text;
+    alone.shutdown().await;
+
+    let cluster = "outlined";
+    let runtime = builder(Settings {
+        cluster: Some(cluster.into()),
+        plan: Some("even".into()),
+        listen: vec!["tcp/127.0.0.1:0".into()],
+        workers: Some(2),
+        host_stages: Some(false),
+        ..settings()
+    });
+    let runtime = runtime.start().await.unwrap();
+    let worker = |node: &str| Settings {
+        cluster: Some(cluster.into()),
+        node: Some(node.into()),
+        connect: runtime.endpoints().to_vec(),
+        threads: Some(1),
+        ..Settings::default()
+    };
+    let [mut a, mut b] = ["a", "b"].map(|node| worker_process(&worker(node)));
+    runtime.ready().await.unwrap();
+    let mut stream = ask(&runtime.client(), HOW_TO, None).await;
+    let mut text = String::new();
+    loop {
+        match stream.next().await.unwrap().unwrap() {
+            StreamItem::Branch(_) => break,
+            StreamItem::Token { text: part, .. } => text.push_str(&part),
+            StreamItem::Outline { .. } => {}
+            StreamItem::Done(done) => panic!("it ended too soon: {done:?}"),
+        }
+    }
+    b.kill().unwrap();
+    b.wait().unwrap();
+    let rest = tokio::time::timeout(PATIENCE, collect(stream))
+        .await
+        .unwrap();
+    text.push_str(&rest.text);
+    assert_eq!(text, expected);
+    runtime.shutdown().await;
+    drop(a.stdin.take());
+    assert!(a.wait().unwrap().success());
+}
