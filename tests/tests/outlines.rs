@@ -2,6 +2,7 @@
 //! and point by point, and that no point is lost on the way.
 
 use anyhow::Result;
+use jupiter::OutlineMode;
 use jupiter_tests::evaluation::outlines::answer::{self, Way};
 use jupiter_tests::evaluation::outlines::quality::{Faults, Quality};
 use jupiter_tests::evaluation::outlines::questions::routed;
@@ -15,6 +16,8 @@ const N: usize = 12;
 const SAME_PERCENT: f64 = 96.0;
 /// Facts due that must be there at all: of some questions the model takes the sense amiss.
 const FOUND_PERCENT: f64 = 70.0;
+/// Questions of each sort that is to be left alone.
+const N_OTHERS: usize = 3;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn outlined_answers_say_what_plain_ones_do() -> Result<()> {
@@ -59,6 +62,38 @@ async fn outlined_answers_say_what_plain_ones_do() -> Result<()> {
                 "{what}: {found:.1} % of the facts due: {all:?}"
             );
         }
+    }
+    runtime.shutdown().await;
+    Ok(())
+}
+
+/// The rules route many a question to an outline that the model was never taught to write: it would
+/// make up points, of comparisons and of what it does not know.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_what_the_model_cannot_outline_the_answer_stays_as_it_is() -> Result<()> {
+    let world = World::load()?;
+    let runtime = answer::start().await?;
+    let client = runtime.client();
+    for kind in Kind::ALL {
+        let questions = routed(&world, kind, 100).questions;
+        let mut n_points = 0;
+        for question in questions.iter().take(N_OTHERS) {
+            let chat = &question.messages;
+            let plain = answer::write_as(&client, chat, OutlineMode::Off, false).await?;
+            let auto = answer::write_as(&client, chat, OutlineMode::Auto, false).await?;
+            n_points += auto.outline.map_or(0, |outline| outline.points.len());
+            let what = format!("{kind:?}: {}", question.text());
+            assert!(
+                kind == Kind::Long || auto.text == plain.text,
+                "{what}\n{}",
+                auto.text
+            );
+        }
+        assert_eq!(
+            n_points > 0,
+            kind == Kind::Long,
+            "{kind:?}: {n_points} points"
+        );
     }
     runtime.shutdown().await;
     Ok(())

@@ -13,9 +13,9 @@ use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
-use jupiter::{Client, Config};
+use jupiter::{Client, Config, OutlineMode};
 use jupiter_models::text::Vocabulary;
-use jupiter_tests::evaluation::outlines::answer::{self, Answer, Way};
+use jupiter_tests::evaluation::outlines::answer::{self, Answer};
 use jupiter_tests::evaluation::outlines::processes::{Processes, StageArgs, serve};
 use jupiter_tests::evaluation::outlines::quality::{Faults, Quality};
 use jupiter_tests::evaluation::outlines::questions::{Question, Routed, routed};
@@ -150,13 +150,13 @@ fn print_quality(name: &str, quality: &Quality) -> bool {
     figures.iter().all(|figure| figure.holds())
 }
 
-/// What the rules make of the other kinds of questions, and what an outline does to those that they
-/// route to one, for information.
+/// What `--outline auto` makes of all kinds of questions, for information: how many the rules route
+/// to an outline, and what becomes of the answers to these.
 async fn elsewhere(client: &Client, world: &World, args: &Args) -> Result<()> {
-    println!("## All kinds of questions, for information\n");
+    println!("## All kinds of questions, plain and with --outline auto, for information\n");
     println!(
-        "| kind    | asked | to an outline | undecided | answered | by points | facts plain | facts outlined | in both | missing | doubled |\n\
-         |---------|------:|--------------:|----------:|---------:|----------:|------------:|---------------:|--------:|--------:|--------:|"
+        "| kind    | asked | to an outline | undecided | answered | by points | facts plain | facts with auto | in both | missing | doubled |\n\
+         |---------|------:|--------------:|----------:|---------:|----------:|------------:|----------------:|--------:|--------:|--------:|"
     );
     for kind in Kind::ALL {
         let Routed {
@@ -166,12 +166,9 @@ async fn elsewhere(client: &Client, world: &World, args: &Args) -> Result<()> {
         } = routed(world, kind, EXAMPLES);
         let mut quality = Quality::default();
         for question in questions.iter().take(OTHERS) {
-            let [plain, outlined] = [false, true].map(|is_outlined| Way {
-                is_outlined,
-                guesses: true,
-            });
-            let plain = answer::write(client, &question.messages, plain).await?;
-            let outlined = answer::write(client, &question.messages, outlined).await?;
+            let chat = &question.messages;
+            let plain = answer::write_as(client, chat, OutlineMode::Off, true).await?;
+            let outlined = answer::write_as(client, chat, OutlineMode::Auto, true).await?;
             let one = Quality::of(&question.check, &plain, &outlined);
             if args.misses && !one.is_perfect() {
                 show_miss(question, &plain, &outlined);
@@ -179,7 +176,7 @@ async fn elsewhere(client: &Client, world: &World, args: &Args) -> Result<()> {
             quality += one;
         }
         println!(
-            "| {:<7} | {n_asked:>5} | {:>13} | {n_undecided:>9} | {:>8} | {:>9} | {:>11} | {:>14} | {:>7} | {:>7} | {:>7} |",
+            "| {:<7} | {n_asked:>5} | {:>13} | {n_undecided:>9} | {:>8} | {:>9} | {:>11} | {:>15} | {:>7} | {:>7} | {:>7} |",
             format!("{kind:?}"),
             questions.len(),
             quality.questions,

@@ -75,6 +75,23 @@ pub async fn start() -> Result<Runtime> {
 /// # Errors
 /// When the request fails.
 pub async fn write(client: &Client, chat: &[ChatMessage], way: Way) -> Result<Answer> {
+    let outline = match way.is_outlined {
+        true => OutlineMode::On,
+        false => OutlineMode::Off,
+    };
+    write_as(client, chat, outline, way.guesses).await
+}
+
+/// The same, where the question may decide whether it is written point by point.
+///
+/// # Errors
+/// When the request fails.
+pub async fn write_as(
+    client: &Client,
+    chat: &[ChatMessage],
+    outline: OutlineMode,
+    guesses: bool,
+) -> Result<Answer> {
     let no_guesses = SpeculationParams {
         source: DraftChoice::None,
         ..SpeculationParams::default()
@@ -82,11 +99,8 @@ pub async fn write(client: &Client, chat: &[ChatMessage], way: Way) -> Result<An
     let options = GenerateOptions {
         n_predict: Some(MOST_TOKENS),
         sampling: SamplingParams::greedy(),
-        speculation: (!way.guesses).then_some(no_guesses),
-        outline: Some(match way.is_outlined {
-            true => OutlineMode::On,
-            false => OutlineMode::Off,
-        }),
+        speculation: (!guesses).then_some(no_guesses),
+        outline: Some(outline),
         ..GenerateOptions::default()
     };
     let asked = Instant::now();
