@@ -44,8 +44,8 @@ const LINES: [Line; 12] = [
 /// The times: median (lower to upper quartile) over the questions.
 pub fn times(no_guesses: &Measured, guesses: &Measured) -> String {
     let mut text = String::from(
-        "| median (quartiles) over the questions     | unit  | without guesses        | guesses as by default  |\n\
-         |-------------------------------------------|-------|-----------------------:|-----------------------:|\n",
+        "| median (quartiles) over the questions     | unit  | without guesses          | guesses as by default    |\n\
+         |-------------------------------------------|-------|-------------------------:|-------------------------:|\n",
     );
     for (name, unit, value) in LINES {
         let cell = |measured: &Measured| {
@@ -56,7 +56,7 @@ pub fn times(no_guesses: &Measured, guesses: &Measured) -> String {
         // A String takes everything.
         let _ = writeln!(
             text,
-            "| {name:<41} | {unit:<5} | {first:>22} | {second:>22} |"
+            "| {name:<41} | {unit:<5} | {first:>24} | {second:>24} |"
         );
     }
     text
@@ -138,5 +138,8 @@ mod tests {
         assert!(table.contains("123.00 (123.00 to 123.00)"), "{table}");
         assert!(table.contains("1.00 (1.00 to 1.00)"), "{table}");
         assert_eq!(table.lines().count(), LINES.len() + 2);
+        let width = table.find('\n');
+        let lines = table.lines().map(|line| Some(line.len()));
+        assert!(lines.into_iter().all(|len| len == width), "{table}");
     }
 }
