@@ -44,8 +44,8 @@ const LINES: [Line; 12] = [
 /// The times: median (lower to upper quartile) over the questions.
 pub fn times(no_guesses: &Measured, guesses: &Measured) -> String {
     let mut text = String::from(
-        "| median (quartiles) over the questions     | unit  | without guesses          | guesses as by default    |\n\
-         |-------------------------------------------|-------|-------------------------:|-------------------------:|\n",
+        "| median (quartiles) over the questions     | unit  | without guesses           | guesses as by default     |\n\
+         |-------------------------------------------|-------|--------------------------:|--------------------------:|\n",
     );
     for (name, unit, value) in LINES {
         let cell = |measured: &Measured| {
@@ -56,7 +56,7 @@ pub fn times(no_guesses: &Measured, guesses: &Measured) -> String {
         // A String takes everything.
         let _ = writeln!(
             text,
-            "| {name:<41} | {unit:<5} | {first:>24} | {second:>24} |"
+            "| {name:<41} | {unit:<5} | {first:>25} | {second:>25} |"
         );
     }
     text
