@@ -5,6 +5,9 @@
 //! route -> (judgement) -> outline -> branches, one for each point -> text in order
 //!                            \-> no outline: the plain answer, from the cells of the question
 //! ```
+//!
+//! The default model cannot judge. Of it the plain answer is begun, and goes on unless its beginning
+//! is that of a long one.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -21,10 +24,10 @@ use crate::error::{Error, Result};
 use crate::membership::head::AbortOnDrop;
 use crate::outline::{
     BranchEnd, BranchEvent, Class, Decision, JUDGEMENT_GRAMMAR, JoinForm, Joiner, NotAnOutline,
-    Outline, OutlineParser, OutlinePrompts, Progress, Verdict, decide,
+    Outline, OutlineParser, OutlinePrompts, Progress, Verdict, decide, is_long,
 };
 use crate::prompt::{GenerateOptions, Prompt};
-use crate::stream::{Part, StreamItem};
+use crate::stream::{AnswerStream, Part, StreamItem};
 
 /// Most tokens of an outline: ten points with a few words about each. A model that has not come to
 /// its end by then answers already.
@@ -45,6 +48,8 @@ pub(crate) struct Plan {
     pub(crate) verdict: Verdict,
     class: Class,
     reason: String,
+    /// Whether an outline was asked for, whatever the question.
+    is_asked_for: bool,
 }
 
 impl Plan {
@@ -85,7 +90,10 @@ impl Plan {
             },
             _ => plan,
         };
-        Some(plan)
+        Some(Self {
+            is_asked_for: is_on,
+            ..plan
+        })
     }
 
     fn plain(why: &str) -> Self {
@@ -93,6 +101,7 @@ impl Plan {
             verdict: Verdict::Plain,
             class: Class::Unclear,
             reason: why.to_owned(),
+            is_asked_for: false,
         }
     }
 
@@ -108,6 +117,12 @@ impl Plan {
         }
     }
 
+    /// The answer is written in one piece after all.
+    fn give_up(&mut self, why: &str) {
+        self.verdict = Verdict::Plain;
+        self.add(why);
+    }
+
     fn add(&mut self, why: &str) {
         self.reason = format!("{}; {why}", self.reason);
     }
@@ -119,6 +134,7 @@ impl From<Decision> for Plan {
             verdict: decision.verdict,
             class: decision.class,
             reason: decision.reason,
+            is_asked_for: false,
         }
     }
 }
@@ -197,6 +213,13 @@ impl Outliner {
     async fn write(&mut self, items: &Items) -> Result<Completion> {
         if self.plan.verdict == Verdict::Undecided {
             self.judge().await?;
+        } else if self.client.is_default_model() && !self.plan.is_asked_for {
+            self.check_teaching();
+            if self.plan.verdict == Verdict::Outline
+                && let Some(done) = self.begin_plainly(items).await?
+            {
+                return Ok(done);
+            }
         }
         if self.plan.verdict != Verdict::Outline {
             return self.write_plainly(items).await;
@@ -245,22 +268,82 @@ impl Outliner {
         Ok(())
     }
 
+    /// Gives up what the default model was not taught: outlines of comparisons, and such behind
+    /// other turns.
+    fn check_teaching(&mut self) {
+        let turns = self.chat.iter().filter(|turn| turn.role == "user");
+        if self.plan.class == Class::Comparison {
+            self.plan
+                .give_up("the default model outlines no comparisons");
+        } else if turns.count() > 1 {
+            self.plan
+                .give_up("the default model outlines first turns only");
+        }
+    }
+
+    /// Begins the plain answer, and goes on with it if it is short. None: it is long, and was
+    /// dropped.
+    async fn begin_plainly(&mut self, items: &Items) -> Result<Option<Completion>> {
+        let mut answer = self.plain_answer().await?;
+        let mut said = String::new();
+        let mut held = Vec::new();
+        let done = loop {
+            match answer.next().await.ok_or(Error::Stopped)?? {
+                Part::Text { id, text } => {
+                    said.push_str(&text);
+                    held.push(StreamItem::Token { id, text });
+                }
+                Part::Done(done) => break Some(done),
+            }
+            match is_long(&said) {
+                Some(true) => {
+                    self.plan.add("the answer begins as a long one");
+                    answer.finish();
+                    // To its end, so that the cells of the question are there for the outline.
+                    while answer.next().await.transpose()?.is_some() {}
+                    return Ok(None);
+                }
+                Some(false) => break None,
+                None => {}
+            }
+        };
+        self.plan
+            .give_up("the answer is short, or has a form of its own");
+        for item in held {
+            send(items, item);
+        }
+        match done {
+            Some(done) => Ok(Some(self.plain_end(done))),
+            None => self.go_on(answer, items).await.map(Some),
+        }
+    }
+
     /// The answer in one piece.
     async fn write_plainly(&self, items: &Items) -> Result<Completion> {
+        let answer = self.plain_answer().await?;
+        self.go_on(answer, items).await
+    }
+
+    async fn plain_answer(&self) -> Result<AnswerStream> {
         let prompt = Prompt::Chat(self.chat.clone());
-        let mut answer = self.client.answer(&prompt, self.options.clone()).await?;
+        self.client.answer(&prompt, self.options.clone()).await
+    }
+
+    async fn go_on(&self, mut answer: AnswerStream, items: &Items) -> Result<Completion> {
         while let Some(part) = answer.next().await {
             match part? {
                 Part::Text { id, text } => send(items, StreamItem::Token { id, text }),
-                Part::Done(done) => {
-                    return Ok(Completion {
-                        outline: Some(self.plan.usage(0)),
-                        ..done
-                    });
-                }
+                Part::Done(done) => return Ok(self.plain_end(done)),
             }
         }
         Err(Error::Stopped)
+    }
+
+    fn plain_end(&self, done: Completion) -> Completion {
+        Completion {
+            outline: Some(self.plan.usage(0)),
+            ..done
+        }
     }
 
     /// The outline, or why there is none.

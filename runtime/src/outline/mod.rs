@@ -4,11 +4,13 @@
 //!
 //! # Layout
 //! - [`decide`] (`route`): whether a question suits an outline, by rules
+//! - `beginning`: whether an answer of the default model is long enough for one
 //! - [`OutlinePrompts`] (`prompts`): how a model is asked for an outline, and for one of its points
 //! - [`Outline`] (`points`, `title`), [`OutlineParser`] (`parse`): an outline, and how it is read
 //!   from what a model writes
 //! - [`Mender`] (`mend`), [`Joiner`] (`join`): the text of a branch, and of all branches in order
 
+mod beginning;
 mod error;
 mod join;
 mod mend;
@@ -18,6 +20,7 @@ mod prompts;
 mod route;
 mod title;
 
+pub(crate) use beginning::is_long;
 pub use error::OutlineError;
 pub(crate) use error::Result;
 pub(crate) use join::opening;
