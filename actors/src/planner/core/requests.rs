@@ -38,7 +38,7 @@ impl PlannerCore {
 
     pub(in crate::planner) fn expand(
         &mut self,
-        request: ExpandRequest,
+        mut request: ExpandRequest,
         sink: EventSink,
         now: Instant,
     ) {
@@ -52,7 +52,24 @@ impl PlannerCore {
                     .into_iter()
                     .find_map(|b| self.refuse_prompt(&b.request))
             });
+        if refused.is_none() {
+            self.share_context(&mut request);
+        }
         self.enqueue(Asked::Branches(request, sink), refused, now);
+    }
+
+    /// Branches without a wish of their own share the context evenly.
+    fn share_context(&self, request: &mut ExpandRequest) {
+        let n_own = self.config.engine.n_ctx as usize - request.n_shared;
+        let share = n_own / request.branches.len().max(1);
+        for Branch {
+            request: branch, ..
+        } in &mut request.branches
+        {
+            let n_suffix = branch.prompt.len() - request.n_shared;
+            let n_left = share.saturating_sub(n_suffix).max(1);
+            branch.n_predict.get_or_insert(n_left as u32);
+        }
     }
 
     fn enqueue(&mut self, asked: Asked, refused: Option<RequestError>, now: Instant) {
@@ -145,7 +162,8 @@ impl PlannerCore {
 
     /// Whether the request that waits longest has a slot, or could have one.
     fn has_slot_for_next(&self) -> bool {
-        !self.waiting.is_empty() && !(self.free.is_empty() && self.cache.is_empty())
+        let has_slot = !self.free.is_empty() || !self.cache.is_empty();
+        has_slot && !self.waiting.is_empty()
     }
 
     /// Whether branches may wait for the request that waits longest: it fits as soon as what runs
