@@ -166,6 +166,7 @@ impl PlannerCore {
         while self.flight.has_credit() {
             let mut resources = Resources {
                 pacing: &self.pacing,
+                times: &self.times,
                 n_alike,
                 n_decoding: self.flight.n_decoding(),
                 n_stages: self.stages.len(),

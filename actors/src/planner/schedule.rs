@@ -13,6 +13,7 @@ use jupiter_models::{KvOp, Row, SequenceId};
 use super::pacing::Pacing;
 use super::sequence::{Role, Sequence};
 use super::speculator::{DraftWish, Drafted};
+use super::step_times::StepTimes;
 use crate::message::{DraftRows, SequenceOpen};
 use crate::planning::cost::Work;
 use crate::speculation::draft::DraftLimits;
@@ -49,6 +50,7 @@ pub(super) struct Part {
 /// What a step is made from beside the sequences.
 pub(super) struct Resources<'a> {
     pub(super) pacing: &'a Pacing,
+    pub(super) times: &'a StepTimes,
     /// Sequences that decode in one micro-batch, when each has as many rows as the others.
     pub(super) n_alike: usize,
     /// Micro-batches under way in which sequences decode.
@@ -248,7 +250,7 @@ fn take_chunks(
     let n_before = batch.rows.len();
     let beginning = sequences.iter().filter(|s| s.is_begun(bases));
     let n_beginning: usize = beginning.map(Sequence::n_own).sum();
-    let share = n_before + n_beginning.div_ceil(resources.n_stages.max(1));
+    let share = n_before + resources.times.rows_at_once(n_beginning as u32) as usize;
     for sequence in sequences.iter_mut() {
         let room = resources.pacing.largest() - batch.rows.len();
         if room == 0 {
@@ -340,8 +342,10 @@ mod tests {
 
     fn next(sequences: &mut [Sequence], pacing: &Pacing) -> Option<MicroBatch> {
         let mut spare = Vec::new();
+        let times = StepTimes::new(None, 2);
         let mut resources = Resources {
             pacing,
+            times: &times,
             n_alike: n_alike(sequences),
             n_decoding: 0,
             n_stages: 2,

@@ -254,6 +254,25 @@ impl StepTimes {
         best.unwrap_or(1)
     }
 
+    /// Rows of each micro-batch with which `n_rows` of several short texts pass all stages soonest.
+    pub(super) fn rows_at_once(&self, n_rows: u32) -> u32 {
+        let n_stages = self.stages.len() as u64;
+        let costs = self.costs(&CostsOf {
+            max_rows: n_rows,
+            context: 0,
+            n_alike: 1,
+            n_batches: 1,
+        });
+        let all_ns = |rows: u32| {
+            let slowest = costs.of(rows)?.servers.iter().max()?;
+            Some(slowest * (u64::from(n_rows.div_ceil(rows)) + n_stages - 1))
+        };
+        // Larger ones where it is the same.
+        let sizes = (1..=n_rows).rev();
+        let best = sizes.min_by_key(|&rows| all_ns(rows).unwrap_or(u64::MAX));
+        best.unwrap_or(1)
+    }
+
     /// What Medusa heads take, where both ways were seen.
     fn heads_ns(&self) -> f64 {
         let with = self.way_with_heads.get().zip(self.way.get());
@@ -469,6 +488,16 @@ mod tests {
             }
         }
         assert_eq!(dear.n_alike(6, 0), 3);
+    }
+
+    #[test]
+    fn short_texts_go_in_a_few_micro_batches() {
+        let of = |n_stages| StepTimes::new(None, n_stages);
+        assert_eq!(of(1).rows_at_once(48), 48);
+        // (3 + 2 - 1) * 80 ms; with 24 rows 3 * 117.5.
+        assert_eq!(of(2).rows_at_once(48), 16);
+        assert_eq!(of(2).rows_at_once(4), 4);
+        assert_eq!(of(2).rows_at_once(0), 1);
     }
 
     #[test]

@@ -3,22 +3,26 @@
 use std::time::Instant;
 
 use futures::StreamExt;
-use jupiter::{BranchItem, Client, Completion, DraftChoice, GenerateOptions, Prompt};
-use jupiter::{SamplingParams, SpeculationParams};
+use jupiter::{
+    BranchItem, Client, Completion, DraftChoice, GenerateOptions, Prompt, SamplingParams,
+    SpeculationParams, StepTrace, StreamItem,
+};
 use jupiter_models::Token;
 use serde::Serialize;
 
 use super::report::median;
 
 /// Tokens that all branches begin with: a question and an outline.
-const N_SHARED: u32 = 64;
+pub(super) const N_SHARED: u32 = 64;
 /// Tokens that ask for one point.
-const N_SUFFIX: u32 = 8;
+pub(super) const N_SUFFIX: u32 = 8;
 
 /// The repetitions of one number of branches.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Expansions {
     runs: Vec<Expansion>,
+    /// What became of the steps of the shortest one; empty unless they are traced.
+    pub(super) best_steps: Vec<StepTrace>,
 }
 
 /// The same tokens in both ways.
@@ -65,45 +69,68 @@ fn options(n_predict: u32) -> GenerateOptions {
     }
 }
 
+/// Generates as many tokens in one sequence, from the first to the last, in milliseconds. Its
+/// beginning stays in the KV cache, as that of an outline does.
+pub(super) async fn one_sequence(
+    client: &Client,
+    shared: Vec<Token>,
+    (n_branches, n_tokens): (u32, u32),
+) -> anyhow::Result<f64> {
+    let n_predict = n_branches.saturating_mul(n_tokens).saturating_add(1);
+    let mut answer = client
+        .generate(Prompt::tokens(shared), options(n_predict))
+        .await?;
+    while let Some(item) = answer.next().await {
+        if let StreamItem::Done(done) = item? {
+            return Ok(done.eval_ms);
+        }
+    }
+    anyhow::bail!("the answer broke off")
+}
+
+/// Expands branches of `n_tokens` each; the elapsed time, in milliseconds, and what it took.
+pub(super) async fn side_by_side(
+    client: &Client,
+    prompts: Vec<Prompt>,
+    n_tokens: u32,
+) -> anyhow::Result<(f64, Completion)> {
+    let n_all = n_tokens.saturating_mul(prompts.len() as u32);
+    let begun = Instant::now();
+    let mut branches = client.expand(prompts, options(n_tokens)).await?;
+    let done = loop {
+        match branches.next().await {
+            Some(item) => match item? {
+                BranchItem::Done(done) => break done,
+                BranchItem::Token { .. } | BranchItem::End { .. } => {}
+            },
+            None => anyhow::bail!("the branches broke off"),
+        }
+    };
+    let elapsed_ms = begun.elapsed().as_secs_f64() * 1e3;
+    anyhow::ensure!(done.n_replays == 0, "a stage failed during the measurement");
+    let n_eval = done.n_eval;
+    anyhow::ensure!(n_eval == n_all, "{n_eval} tokens of {n_all} came");
+    Ok((elapsed_ms, done))
+}
+
 impl Expansions {
-    /// Expands `n_branches` of `n_tokens` each from what `take` draws; the shared beginning is in the
-    /// KV cache already, as that of an outline is.
-    pub(super) async fn measure(
+    /// Takes the times of both ways; `steps` are those of the branches.
+    pub(super) fn push(
         &mut self,
-        client: &Client,
-        (n_branches, n_tokens): (u32, u32),
-        mut take: impl FnMut(u32) -> Vec<Token>,
-    ) -> anyhow::Result<()> {
-        let shared = take(N_SHARED);
-        let all = n_branches.saturating_mul(n_tokens);
-        // It leaves the beginning behind.
-        let sequence = complete(client, shared.clone(), all.saturating_add(1)).await?;
-        let prompts = (0..n_branches).map(|_| [shared.clone(), take(N_SUFFIX)].concat());
-        let prompts = prompts.map(Prompt::tokens).collect();
-        let begun = Instant::now();
-        let mut branches = client.expand(prompts, options(n_tokens)).await?;
-        let done = loop {
-            match branches.next().await {
-                Some(item) => match item? {
-                    BranchItem::Done(done) => break done,
-                    BranchItem::Token { .. } | BranchItem::End { .. } => {}
-                },
-                None => anyhow::bail!("the branches broke off"),
-            }
-        };
-        let branches_ms = begun.elapsed().as_secs_f64() * 1e3;
-        anyhow::ensure!(done.n_replays == 0, "a stage failed during the measurement");
-        anyhow::ensure!(done.n_eval == all, "{} tokens of {all} came", done.n_eval);
-        let busy = done
-            .stages
-            .iter()
-            .map(|s| s.prompt_busy_ms + s.eval_busy_ms);
+        sequence_ms: f64,
+        (branches_ms, done): (f64, Completion),
+        steps: Vec<StepTrace>,
+    ) {
+        let busy = done.stages.iter();
+        let busy = busy.map(|stage| stage.prompt_busy_ms + stage.eval_busy_ms);
+        if self.runs.iter().all(|run| run.branches_ms > branches_ms) {
+            self.best_steps = steps;
+        }
         self.runs.push(Expansion {
-            sequence_ms: sequence.eval_ms,
+            sequence_ms,
             branches_ms,
             efficiency: busy.fold(0.0, f64::max) / branches_ms,
         });
-        Ok(())
     }
 
     /// None when nothing was measured.
@@ -120,18 +147,14 @@ impl Expansions {
     }
 }
 
-async fn complete(client: &Client, prompt: Vec<Token>, n: u32) -> anyhow::Result<Completion> {
-    let prompt = Prompt::tokens(prompt);
-    let mut answer = client.generate(prompt, options(n)).await?;
-    while let Some(item) = answer.next().await {
-        if let jupiter::StreamItem::Done(done) = item? {
-            return Ok(done);
-        }
-    }
-    anyhow::bail!("the answer broke off")
-}
-
 impl OutlineReport {
+    /// Names it in a picture.
+    pub(super) fn title(&self) -> String {
+        let (n_branches, n_tokens) = (self.branches, self.branch_tokens);
+        let n_runs = self.branches_ms.len();
+        format!("{n_branches} branches of {n_tokens} tokens, the best of {n_runs}")
+    }
+
     /// One line for people.
     pub(super) fn line(&self) -> String {
         format!(
@@ -158,7 +181,11 @@ mod tests {
             efficiency: 0.9,
         };
         let runs = vec![run(30.0, 10.0), run(10.0, 10.0), run(40.0, 20.0)];
-        let report = Expansions { runs }.report((6, 48)).unwrap();
+        let expansions = Expansions {
+            runs,
+            ..Expansions::default()
+        };
+        let report = expansions.report((6, 48)).unwrap();
         assert_eq!((report.ratio, report.efficiency), (2.0, 0.9));
         assert_eq!(Expansions::default().report((6, 48)), None);
     }

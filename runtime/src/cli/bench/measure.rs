@@ -115,6 +115,7 @@ pub(super) async fn measure(common: &CommonArgs, args: &BenchArgs) -> anyhow::Re
             n_streams,
             speculation: bench.comparison.report(),
             outline: (args.n_expanded()).and_then(|n| bench.expansions.report(n)),
+            outline_steps: std::mem::take(&mut bench.expansions.best_steps),
             hop_ms: runtime.status().await?.steps.hop_us.map(|us| us / 1e3),
         })
     })
@@ -262,11 +263,19 @@ impl Bench<'_> {
     }
 
     /// Branches, and as many tokens in one sequence.
-    async fn expand(&mut self, n: (u32, u32)) -> anyhow::Result<()> {
-        let (client, tokens) = (self.runtime.client(), &mut self.tokens);
-        self.expansions
-            .measure(&client, n, |n| tokens.take(n))
-            .await
+    async fn expand(&mut self, (n_branches, n_tokens): (u32, u32)) -> anyhow::Result<()> {
+        let client = self.runtime.client();
+        let shared = self.tokens.take(branches::N_SHARED);
+        let in_one = branches::one_sequence(&client, shared.clone(), (n_branches, n_tokens));
+        let sequence_ms = in_one.await?;
+        let suffixes = (0..n_branches).map(|_| self.tokens.take(branches::N_SUFFIX));
+        let prompts = suffixes.map(|suffix| Prompt::tokens([&shared[..], &suffix].concat()));
+        let prompts = prompts.collect();
+        self.trace().await?;
+        let taken = branches::side_by_side(&client, prompts, n_tokens).await?;
+        let steps = self.trace().await?;
+        self.expansions.push(sequence_ms, taken, steps);
+        Ok(())
     }
 
     /// Has the pipeline answer greedily, to the last token asked for, without guesses.

@@ -65,6 +65,8 @@ pub(crate) struct Measured {
     pub speculation: Option<SpeculationReport>,
     /// Branches side by side, where that was asked for.
     pub outline: Option<OutlineReport>,
+    /// What became of the steps of its best run; empty without `--timeline`.
+    pub outline_steps: Vec<StepTrace>,
     /// What the profiles say of the stages, where that was asked for.
     pub plan: Option<Arc<MeasuredPlan>>,
     /// Time added by one hop of a decode row, in milliseconds.
@@ -444,6 +446,7 @@ mod tests {
             n_streams: 1,
             speculation: None,
             outline: None,
+            outline_steps: Vec::new(),
             plan: None,
             hop_ms: Some(0.25),
         }

@@ -65,6 +65,10 @@ fn cannot_write(path: &Path) -> String {
 pub(super) fn page(measured: &Measured) -> Page {
     let stages = measured.stage_names();
     let tests = [(true, &measured.pp), (false, &measured.tg)];
+    let branches = measured.outline.as_ref().map(|outline| Section {
+        title: outline.title(),
+        timelines: vec![from_trace("measured", &stages, &measured.outline_steps)],
+    });
     let sections = tests.into_iter().filter_map(|(is_prompt, test)| {
         let test = test.as_ref()?;
         let best = test.best()?;
@@ -84,7 +88,7 @@ pub(super) fn page(measured: &Measured) -> Page {
             measured.n_threads,
             measured.chunk
         ),
-        sections: sections.collect(),
+        sections: sections.chain(branches).collect(),
     }
 }
 
