@@ -5,10 +5,12 @@
 //! # Layout
 //! - [`decide`] (`route`): whether a question suits an outline, by rules
 //! - [`OutlinePrompts`] (`prompts`): how a model is asked for an outline, and for one of its points
-//! - [`Outline`] (`points`, `title`), [`OutlineParser`] (`parse`): an outline, and how it is read
-//!   from what a model writes
+//! - [`Outline`] (`points`, `title`, `control`), [`OutlineParser`] (`parse`): an outline, and how it
+//!   is read from what a model writes
+//! - `thoughts`: what a reasoning model writes first, which is part of neither outline nor point
 //! - [`Mender`] (`mend`), [`Joiner`] (`join`): the text of a branch, and of all branches in order
 
+mod control;
 mod error;
 mod join;
 mod mend;
@@ -16,6 +18,7 @@ mod parse;
 mod points;
 mod prompts;
 mod route;
+mod thoughts;
 mod title;
 
 pub use error::OutlineError;
