@@ -24,7 +24,7 @@ mod title;
 pub use error::OutlineError;
 pub(crate) use error::Result;
 pub(crate) use join::opening;
-pub use join::{BranchEvent, JoinForm, Joined, Joiner};
+pub use join::{BranchEvent, Joined, Joiner};
 pub use mend::{BranchEnd, Mender};
 pub use parse::{NotAnOutline, OutlineParser, Progress, parse};
 pub use points::{DEFAULT_MAX_POINTS, MIN_POINTS, Outline, OutlineLimits, Point};
