@@ -4,12 +4,12 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites chat test lint format layering deny bench plans speculation evaluation train install
+.PHONY: help prerequisites chat test lint format layering deny bench plans speculation outlines evaluation train install
 
 # rustup's folder, for shells that have not read its profile yet.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 CARGO ?= cargo
-# Arguments for chat, bench and evaluation: make chat ARGS="--prompt hello"
+# Arguments for chat, bench, outlines and evaluation: make chat ARGS="--prompt hello"
 ARGS ?=
 # Packages that lint and test look at: those of a normal build. MEMBERS=--workspace adds the
 # training program, which nobody needs to run a model (its libraries change how others are built).
@@ -58,6 +58,9 @@ plans: prerequisites ## Time the planning, and compare plans for published devic
 
 speculation: prerequisites ## What guessing ahead can bring on 2, 4 and 8 stages, predicted and simulated
 	$(CARGO) run --release --bin speculation
+
+outlines: prerequisites ## What writing point by point brings to the default model, as a table and a picture
+	$(CARGO) run --release --bin outlines -- $(ARGS)
 
 evaluation: prerequisites ## Judge the default model on questions that it was never trained on
 	$(CARGO) run --release --bin evaluation -- $(ARGS)

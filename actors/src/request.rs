@@ -13,6 +13,9 @@ use crate::{NodeId, RequestId};
 /// Most tokens of a guess when nothing is said (llama.cpp's `--draft-max`).
 pub const DEFAULT_DRAFT_MAX: u32 = 16;
 
+/// Most branches of one request: each is a stream of its own to its client.
+const MAX_BRANCHES: usize = 256;
+
 /// How tokens are guessed ahead of the model. Whatever is said here, the text stays the same but
 /// for a rule of acceptance that says otherwise.
 #[derive(Clone, Debug, PartialEq)]
@@ -118,6 +121,11 @@ pub struct GenerateRequest {
     pub cache_prompt: bool,
     /// How tokens are guessed ahead; without it as the head is configured.
     pub speculation: Option<SpeculationParams>,
+    /// Whether its KV cells stay for a moment when it is complete, whoever waits for room, for a
+    /// request that `follows` it.
+    pub holds: bool,
+    /// The request that it goes on from, if that holds its cells: it is admitted before others.
+    pub follows: Option<RequestId>,
 }
 
 impl GenerateRequest {
@@ -132,6 +140,8 @@ impl GenerateRequest {
             ignore_eos: false,
             cache_prompt: true,
             speculation: None,
+            holds: false,
+            follows: None,
         }
     }
 }
@@ -147,6 +157,8 @@ pub struct ExpandRequest {
     /// Whether KV cells of an earlier request with the same beginning are used, and the shared ones
     /// kept.
     pub cache_prompt: bool,
+    /// The request that it goes on from, as [`GenerateRequest::follows`].
+    pub follows: Option<RequestId>,
     /// The branches in the order in which they start, each with its whole prompt; their own
     /// `cache_prompt` says nothing.
     pub branches: Vec<Branch>,
@@ -172,6 +184,12 @@ impl ExpandRequest {
     /// Without branches, and where their prompts do not begin alike.
     pub(crate) fn validate(&self) -> Result<(), RequestError> {
         let invalid = |what: &str| Err(RequestError::Invalid(what.to_owned()));
+        if self.branches.len() > MAX_BRANCHES {
+            let n = self.branches.len();
+            return invalid(&format!(
+                "{n} branches: ask for at most {MAX_BRANCHES} at once"
+            ));
+        }
         let Some(first) = self.branches.first() else {
             return invalid("there are no branches: ask for at least one");
         };

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use futures::stream::{BoxStream, SelectAll, select_all};
 use futures::{Stream, StreamExt};
@@ -47,6 +48,9 @@ pub struct BranchStream {
     whole: UnboundedReceiver<StreamEvent>,
     answers: SelectAll<BoxStream<'static, (usize, Result<Part>)>>,
     done: Vec<Completion>,
+    begun: Instant,
+    /// When the first token came.
+    first: Option<Instant>,
     ended: bool,
 }
 
@@ -75,13 +79,23 @@ impl BranchStream {
             whole,
             answers: select_all(answers),
             done: Vec::new(),
+            begun: Instant::now(),
+            first: None,
             ended: false,
         }
     }
 
+    fn first_ms(&self) -> f64 {
+        let first = self.first.unwrap_or(self.begun);
+        first.duration_since(self.begun).as_secs_f64() * 1e3
+    }
+
     fn item(&mut self, branch: usize, part: Part) -> BranchItem {
         match part {
-            Part::Text { id, text } => BranchItem::Token { branch, id, text },
+            Part::Text { id, text } => {
+                self.first.get_or_insert_with(Instant::now);
+                BranchItem::Token { branch, id, text }
+            }
             Part::Done(completion) => {
                 self.done.push(completion.clone());
                 BranchItem::End { branch, completion }
@@ -103,7 +117,10 @@ impl Stream for BranchStream {
             return Poll::Ready(Some(part.map(|part| this.item(branch, part))));
         }
         let last = match ready!(this.whole.poll_recv(context)) {
-            Some(StreamEvent::Done(shared)) => Ok(BranchItem::Done(together(shared, &this.done))),
+            Some(StreamEvent::Done(shared)) => {
+                let all = with_branches(shared, &this.done, this.first_ms());
+                Ok(BranchItem::Done(all))
+            }
             Some(StreamEvent::Failed(error)) => Err(error.into()),
             // What branches share has no tokens.
             Some(StreamEvent::Token(_)) | None => Err(Error::Stopped),
@@ -123,81 +140,67 @@ impl Drop for Cancel {
     }
 }
 
-/// What branches took together with what they share.
-fn together(shared: Completion, branches: &[Completion]) -> Completion {
-    let first = branches.iter().map(|branch| branch.prompt_ms);
-    let prompt_ms = first.fold(shared.prompt_ms, f64::min);
+/// What branches took beside what they share; a branch's beginning is counted there.
+fn with_branches(shared: Completion, branches: &[Completion], first_ms: f64) -> Completion {
     let cut = branches
         .iter()
         .any(|branch| branch.reason == FinishReason::Length);
-    let own = |branch: &Completion| branch.n_prompt - branch.n_cached;
-    let mut all = Completion {
-        reason: if cut {
-            FinishReason::Length
-        } else {
-            FinishReason::Stop
+    let whole_ms = shared.prompt_ms + shared.eval_ms;
+    let all = branches.iter().fold(shared, |all, branch| {
+        let own = Completion {
+            n_prompt: branch.n_prompt - branch.n_cached,
+            n_cached: 0,
+            ..branch.clone()
+        };
+        together(all, &own)
+    });
+    Completion {
+        reason: match cut {
+            true => FinishReason::Length,
+            false => FinishReason::Stop,
         },
-        n_prompt: shared.n_prompt + branches.iter().map(own).sum::<u32>(),
-        prompt_ms,
-        eval_ms: shared.prompt_ms + shared.eval_ms - prompt_ms,
-        speculation: None,
-        ..shared
-    };
-    for branch in branches {
-        all.n_eval += branch.n_eval;
-        add_stages(&mut all.stages, &branch.stages);
-        add_guesses(&mut all.speculation, branch.speculation.as_ref());
+        prompt_ms: first_ms,
+        eval_ms: (whole_ms - first_ms).max(0.0),
+        ..all
     }
-    all
 }
 
-/// What one answer took after another.
-pub(crate) fn after(first: Completion, then: Completion) -> Completion {
-    let mut all = Completion {
-        reason: then.reason,
-        n_prompt: first.n_prompt + then.n_prompt,
-        n_cached: first.n_cached + then.n_cached,
-        n_eval: first.n_eval + then.n_eval,
-        eval_ms: first.eval_ms + then.prompt_ms + then.eval_ms,
-        n_replays: first.n_replays + then.n_replays,
-        outline: then.outline,
-        ..first
-    };
-    add_stages(&mut all.stages, &then.stages);
-    add_guesses(&mut all.speculation, then.speculation.as_ref());
-    all
-}
-
-fn add_stages(all: &mut Vec<StageUsage>, more: &[StageUsage]) {
-    for (i, stage) in more.iter().enumerate() {
-        match all.get_mut(i) {
+/// What two answers took; how they ended, and when, is that of the first.
+pub(crate) fn together(mut all: Completion, more: &Completion) -> Completion {
+    all.n_prompt += more.n_prompt;
+    all.n_cached += more.n_cached;
+    all.n_eval += more.n_eval;
+    all.n_replays = all.n_replays.max(more.n_replays);
+    for stage in &more.stages {
+        let is_same = |s: &&mut StageUsage| s.node == stage.node && s.layers == stage.layers;
+        match all.stages.iter_mut().find(is_same) {
             Some(sum) => {
                 sum.prompt_busy_ms += stage.prompt_busy_ms;
                 sum.eval_busy_ms += stage.eval_busy_ms;
             }
-            None => all.push(stage.clone()),
+            None => all.stages.push(stage.clone()),
         }
     }
+    all.speculation = match (all.speculation, &more.speculation) {
+        (Some(all), Some(more)) => Some(guesses_together(all, more)),
+        (all, more) => all.or_else(|| more.clone()),
+    };
+    all
 }
 
-/// The source of the one with most guesses stands for all, and its prediction.
-fn add_guesses(all: &mut Option<SpeculationUsage>, more: Option<&SpeculationUsage>) {
-    let (Some(sum), Some(more)) = (all.as_mut(), more) else {
-        *all = all.take().or_else(|| more.cloned());
-        return;
+/// The source of the one with most guesses stands for both, and its prediction.
+fn guesses_together(all: SpeculationUsage, more: &SpeculationUsage) -> SpeculationUsage {
+    let most = match more.n_drafted > all.n_drafted {
+        true => more,
+        false => &all,
     };
-    let most = if more.n_drafted > sum.n_drafted {
-        more
-    } else {
-        &*sum
-    };
-    *sum = SpeculationUsage {
+    SpeculationUsage {
         source: most.source,
         predicted_ratio: most.predicted_ratio,
-        n_steps: sum.n_steps + more.n_steps,
-        n_tokens: sum.n_tokens + more.n_tokens,
-        n_drafted: sum.n_drafted + more.n_drafted,
-        n_accepted: sum.n_accepted + more.n_accepted,
-        n_wasted: sum.n_wasted + more.n_wasted,
-    };
+        n_steps: all.n_steps + more.n_steps,
+        n_tokens: all.n_tokens + more.n_tokens,
+        n_drafted: all.n_drafted + more.n_drafted,
+        n_accepted: all.n_accepted + more.n_accepted,
+        n_wasted: all.n_wasted + more.n_wasted,
+    }
 }

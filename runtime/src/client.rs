@@ -99,34 +99,45 @@ impl Client {
             let outliner = Outliner::new(self.clone(), chat.clone(), options, plan.clone());
             return Ok(TokenStream::outlined(outliner.start()));
         }
-        let answer = self.answer(&prompt, options).await?;
-        Ok(TokenStream::plain(answer, plan.map(|plan| plan.usage(0))))
+        let answer = self.answer(prompt, options, Chain::default()).await?;
+        Ok(TokenStream::plain(
+            answer,
+            plan.map(|plan| plan.conclude(0)),
+        ))
     }
 
-    /// Asks for an answer to each of several prompts, all side by side. What they have in common is
-    /// computed once. Dropping the stream stops all of them.
+    /// Asks for an answer to each of several prompts, all side by side; what they have in common is
+    /// computed once. Dropping the stream stops all of them. Without `n_predict` they share the
+    /// context evenly.
     ///
     /// # Errors
-    /// As [`Client::generate`]; prompts that do not begin alike, or of which one is the beginning of
-    /// another. What the Planner refuses is the stream's first item.
+    /// As [`Client::generate`]. What the Planner refuses, prompts without a common beginning among
+    /// it, is the stream's first item.
     pub async fn expand(
         &self,
         prompts: Vec<Prompt>,
         options: GenerateOptions,
     ) -> Result<BranchStream> {
+        let prompts = self.tokenize_all(prompts).await?;
+        self.expand_tokens(prompts, options, None).await
+    }
+
+    /// The same for tokens, as what `follows` another request.
+    pub(crate) async fn expand_tokens(
+        &self,
+        prompts: Vec<Vec<Token>>,
+        mut options: GenerateOptions,
+        follows: Option<RequestId>,
+    ) -> Result<BranchStream> {
         self.check(&options)?;
-        let mut tokens = Vec::new();
-        for prompt in prompts {
-            tokens.push(self.tokenize(prompt).await?);
-        }
-        let n_shared = n_shared(&tokens);
+        options.sampling.fix_seed();
+        let n_shared = n_shared(&prompts);
         let mut branches = Vec::new();
         let mut streams = Vec::new();
-        for (i, prompt) in tokens.into_iter().enumerate() {
+        for (i, prompt) in prompts.into_iter().enumerate() {
             let mut options = options.clone();
-            options.sampling.fix_seed();
             options.sampling.seed = branch_seed(options.sampling.seed, i);
-            let (request, sink, stream) = self.request(prompt, options);
+            let (request, sink, stream) = self.request(prompt, options, Chain::default());
             branches.push(Branch { request, sink });
             streams.push(stream);
         }
@@ -136,27 +147,36 @@ impl Client {
             id,
             n_shared,
             cache_prompt: options.cache_prompt,
+            follows,
             branches,
         };
         self.tell(PlannerMessage::Expand(request, sink)).await?;
-        Ok(BranchStream::new(
-            id,
-            self.shared.inbox.clone(),
-            whole,
-            streams,
-        ))
+        let inbox = self.shared.inbox.clone();
+        Ok(BranchStream::new(id, inbox, whole, streams))
+    }
+
+    pub(crate) async fn tokenize_all(
+        &self,
+        prompts: impl IntoIterator<Item = Prompt>,
+    ) -> Result<Vec<Vec<Token>>> {
+        let mut tokens = Vec::new();
+        for prompt in prompts {
+            tokens.push(self.tokenize(prompt).await?);
+        }
+        Ok(tokens)
     }
 
     /// Asks for an answer in one piece.
     pub(crate) async fn answer(
         &self,
-        prompt: &Prompt,
+        prompt: Prompt,
         mut options: GenerateOptions,
+        chain: Chain,
     ) -> Result<AnswerStream> {
         self.check(&options)?;
         options.sampling.fix_seed();
-        let prompt = self.tokenize(prompt.clone()).await?;
-        let (request, sink, stream) = self.request(prompt, options);
+        let prompt = self.tokenize(prompt).await?;
+        let (request, sink, stream) = self.request(prompt, options, chain);
         self.tell(PlannerMessage::Generate(request, sink)).await?;
         Ok(stream)
     }
@@ -185,6 +205,7 @@ impl Client {
         &self,
         prompt: Vec<Token>,
         options: GenerateOptions,
+        chain: Chain,
     ) -> (GenerateRequest, EventSink, AnswerStream) {
         let request = GenerateRequest {
             n_predict: options.n_predict,
@@ -192,6 +213,8 @@ impl Client {
             ignore_eos: options.ignore_eos,
             cache_prompt: options.cache_prompt,
             speculation: options.speculation,
+            holds: chain.holds,
+            follows: chain.follows,
             ..GenerateRequest::new(self.next_id(), prompt)
         };
         let (sink, events) = mpsc::unbounded_channel();
@@ -215,8 +238,17 @@ impl Client {
     }
 }
 
+/// How a request goes on from others, and others from it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Chain {
+    /// The request whose cells it goes on from.
+    pub(crate) follows: Option<RequestId>,
+    /// Whether its own are held for the next one.
+    pub(crate) holds: bool,
+}
+
 /// Tokens that all prompts begin with; the shortest has one more.
-fn n_shared(prompts: &[Vec<Token>]) -> usize {
+pub(crate) fn n_shared(prompts: &[Vec<Token>]) -> usize {
     let Some((first, others)) = prompts.split_first() else {
         return 0;
     };

@@ -89,7 +89,7 @@ pub struct GenerateOptions {
     pub n_predict: Option<u32>,
     /// How tokens are chosen.
     pub sampling: SamplingParams,
-    /// The answer ends before any of these.
+    /// The answer ends before any of these; of one that is written point by point, each point.
     pub stop: Vec<String>,
     /// Whether it goes on where the model would end (for benchmarks).
     pub ignore_eos: bool,

@@ -145,6 +145,10 @@ impl AnswerStream {
         }
     }
 
+    pub(crate) fn id(&self) -> RequestId {
+        self.id
+    }
+
     /// Has enough of the text: what follows is only [`Part::Done`].
     pub(crate) fn finish(&mut self) {
         self.stopped = true;

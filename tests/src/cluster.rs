@@ -233,6 +233,7 @@ impl Cluster {
             id: self.next_id(),
             n_shared,
             cache_prompt: false,
+            follows: None,
             branches,
         };
         let (sink, whole) = tokio::sync::mpsc::unbounded_channel();

@@ -31,20 +31,16 @@ impl PromptCache {
     /// Takes out the kept sequence that shares most with the prompt. The last token of the prompt
     /// is never shared: its row brings the first logits.
     pub(super) fn take(&mut self, prompt: &[Token]) -> Option<Hit> {
-        let shared = |tokens: &[Token]| {
-            let prompt = &prompt[..prompt.len().saturating_sub(1)];
-            tokens
-                .iter()
-                .zip(prompt)
-                .take_while(|(a, b)| a == b)
-                .count()
-        };
         let (at, n_common) = (self.kept.iter().enumerate())
-            .map(|(at, (_, tokens))| (at, shared(tokens)))
+            .map(|(at, (_, tokens))| (at, n_shared(tokens, prompt)))
             .max_by_key(|&(_, n_common)| n_common)
             .filter(|&(_, n_common)| n_common >= MIN_COMMON)?;
         let (seq, _) = self.kept.remove(at)?;
         Some(Hit { seq, n_common })
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.kept.is_empty()
     }
 
     /// Gives up the sequences used longest ago until the rest holds at most `n_cells`, and one
@@ -67,6 +63,13 @@ impl PromptCache {
     pub(super) fn clear(&mut self) -> Vec<SequenceId> {
         self.kept.drain(..).map(|(seq, _)| seq).collect()
     }
+}
+
+/// Tokens that a prompt begins with as `tokens` do, but for its last one.
+pub(super) fn n_shared(tokens: &[Token], prompt: &[Token]) -> usize {
+    let prompt = &prompt[..prompt.len().saturating_sub(1)];
+    let pairs = tokens.iter().zip(prompt);
+    pairs.take_while(|(a, b)| a == b).count()
 }
 
 #[cfg(test)]

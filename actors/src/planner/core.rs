@@ -3,6 +3,7 @@
 
 mod drafting;
 mod epochs;
+mod held;
 mod requests;
 mod target;
 
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 use jupiter_models::engine::EngineMemory;
 use jupiter_models::{KvOp, SequenceId};
 
+use self::held::Held;
 use self::target::Target;
 use super::cache::PromptCache;
 use super::expansion::Expansion;
@@ -60,6 +62,10 @@ pub(super) struct PlannerCore {
     /// Requests of several branches that are among the live ones.
     expansions: Vec<Expansion>,
     cache: PromptCache,
+    /// Complete answers whose cells are held for what follows them.
+    held: Vec<Held>,
+    /// Whether a waiting branch is next, or the request that waits longest.
+    branches_turn: bool,
     /// Slots of requests.
     free: Vec<SequenceId>,
     /// Slots of branches of requests.
@@ -119,6 +125,8 @@ impl PlannerCore {
             live: Vec::new(),
             expansions: Vec::new(),
             cache: PromptCache::default(),
+            held: Vec::new(),
+            branches_turn: true,
             free: (0..config.n_parallel).rev().map(SequenceId).collect(),
             branch_slots: config.branch_slots().rev().map(SequenceId).collect(),
             spare: Vec::new(),
@@ -154,10 +162,11 @@ impl PlannerCore {
             return;
         }
         self.admit(now);
+        let n_alike = self.n_alike();
         while self.flight.has_credit() {
             let mut resources = Resources {
                 pacing: &self.pacing,
-                n_alike: self.n_alike(),
+                n_alike,
                 n_decoding: self.flight.n_decoding(),
                 n_stages: self.stages.len(),
                 step: self.flight.next_step(),
@@ -404,7 +413,7 @@ impl PlannerCore {
             },
             nodes: self.nodes.iter().cloned().collect(),
             stages: stages.collect(),
-            n_live: self.live.len(),
+            n_live: self.live.iter().filter(|s| s.is_request()).count(),
             n_waiting: self.waiting.len(),
             steps: self.flight.stats().clone(),
             plan: self.plan.clone(),

@@ -159,7 +159,7 @@ pub struct ClusterStatus {
     pub nodes: Vec<NodeId>,
     /// The plan.
     pub stages: Vec<StageStatus>,
-    /// Requests being computed.
+    /// Requests being computed; those of several branches count once.
     pub n_live: usize,
     /// Requests waiting for room.
     pub n_waiting: usize,

@@ -246,7 +246,7 @@ fn take_chunks(
     batch: &mut MicroBatch,
 ) -> bool {
     let n_before = batch.rows.len();
-    let beginning = sequences.iter().filter(|s| s.is_beginning(bases));
+    let beginning = sequences.iter().filter(|s| s.is_begun(bases));
     let n_beginning: usize = beginning.map(Sequence::n_own).sum();
     let share = n_before + n_beginning.div_ceil(resources.n_stages.max(1));
     for sequence in sequences.iter_mut() {

@@ -37,6 +37,14 @@ impl Waiting {
         }
     }
 
+    /// The request that it goes on from.
+    pub(super) fn follows(&self) -> Option<RequestId> {
+        match &self.asked {
+            Asked::Answer(request, _) => request.follows,
+            Asked::Branches(request, _) => request.follows,
+        }
+    }
+
     /// Whether nobody waits for it.
     pub(super) fn is_closed(&self) -> bool {
         let (Asked::Answer(_, sink) | Asked::Branches(_, sink)) = &self.asked;
@@ -95,6 +103,8 @@ pub(super) struct Sequence {
     pub(super) sampling: SamplingParams,
     pub(super) ignore_eos: bool,
     pub(super) cache_prompt: bool,
+    /// Whether its cells are held when it is complete.
+    pub(super) holds: bool,
     /// Tokens whose rows were sent in this epoch and are not known to be dead.
     pub(super) n_sent: usize,
     /// Steps under way whose rows are judged.
@@ -153,6 +163,7 @@ impl Sequence {
             sampling: request.sampling,
             ignore_eos: request.ignore_eos,
             cache_prompt: request.cache_prompt,
+            holds: request.holds,
             n_sent: 0,
             steps: InFlight::new(seq, generation),
             speculator,
@@ -178,9 +189,14 @@ impl Sequence {
         }
     }
 
-    /// Whether the next turn may go on from its cells.
-    pub(super) fn is_worth_keeping(&self) -> bool {
-        self.cache_prompt && (self.opened || self.role == Role::Shared)
+    /// Whether it stands for a request, not for a branch of one.
+    pub(super) fn is_request(&self) -> bool {
+        !matches!(self.role, Role::Branch { .. })
+    }
+
+    /// Whether its prompt was sent in this epoch.
+    pub(super) fn has_cells(&self) -> bool {
+        self.opened || self.role == Role::Shared
     }
 
     /// Tokens that no row was sent for.
@@ -201,8 +217,14 @@ impl Sequence {
 
     /// Whether it is a branch whose first rows may go now.
     pub(super) fn is_beginning(&self, bases: &[SequenceId]) -> bool {
-        let is_whole = matches!(self.role, Role::Branch { is_forked, .. } if !is_forked);
-        is_whole && self.may_begin(bases)
+        let is_unforked = matches!(self.role, Role::Branch { is_forked, .. } if !is_forked);
+        is_unforked && self.may_begin(bases)
+    }
+
+    /// Whether it is a branch whose first rows may go now, or have gone and brought no token yet.
+    pub(super) fn is_begun(&self, bases: &[SequenceId]) -> bool {
+        let has_no_answer = !self.is_request() && !self.has_answer() && self.may_begin(bases);
+        has_no_answer || self.is_beginning(bases)
     }
 
     /// Tokens that it does not share.

@@ -244,9 +244,13 @@ impl StepTimes {
         };
         // At least as many steps as stages, so that none waits, and at most one more, as many as may
         // be in flight.
-        let n_steps = n_streams.min(n_stages)..=n_stages + 1;
-        let n_alike = (1..=n_streams).filter(|&n| n_steps.contains(&n_streams.div_ceil(n)));
-        let best = n_alike.min_by_key(|&n| round_ns(n).unwrap_or(u64::MAX));
+        let best_of = |fewest: u32| {
+            let is_possible = |n: &u32| (fewest..=n_stages + 1).contains(&n_streams.div_ceil(*n));
+            let possible = (1..=n_streams).filter(is_possible);
+            possible.min_by_key(|&n| round_ns(n).unwrap_or(u64::MAX))
+        };
+        // Some numbers cannot be cut so.
+        let best = best_of(n_streams.min(n_stages)).or_else(|| best_of(1));
         best.unwrap_or(1)
     }
 
@@ -453,6 +457,8 @@ mod tests {
         // One micro-batch of 4 would take less, but a stage would wait.
         assert_eq!(of(2).n_alike(4, 0), 2);
         assert_eq!(of(1).n_alike(4, 0), 4);
+        // Eight stages: 28 rows are no 8 or 9 equal micro-batches and a smaller one.
+        assert_eq!(of(8).n_alike(28, 0), 4);
         // What was seen counts more: four rows are dear here.
         let mut dear = of(2);
         for (rows, us) in [(1, 100), (2, 110), (3, 120), (4, 900)] {

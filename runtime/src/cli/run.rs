@@ -1,5 +1,6 @@
 //! `jupiter run`: one prompt, one answer.
 
+use std::future::pending;
 use std::io::Read;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,8 +10,8 @@ use clap::Args;
 use clap::builder::BoolishValueParser;
 use futures::StreamExt;
 use jupiter::event::Event;
-use jupiter::terminal::timing_line;
-use jupiter::{ChatMessage, Prompt, StreamItem, TokenStream};
+use jupiter::terminal::{AnswerPrinter, timing_line};
+use jupiter::{ChatMessage, Prompt, TokenStream};
 
 use super::args::{
     CommonArgs, EngineArgs, GenerationArgs, ProcessArgs, SamplingArgs, SpeculationArgs, SplitArgs,
@@ -105,31 +106,31 @@ async fn answer(common: &CommonArgs, args: &RunArgs) -> anyhow::Result<()> {
     start::with_pipeline(pipeline, output::stop_signal(), async |pipeline| {
         let options = pipeline.complete(options, &args.sampling);
         let stream = pipeline.runtime.client().generate(prompt, options).await?;
-        print(stream, args.json).await
+        if args.json {
+            print_json(stream).await
+        } else {
+            print(stream).await
+        }
     })
     .await
 }
 
-/// Prints a stream as it comes, and what it took.
-async fn print(mut stream: TokenStream, json: bool) -> anyhow::Result<()> {
-    while let Some(item) = stream.next().await {
-        let item = item?;
-        if json {
-            output::json_line(&Event::from(&item))?;
-        }
-        match item {
-            StreamItem::Token { text, .. } if !json => output::text(&text)?,
-            StreamItem::Token { .. } | StreamItem::Outline { .. } | StreamItem::Branch(_) => {}
-            StreamItem::Done(done) => {
-                if !json {
-                    output::text("\n")?;
-                    eprintln!("{}", timing_line(&done));
-                }
-                return Ok(());
-            }
-        }
+/// Prints an answer as it comes, and what it took.
+async fn print(stream: TokenStream) -> anyhow::Result<()> {
+    // Ctrl-C ends the program, which drops the stream.
+    let answer = AnswerPrinter::stdout().print(stream, pending()).await?;
+    if let Some(done) = answer.done {
+        eprintln!("{}", timing_line(&done));
     }
-    anyhow::bail!("the answer broke off")
+    Ok(())
+}
+
+/// Prints the parts of an answer as they come, one JSON object a line.
+async fn print_json(mut stream: TokenStream) -> anyhow::Result<()> {
+    while let Some(item) = stream.next().await {
+        output::json_line(&Event::from(&item?))?;
+    }
+    Ok(())
 }
 
 /// The prompt from whichever place it is in.

@@ -2,12 +2,11 @@
 
 use std::io::{self, Write};
 
-use futures::StreamExt;
-use jupiter_actors::request::{Completion, RequestError};
+use jupiter_actors::request::RequestError;
 
 use super::input::{Input, Lines};
-use super::timing_line;
-use crate::{ChatMessage, Client, Error, GenerateOptions, Prompt, Result, StreamItem};
+use super::{Answer, AnswerPrinter, timing_line};
+use crate::{ChatMessage, Client, Error, GenerateOptions, Prompt, Result};
 
 const HELP: &str = "\
 /reset  forget the conversation
@@ -41,12 +40,6 @@ pub enum ChatEnd {
     Unanswered,
     /// Ctrl-C outside an answer, where no terminal could tell what was meant.
     Interrupted,
-}
-
-/// How one answer ended.
-enum Answer {
-    Complete(Completion),
-    Stopped,
 }
 
 impl Conversation {
@@ -126,9 +119,7 @@ impl Conversation {
     pub async fn say(&mut self, message: &str) -> Result<()> {
         self.messages.push(ChatMessage::user(message));
         loop {
-            let mut said = String::new();
-            let result = self.answer(&mut said).await;
-            match result {
+            match self.answer().await {
                 Err(Error::Request(RequestError::PromptTooLong { .. }))
                     if self.messages.len() > 2 =>
                 {
@@ -140,21 +131,15 @@ impl Conversation {
                     continue;
                 }
                 Err(error) => {
-                    if !said.is_empty() {
-                        println_flushed("")?;
-                    }
                     self.messages.pop();
                     return Err(error);
                 }
                 Ok(answer) => {
-                    println_flushed("")?;
-                    self.messages.push(ChatMessage::assistant(said));
-                    match answer {
-                        Answer::Complete(done) if self.show_timing => {
-                            eprintln!("{}", timing_line(&done));
-                        }
-                        Answer::Complete(_) => {}
-                        Answer::Stopped => eprintln!("(stopped)"),
+                    self.messages.push(ChatMessage::assistant(answer.text));
+                    match answer.done {
+                        Some(done) if self.show_timing => eprintln!("{}", timing_line(&done)),
+                        Some(_) => {}
+                        None => eprintln!("(stopped)"),
                     }
                     return Ok(());
                 }
@@ -162,44 +147,22 @@ impl Conversation {
         }
     }
 
-    /// Prints the answer to the messages so far as it comes and gathers it in `said`.
-    async fn answer(&self, said: &mut String) -> Result<Answer> {
+    /// Prints the answer to the messages so far as it comes, until Ctrl-C.
+    async fn answer(&self) -> Result<Answer> {
         let system = self.system.iter().map(ChatMessage::system);
         let messages: Vec<_> = system.chain(self.messages.iter().cloned()).collect();
         let prompt = Prompt::chat(messages);
-        let mut stream = self.client.generate(prompt, self.options.clone()).await?;
-        loop {
-            tokio::select! {
-                item = stream.next() => match item {
-                    Some(Ok(StreamItem::Token { text, .. })) => {
-                        print_flushed(&text)?;
-                        said.push_str(&text);
-                    }
-                    Some(Ok(StreamItem::Outline { .. } | StreamItem::Branch(_))) => {}
-                    Some(Ok(StreamItem::Done(done))) => return Ok(Answer::Complete(done)),
-                    Some(Err(error)) => return Err(error),
-                    None => return Err(Error::Stopped),
-                },
-                // Dropping the stream cancels the request.
-                pressed = tokio::signal::ctrl_c() => {
-                    pressed.map_err(terminal_error)?;
-                    return Ok(Answer::Stopped);
-                }
-            }
-        }
+        let stream = self.client.generate(prompt, self.options.clone()).await?;
+        let printer = AnswerPrinter::stdout();
+        printer.print(stream, tokio::signal::ctrl_c()).await
     }
 }
 
-fn print_flushed(text: &str) -> Result<()> {
+fn println_flushed(text: &str) -> Result<()> {
     let mut stdout = io::stdout().lock();
-    stdout
-        .write_all(text.as_bytes())
+    writeln!(stdout, "{text}")
         .and_then(|()| stdout.flush())
         .map_err(terminal_error)
-}
-
-fn println_flushed(text: &str) -> Result<()> {
-    print_flushed(&format!("{text}\n"))
 }
 
 fn terminal_error(error: io::Error) -> Error {

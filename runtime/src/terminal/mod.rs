@@ -1,17 +1,21 @@
 //! What programs that talk with a person share: the command line's `chat` and the chatbot example.
 //!
 //! - [`Conversation`]: keeps what was said, asks the client, prints the answers as they come
+//! - [`AnswerPrinter`]: prints one answer, live or plain
 //! - [`ProgressBars`]: what is sliced and loaded, on stderr
-//! - [`OutlineView`]: an answer whose points fill in side by side
+//! - [`OutlineView`], `live_area`: an answer whose points fill in side by side; lines in place
 //! - [`timing_line`]: what an answer took
 //! - [`DEFAULT_MODEL_NOTICE`]: what a person is told who named no model
 
+mod answer_printer;
 mod chat;
 mod input;
+mod live_area;
 mod outline_view;
 mod progress;
 mod timing;
 
+pub use answer_printer::{Answer, AnswerPrinter};
 pub use chat::{ChatEnd, Conversation};
 pub use outline_view::{OutlineView, ViewSize};
 pub use progress::ProgressBars;

@@ -1,12 +1,9 @@
 //! An answer as it grows on a terminal: the outline first, then its points fill in side by side.
 //!
-//! Pure: events go in, lines come out, for any size. Where a terminal is too small for all titles
-//! and a line of text, the lines are the end of the plain text in order.
+//! Pure: events go in, lines come out. Where a terminal is too small for all titles and a line of
+//! text there are none: the text in order is shown instead.
 
-use std::borrow::Cow;
 use std::ops::Range;
-
-use textwrap::core::display_width;
 
 use crate::outline::{BranchEvent, JoinForm, Outline, OutlineError, Point, Result, opening};
 
@@ -14,6 +11,9 @@ use crate::outline::{BranchEvent, JoinForm, Outline, OutlineError, Point, Result
 const MIN_WIDTH: usize = 24;
 /// Columns before the text of a point: below its title, behind sign and number.
 const INDENT: usize = 5;
+
+/// What a text ends with that does not break off.
+const ENDS: [char; 9] = ['.', '!', '?', '…', ')', '"', '`', '。', '।'];
 
 /// Columns and lines of a terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,13 +85,13 @@ impl OutlineView {
         Ok(())
     }
 
-    /// Ends what has not ended, as when the request was given up.
+    /// Ends what has not ended, as when the request was given up. What breaks off in a sentence gets
+    /// the sign of it; of points that have no text their titles are left.
     pub fn finish(&mut self) {
-        for point in self
-            .points
-            .iter_mut()
-            .filter(|point| point.state != PointState::Done)
-        {
+        for point in &mut self.points {
+            if point.state == PointState::Writing && !point.text.ends_with(ENDS) {
+                point.text.push('…');
+            }
             point.state = PointState::Done;
         }
     }
@@ -126,16 +126,11 @@ impl OutlineView {
         text
     }
 
-    /// At most `size.height` lines of at most `size.width` columns.
+    /// At most `size.height` lines of at most `size.width` columns, without control characters;
+    /// none where the view [is not live](Self::is_live).
     pub fn lines(&self, size: ViewSize) -> Vec<String> {
         if !self.is_live(size) {
-            let mut lines: Vec<String> = self
-                .text()
-                .lines()
-                .flat_map(|line| wrap(line, size.width))
-                .collect();
-            lines.drain(..lines.len().saturating_sub(size.height));
-            return lines;
+            return Vec::new();
         }
         let texts: Vec<Vec<String>> = self
             .points
@@ -205,25 +200,29 @@ impl PointView {
     }
 }
 
-/// The text on lines of at most `width` columns, broken between words where there are any. A
-/// character wider than the line has a line of its own.
-fn wrap(text: &str, width: usize) -> impl Iterator<Item = String> {
-    textwrap::wrap(text, width).into_iter().map(Cow::into_owned)
+/// The text on lines of at most `width` columns, broken between words where there are any.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let text = text.replace(char::is_control, " ");
+    let lines = textwrap::wrap(&text, width).into_iter();
+    lines.map(|line| line.into_owned()).collect()
 }
 
 /// The text cut to one line.
 fn fit(text: &str, width: usize) -> String {
-    if display_width(text) <= width {
-        return text.to_owned();
+    let mut lines = wrap(text, width);
+    if lines.len() > 1 {
+        lines = wrap(text, width.saturating_sub(1));
+        lines.truncate(1);
+        lines.push("…".to_owned());
     }
-    let line = wrap(text, width.saturating_sub(1)).next();
-    format!("{}…", line.unwrap_or_default())
+    lines.concat()
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use proptest::prelude::*;
+    use textwrap::core::display_width;
 
     use super::*;
     use crate::outline::{BranchEnd, Joiner};
@@ -310,21 +309,43 @@ mod tests {
     }
 
     #[test]
-    fn a_tiny_terminal_shows_plain_text_in_order() {
+    fn a_tiny_terminal_has_no_view() {
         let mut view = OutlineView::new();
         view.outline(&outline());
         view.apply(&text(1, "Turn the nuts")).unwrap();
+        for (width, height) in [(30, 3), (23, 9), (0, 0)] {
+            let size = ViewSize { width, height };
+            assert!(!view.is_live(size));
+            assert_eq!(view.lines(size), Vec::<String>::new());
+        }
+        assert_eq!(view.text(), "");
+    }
+
+    #[test]
+    fn a_text_that_breaks_off_is_marked() {
+        let mut view = OutlineView::new();
+        view.outline(&outline());
         view.apply(&text(0, "Use a jack")).unwrap();
-        assert_eq!(shot(&view, 30, 3), "1. Lift the car: Use a jack");
-        view.apply(&end(0)).unwrap();
-        assert_eq!(shot(&view, 10, 3), "wheel:\nTurn the\nnuts");
-        assert_eq!(
-            view.lines(ViewSize {
-                width: 0,
-                height: 0
-            }),
-            Vec::<String>::new()
+        view.apply(&text(1, "Turn the nuts.")).unwrap();
+        view.finish();
+        let expected = "\
+1. Lift the car: Use a jack…
+2. Take off the wheel: Turn the nuts.
+3. Mount the spare.";
+        assert_eq!(view.text(), expected);
+    }
+
+    #[test]
+    fn control_characters_do_not_reach_the_terminal() {
+        let mut view = OutlineView::new();
+        view.outline(&outline());
+        view.apply(&text(0, "a\tb\x1b[2Jc\rd")).unwrap();
+        let shot = shot(&view, 40, 9);
+        assert!(
+            !shot.replace('\n', "").contains(char::is_control),
+            "{shot:?}"
         );
+        assert!(shot.contains("a b [2Jc d"), "{shot:?}");
     }
 
     #[test]
@@ -375,7 +396,7 @@ mod tests {
                 let lines = view.lines(ViewSize { width, height });
                 prop_assert!(lines.len() <= height);
                 for line in lines {
-                    prop_assert!(display_width(&line) <= width.max(2), "{:?}", line);
+                    prop_assert!(display_width(&line) <= width, "{:?}", line);
                 }
             }
         }

@@ -28,6 +28,9 @@ pub fn timing_line(done: &Completion) -> String {
     if n_later > 0 {
         let _ = write!(line, ", {:.1} t/s", rate(n_later, done.eval_ms));
     }
+    if let Some(used) = done.outline.as_ref().filter(|used| used.n_points > 0) {
+        let _ = write!(line, " | {} points side by side", used.n_points);
+    }
     let elapsed_ms = if n_later > 0 {
         done.eval_ms
     } else {
@@ -85,7 +88,7 @@ fn rate(n_tokens: u32, elapsed_ms: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use jupiter_actors::NodeId;
-    use jupiter_actors::request::{FinishReason, SpeculationUsage, StageUsage};
+    use jupiter_actors::request::{FinishReason, OutlineUsage, SpeculationUsage, StageUsage};
     use jupiter_models::LayerRange;
 
     use super::*;
@@ -136,6 +139,23 @@ mod tests {
         let expected = "| ngram: 75% of 8 guesses right, 2.50 tokens a step, 2 rows in vain |";
         assert!(line.contains(expected), "{line}");
         done.speculation = Some(SpeculationUsage::default());
+        assert_eq!(timing_line(&done), timing_line(&completion(11, 100.0)));
+    }
+
+    #[test]
+    fn points_are_told_of_an_outlined_answer() {
+        let mut done = completion(11, 100.0);
+        let mut usage = OutlineUsage {
+            n_points: 5,
+            class: "advice".into(),
+            reason: "it asks how".into(),
+        };
+        done.outline = Some(usage.clone());
+        let line = timing_line(&done);
+        let expected = "100.0 t/s | 5 points side by side | compute:";
+        assert!(line.contains(expected), "{line}");
+        usage.n_points = 0;
+        done.outline = Some(usage);
         assert_eq!(timing_line(&done), timing_line(&completion(11, 100.0)));
     }
 

@@ -187,3 +187,29 @@ fn chat_answers_without_any_network() {
     drop(stdin);
     assert!(chat.0.wait().unwrap().success());
 }
+
+#[test]
+fn an_answer_of_points_is_plain_text_in_order_when_piped() {
+    let question = "How do I change the battery?";
+    let run = ["run", "-p", question, "--outline", "on", "-t", "1"];
+    let output = jupiter(&run);
+    let (told, answer) = (told(&output), text(&output.stdout));
+    assert!(told.contains(" points side by side | "), "{told}");
+    assert!(
+        !answer.replace('\n', "").contains(char::is_control),
+        "{answer:?}"
+    );
+    let n_points = answer.lines().count();
+    assert!(n_points >= 3, "{answer}");
+    for (i, line) in answer.lines().enumerate() {
+        assert!(line.starts_with(&format!("{}. ", i + 1)), "{answer}");
+    }
+    let output = jupiter(&[&run[..], &["--json"]].concat());
+    let tokens: String = text(&output.stdout)
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .filter(|event| event["event"] == "token")
+        .map(|event| event["text"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(format!("{tokens}\n"), answer);
+}

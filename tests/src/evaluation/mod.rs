@@ -2,10 +2,13 @@
 //!
 //! - [`answers`]: what it writes, greedy, through the runtime in two stages
 //! - [`guesses`]: perplexity, and how often draft model and Medusa heads guess right
+//! - [`speculation`]: tokens that a step brings when they are guessed ahead
+//! - [`outlines`]: answers point by point; the program `outlines` prints it
 //! - [`table`]: the figures beside what they must reach
 
 pub mod answers;
 pub mod guesses;
+pub mod outlines;
 pub mod speculation;
 pub mod table;
 

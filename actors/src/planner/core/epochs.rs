@@ -118,6 +118,7 @@ impl PlannerCore {
         while let Some(at) = self.live.iter().position(closed) {
             self.retire(at);
         }
+        self.release(|held| held.until <= now);
         self.give_up_wishes(now);
         match self.phase.clone() {
             Phase::Waiting { since } => self.give_up_waiting(since, now),
@@ -205,6 +206,7 @@ impl PlannerCore {
         self.look_for_drafter();
         self.kv_ops.clear();
         self.free.extend(self.cache.clear());
+        self.forget_held();
         self.forget_generations();
         for sequence in &mut self.live {
             sequence.rewind();

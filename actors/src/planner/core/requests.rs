@@ -8,24 +8,16 @@ use jupiter_models::{KvOp, SequenceId, Token};
 use super::super::expansion::{Expansion, is_safe};
 use super::super::sequence::{Asked, Role, Sequence, Waiting};
 use super::super::speculator::Available;
+use super::held::{HOLD, Held};
 use super::{Phase, PlannerCore};
 use crate::RequestId;
 use crate::request::{
-    Branch, EventSink, ExpandRequest, FinishReason, GenerateRequest, RequestError, StreamEvent,
+    Branch, DraftChoice, EventSink, ExpandRequest, FinishReason, GenerateRequest, RequestError,
+    SpeculationParams, StreamEvent,
 };
 
 /// Most requests that wait: a robot that asks faster than it is answered learns it early.
 const MAX_WAITING: usize = 256;
-
-/// Whether a branch can start.
-enum Start {
-    /// One has started.
-    Started,
-    /// None waits, or all slots for branches are taken.
-    Nothing,
-    /// The next one waits for cells: who came later must not take them.
-    NoCells,
-}
 
 /// A slot for a text, of which it may hold the beginning.
 struct Slot {
@@ -46,26 +38,45 @@ impl PlannerCore {
 
     pub(in crate::planner) fn expand(
         &mut self,
-        request: ExpandRequest,
+        mut request: ExpandRequest,
         sink: EventSink,
         now: Instant,
     ) {
         let branches = request.branches.iter();
         let refused = self
             .refuse()
+            .or_else(|| self.refuse_branches())
             .or_else(|| request.validate().err())
             .or_else(|| {
                 branches
                     .into_iter()
                     .find_map(|b| self.refuse_prompt(&b.request))
             });
+        if refused.is_none() {
+            self.share_context(&mut request);
+        }
         self.enqueue(Asked::Branches(request, sink), refused, now);
+    }
+
+    /// Branches without a wish of their own share the context evenly.
+    fn share_context(&self, request: &mut ExpandRequest) {
+        let n_own = self.config.engine.n_ctx as usize - request.n_shared;
+        let share = n_own / request.branches.len().max(1);
+        for Branch {
+            request: branch, ..
+        } in &mut request.branches
+        {
+            let n_suffix = branch.prompt.len() - request.n_shared;
+            let n_left = share.saturating_sub(n_suffix).max(1);
+            branch.n_predict.get_or_insert(n_left as u32);
+        }
     }
 
     fn enqueue(&mut self, asked: Asked, refused: Option<RequestError>, now: Instant) {
         let waiting = Waiting { asked, since: now };
         match refused {
             Some(error) => waiting.fail(&error),
+            None if self.is_held(waiting.follows()) => self.waiting.push_front(waiting),
             None => self.waiting.push_back(waiting),
         }
         self.pump(now);
@@ -80,6 +91,13 @@ impl PlannerCore {
             }),
             _ => None,
         }
+    }
+
+    fn refuse_branches(&self) -> Option<RequestError> {
+        self.config.branch_slots().is_empty().then(|| {
+            let how = "no branches can run here: lower -np/--parallel, or leave out outlines";
+            RequestError::Invalid(how.to_owned())
+        })
     }
 
     fn refuse_prompt(&self, request: &GenerateRequest) -> Option<RequestError> {
@@ -107,6 +125,7 @@ impl PlannerCore {
         if let Some(at) = self.live.iter().position(|s| s.request == request) {
             self.retire(at);
         }
+        self.release(|held| held.request == request);
         self.pump(now);
     }
 
@@ -118,27 +137,54 @@ impl PlannerCore {
         self.pump(now);
     }
 
-    /// Admits waiting requests while there is room, in the order they came; branches of those that
-    /// were admitted go first.
+    /// Admits waiting requests in the order they came, and branches of those that were admitted,
+    /// while there is room. Where both wait they take turns, so that neither keeps the other out.
     pub(super) fn admit(&mut self, now: Instant) {
         loop {
-            match self.start_branch(now) {
-                Start::Started => {}
-                Start::NoCells => return,
-                Start::Nothing if self.admit_next(now) => {}
-                Start::Nothing => return,
+            while self.waiting.front().is_some_and(Waiting::is_closed) {
+                self.waiting.pop_front();
             }
+            let branch = self.next_branch();
+            let is_branch_next = branch.is_some() && !self.may_wait_for_room();
+            let (Some(at), true) = (branch, self.branches_turn || is_branch_next) else {
+                if !self.admit_next(now) {
+                    return;
+                }
+                self.branches_turn = true;
+                continue;
+            };
+            if !self.start_branch(at, now) {
+                return;
+            }
+            self.branches_turn = !self.has_slot_for_next();
         }
     }
 
-    /// Admits the request that waits longest, or drops it when nobody waits for it.
+    /// Whether the request that waits longest has a slot, or could have one.
+    fn has_slot_for_next(&self) -> bool {
+        let has_slot = !self.free.is_empty() || !self.cache.is_empty();
+        has_slot && !self.waiting.is_empty()
+    }
+
+    /// Whether branches may wait for the request that waits longest: it fits as soon as what runs
+    /// beside expansions has ended. For more room it has to wait for the expansions themselves.
+    fn may_wait_for_room(&self) -> bool {
+        let Some(next) = self.waiting.front().filter(|_| self.has_slot_for_next()) else {
+            return false;
+        };
+        let shared: usize = self.expansions.iter().map(|e| e.n_shared).sum();
+        let n_ctx = self.config.engine.n_ctx as usize;
+        match &next.asked {
+            Asked::Answer(request, _) => shared + self.n_max(request) <= n_ctx,
+            Asked::Branches(request, _) => self.is_safe(request),
+        }
+    }
+
+    /// Admits the request that waits longest. False when there is none, or no room.
     fn admit_next(&mut self, now: Instant) -> bool {
         let Some(waiting) = self.waiting.pop_front() else {
             return false;
         };
-        if waiting.is_closed() {
-            return true;
-        }
         let Some(slot) = self.room_for(&waiting.asked) else {
             self.waiting.push_front(waiting);
             return false;
@@ -152,9 +198,15 @@ impl PlannerCore {
             }
             Asked::Branches(request, sink) => {
                 let widest = self.widest(&request);
+                // Without an answer there is nothing to guess.
+                let none = SpeculationParams {
+                    source: DraftChoice::None,
+                    ..SpeculationParams::default()
+                };
                 let shared = GenerateRequest {
                     n_predict: Some(0),
                     cache_prompt: request.cache_prompt,
+                    speculation: Some(none),
                     ..GenerateRequest::new(request.id, request.shared().to_vec())
                 };
                 let base = slot.seq;
@@ -170,21 +222,36 @@ impl PlannerCore {
         match asked {
             Asked::Answer(request, _) => {
                 let n_cells = self.n_max(request);
-                self.slot_for(&request.prompt, request.cache_prompt, n_cells)
+                let cached = request.cache_prompt;
+                self.slot_for(&request.prompt, request.follows, cached, n_cells)
             }
             Asked::Branches(request, _) => {
-                let n_ctx = self.config.engine.n_ctx as usize;
-                let widest = self.widest(request);
-                let is_safe = is_safe(&self.expansions, request.n_shared, widest, n_ctx);
-                let (shared, is_cached) = (request.shared(), request.cache_prompt);
-                is_safe.then(|| self.slot_for(shared, is_cached, request.n_shared))?
+                let (shared, cached) = (request.shared(), request.cache_prompt);
+                self.is_safe(request)
+                    .then(|| self.slot_for(shared, request.follows, cached, request.n_shared))?
             }
         }
     }
 
-    fn slot_for(&mut self, prompt: &[Token], is_cached: bool, n_cells: usize) -> Option<Slot> {
-        let n_left = self.n_free_cells().checked_sub(n_cells)?;
-        let hit = is_cached.then(|| self.cache.take(prompt)).flatten();
+    fn is_safe(&self, request: &ExpandRequest) -> bool {
+        let n_ctx = self.config.engine.n_ctx as usize;
+        let widest = self.widest(request);
+        is_safe(&self.expansions, request.n_shared, widest, n_ctx)
+    }
+
+    fn slot_for(
+        &mut self,
+        prompt: &[Token],
+        follows: Option<RequestId>,
+        is_cached: bool,
+        n_cells: usize,
+    ) -> Option<Slot> {
+        let n_held = self.n_held(follows);
+        let n_left = (self.n_free_cells() + n_held).checked_sub(n_cells)?;
+        let hit = match self.take_held(follows, prompt) {
+            Some(hit) => Some(hit),
+            None => is_cached.then(|| self.cache.take(prompt)).flatten(),
+        };
         self.shrink_cache(n_left, self.free.is_empty() && hit.is_none());
         let Some(hit) = hit else {
             let n_cached = 0;
@@ -196,8 +263,9 @@ impl PlannerCore {
         Some(Slot { seq, n_cached })
     }
 
-    /// Starts a branch of the expansion with the fewest.
-    fn start_branch(&mut self, now: Instant) -> Start {
+    /// The expansion whose branch is next: the one with the fewest running of those with waiting
+    /// ones, while there are slots for branches.
+    fn next_branch(&mut self) -> Option<usize> {
         for expansion in &mut self.expansions {
             expansion.waiting.retain(|branch| !branch.sink.is_closed());
         }
@@ -205,21 +273,28 @@ impl PlannerCore {
         let fewest = (0..self.expansions.len())
             .filter(with_waiting)
             .min_by_key(|&at| self.branches_of(self.expansions[at].id).len());
-        let (Some(at), Some(&seq)) = (fewest, self.branch_slots.last()) else {
-            return Start::Nothing;
-        };
+        fewest.filter(|_| !self.branch_slots.is_empty())
+    }
+
+    /// Starts the next branch of an expansion. False when cells are lacking.
+    fn start_branch(&mut self, at: usize, now: Instant) -> bool {
         let expansion = &self.expansions[at];
-        let (of, base, n_shared) = (expansion.id, expansion.base, expansion.n_shared);
-        let n_max = |branch: &Branch| self.n_max(&branch.request);
-        let Some(n_cells) = expansion.waiting.front().map(n_max) else {
-            return Start::Nothing;
+        let role = Role::Branch {
+            of: expansion.id,
+            base: expansion.base,
+            n_shared: expansion.n_shared,
+            is_forked: false,
         };
-        let Some(n_left) = self.n_free_cells().checked_sub(n_cells - n_shared) else {
-            return Start::NoCells;
+        let n_shared = expansion.n_shared;
+        let n_cells = |branch: &Branch| self.n_max(&branch.request) - n_shared;
+        let needed = expansion.waiting.front().map(n_cells);
+        let n_left = needed.and_then(|needed| self.n_free_cells().checked_sub(needed));
+        let (Some(n_left), Some(&seq)) = (n_left, self.branch_slots.last()) else {
+            return false;
         };
         self.shrink_cache(n_left, false);
         let Some(branch) = self.expansions[at].waiting.pop_front() else {
-            return Start::Nothing;
+            return false;
         };
         self.branch_slots.pop();
         let mut request = branch.request;
@@ -227,14 +302,8 @@ impl PlannerCore {
         let default = || self.config.speculation.clone();
         request.speculation.get_or_insert_with(default);
         let slot = Slot { seq, n_cached: 0 };
-        let role = Role::Branch {
-            of,
-            base,
-            n_shared,
-            is_forked: false,
-        };
         self.begin(slot, request, branch.sink, role, now);
-        Start::Started
+        true
     }
 
     /// Takes a request among the live ones.
@@ -266,7 +335,8 @@ impl PlannerCore {
 
     fn n_free_cells(&self) -> usize {
         let reserved: usize = self.live.iter().map(Sequence::n_reserved).sum();
-        (self.config.engine.n_ctx as usize).saturating_sub(reserved)
+        let held: usize = self.held.iter().map(|held| held.tokens.len()).sum();
+        (self.config.engine.n_ctx as usize).saturating_sub(reserved + held)
     }
 
     fn shrink_cache(&mut self, n_cells: usize, needs_slot: bool) {
@@ -322,6 +392,11 @@ impl PlannerCore {
     /// Ends a live sequence; its slot is free for the next step, and what is under way of it is
     /// cancelled.
     pub(super) fn retire(&mut self, at: usize) -> Sequence {
+        self.end(at, None)
+    }
+
+    /// The same; with a time, its cells are held so long for a request that follows it.
+    fn end(&mut self, at: usize, until: Option<Instant>) -> Sequence {
         let sequence = &mut self.live[at];
         let seq = sequence.seq;
         // What is under way may be left out by some stages.
@@ -340,12 +415,23 @@ impl PlannerCore {
             self.cancel_rows(at);
         }
         let sequence = self.live.remove(at);
-        if sequence.is_worth_keeping() && matches!(self.phase, Phase::Running) {
+        let is_kept = sequence.cache_prompt || until.is_some();
+        if is_kept && sequence.has_cells() && matches!(self.phase, Phase::Running) {
             if is_untidy {
                 let pos = n_computed as u32;
                 self.kv_ops.push(KvOp::Truncate { seq, pos });
             }
-            self.cache.put(seq, sequence.tokens[..n_computed].to_vec());
+            let tokens = sequence.tokens[..n_computed].to_vec();
+            match until {
+                Some(until) => self.held.push(Held {
+                    request: sequence.request,
+                    seq,
+                    tokens,
+                    until,
+                    cache_prompt: sequence.cache_prompt,
+                }),
+                None => self.cache.put(seq, tokens),
+            }
             return sequence;
         }
         self.kv_ops.push(KvOp::Drop { seq });
@@ -358,7 +444,8 @@ impl PlannerCore {
 
     /// Ends a live sequence whose answer is complete.
     pub(super) fn complete(&mut self, at: usize, reason: FinishReason, now: Instant) {
-        let sequence = self.retire(at);
+        let until = self.live[at].holds.then(|| now + HOLD);
+        let sequence = self.end(at, until);
         let done = self.completion(&sequence, reason, now);
         // A client that is gone needs no word of it.
         let _ = sequence.sink.send(StreamEvent::Done(done));

@@ -92,6 +92,7 @@ impl Expansions {
             }
         };
         let branches_ms = begun.elapsed().as_secs_f64() * 1e3;
+        anyhow::ensure!(done.n_replays == 0, "a stage failed during the measurement");
         anyhow::ensure!(done.n_eval == all, "{} tokens of {all} came", done.n_eval);
         let busy = done
             .stages

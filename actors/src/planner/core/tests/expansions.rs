@@ -283,6 +283,98 @@ fn many_faults_with_progress_between_them_are_no_reason_to_give_up() {
 }
 
 #[test]
+fn what_waits_for_cells_takes_turns_with_branches() {
+    let mut world = World::new(1, SplitPolicy::PerNode);
+    // 16 shared cells, and room for two branches of 32.
+    let shared: Vec<Token> = (0..16).collect();
+    let mut expanded = world.expand(10, &shared, &suffixes(8), 30);
+    let prompt = [3, 4, 5];
+    let mut other = world.ask(1, &prompt, 20);
+    let mut was_late = 0;
+    while read_done(&mut other, &prompt, 20).is_none() {
+        was_late = world.core.expansions[0].waiting.len();
+        assert!(world.step());
+    }
+    assert!(was_late >= 4, "it waited for {} branches", 8 - was_late);
+    // One that needs more than branches can leave waits for all of them, and they for nothing.
+    let long = vec![7; 60];
+    let mut long_one = world.ask(2, &long, 30);
+    world.run();
+    assert_all(&mut expanded, 30);
+    assert_text(&mut long_one, &long, 30);
+    assert_idle(&world);
+}
+
+/// What has come of an answer, if it is complete.
+fn read_done(
+    events: &mut tokio::sync::mpsc::UnboundedReceiver<StreamEvent>,
+    prompt: &[Token],
+    n: u32,
+) -> Option<()> {
+    let (tokens, end) = read(events);
+    assert!(
+        expected(prompt, n)
+            .windows(tokens.len().max(1))
+            .any(|w| w == tokens)
+            || tokens.is_empty()
+    );
+    matches!(end, Some(StreamEvent::Done(_))).then_some(())
+}
+
+#[test]
+fn what_follows_an_answer_goes_on_from_its_cells_whoever_waits() {
+    let mut world = World::new(1, SplitPolicy::PerNode);
+    let prompt: Vec<Token> = (0..20).collect();
+    // All slots are wanted.
+    let answered = world.ask_holding(1, &prompt, 3);
+    let mut others: Vec<_> = (10..18)
+        .map(|id| (id, world.ask(id, &[id as Token; 4], 3)))
+        .collect();
+    while world.core.held.is_empty() {
+        assert!(world.step());
+    }
+    drop(answered);
+    let mut next = prompt.clone();
+    next.extend(expected(&prompt, 3));
+    next.push(5);
+    let mut follower = world.follow(2, 1, &next, 4);
+    world.run();
+    let done = assert_text(&mut follower, &next, 4);
+    assert!(done.n_cached as usize >= next.len() - 2, "{done:?}");
+    for (id, events) in &mut others {
+        assert_text(events, &[*id as Token; 4], 3);
+    }
+    assert_idle(&world);
+}
+
+#[test]
+fn cells_are_not_held_for_ever() {
+    let mut world = World::new(1, SplitPolicy::PerNode);
+    let prompt: Vec<Token> = (0..20).collect();
+    let _answered = world.ask_holding(1, &prompt, 3);
+    world.run();
+    assert_eq!(world.core.held.len(), 1);
+    world.tick(1900);
+    assert_eq!(world.core.held.len(), 1);
+    world.tick(200);
+    assert!(world.core.held.is_empty());
+    // Without leave to keep them they are gone.
+    let mut again = world.ask(2, &prompt, 3);
+    world.run();
+    assert_eq!(assert_text(&mut again, &prompt, 3).n_cached, 0);
+    assert_idle(&world);
+}
+
+#[test]
+fn without_slots_for_branches_they_are_refused() {
+    let mut world = World::new(1, SplitPolicy::PerNode);
+    world.core.branch_slots.clear();
+    world.core.config.n_branches = 0;
+    let mut expanded = world.expand(1, &[1, 2], &suffixes(3), 5);
+    assert_error(&mut expanded.whole, "--parallel");
+}
+
+#[test]
 fn bad_branches_are_refused_in_a_line() {
     let mut world = World::new(1, SplitPolicy::PerNode);
     let cases = [

@@ -183,6 +183,46 @@ impl World {
         events
     }
 
+    /// Asks without leave to keep the cells, but for a request that follows.
+    pub(super) fn ask_holding(
+        &mut self,
+        id: u64,
+        prompt: &[Token],
+        n: u32,
+    ) -> UnboundedReceiver<StreamEvent> {
+        self.ask_chained(id, None, prompt, n)
+    }
+
+    /// Asks for what follows request `follows`.
+    pub(super) fn follow(
+        &mut self,
+        id: u64,
+        follows: u64,
+        prompt: &[Token],
+        n: u32,
+    ) -> UnboundedReceiver<StreamEvent> {
+        self.ask_chained(id, Some(follows), prompt, n)
+    }
+
+    fn ask_chained(
+        &mut self,
+        id: u64,
+        follows: Option<u64>,
+        prompt: &[Token],
+        n: u32,
+    ) -> UnboundedReceiver<StreamEvent> {
+        let (sink, events) = unbounded_channel();
+        let mut request = GenerateRequest::new(RequestId(id), prompt.to_vec());
+        request.n_predict = Some(n);
+        request.speculation = Some(self.speculation(id, prompt));
+        request.cache_prompt = false;
+        request.holds = follows.is_none();
+        request.follows = follows.map(RequestId);
+        self.core.generate(request, sink, self.now);
+        self.settle();
+        events
+    }
+
     /// Asks for a branch after each of `suffixes`, behind `shared`; the branches have the ids after
     /// `id`.
     pub(super) fn expand(
@@ -208,6 +248,7 @@ impl World {
             id: RequestId(id),
             n_shared: shared.len(),
             cache_prompt: true,
+            follows: None,
             branches,
         };
         self.core.expand(request, sink, self.now);

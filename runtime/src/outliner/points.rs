@@ -1,0 +1,186 @@
+//! The outline, and its points side by side.
+
+use futures::StreamExt;
+use jupiter_actors::request::{Completion, FinishReason};
+use jupiter_models::text::ChatMessage;
+
+use super::{Items, Outliner, send};
+use crate::branches::BranchItem;
+use crate::client::n_shared;
+use crate::error::{Error, Result};
+use crate::outline::{BranchEnd, BranchEvent, JoinForm, Joiner, Outline, OutlineParser, Progress};
+use crate::prompt::{GenerateOptions, Prompt};
+use crate::stream::{Part, StreamItem};
+
+/// Most tokens of an outline: ten points with a few words about each. A model that has not come to
+/// its end by then answers already.
+const OUTLINE_TOKENS: u32 = 256;
+/// Fewest tokens of a point that are worth it: a sentence.
+const FEWEST_POINT_TOKENS: u32 = 24;
+
+/// An outline, and what the model wrote for it.
+pub(super) struct Written {
+    asked: Vec<ChatMessage>,
+    outline: Outline,
+    text: String,
+    n_tokens: u32,
+}
+
+impl Outliner {
+    /// The outline; none when the model writes none, and the plan says why.
+    pub(super) async fn write_outline(&mut self, items: &Items) -> Result<Option<Written>> {
+        let setup = self.client.outline();
+        let limits = setup.config.limits;
+        let asked = match setup.prompts.ask_outline(&self.chat, limits) {
+            Ok(asked) => asked,
+            Err(error) => {
+                self.plan.give_up(&error.to_string());
+                return Ok(None);
+            }
+        };
+        let most = self.options.n_predict.unwrap_or(OUTLINE_TOKENS);
+        let options = GenerateOptions {
+            n_predict: Some(most.min(OUTLINE_TOKENS)),
+            ..self.inner()
+        };
+        let mut parser = OutlineParser::new(limits);
+        let mut text = String::new();
+        let mut n_shown = 0;
+        let mut answer = self.ask(asked.clone(), options, true).await?;
+        let done = loop {
+            match answer.next().await.ok_or(Error::Stopped)?? {
+                Part::Text { text: piece, .. } => {
+                    self.first_token();
+                    text.push_str(&piece);
+                    if parser.push(&piece) == Progress::Closed {
+                        answer.finish();
+                    }
+                }
+                Part::Done(done) => break done,
+            }
+            let points = parser.points();
+            if points.len() > n_shown {
+                n_shown = points.len();
+                let points = points.to_vec();
+                let (outline, is_complete) = (Outline { points }, false);
+                send(
+                    items,
+                    StreamItem::Outline {
+                        outline,
+                        is_complete,
+                    },
+                );
+            }
+        };
+        let n_tokens = done.n_eval;
+        self.count(done);
+        match parser.finish() {
+            Ok(outline) => Ok(Some(Written {
+                asked,
+                outline,
+                text,
+                n_tokens,
+            })),
+            Err(why) => {
+                self.plan.give_up(&why.to_string());
+                Ok(None)
+            }
+        }
+    }
+
+    /// All points side by side; none when they are not worth it, and the plan says why.
+    pub(super) async fn write_points(
+        &mut self,
+        written: Written,
+        items: &Items,
+    ) -> Result<Option<Completion>> {
+        let outline = &written.outline;
+        let n_points = outline.points.len();
+        let n_predict = self.point_tokens(written.n_tokens, n_points);
+        if n_predict < FEWEST_POINT_TOKENS.min(self.client.outline().config.point_tokens) {
+            self.plan.give_up("few tokens would be left for each point");
+            return Ok(None);
+        }
+        let prompts = &self.client.outline().prompts;
+        let shared = prompts.shared_prefix(&written.asked, outline, &written.text);
+        let chats = prompts.ask_points(&shared, outline);
+        let prompts = self
+            .client
+            .tokenize_all(chats.into_iter().map(Prompt::Chat))
+            .await?;
+        let shortest = prompts.iter().map(Vec::len).min().unwrap_or(0);
+        if 2 * n_shared(&prompts) < shortest {
+            self.plan
+                .give_up("by the chat template the points have no common beginning");
+            return Ok(None);
+        }
+        let options = GenerateOptions {
+            n_predict: Some(n_predict),
+            ..self.options.clone()
+        };
+        let follows = self.held.take();
+        let mut branches = self.client.expand_tokens(prompts, options, follows).await?;
+        self.n_points = n_points;
+        let item = StreamItem::Outline {
+            outline: outline.clone(),
+            is_complete: true,
+        };
+        let mut joiner = Joiner::new(outline, JoinForm::Numbered);
+        let mut item = Some(item);
+        while let Some(part) = branches.next().await {
+            let event = match part {
+                Ok(BranchItem::Token { branch, text, .. }) => BranchEvent::Text { branch, text },
+                Ok(BranchItem::End { branch, completion }) => BranchEvent::End {
+                    branch,
+                    end: match completion.reason {
+                        FinishReason::Stop => BranchEnd::Stop,
+                        FinishReason::Length => BranchEnd::Cut,
+                    },
+                },
+                Ok(BranchItem::Done(done)) => return Ok(Some(done)),
+                Err(error) => {
+                    // What was written of later points is no less right.
+                    if self.has_shown {
+                        let text = joiner.finish();
+                        send(items, StreamItem::Token { id: None, text });
+                    }
+                    return Err(error);
+                }
+            };
+            self.has_shown = true;
+            if let Some(item) = item.take() {
+                send(items, item);
+            }
+            write_event(&mut joiner, event, items);
+        }
+        Err(Error::Stopped)
+    }
+
+    /// Most tokens of each point, after an outline of `n_outline`.
+    fn point_tokens(&self, n_outline: u32, n_points: usize) -> u32 {
+        let most = self.client.outline().config.point_tokens;
+        let share = |n: u32| n.saturating_sub(n_outline) / n_points.max(1) as u32;
+        self.options.n_predict.map_or(most, |n| most.min(share(n)))
+    }
+}
+
+/// Hands on what an event adds to its branch and to the answer.
+fn write_event(joiner: &mut Joiner, event: BranchEvent, items: &Items) {
+    let joined = match joiner.push(&event) {
+        Ok(joined) => joined,
+        Err(error) => return tracing::error!(%error, "an answer of points"),
+    };
+    let (BranchEvent::Text { branch, .. } | BranchEvent::End { branch, .. }) = event;
+    if !joined.branch.is_empty() {
+        let text = joined.branch;
+        let event = BranchEvent::Text { branch, text };
+        send(items, StreamItem::Branch(event));
+    }
+    if let BranchEvent::End { .. } = event {
+        send(items, StreamItem::Branch(event));
+    }
+    if !joined.answer.is_empty() {
+        let text = joined.answer;
+        send(items, StreamItem::Token { id: None, text });
+    }
+}
