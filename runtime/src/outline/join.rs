@@ -26,16 +26,6 @@ pub enum BranchEvent {
     },
 }
 
-/// How points are put together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum JoinForm {
-    /// `1. Title: text`, one point a line.
-    #[default]
-    Numbered,
-    /// The texts alone, one a paragraph; of an empty one its title.
-    Paragraphs,
-}
-
 /// What an event adds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Joined {
@@ -43,12 +33,14 @@ pub struct Joined {
     pub branch: String,
     /// To the answer, in order.
     pub answer: String,
+    /// The text of this point has come to its end, and the model goes on with the next point: the
+    /// caller may end the branch, as nothing more of it is shown.
+    pub is_over: bool,
 }
 
 /// Joins the branches of one outline.
 #[derive(Clone, Debug)]
 pub struct Joiner {
-    form: JoinForm,
     branches: Vec<Branch>,
     /// The branch that is shown as it grows.
     current: usize,
@@ -67,7 +59,7 @@ struct Branch {
 
 impl Joiner {
     /// Joins the points of this outline.
-    pub fn new(outline: &Outline, form: JoinForm) -> Self {
+    pub fn new(outline: &Outline) -> Self {
         let points = outline.points.iter().enumerate();
         let branches = points.map(|(i, point)| Branch {
             title: point.title.clone(),
@@ -77,7 +69,6 @@ impl Joiner {
             ended: false,
         });
         Self {
-            form,
             branches: branches.collect(),
             current: 0,
         }
@@ -104,8 +95,10 @@ impl Joiner {
             }
         };
         state.kept.push_str(&mended);
+        let is_over = !state.ended && state.mender.is_over();
         Ok(Joined {
             branch: mended,
+            is_over,
             answer: self.show(),
         })
     }
@@ -119,23 +112,13 @@ impl Joiner {
         self.show()
     }
 
-    /// Whether all branches have ended.
-    pub fn is_complete(&self) -> bool {
-        self.current == self.branches.len()
-    }
-
     fn show(&mut self) -> String {
         let mut out = String::new();
         while let Some(branch) = self.branches.get_mut(self.current) {
             let text = std::mem::take(&mut branch.kept);
             if !branch.begun && (!text.is_empty() || branch.ended) {
                 branch.begun = true;
-                out.push_str(&opening(
-                    self.form,
-                    self.current,
-                    &branch.title,
-                    text.is_empty(),
-                ));
+                out.push_str(&opening(self.current, &branch.title, &text));
             }
             out.push_str(&text);
             if !branch.ended {
@@ -143,28 +126,25 @@ impl Joiner {
             }
             self.current += 1;
             if self.current < self.branches.len() {
-                out.push_str(if self.form == JoinForm::Numbered {
-                    "\n"
-                } else {
-                    "\n\n"
-                });
+                out.push('\n');
             }
         }
         out
     }
 }
 
-/// What stands before the text of a point; of an empty one it is all there is.
-pub(crate) fn opening(form: JoinForm, index: usize, title: &str, is_empty: bool) -> String {
+/// What stands before the text of a point, of which the first piece is enough; of an empty point it
+/// is all there is. Text that begins on a line of its own, such as code, has no space before it.
+pub(crate) fn opening(index: usize, title: &str, text: &str) -> String {
     let ends = title.ends_with(['?', '!', '.']);
-    let stop = if ends { "" } else { "." };
-    match (form, is_empty) {
-        (JoinForm::Numbered, true) => format!("{}. {title}{stop}", index + 1),
-        (JoinForm::Numbered, false) if ends => format!("{}. {title} ", index + 1),
-        (JoinForm::Numbered, false) => format!("{}. {title}: ", index + 1),
-        (JoinForm::Paragraphs, true) => format!("{title}{stop}"),
-        (JoinForm::Paragraphs, false) => String::new(),
-    }
+    let sign = match (text.is_empty(), ends) {
+        (_, true) => "",
+        (true, false) => ".",
+        (false, false) => ":",
+    };
+    let has_space = !text.is_empty() && !text.starts_with('\n');
+    let space = if has_space { " " } else { "" };
+    format!("{}. {title}{sign}{space}", index + 1)
 }
 
 #[cfg(test)]
@@ -210,7 +190,7 @@ mod tests {
 
     #[test]
     fn text_is_shown_as_soon_as_all_before_it_is_complete() {
-        let mut joiner = Joiner::new(&outline(4), JoinForm::Numbered);
+        let mut joiner = Joiner::new(&outline(4));
         let mut push = |event| joiner.push(&event).unwrap().answer;
         assert_eq!(push(text(1, "Turn the nuts")), "");
         assert_eq!(push(text(0, "Use")), "1. Lift the car: Use");
@@ -220,21 +200,50 @@ mod tests {
         assert_eq!(push(end(1)), ".\n3. Why so?\n");
         assert_eq!(push(text(3, "Mount it")), "", "it may be its title only");
         assert_eq!(push(end(3)), "4. Mount it.");
-        assert!(joiner.is_complete());
+        assert_eq!(joiner.finish(), "");
     }
 
     #[test]
-    fn paragraphs_have_no_numbers() {
-        let mut joiner = Joiner::new(&outline(3), JoinForm::Paragraphs);
+    fn a_branch_that_goes_on_with_the_next_point_is_over() {
+        let mut joiner = Joiner::new(&outline(2));
+        let mut push = |event| joiner.push(&event).unwrap();
+        let cut = |branch| BranchEvent::End {
+            branch,
+            end: BranchEnd::Cut,
+        };
+        assert!(!push(text(0, "Use a jack\n2")).is_over);
+        assert!(push(text(0, ". Take off")).is_over);
+        let more = push(text(0, " the wheel"));
+        assert!(more.is_over && more.branch.is_empty());
+        let ended = push(cut(0));
+        assert!(!ended.is_over, "nothing is left to end");
+        assert_eq!(ended.answer, ".\n");
+        push(text(1, "Turn the nuts"));
+        assert_eq!(push(cut(1)).branch, "…");
+    }
+
+    #[test]
+    fn code_begins_on_a_line_of_its_own() {
+        let mut joiner = Joiner::new(&outline(3));
+        let mut push = |event| joiner.push(&event).unwrap().answer;
+        let shown = push(text(0, "```\n1. lift()\n")) + &push(end(0));
+        assert_eq!(shown, "1. Lift the car:\n```\n1. lift()\n```\n");
+        push(end(1));
+        assert_eq!(push(text(2, "~~~ ")), "3. Why so?\n~~~");
+    }
+
+    #[test]
+    fn a_request_that_was_given_up_ends_all_branches() {
+        let mut joiner = Joiner::new(&outline(3));
         joiner.push(&text(0, "1. Lift the car: use it")).unwrap();
         joiner.push(&end(1)).unwrap();
         joiner.push(&text(2, "So")).unwrap();
-        assert_eq!(joiner.finish(), "…\n\nTake off the wheel.\n\nSo…");
+        assert_eq!(joiner.finish(), "…\n2. Take off the wheel.\n3. Why so? So…");
     }
 
     #[test]
     fn events_that_cannot_be_are_refused() {
-        let mut joiner = Joiner::new(&outline(3), JoinForm::Numbered);
+        let mut joiner = Joiner::new(&outline(3));
         assert_eq!(
             joiner.push(&end(3)),
             Err(OutlineError::UnknownBranch {
@@ -266,6 +275,9 @@ mod tests {
             Just(":".to_owned()),
             Just("**".to_owned()),
             Just("\n3. x".to_owned()),
+            Just("\n```\n".to_owned()),
+            Just("<think>".to_owned()),
+            Just("</think>".to_owned()),
             "\\PC{0,4}",
         ];
         prop::collection::vec(prop::collection::vec(piece, 0..8), 1..6)
@@ -285,15 +297,15 @@ mod tests {
         ) {
             let outline = outline(branches.len());
             // In order, each branch in one piece.
-            let mut joiner = Joiner::new(&outline, JoinForm::Numbered);
+            let mut joiner = Joiner::new(&outline);
             let mut expected = String::new();
             for (branch, pieces) in branches.iter().enumerate() {
                 expected += &joiner.push(&text(branch, &pieces.concat())).unwrap().answer;
                 expected += &joiner.push(&end(branch)).unwrap().answer;
             }
-            prop_assert!(joiner.is_complete());
+            prop_assert_eq!(joiner.finish(), "");
 
-            let mut joiner = Joiner::new(&outline, JoinForm::Numbered);
+            let mut joiner = Joiner::new(&outline);
             let mut shown = String::new();
             let mut left: Vec<(usize, usize)> =
                 (0..branches.len()).map(|branch| (branch, 0)).collect();

@@ -6,11 +6,13 @@
 //! - [`decide`] (`route`): whether a question suits an outline, by rules
 //! - `beginning`: whether an answer of the default model is long enough for one
 //! - [`OutlinePrompts`] (`prompts`): how a model is asked for an outline, and for one of its points
-//! - [`Outline`] (`points`, `title`), [`OutlineParser`] (`parse`): an outline, and how it is read
-//!   from what a model writes
+//! - [`Outline`] (`points`, `title`, `control`), [`OutlineParser`] (`parse`): an outline, and how it
+//!   is read from what a model writes
+//! - `thoughts`: what a reasoning model writes first, which is part of neither outline nor point
 //! - [`Mender`] (`mend`), [`Joiner`] (`join`): the text of a branch, and of all branches in order
 
 mod beginning;
+mod control;
 mod error;
 mod join;
 mod mend;
@@ -18,13 +20,14 @@ mod parse;
 mod points;
 mod prompts;
 mod route;
+mod thoughts;
 mod title;
 
 pub(crate) use beginning::is_long;
 pub use error::OutlineError;
 pub(crate) use error::Result;
 pub(crate) use join::opening;
-pub use join::{BranchEvent, JoinForm, Joined, Joiner};
+pub use join::{BranchEvent, Joined, Joiner};
 pub use mend::{BranchEnd, Mender};
 pub use parse::{NotAnOutline, OutlineParser, Progress, parse};
 pub use points::{DEFAULT_MAX_POINTS, MIN_POINTS, Outline, OutlineLimits, Point};

@@ -1,5 +1,6 @@
 //! The title in a line of an outline: what is left without markup, labels and descriptions.
 
+use super::control::without_control_tokens;
 use super::parse::marker::{self, Kind};
 
 /// Most words of a title: prompts ask for 2 to 5, and models write up to twice as many.
@@ -26,7 +27,7 @@ const ENDINGS: &[char] = &[
 ///
 /// What it gives is clean already: cleaning it again changes nothing.
 pub(crate) fn clean_title(rest: &str) -> Option<String> {
-    let mut title = spaced(rest);
+    let mut title = spaced(&without_control_tokens(&spaced(rest)));
     for _ in 0..MAX_LAYERS {
         let next = shorten(&peel(&title));
         if next == title {
@@ -204,10 +205,23 @@ mod tests {
             ("Version 2.5 of it", "Version 2.5 of it"),
             ("Lift 2. Lower", "Lift"),
             ("3.5 mm jack", "3.5 mm jack"),
+            ("<|im_start|>Lift</s> the car[/INST]", "Lift the car"),
+            ("**<start_of_turn>Lift**: it", "Lift"),
+            ("<start_of\u{200b}_turn> Lift", "Lift"),
         ] {
             assert_eq!(clean_title(line).as_deref(), Some(title), "{line}");
         }
-        for nothing in ["", "  ", "---", "**", "...", "\u{7}\u{200b}"] {
+        for nothing in [
+            "",
+            "  ",
+            "---",
+            "**",
+            "...",
+            "\u{7}\u{200b}",
+            "<|im_start|>",
+            "**</s>**",
+            "<|im_start|>assistant",
+        ] {
             assert_eq!(clean_title(nothing), None, "{nothing:?}");
         }
     }

@@ -1,16 +1,22 @@
 //! The text of one branch, mended as it comes: without the number and title that stand above it
-//! already, without the next point, with single spaces and a final full stop.
+//! already, without thoughts and the next point, with at most one blank line between paragraphs and
+//! a final full stop. Fenced code stays as it is, and one that is left open is closed.
 //!
 //! Works character by character, so that where the pieces are cut changes nothing.
 
+mod fence;
+mod head;
+
+use self::fence::{Fence, LineHead};
+use self::head::{Head, Heading};
 use super::parse::marker::{self, Kind};
+use super::thoughts::{self, Thoughts};
 use super::title::is_invisible;
 
-/// Most bytes that are held back to see whether a text begins with its title: the longest title
-/// and what stands around it.
-const MAX_HEAD_BYTES: usize = 512;
-/// Most bytes of a line that are held back to see whether it is the next point.
+/// Most bytes of a line that are held back to see whether it is the next point or begins code.
 const MAX_LINE_HEAD_BYTES: usize = 24;
+/// Most line breaks between two lines: one blank line.
+const MAX_BREAKS: usize = 2;
 
 /// Why a branch ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,10 +28,13 @@ pub enum BranchEnd {
 }
 
 /// Mends the text of one branch.
+///
+/// A thought (`<think> ... </think>`) before the text is dropped. One without its opening tag is
+/// known by its end only: it is dropped as long as nothing of it was given.
 #[derive(Clone, Debug)]
 pub struct Mender {
-    number: u32,
-    title: Vec<char>,
+    heading: Heading,
+    thoughts: Thoughts,
     state: State,
     /// What may be no text: the head of the branch, or the beginning of a line.
     held: String,
@@ -34,10 +43,13 @@ pub struct Mender {
     /// `,`, `;` or `:` that is written when something follows.
     pending: Option<char>,
     last: Option<char>,
-    /// Whether its title was taken off: signs that are left of it go too.
+    /// Whether the line was begun by its title, which was taken off: signs left of it go too.
     titled: bool,
     /// Whether a list of its own began with `1.`: then `2.` is not the next point.
     has_list: bool,
+    /// The block of code that is open, or that this line opens.
+    fence: Option<Fence>,
+    after_return: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,39 +57,34 @@ enum State {
     Head,
     LineStart,
     Text,
+    /// At the beginning of a line of code, and behind that.
+    CodeStart,
+    Code,
     Over,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Gap {
-    None,
-    Space,
-    Line,
-}
-
-/// What is known of the beginning of a branch.
-enum Head {
-    /// More has to be seen.
-    Open,
-    /// The text begins at this byte.
-    Begins(usize),
-    /// It begins at this byte, behind its title and with what may be left around that.
-    Titled(usize),
+/// Line breaks, and the spaces behind them.
+#[derive(Clone, Debug, Default)]
+struct Gap {
+    n_breaks: usize,
+    spaces: String,
 }
 
 impl Mender {
     /// For the point of this number, from 1, and title.
     pub fn new(number: usize, title: &str) -> Self {
         Self {
-            number: u32::try_from(number).unwrap_or(u32::MAX),
-            title: letters(title).collect(),
+            heading: Heading::new(u32::try_from(number).unwrap_or(u32::MAX), title),
+            thoughts: Thoughts::default(),
             state: State::Head,
             held: String::new(),
-            gap: Gap::None,
+            gap: Gap::default(),
             pending: None,
             last: None,
             titled: false,
             has_list: false,
+            fence: None,
+            after_return: false,
         }
     }
 
@@ -85,7 +92,11 @@ impl Mender {
     pub fn push(&mut self, piece: &str) -> String {
         let mut out = String::new();
         for c in piece.chars() {
-            self.push_char(c, &mut out);
+            let mut text = String::new();
+            if self.thoughts.push(c, &mut text) {
+                self.end_thought(&mut out);
+            }
+            self.push_text(&text, &mut out);
         }
         out
     }
@@ -93,101 +104,173 @@ impl Mender {
     /// The rest, when no more text comes. What comes behind it is dropped.
     pub fn finish(&mut self, end: BranchEnd) -> String {
         let mut out = String::new();
-        match self.state {
-            State::Head => {
-                let head = self.head(true);
-                for c in self.begin(head).chars() {
-                    self.write(c, &mut out);
-                }
-            }
-            State::LineStart => self.line_start(true, &mut out),
-            State::Text | State::Over => {}
+        let text = self.thoughts.finish();
+        self.push_text(&text, &mut out);
+        if self.state == State::Head {
+            self.head(true, &mut out);
         }
-        let was_cut = self.state == State::Over;
+        if self.state == State::LineStart {
+            self.line_start(true, &mut out);
+        }
+        if self.state == State::CodeStart && self.ends_code() {
+            self.end_code(&mut out);
+        }
+        let is_cut = end == BranchEnd::Cut && self.state != State::Over;
+        if let Some(fence) = self.fence.take() {
+            self.close(&fence, &mut out);
+            out.push_str(if is_cut { "\n…" } else { "" });
+        } else if let Some(last) = self.last {
+            out.push_str(final_stop(last, self.pending.take(), is_cut));
+        }
         self.state = State::Over;
-        if let Some(last) = self.last {
-            let broken_off = end == BranchEnd::Cut && !was_cut;
-            out.push_str(final_stop(last, self.pending.take(), broken_off));
-        }
         out
     }
 
-    /// Whether nothing of the text is worth showing so far.
-    pub fn is_empty(&self) -> bool {
-        self.last.is_none()
+    /// Whether the model has begun the next point: nothing more of its text is given.
+    pub fn is_over(&self) -> bool {
+        self.state == State::Over
+    }
+
+    /// All that came was a thought; or its end alone, which is text where text was given before.
+    fn end_thought(&mut self, out: &mut String) {
+        if self.last.is_some() {
+            return self.push_text(thoughts::CLOSING, out);
+        }
+        if self.state != State::Over {
+            self.state = State::Head;
+            self.held.clear();
+            self.gap = Gap::default();
+            self.titled = false;
+            self.has_list = false;
+        }
+    }
+
+    fn push_text(&mut self, text: &str, out: &mut String) {
+        for c in text.chars() {
+            let is_break = c == '\n' || c == '\r';
+            let is_second = c == '\n' && self.after_return;
+            self.after_return = c == '\r';
+            if is_break && !is_second {
+                self.push_char('\n', out);
+            } else if !is_break && (!is_invisible(c) || c == '\t') {
+                self.push_char(c, out);
+            }
+        }
     }
 
     fn push_char(&mut self, c: char, out: &mut String) {
-        if is_invisible(c) && !matches!(c, '\n' | '\r' | '\t') {
-            return;
-        }
         match self.state {
             State::Over => {}
             State::Text => self.text(c, out),
+            State::CodeStart => self.code_start(c, out),
+            State::Code => self.code(c, out),
+            State::LineStart if c == '\n' => {
+                self.line_start(true, out);
+                if self.state != State::Over {
+                    self.end_line(out);
+                }
+            }
+            State::LineStart if self.held.is_empty() && c.is_whitespace() => {
+                self.gap.spaces.push(c);
+            }
+            State::LineStart if self.held.is_empty() && self.titled && is_left_of_title(c) => {}
             State::LineStart => {
                 self.held.push(c);
                 self.line_start(false, out);
             }
             State::Head => {
                 self.held.push(c);
-                let head = self.head(false);
-                for c in self.begin(head).chars() {
-                    self.push_char(c, out);
-                }
+                self.head(false, out);
             }
         }
     }
 
-    /// Leaves the head when it is known; gives what of it is text.
-    fn begin(&mut self, head: Head) -> String {
-        let from = match head {
-            Head::Open => return String::new(),
+    /// Leaves the head when it is known, and goes on with what of it is text.
+    fn head(&mut self, is_end: bool, out: &mut String) {
+        let from = match self.heading.find(&self.held, is_end) {
+            Head::Open => return,
             Head::Begins(from) => from,
             Head::Titled(from) => {
                 self.titled = true;
                 from
             }
         };
+        self.state = State::LineStart;
+        let text = std::mem::take(&mut self.held).split_off(from);
+        text.chars().for_each(|c| self.push_char(c, out));
+    }
+
+    /// A line that begins as the next point ends the branch, and one with a fence begins code.
+    fn line_start(&mut self, is_end: bool, out: &mut String) {
+        let is_open = !is_end && self.held.len() < MAX_LINE_HEAD_BYTES;
+        let line = self.held.trim_start_matches(['*', '#', ' ']);
+        let is_number = |c: char| c.is_ascii_digit() || matches!(c, '.' | ')' | ':' | '(');
+        if is_open && line.chars().all(is_number) {
+            return;
+        }
+        // Behind the title on its line stands a sentence.
+        let is_first = self.last.is_none() && self.gap.n_breaks == 0;
+        let number = marker::marker(line).filter(|found| found.kind == Kind::Number && !is_first);
+        match number.map(|found| found.ordinal) {
+            Some(1) => self.has_list = true,
+            Some(ordinal) if self.heading.is_next(ordinal) && !self.has_list => {
+                self.state = State::Over;
+                self.held.clear();
+                return;
+            }
+            _ => {}
+        }
+        match LineHead::of(&self.gap.spaces, &self.held) {
+            LineHead::Open if is_open => return,
+            LineHead::Open | LineHead::Other => {}
+            LineHead::Fence(fence) => {
+                if self.last.is_none() {
+                    // It is none behind the title on one line.
+                    out.push('\n');
+                    out.push_str(&self.gap.spaces);
+                }
+                self.fence = Some(fence);
+            }
+        }
         self.state = State::Text;
-        std::mem::take(&mut self.held).split_off(from)
+        let held = std::mem::take(&mut self.held);
+        held.chars().for_each(|c| self.text(c, out));
     }
 
     fn text(&mut self, c: char, out: &mut String) {
-        if matches!(c, '\n' | '\r') {
-            self.gap = Gap::Line;
-            self.state = State::LineStart;
+        if c == '\n' {
+            return self.end_line(out);
+        }
+        if self.fence.as_mut().is_some_and(|fence| !fence.reads(c)) {
+            self.fence = None;
+        }
+        if c.is_whitespace() {
+            self.gap.spaces.push(c);
         } else {
             self.write(c, out);
         }
     }
 
+    fn end_line(&mut self, out: &mut String) {
+        self.titled = false;
+        self.gap.spaces.clear();
+        if self.fence.is_some() {
+            out.extend(self.pending.take());
+            out.push('\n');
+            self.state = State::CodeStart;
+        } else {
+            self.gap.n_breaks = MAX_BREAKS.min(self.gap.n_breaks + 1);
+            self.state = State::LineStart;
+        }
+    }
+
     fn write(&mut self, c: char, out: &mut String) {
-        if c == '\n' || c == '\r' {
-            self.gap = Gap::Line;
-            return;
-        }
-        if c.is_whitespace() {
-            self.gap = self.gap.max(Gap::Space);
-            return;
-        }
-        let is_left = || {
-            matches!(
-                c,
-                ':' | '：' | ',' | ';' | '.' | '!' | '?' | '-' | '–' | '—' | ')' | '*' | '_' | '”'
-            )
-        };
-        if self.last.is_none() && self.titled && is_left() {
-            self.gap = Gap::None;
-            return;
-        }
         out.extend(self.pending.take());
-        match self.gap {
-            _ if self.last.is_none() => {}
-            Gap::None => {}
-            Gap::Space => out.push(' '),
-            Gap::Line => out.push('\n'),
+        let gap = std::mem::take(&mut self.gap);
+        if self.last.is_some() {
+            (0..gap.n_breaks).for_each(|_| out.push('\n'));
+            out.push_str(&gap.spaces);
         }
-        self.gap = Gap::None;
         self.last = Some(c);
         if matches!(c, ',' | ';' | ':') {
             self.pending = Some(c);
@@ -196,141 +279,55 @@ impl Mender {
         }
     }
 
-    /// A line that begins as the next point ends the branch.
-    fn line_start(&mut self, is_end: bool, out: &mut String) {
-        let line = self.held.trim_start().trim_start_matches(['*', '#', ' ']);
-        let is_break = line.ends_with(['\n', '\r']);
-        if line.is_empty() {
-            if self.held.ends_with(['\n', '\r']) {
-                self.held.clear();
-            } else if self.held.len() > MAX_LINE_HEAD_BYTES {
-                self.release(out);
-            }
-            return;
+    fn code_start(&mut self, c: char, out: &mut String) {
+        if c == '\n' && self.ends_code() {
+            self.end_code(out);
+            return self.end_line(out);
         }
-        let may_be_number = line
-            .chars()
-            .all(|c| c.is_ascii_digit() || matches!(c, '.' | ')' | ':' | '('));
-        if may_be_number && !is_break && !is_end && line.len() < MAX_LINE_HEAD_BYTES {
-            return;
+        self.held.push(c);
+        let fence = self.fence.as_ref();
+        if c == '\n' || !fence.is_some_and(|fence| fence.may_be_closed_by(&self.held)) {
+            self.state = State::Code;
+            let held = std::mem::take(&mut self.held);
+            held.chars().for_each(|c| self.code(c, out));
         }
-        let number = marker::marker(line).filter(|found| found.kind == Kind::Number);
-        match number.map(|found| found.ordinal) {
-            Some(1) => self.has_list = true,
-            Some(ordinal) if ordinal == self.number.saturating_add(1) && !self.has_list => {
-                self.state = State::Over;
-                self.held.clear();
-                return;
-            }
-            _ => {}
-        }
-        self.release(out);
     }
 
-    /// Writes what was held back of a line.
-    fn release(&mut self, out: &mut String) {
+    fn code(&mut self, c: char, out: &mut String) {
+        out.push(c);
+        if c == '\n' {
+            self.state = State::CodeStart;
+        }
+    }
+
+    fn ends_code(&self) -> bool {
+        let fence = self.fence.as_ref();
+        fence.is_some_and(|fence| fence.is_closed_by(&self.held))
+    }
+
+    /// Writes the line that closes a block of code.
+    fn end_code(&mut self, out: &mut String) {
+        out.push_str(std::mem::take(&mut self.held).trim_end());
+        self.last = self.fence.take().map(|fence| fence.sign());
         self.state = State::Text;
-        let held = std::mem::take(&mut self.held);
-        held.chars().for_each(|c| self.text(c, out));
     }
 
-    /// Where the text begins behind the number and the title, if they are repeated.
-    fn head(&self, is_end: bool) -> Head {
-        let too_long = self.held.len() > MAX_HEAD_BYTES;
-        let text = self.held.trim_start();
-        let unmarked = text.trim_start_matches(['*', '#', '_', '"', '“', ' ']);
-        if unmarked.is_empty() && !is_end && !too_long {
-            return Head::Open;
+    /// Closes a block of code that was left open; what was begun of its end is written anew.
+    fn close(&mut self, fence: &Fence, out: &mut String) {
+        out.extend(self.pending.take());
+        self.held.clear();
+        if self.state != State::CodeStart {
+            out.push('\n');
         }
-        // The number: digits and what follows are waited for.
-        let label_ends = |c: char| c.is_alphanumeric() || c == ' ';
-        let could_be_marker = unmarked
-            .chars()
-            .all(|c| c.is_ascii_digit() || matches!(c, '.' | ')' | ':' | '(' | '-' | ' '));
-        let could_be_label = unmarked.len() < MAX_LINE_HEAD_BYTES
-            && unmarked.chars().all(label_ends)
-            && is_label_prefix(unmarked);
-        if (could_be_marker || could_be_label) && !is_end && !too_long && !text.contains('\n') {
-            return Head::Open;
-        }
-        let own = marker::marker(unmarked)
-            .filter(|found| found.kind == Kind::Number && found.ordinal == self.number);
-        let at = |rest: &str| self.held.len() - rest.len();
-        let untitled = own.map_or(at(text), |found| at(behind_number(text, found.rest)));
-        let body = own.map_or(unmarked, |found| found.rest);
-        let body = body.trim_start_matches(['*', '_', '"', '“', ' ']);
-        let title = match self.behind_title(body) {
-            Some(rest) => ends_title(rest, is_end).map(|ends| ends.then_some(rest)),
-            // As far as it goes, it may be the title.
-            None if !is_end && self.may_become_title(body) => None,
-            None => Some(None),
-        };
-        match title {
-            Some(Some(rest)) => {
-                Head::Titled(at(rest.trim_start_matches(['*', '_', '"', '”', ' '])))
-            }
-            None if !too_long => Head::Open,
-            Some(None) | None => Head::Begins(untitled),
-        }
-    }
-
-    /// What follows the title, letter by letter without case and punctuation.
-    fn behind_title<'a>(&self, body: &'a str) -> Option<&'a str> {
-        let mut title = self.title.iter().peekable();
-        for (at, c) in body.char_indices() {
-            if title.peek().is_none() {
-                return Some(&body[at..]);
-            }
-            for lower in c.to_lowercase().filter(|c| c.is_alphanumeric()) {
-                if title.next() != Some(&lower) {
-                    return None;
-                }
-            }
-        }
-        title.peek().is_none().then_some("")
-    }
-
-    fn may_become_title(&self, body: &str) -> bool {
-        let mut title = self.title.iter();
-        letters(body).all(|c| title.next() == Some(&c))
+        out.push_str(&fence.closing());
     }
 }
 
-fn letters(text: &str) -> impl Iterator<Item = char> {
-    text.chars()
-        .flat_map(char::to_lowercase)
-        .filter(|c| c.is_alphanumeric())
-}
-
-/// Whether a text may go on as `Point 3:` or `Step 3:`.
-fn is_label_prefix(text: &str) -> bool {
-    let lower = text.to_lowercase();
-    ["point ", "step "]
-        .iter()
-        .any(|label| label.starts_with(&lower) || lower.starts_with(label))
-}
-
-/// What follows the branch's own number; an emphasis that was opened before it is closed behind it.
-fn behind_number<'a>(text: &str, rest: &'a str) -> &'a str {
-    let rest = rest.trim_start();
-    let sign = ["**", "__"].into_iter().find(|sign| text.starts_with(sign));
-    sign.and_then(|sign| rest.strip_prefix(sign))
-        .unwrap_or(rest)
-}
-
-/// Whether what follows a title ends it, so that it stood there as a heading; none when more has
-/// to be seen. A title that goes on is the beginning of a sentence.
-fn ends_title(rest: &str, is_end: bool) -> Option<bool> {
-    let mut chars = rest
-        .chars()
-        .skip_while(|c| matches!(c, ' ' | '*' | '_' | '"' | '”'));
-    match (chars.next(), chars.next()) {
-        (None, _) => is_end.then_some(true),
-        (Some(':' | '：' | '\n' | '\r' | '—' | '–'), _) => Some(true),
-        (Some('.' | '-' | '!' | '?'), None) => is_end.then_some(true),
-        (Some('.' | '-' | '!' | '?'), Some(next)) => Some(next.is_whitespace() || next == '*'),
-        (Some(_), _) => Some(rest.starts_with("**")),
-    }
+fn is_left_of_title(c: char) -> bool {
+    matches!(
+        c,
+        ':' | '：' | ',' | ';' | '.' | '!' | '?' | '-' | '–' | '—' | ')' | '*' | '_' | '”'
+    )
 }
 
 /// What ends a text: nothing where a sentence ends, else a full stop of its script, or the sign

@@ -2,16 +2,21 @@
 //!
 //! Lines are taken one by one. Each line with a marker goes to the list of its marker's sort and
 //! indentation; the list that is an outline is chosen in the end. So a preamble, nested points and
-//! chatter behind the list need no rules of their own. Memory is bounded by [`MAX_LISTS`] lists of
+//! chatter behind the list need no rules of their own. A thought before all that is not read; one
+//! without its opening tag is known by its end only, and a list in it that is full or has chatter
+//! behind it closes the parser before. Memory is bounded by [`MAX_LISTS`] lists of
 //! at most the wanted points, and time is linear in the bytes.
 
+mod line;
 pub(crate) mod marker;
 
 use std::mem;
 
-use self::marker::{Kind, Marker, is_inline_number, letter_ordinal};
+use self::line::{inline_points, is_headline, leading_marker, visible};
+use self::marker::{Kind, Marker, letter_ordinal};
 use super::points::{Outline, OutlineLimits, Point, title_key};
-use super::title::{clean_title, is_invisible, spaced};
+use super::thoughts::Thoughts;
+use super::title::clean_title;
 
 /// Most bytes of a line that are read: a title has 80 characters, of 4 bytes at most, and its
 /// marker and markup some more. The rest is description.
@@ -24,8 +29,6 @@ const MAX_BYTES: usize = 16 << 10;
 const MAX_LISTS: usize = 8;
 /// Columns by which markers of one list may differ: ` 9.` and `10.` end in the same column.
 const INDENT_TOLERANCE: usize = 1;
-/// Columns of a tab.
-const TAB_COLUMNS: usize = 4;
 
 /// Why there is no outline: the answer is then written plainly.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -69,6 +72,7 @@ pub struct OutlineParser {
     line: String,
     n_line_bytes: usize,
     n_bytes: usize,
+    thoughts: Thoughts,
     lists: Vec<List>,
     has_text: bool,
     after_blank: bool,
@@ -112,6 +116,7 @@ impl OutlineParser {
             line: String::new(),
             n_line_bytes: 0,
             n_bytes: 0,
+            thoughts: Thoughts::default(),
             lists: Vec::new(),
             has_text: false,
             after_blank: false,
@@ -135,16 +140,31 @@ impl OutlineParser {
         }
     }
 
-    /// The points that are certain so far, for a view that shows them as they come.
+    /// The text was cut off here, as at the most tokens it may have: the line that is not finished
+    /// is no point, and no more is read.
+    pub fn cut(&mut self) {
+        if self.closed {
+            return;
+        }
+        self.line.push_str(&self.thoughts.finish());
+        let (_, text) = visible(&mem::take(&mut self.line));
+        self.has_text |= !text.is_empty();
+        self.close(None);
+    }
+
+    /// The points that are certain so far, for a view that shows them as they come. They begin anew
+    /// where a thought without its opening tag ends.
     pub fn points(&self) -> &[Point] {
         self.chosen().map_or(&[], |list| &list.points)
     }
 
-    /// The outline.
+    /// The outline; of a text that was cut off after [`OutlineParser::cut`].
     ///
     /// # Errors
     /// The reason why there is none.
     pub fn finish(mut self) -> Result<Outline, NotAnOutline> {
+        let held = self.thoughts.finish();
+        self.read(&held);
         if !self.closed {
             self.end_line();
         }
@@ -168,21 +188,46 @@ impl OutlineParser {
     fn push_char(&mut self, c: char) {
         self.n_bytes += c.len_utf8();
         if self.n_bytes > MAX_BYTES {
-            self.close(Some(NotAnOutline::TooLong));
-        } else if matches!(
+            return self.close(Some(NotAnOutline::TooLong));
+        }
+        let mut text = String::new();
+        if self.thoughts.push(c, &mut text) {
+            self.forget();
+        }
+        self.read(&text);
+    }
+
+    /// All that was read so far was a thought.
+    fn forget(&mut self) {
+        self.line.clear();
+        self.n_line_bytes = 0;
+        self.lists.clear();
+        self.has_text = false;
+        self.after_blank = false;
+    }
+
+    fn read(&mut self, text: &str) {
+        for c in text.chars() {
+            if !self.closed {
+                self.read_char(c);
+            }
+        }
+    }
+
+    fn read_char(&mut self, c: char) {
+        if matches!(
             c,
             '\n' | '\r' | '\u{85}' | '\u{2028}' | '\u{2029}' | '\u{b}' | '\u{c}'
         ) {
+            return self.end_line();
+        }
+        self.n_line_bytes += c.len_utf8();
+        if self.line.len() + c.len_utf8() <= MAX_LINE_BYTES {
+            self.line.push(c);
+        }
+        if self.n_line_bytes > ENDLESS_LINE_BYTES {
             self.end_line();
-        } else {
-            self.n_line_bytes += c.len_utf8();
-            if self.line.len() + c.len_utf8() <= MAX_LINE_BYTES {
-                self.line.push(c);
-            }
-            if self.n_line_bytes > ENDLESS_LINE_BYTES {
-                self.end_line();
-                self.close(Some(NotAnOutline::EndlessLine));
-            }
+            self.close(Some(NotAnOutline::EndlessLine));
         }
     }
 
@@ -322,69 +367,6 @@ impl List {
     fn takes(&self, kind: Kind, indent: usize) -> bool {
         self.kind == kind && self.indent.abs_diff(indent) <= INDENT_TOLERANCE
     }
-}
-
-/// The column where a line begins, and its visible text without quote signs.
-fn visible(line: &str) -> (usize, String) {
-    let mut indent = 0;
-    let mut start = line.len();
-    for (at, c) in line.char_indices() {
-        match c {
-            '\t' => indent += TAB_COLUMNS,
-            '>' => indent = 0,
-            c if c.is_whitespace() => indent += 1,
-            c if is_invisible(c) => {}
-            _ => {
-                start = at;
-                break;
-            }
-        }
-    }
-    // After a quote sign one space belongs to the sign.
-    let quoted = line[..start].contains('>');
-    let text = spaced(&line[start..]);
-    (indent.saturating_sub(usize::from(quoted)), text)
-}
-
-/// The marker of a line, also behind the sign of a headline or of emphasis.
-fn leading_marker(part: &str) -> Option<Marker<'_>> {
-    let part = part.trim();
-    let part = part.trim_start_matches('#').trim_start();
-    let inner = part.trim_start_matches("**").trim_start_matches("__");
-    marker::marker(inner).or_else(|| marker::marker(part))
-}
-
-/// A line of a headline or a label in emphasis, which separates groups of points.
-fn is_headline(text: &str) -> bool {
-    text.starts_with(['#', '*', '_', '`', '=']) || text.ends_with([':', '：'])
-}
-
-/// The points of a line that holds several: `1. One 2. Two 3. Three`, also behind a preamble.
-fn inline_points(line: &str) -> Vec<&str> {
-    let mut cuts = Vec::new();
-    let mut expected = leading_marker(line).map_or(1, |found| found.ordinal + 1);
-    let mut at = 0;
-    for word in line.split(' ') {
-        let number = word.trim_start_matches('*');
-        let is_next =
-            is_inline_number(number) && number[..number.len() - 1].parse() == Ok(expected);
-        if at > 0 && is_next {
-            cuts.push(at);
-            expected += 1;
-        }
-        at += word.len() + 1;
-    }
-    // In a sentence a single number is only a number.
-    if leading_marker(line).is_none() && cuts.len() < 2 {
-        cuts.clear();
-    }
-    cuts.push(line.len());
-    let starts = std::iter::once(0).chain(cuts.clone());
-    starts
-        .zip(cuts)
-        .map(|(from, to)| &line[from..to])
-        .filter(|part| !part.is_empty())
-        .collect()
 }
 
 #[cfg(test)]

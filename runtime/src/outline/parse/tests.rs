@@ -282,6 +282,60 @@ fn the_parser_says_when_enough_is_written() {
     assert_eq!(parser.push(&"endless ".repeat(300)), Progress::Closed);
 }
 
+const LIST: &str = "1. Lift the car\n2. Take off the wheel\n3. Mount the spare";
+
+#[test]
+fn a_line_that_was_cut_off_is_no_point() {
+    let cut = |text: &str| {
+        let mut parser = OutlineParser::new(OutlineLimits::default());
+        parser.push(text);
+        parser.cut();
+        assert_eq!(parser.push("\n9. More\n"), Progress::Closed);
+        parser.finish().map(|outline| outline.render())
+    };
+    assert_eq!(cut(&format!("{LIST}\n4. Low")).as_deref(), Ok(LIST));
+    assert_eq!(cut(&format!("{LIST}\n")).as_deref(), Ok(LIST));
+    let too_few = NotAnOutline::TooFew {
+        found: 2,
+        wanted: 3,
+    };
+    assert_eq!(cut(LIST), Err(too_few));
+    assert_eq!(cut("Here is"), Err(NotAnOutline::NoList));
+    assert_eq!(cut("<"), Err(NotAnOutline::NoList));
+    assert_eq!(cut("<think>1. Lift\n"), Err(NotAnOutline::Empty));
+}
+
+#[test]
+fn a_thought_is_no_part_of_the_outline() {
+    let wrong = "1. Ask back\n2. Think it over\n";
+    for thought in [
+        "<think></think>".to_owned(),
+        format!("<think>\n{wrong}3. Answer\n\nThat is it.\n</think>\n\n"),
+        format!("<think>{}</think>\n", "endless ".repeat(400)),
+        format!("Well,\n{wrong}so\n</think>"),
+        format!("{wrong}</think>\n"),
+    ] {
+        check(&format!("{thought}{LIST}"), &ABC);
+    }
+    assert_eq!(
+        titles(&format!("<think>\n{LIST}\n")),
+        Err(NotAnOutline::Empty)
+    );
+    let endless = "1. Lift\n2. Turn\n3. Mount\n\nAnd so on.\n".repeat(500);
+    assert_eq!(
+        titles(&format!("<think>{endless}")),
+        Err(NotAnOutline::TooLong)
+    );
+}
+
+#[test]
+fn control_tokens_are_no_part_of_titles() {
+    check(
+        "1. <|im_start|>Lift the car\n2. Take off the wheel</s>\n3. [INST]\n4. Mount the spare<|im_end|>",
+        &ABC,
+    );
+}
+
 /// Text with more of what outlines are made of than chance would give.
 fn outline_like() -> impl Strategy<Value = String> {
     let pieces = prop_oneof![
@@ -306,6 +360,10 @@ fn outline_like() -> impl Strategy<Value = String> {
         Just("٣".to_owned()),
         Just("①".to_owned()),
         Just("…".to_owned()),
+        Just("<think>".to_owned()),
+        Just("</think>".to_owned()),
+        Just("<|".to_owned()),
+        Just("|>".to_owned()),
         (0..30u32).prop_map(|n| format!("{n}. ")),
         (0..2000u32).prop_map(|n| format!("{n}")),
         (0..12u32).prop_map(|n| format!("\n{n}. ")),

@@ -36,8 +36,9 @@ pub struct OutlinePrompts {
 /// What the answer to a judgement may be (GBNF): one token in the vocabularies of most models.
 pub const JUDGEMENT_GRAMMAR: &str = "root ::= \"yes\" | \"no\" | \"Yes\" | \"No\"";
 
-const JUDGEMENT: &str = "Would a good answer to the following be a list of separate points that \
-    can each be written without the others? Answer with yes or no.\n\n{question}";
+/// The question comes first: what is computed for it serves the outline or the plain answer too.
+const JUDGEMENT: &str = "{question}\n\nDo not answer yet. Would a good answer be a list of separate \
+    points that can each be written without the others? Say yes or no.";
 
 impl RawPrompts {
     /// For models that follow instructions.
@@ -287,7 +288,8 @@ mod tests {
         let chat = [ChatMessage::user("Why?")];
         let general = OutlinePrompts::new(&RawPrompts::general()).unwrap();
         let judged = general.ask_judgement(&chat).unwrap().unwrap();
-        assert!(judged[0].content.ends_with("yes or no.\n\nWhy?"));
+        assert!(judged[0].content.starts_with("Why?\n\n"), "{judged:?}");
+        assert!(judged[0].content.ends_with("yes or no."), "{judged:?}");
         let default = OutlinePrompts::new(&RawPrompts::default_model()).unwrap();
         assert_eq!(default.ask_judgement(&chat), Ok(None));
         assert_eq!(general.ask_judgement(&[]), Err(OutlineError::NoQuestion));
