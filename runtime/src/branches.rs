@@ -46,6 +46,7 @@ pub struct BranchStream {
     // Dropped in this order: the answers' own words of it come too late to matter.
     request: Cancel,
     whole: UnboundedReceiver<StreamEvent>,
+    ids: Vec<RequestId>,
     answers: SelectAll<BoxStream<'static, (usize, Result<Part>)>>,
     done: Vec<Completion>,
     begun: Instant,
@@ -68,6 +69,7 @@ impl BranchStream {
         whole: UnboundedReceiver<StreamEvent>,
         answers: Vec<AnswerStream>,
     ) -> Self {
+        let ids = answers.iter().map(AnswerStream::id).collect();
         let numbered = answers.into_iter().enumerate();
         let answers = numbered.map(|(i, answer)| answer.map(move |part| (i, part)).boxed());
         Self {
@@ -77,11 +79,21 @@ impl BranchStream {
                 ended: false,
             },
             whole,
+            ids,
             answers: select_all(answers),
             done: Vec::new(),
             begun: Instant::now(),
             first: None,
             ended: false,
+        }
+    }
+
+    /// Has enough of a branch's text: its end follows. A repeat is harmless.
+    pub(crate) fn finish(&self, branch: usize) {
+        let planner = self.request.inbox.planner();
+        if let (Some(planner), Some(&id)) = (planner, self.ids.get(branch)) {
+            // A Planner that is gone has nothing to end.
+            let _ = planner.cast(PlannerMessage::Finish(id));
         }
     }
 

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use crate::branches::BranchStream;
 use crate::error::{Error, Result};
-use crate::outline::Verdict;
+use crate::outline::{Verdict, in_one_piece};
 use crate::outliner::{OutlineSetup, Outliner, Plan};
 use crate::prompt::{GenerateOptions, Prompt};
 use crate::stream::{AnswerStream, TokenStream};
@@ -90,8 +90,17 @@ impl Client {
     /// # Errors
     /// A prompt or sampling parameters that cannot be used; [`Error::Stopped`] after the end of
     /// the runtime. What the Planner refuses is the stream's first item.
-    pub async fn generate(&self, prompt: Prompt, options: GenerateOptions) -> Result<TokenStream> {
+    pub async fn generate(
+        &self,
+        mut prompt: Prompt,
+        options: GenerateOptions,
+    ) -> Result<TokenStream> {
         self.check(&options)?;
+        if let (Prompt::Chat(chat), true) = (&mut prompt, self.is_default_model()) {
+            for turn in chat.iter_mut().filter(|turn| turn.role == "assistant") {
+                turn.content = in_one_piece(&turn.content).unwrap_or_else(|| turn.content.clone());
+            }
+        }
         let plan = Plan::new(&self.shared.outline, &prompt, &options);
         if let (Some(plan), Prompt::Chat(chat)) = (&plan, &prompt)
             && plan.verdict != Verdict::Plain

@@ -4,15 +4,15 @@
 //!
 //! # Layout
 //! - [`decide`] (`route`): whether a question suits an outline, by rules
-//! - `beginning`: whether an answer of the default model is long enough for one
+//! - `default_model`: whether an answer of the default model is long enough for one
 //! - [`OutlinePrompts`] (`prompts`): how a model is asked for an outline, and for one of its points
 //! - [`Outline`] (`points`, `title`, `control`), [`OutlineParser`] (`parse`): an outline, and how it
 //!   is read from what a model writes
 //! - `thoughts`: what a reasoning model writes first, which is part of neither outline nor point
 //! - [`Mender`] (`mend`), [`Joiner`] (`join`): the text of a branch, and of all branches in order
 
-mod beginning;
 mod control;
+mod default_model;
 mod error;
 mod join;
 mod mend;
@@ -23,7 +23,7 @@ mod route;
 mod thoughts;
 mod title;
 
-pub(crate) use beginning::is_long;
+pub(crate) use default_model::{in_one_piece, is_long};
 pub use error::OutlineError;
 pub(crate) use error::Result;
 pub(crate) use join::opening;

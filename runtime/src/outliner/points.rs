@@ -8,7 +8,7 @@ use super::{Items, Outliner, send};
 use crate::branches::BranchItem;
 use crate::client::n_shared;
 use crate::error::{Error, Result};
-use crate::outline::{BranchEnd, BranchEvent, JoinForm, Joiner, Outline, OutlineParser, Progress};
+use crate::outline::{BranchEnd, BranchEvent, Joiner, Outline, OutlineParser, Progress};
 use crate::prompt::{GenerateOptions, Prompt};
 use crate::stream::{Part, StreamItem};
 
@@ -59,7 +59,7 @@ impl Outliner {
                 Part::Done(done) => break done,
             }
             let points = parser.points();
-            if points.len() > n_shown {
+            if points.len() != n_shown {
                 n_shown = points.len();
                 let points = points.to_vec();
                 let (outline, is_complete) = (Outline { points }, false);
@@ -73,6 +73,9 @@ impl Outliner {
             }
         };
         let n_tokens = done.n_eval;
+        if done.reason == FinishReason::Length {
+            parser.cut();
+        }
         self.count(done);
         match parser.finish() {
             Ok(outline) => Ok(Some(Written {
@@ -125,7 +128,7 @@ impl Outliner {
             outline: outline.clone(),
             is_complete: true,
         };
-        let mut joiner = Joiner::new(outline, JoinForm::Numbered);
+        let mut joiner = Joiner::new(outline);
         let mut item = Some(item);
         while let Some(part) = branches.next().await {
             let event = match part {
@@ -151,7 +154,9 @@ impl Outliner {
             if let Some(item) = item.take() {
                 send(items, item);
             }
-            write_event(&mut joiner, event, items);
+            if let Some(over) = write_event(&mut joiner, event, items) {
+                branches.finish(over);
+            }
         }
         Err(Error::Stopped)
     }
@@ -164,11 +169,15 @@ impl Outliner {
     }
 }
 
-/// Hands on what an event adds to its branch and to the answer.
-fn write_event(joiner: &mut Joiner, event: BranchEvent, items: &Items) {
+/// Hands on what an event adds to its branch and to the answer. A branch that goes on though its
+/// point is over is to be ended.
+fn write_event(joiner: &mut Joiner, event: BranchEvent, items: &Items) -> Option<usize> {
     let joined = match joiner.push(&event) {
         Ok(joined) => joined,
-        Err(error) => return tracing::error!(%error, "an answer of points"),
+        Err(error) => {
+            tracing::error!(%error, "an answer of points");
+            return None;
+        }
     };
     let (BranchEvent::Text { branch, .. } | BranchEvent::End { branch, .. }) = event;
     if !joined.branch.is_empty() {
@@ -183,4 +192,5 @@ fn write_event(joiner: &mut Joiner, event: BranchEvent, items: &Items) {
         let text = joined.answer;
         send(items, StreamItem::Token { id: None, text });
     }
+    joined.is_over.then_some(branch)
 }

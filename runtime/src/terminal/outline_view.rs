@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use crate::outline::{BranchEvent, JoinForm, Outline, OutlineError, Point, Result, opening};
+use crate::outline::{BranchEvent, Outline, OutlineError, Point, Result, opening};
 
 /// Fewest columns for a live view: narrower, a text of two words a line is hard to follow.
 const MIN_WIDTH: usize = 24;
@@ -108,12 +108,7 @@ impl OutlineView {
         for (i, point) in self.points.iter().enumerate() {
             let is_done = point.state == PointState::Done;
             if is_done || !point.text.is_empty() {
-                text.push_str(&opening(
-                    JoinForm::Numbered,
-                    i,
-                    &point.title,
-                    point.text.is_empty(),
-                ));
+                text.push_str(&opening(i, &point.title, &point.text));
                 text.push_str(&point.text);
             }
             if !is_done {
@@ -193,8 +188,9 @@ impl PointView {
     }
 
     fn lines(&self, width: usize) -> Vec<String> {
-        self.text
-            .lines()
+        // Code begins on a line of its own, and here it does so anyway.
+        let text = self.text.trim_start_matches('\n');
+        text.lines()
             .flat_map(|line| wrap(line, width - INDENT))
             .collect()
     }
@@ -379,7 +375,7 @@ mod tests {
             height in 0..20usize,
         ) {
             let mut view = OutlineView::new();
-            let mut joiner = Joiner::new(&outline(), JoinForm::Numbered);
+            let mut joiner = Joiner::new(&outline());
             view.outline(&outline());
             let mut joined = String::new();
             for (branch, piece, is_end) in events {

@@ -7,8 +7,8 @@ use futures::StreamExt;
 use jupiter::config::{DraftSetting, PromptSettings};
 use jupiter::outline::{BranchEvent, Outline};
 use jupiter::{
-    Client, Completion, Config, GenerateOptions, OutlineMode, Prompt, Runtime, RuntimeBuilder,
-    Settings, StreamItem, TokenStream,
+    ChatMessage, Client, Completion, Config, GenerateOptions, OutlineMode, Prompt, Runtime,
+    RuntimeBuilder, Settings, StreamItem, TokenStream,
 };
 
 use crate::support::{PATIENCE, collect, head, model, worker_process};
@@ -267,6 +267,28 @@ async fn what_was_written_of_an_outline_serves_its_points_whoever_waits() {
     for other in others {
         assert!(!read(other).await.text.is_empty());
     }
+    runtime.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_default_model_remembers_points_as_the_text_that_it_knows() {
+    let runtime = start(settings()).await;
+    let client = runtime.client();
+    let points = "1. Park it: Park the robot.\n2. Open it: Open the door.\n3. Close it: Close it.";
+    let piece = "Park the robot. Open the door. Close it.";
+    let mut answers = Vec::new();
+    for said in [points, piece] {
+        let chat = [
+            ChatMessage::user(HOW_TO),
+            ChatMessage::assistant(said),
+            ChatMessage::user("What is a lidar?"),
+        ];
+        let off = options(&client, Some(OutlineMode::Off));
+        let stream = client.generate(Prompt::chat(chat), off).await.unwrap();
+        answers.push(collect(stream).await);
+    }
+    assert_eq!(answers[0].done.n_prompt, answers[1].done.n_prompt);
+    assert_eq!(answers[0].text, answers[1].text);
     runtime.shutdown().await;
 }
 

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::outline::{BranchEnd, BranchEvent, JoinForm, Joiner, Point};
+use crate::outline::{BranchEnd, BranchEvent, Joiner, Point};
 
 /// Fewest lines of a terminal: the model of it cannot break lines with less.
 const MIN_HEIGHT: usize = 2;
@@ -153,7 +153,7 @@ fn completion() -> Completion {
 
 /// The parts of an answer of these points, and its text in order.
 fn written(titles: &[&str], events: &[BranchEvent]) -> (Vec<StreamItem>, String) {
-    let mut joiner = Joiner::new(&outline(titles), JoinForm::Numbered);
+    let mut joiner = Joiner::new(&outline(titles));
     let (mut items, mut in_order) = (vec![points(titles)], String::new());
     for event in events {
         let Ok(joined) = joiner.push(event) else {

@@ -1,8 +1,11 @@
-//! What the beginning of a plain answer of the default model says of its length.
+//! What holds for the default model alone, by what it was taught: the beginning of a plain answer says
+//! how long it is, and an answer of points is remembered in one piece.
 //!
 //! The default model was never taught to judge whether a question suits an outline, nor to refuse
 //! one: asked for the points of what it does not know, or of what it knows a single sentence about,
 //! it makes some up. Its plain answers are right, and the long ones are known by their beginning.
+
+use super::points::MIN_POINTS;
 
 /// What only its long answers begin with, in the words that it was trained with: steps, causes and
 /// parts.
@@ -29,9 +32,49 @@ pub(crate) fn is_long(said: &str) -> Option<bool> {
     (!more.is_empty()).then_some(true)
 }
 
+/// An answer of points without their numbers and titles, in one paragraph: the only form of earlier
+/// answers that the default model knows. Behind a numbered list it takes a question for the wish to
+/// have a point of it. None for other texts.
+pub(crate) fn in_one_piece(answer: &str) -> Option<String> {
+    let mut points: Vec<String> = Vec::new();
+    for line in answer.lines() {
+        let opening = format!("{}. ", points.len() + 1);
+        match (line.strip_prefix(&opening), points.last_mut()) {
+            (Some(point), _) => {
+                let text = point.split_once(": ").map_or(point, |(_, text)| text);
+                points.push(text.to_owned());
+            }
+            (None, Some(point)) => {
+                point.push(' ');
+                point.push_str(line.trim());
+            }
+            (None, None) => return None,
+        }
+    }
+    (points.len() >= MIN_POINTS).then(|| points.join(" "))
+}
+
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn points_are_remembered_in_one_piece() {
+        let answer = "1. Lift the car: Use a jack.\n2. Take off the wheel: Turn the nuts.\nAll five.\n\
+                      3. Why so?";
+        let piece = in_one_piece(answer).unwrap();
+        assert_eq!(piece, "Use a jack. Turn the nuts. All five. Why so?");
+        for other in [
+            "",
+            "Use a jack.",
+            "1. One.\n2. Two.",
+            "1. A\n3. B\n4. C",
+            "Well:\n1. A\n2. B\n3. C",
+        ] {
+            assert_eq!(in_one_piece(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn an_answer_that_goes_on_is_long() {
