@@ -242,6 +242,14 @@ impl Client {
         planner.cast(message).map_err(|_| Error::Stopped)
     }
 
+    /// Gives up the cells that a complete request holds for others. A Planner that is gone holds
+    /// none.
+    pub(crate) fn release(&self, id: RequestId) {
+        if let Some(planner) = self.shared.inbox.planner() {
+            let _ = planner.cast(PlannerMessage::Cancel(id));
+        }
+    }
+
     pub(crate) fn outline(&self) -> &OutlineSetup {
         &self.shared.outline
     }

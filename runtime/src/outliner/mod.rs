@@ -130,7 +130,15 @@ impl Outliner {
             }
             Err(error) => return Err(error),
         };
+        self.let_go();
         Ok(self.conclude(done))
+    }
+
+    /// Nothing goes on from the last request: who waits for its place need not wait longer.
+    fn let_go(&mut self) {
+        if let Some(id) = self.held.take() {
+            self.client.release(id);
+        }
     }
 
     /// None when the answer is to be written in one piece.
@@ -223,6 +231,12 @@ impl Outliner {
             outline: Some(self.plan.conclude(self.n_points)),
             ..self.took.take().unwrap_or(done)
         }
+    }
+}
+
+impl Drop for Outliner {
+    fn drop(&mut self) {
+        self.let_go();
     }
 }
 

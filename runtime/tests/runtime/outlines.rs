@@ -271,6 +271,18 @@ async fn what_was_written_of_an_outline_serves_its_points_whoever_waits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_begun_plainly_and_is_short_goes_on_so() {
+    let runtime = start(settings()).await;
+    let client = runtime.client();
+    // By its words it suits; the answer is short.
+    let question = "Why do we need the emergency stop?";
+    let plain = read(ask(&client, question, Some(OutlineMode::Off)).await).await;
+    let auto = read(ask(&client, question, None).await).await;
+    assert_eq!(auto.text, plain.text);
+    runtime.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_default_model_remembers_points_as_the_text_that_it_knows() {
     let runtime = start(settings()).await;
     let client = runtime.client();

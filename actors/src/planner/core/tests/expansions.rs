@@ -358,6 +358,12 @@ fn cells_are_not_held_for_ever() {
     assert_eq!(world.core.held.len(), 1);
     world.tick(200);
     assert!(world.core.held.is_empty());
+    // Nor when its client lets go.
+    let _answered = world.ask_holding(3, &prompt, 3);
+    world.run();
+    assert_eq!(world.core.held.len(), 1);
+    world.core.cancel(RequestId(3), world.now);
+    assert!(world.core.held.is_empty());
     // Without leave to keep them they are gone.
     let mut again = world.ask(2, &prompt, 3);
     world.run();
