@@ -1,6 +1,7 @@
 //! The Planner's state machine, without actors, clocks or sockets: events go in with the time,
 //! messages come out. It outlives the actor, so a Planner that panics loses no token.
 
+mod admission;
 mod drafting;
 mod epochs;
 mod held;

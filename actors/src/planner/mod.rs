@@ -18,6 +18,7 @@ mod placement;
 mod schedule;
 mod sequence;
 mod speculator;
+mod spreading;
 mod step_times;
 mod trace;
 

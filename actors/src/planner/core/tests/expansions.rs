@@ -348,6 +348,36 @@ fn what_follows_an_answer_goes_on_from_its_cells_whoever_waits() {
 }
 
 #[test]
+fn what_follows_a_held_answer_needs_no_other_slot() {
+    let mut world = World::new(1, SplitPolicy::PerNode);
+    let prompt: Vec<Token> = (0..20).collect();
+    // 16 shared cells, and room for one branch at a time beside what is held.
+    let mut expanded = world.expand(10, &(50..66).collect::<Vec<_>>(), &suffixes(6), 30);
+    let mut answered = world.ask_holding(1, &prompt, 3);
+    while world.core.held.is_empty() {
+        assert!(world.step());
+    }
+    assert_text(&mut answered, &prompt, 3);
+    // No slot is free, and none could be.
+    world.core.free.clear();
+    let mut next = prompt.clone();
+    next.extend(expected(&prompt, 3));
+    next.push(5);
+    let mut follower = world.follow(2, 1, &next, 4);
+    assert!(!world.core.expansions[0].waiting.is_empty());
+    while world.core.live.iter().all(|s| s.request != RequestId(2)) {
+        assert!(
+            !world.core.expansions[0].waiting.is_empty(),
+            "it came too late"
+        );
+        assert!(world.step());
+    }
+    world.run();
+    assert_text(&mut follower, &next, 4);
+    assert_all(&mut expanded, 30);
+}
+
+#[test]
 fn cells_are_not_held_for_ever() {
     let mut world = World::new(1, SplitPolicy::PerNode);
     let prompt: Vec<Token> = (0..20).collect();

@@ -1,0 +1,110 @@
+//! How many rows share a micro-batch, by what steps take.
+
+use super::step_times::{CostsOf, StepTimes};
+
+impl StepTimes {
+    /// Of `n_streams` sequences that decode a row each, how many share a micro-batch so that most
+    /// tokens come: a round takes as long as the slowest stage needs for all micro-batches, or as
+    /// the largest needs all around. Kernels work in fours, so unequal ones may be best.
+    pub(super) fn n_alike(&self, n_streams: u32, context: u32) -> u32 {
+        let n_stages = self.n_stages() as u32;
+        let costs = self.costs(&CostsOf {
+            max_rows: n_streams,
+            context,
+            n_alike: 1,
+            n_batches: 1,
+        });
+        let round_ns = |n_alike: u32| {
+            let (n_full, n_rest) = (u64::from(n_streams / n_alike), n_streams % n_alike);
+            let (full, rest) = (costs.of(n_alike)?, costs.of(n_rest)?);
+            let n_rest = u64::from(n_rest.min(1));
+            let servers = full.servers.iter().zip(&rest.servers);
+            let busy = servers.map(|(full, rest)| full * n_full + rest * n_rest);
+            let is_alone = n_alike == n_streams;
+            let around = if is_alone { full.alone } else { full.around };
+            busy.max().map(|slowest| slowest.max(around))
+        };
+        // At least as many steps as stages, so that none waits, and at most one more, as many as may
+        // be in flight.
+        let best_of = |fewest: u32| {
+            let is_possible = |n: &u32| (fewest..=n_stages + 1).contains(&n_streams.div_ceil(*n));
+            let possible = (1..=n_streams).filter(is_possible);
+            possible.min_by_key(|&n| round_ns(n).unwrap_or(u64::MAX))
+        };
+        // Some numbers cannot be cut so.
+        let best = best_of(n_streams.min(n_stages)).or_else(|| best_of(1));
+        best.unwrap_or(1)
+    }
+
+    /// Rows of each micro-batch with which `n_rows` of several short texts pass all stages soonest.
+    pub(super) fn rows_at_once(&self, n_rows: u32) -> u32 {
+        let n_stages = self.n_stages() as u64;
+        let costs = self.costs(&CostsOf {
+            max_rows: n_rows,
+            context: 0,
+            n_alike: 1,
+            n_batches: 1,
+        });
+        let all_ns = |rows: u32| {
+            let slowest = costs.of(rows)?.servers.iter().max()?;
+            Some(slowest * (u64::from(n_rows.div_ceil(rows)) + n_stages - 1))
+        };
+        // Larger ones where it is the same.
+        let sizes = (1..=n_rows).rev();
+        let best = sizes.min_by_key(|&rows| all_ns(rows).unwrap_or(u64::MAX));
+        best.unwrap_or(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::message::StageTiming;
+    use crate::planning::cost::Work;
+
+    fn timing(stage: u32, busy_us: u64) -> StageTiming {
+        StageTiming {
+            stage,
+            began_us: 0,
+            waited_us: 0,
+            busy_us,
+        }
+    }
+
+    #[test]
+    fn streams_are_spread_as_the_row_curve_says() {
+        let of = |n_stages| StepTimes::new(None, n_stages);
+        // Four rows cost less than three: 4 and 2 rows, and three times 4.
+        assert_eq!(of(2).n_alike(6, 0), 4);
+        assert_eq!(of(2).n_alike(12, 0), 4);
+        assert_eq!(of(2).n_alike(3, 0), 1);
+        assert_eq!(of(2).n_alike(1, 0), 1);
+        // One micro-batch of 4 would take less, but a stage would wait.
+        assert_eq!(of(2).n_alike(4, 0), 2);
+        assert_eq!(of(1).n_alike(4, 0), 4);
+        // Eight stages: 28 rows are no 8 or 9 equal micro-batches and a smaller one.
+        assert_eq!(of(8).n_alike(28, 0), 4);
+        // What was seen counts more: four rows are dear here.
+        let mut dear = of(2);
+        for (rows, us) in [(1, 100), (2, 110), (3, 120), (4, 900)] {
+            for _ in 0..50 {
+                let took = [timing(0, us), timing(1, us)];
+                let all = Some(Duration::from_micros(2 * us));
+                dear.observe(Work::decode(rows, 0), &took, all, false);
+            }
+        }
+        assert_eq!(dear.n_alike(6, 0), 3);
+    }
+
+    #[test]
+    fn short_texts_go_in_a_few_micro_batches() {
+        let of = |n_stages| StepTimes::new(None, n_stages);
+        assert_eq!(of(1).rows_at_once(48), 48);
+        // (3 + 2 - 1) * 80 ms; with 24 rows 3 * 117.5.
+        assert_eq!(of(2).rows_at_once(48), 16);
+        assert_eq!(of(2).rows_at_once(4), 4);
+        assert_eq!(of(2).rows_at_once(0), 1);
+    }
+}
