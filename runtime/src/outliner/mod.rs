@@ -210,8 +210,9 @@ impl Outliner {
         self.first.get_or_insert_with(Instant::now);
     }
 
-    /// Counts what an answer on the way took.
+    /// Counts what an answer on the way took; its tokens are none of the answer's.
     fn count(&mut self, done: Completion) {
+        let done = Completion { n_eval: 0, ..done };
         self.took = Some(match self.took.take() {
             Some(took) => together(took, &done),
             None => done,
@@ -222,14 +223,15 @@ impl Outliner {
     fn conclude(&mut self, done: Completion) -> Completion {
         let ms = |from: Instant, to: Instant| to.duration_since(from).as_secs_f64() * 1e3;
         let (first, now) = (self.first.unwrap_or(self.begun), Instant::now());
-        let reason = done.reason;
-        self.count(done.clone());
+        let all = match self.took.take() {
+            Some(took) => together(done, &took),
+            None => done,
+        };
         Completion {
-            reason,
             prompt_ms: ms(self.begun, first),
             eval_ms: ms(first, now),
             outline: Some(self.plan.conclude(self.n_points)),
-            ..self.took.take().unwrap_or(done)
+            ..all
         }
     }
 }

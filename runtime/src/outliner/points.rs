@@ -140,7 +140,10 @@ impl Outliner {
                         FinishReason::Length => BranchEnd::Cut,
                     },
                 },
-                Ok(BranchItem::Done(done)) => return Ok(Some(done)),
+                Ok(BranchItem::Done(done)) => {
+                    let n_eval = written.n_tokens + done.n_eval;
+                    return Ok(Some(Completion { n_eval, ..done }));
+                }
                 Err(error) => {
                     // What was written of later points is no less right.
                     if self.has_shown {

@@ -1,5 +1,7 @@
 //! Whether an outline suits, asked of the model itself.
 
+use std::time::Instant;
+
 use futures::StreamExt;
 use jupiter_actors::request::Completion;
 use jupiter_models::sampling::SamplingParams;
@@ -62,9 +64,11 @@ impl Outliner {
             .await?;
         let mut said = String::new();
         let mut begun = Vec::new();
+        let mut first = None;
         let done = loop {
             match answer.next().await.ok_or(Error::Stopped)?? {
                 Part::Text { id, text } => {
+                    first.get_or_insert_with(Instant::now);
                     said.push_str(&text);
                     begun.push(StreamItem::Token { id, text });
                 }
@@ -88,7 +92,7 @@ impl Outliner {
         };
         let why = "the answer is short, or has a form of its own";
         self.plan.give_up(why);
-        self.has_shown = true;
+        (self.first, self.has_shown) = (first, true);
         for item in begun {
             send(items, item);
         }

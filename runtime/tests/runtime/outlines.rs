@@ -279,6 +279,9 @@ async fn what_is_begun_plainly_and_is_short_goes_on_so() {
     let plain = read(ask(&client, question, Some(OutlineMode::Off)).await).await;
     let auto = read(ask(&client, question, None).await).await;
     assert_eq!(auto.text, plain.text);
+    let (auto, plain) = (auto.done.unwrap(), plain.done.unwrap());
+    assert_eq!(auto.n_eval, plain.n_eval);
+    assert!(auto.prompt_ms > 0.0, "{auto:?}");
     runtime.shutdown().await;
 }
 
@@ -330,11 +333,15 @@ async fn a_point_has_its_budget_and_none_is_missing() {
         n_predict: Some(100),
         ..options(&client, Some(OutlineMode::On))
     };
-    let stream = client
-        .generate(Prompt::text(HOW_TO), options)
-        .await
-        .unwrap();
-    assert!(collect(stream).await.done.n_eval <= 100);
+    for outline in [Some(OutlineMode::On), None] {
+        let options = GenerateOptions {
+            outline,
+            ..options.clone()
+        };
+        let stream = client.generate(Prompt::text(HOW_TO), options).await;
+        let done = collect(stream.unwrap()).await.done;
+        assert!(done.n_eval <= 100 && done.prompt_ms > 0.0, "{done:?}");
+    }
     runtime.shutdown().await;
 }
 
