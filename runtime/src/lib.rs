@@ -37,6 +37,8 @@
 //! - [`zenoh_link`], [`session`], [`keys`]: frames, connections and names
 //! - [`timeline`]: pictures of what stages and links did when
 //! - [`telemetry`]: the log; [`terminal`]: what programs share that talk with a person
+//! - [`text_file`]: prompts, grammars, plans from any file or pipe; [`named_fields`]: what is wrong in
+//!   them
 
 mod branches;
 mod builder;
@@ -48,6 +50,7 @@ mod error;
 pub mod event;
 pub mod keys;
 mod membership;
+pub mod named_fields;
 mod node;
 pub mod outline;
 mod outliner;
@@ -62,6 +65,7 @@ mod stream;
 mod surveyor;
 pub mod telemetry;
 pub mod terminal;
+pub mod text_file;
 pub mod timeline;
 mod worker;
 pub mod zenoh_link;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 use clap::builder::BoolishValueParser;
-use jupiter::{Error, Surveyor};
+use jupiter::{Error, Surveyor, named_fields};
 use jupiter_actors::planner::{Wish, grid};
 use jupiter_actors::planning::chunks::ChunkTable;
 use jupiter_actors::planning::devices_file::DevicesFile;
@@ -112,17 +112,10 @@ pub(crate) async fn execute(common: &CommonArgs, args: &PlanArgs) -> anyhow::Res
 
 /// The machines of a file.
 fn described(path: &Path, args: &PlanArgs) -> anyhow::Result<Task> {
-    let text = std::fs::read_to_string(path);
+    let text = jupiter::text_file::read(path);
     let text = text.with_context(|| format!("devices file {}", path.display()))?;
-    let file: DevicesFile = toml::from_str(&text).map_err(|error| {
-        let line = error
-            .message()
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .to_owned();
-        Error::Config(format!("devices file {}: {line}", path.display()))
-    })?;
+    let file: DevicesFile = named_fields::from_toml(&text)
+        .map_err(|error| Error::Config(format!("devices file {}: {error}", path.display())))?;
     let cluster = file.into_cluster();
     let cluster = cluster.with_context(|| format!("devices file {}", path.display()))?;
     let engine = &args.engine;

@@ -315,7 +315,7 @@ pub(crate) fn generate_options(
             return Err(UsageError(how.into()).into());
         }
         (None, Some(path)) => {
-            let text = std::fs::read_to_string(path);
+            let text = jupiter::text_file::read(path);
             Some(text.with_context(|| format!("grammar file {}", path.display()))?)
         }
         (text, None) => text.clone(),

@@ -6,8 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::OutlineMode;
 use crate::event::Event;
+use crate::named_fields;
 use crate::prompt::{GenerateOptions, Prompt};
 use crate::stream::StreamItem;
+use crate::text_file;
 
 /// Longest request: more text than any context holds.
 pub(super) const MAX_REQUEST_BYTES: usize = 1 << 20;
@@ -16,15 +18,16 @@ pub(super) const MAX_REQUEST_BYTES: usize = 1 << 20;
 const MAX_STOPS: usize = 16;
 const MAX_STOP_BYTES: usize = 256;
 
-/// A request; the names are those of llama.cpp's server.
+/// A request; the names are those of llama.cpp's server. What is not given, or null, is as the head
+/// is configured.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Request {
     prompt: Option<String>,
     messages: Option<Vec<Message>>,
     /// Continues `prompt` as it is, without the chat template.
-    raw: bool,
-    /// -1 for as many as fit.
+    raw: Option<bool>,
+    /// -1 for as many as there are free cells for.
     n_predict: Option<i64>,
     temperature: Option<f32>,
     top_k: Option<i32>,
@@ -35,8 +38,8 @@ struct Request {
     /// -1 for another one each time.
     seed: Option<i64>,
     grammar: Option<String>,
-    stop: Vec<String>,
-    ignore_eos: bool,
+    stop: Option<Vec<String>>,
+    ignore_eos: Option<bool>,
     /// Point by point: `auto`, `on` or `off`.
     outline: Option<OutlineMode>,
 }
@@ -64,25 +67,25 @@ pub(super) fn parse(
             payload.len()
         ));
     }
-    let text = std::str::from_utf8(payload)
-        .map_err(|error| format!("the request is not UTF-8 (byte {})", error.valid_up_to()))?;
+    let text = text_file::decode(payload).map_err(|error| format!("the request is {error}"))?;
     if text.trim().is_empty() {
         return Err("the prompt is empty: send at least one token of text".to_owned());
     }
     if plain && !text.trim_start().starts_with('{') {
         return Ok((Prompt::text(text), default));
     }
-    let request: Request = serde_json::from_str(text)
+    let request: Request = named_fields::from_json(text)
         .map_err(|error| format!("the request is not what is expected: {error}"))?;
     let prompt = prompt(&request)?;
     Ok((prompt, options(request, default)?))
 }
 
 fn prompt(request: &Request) -> std::result::Result<Prompt, String> {
+    let is_raw = request.raw.unwrap_or(false);
     let prompt = match (&request.prompt, &request.messages) {
-        (Some(text), None) if request.raw => Prompt::raw(text),
+        (Some(text), None) if is_raw => Prompt::raw(text),
         (Some(text), None) => Prompt::text(text),
-        (None, Some(messages)) if !request.raw => {
+        (None, Some(messages)) if !is_raw => {
             let message = |m: &Message| ChatMessage {
                 role: m.role.clone(),
                 content: m.content.clone(),
@@ -120,7 +123,8 @@ fn options(
             u32::try_from(seed).map_err(|_| format!("seed is {seed}: send -1 to {}", u32::MAX))?
         }
     };
-    if request.stop.len() > MAX_STOPS || request.stop.iter().any(|s| s.len() > MAX_STOP_BYTES) {
+    let stop = request.stop.unwrap_or_default();
+    if stop.len() > MAX_STOPS || stop.iter().any(|s| s.len() > MAX_STOP_BYTES) {
         return Err(format!(
             "stop: send at most {MAX_STOPS} strings of at most {MAX_STOP_BYTES} bytes"
         ));
@@ -140,8 +144,8 @@ fn options(
     Ok(GenerateOptions {
         n_predict,
         sampling,
-        stop: request.stop,
-        ignore_eos: request.ignore_eos,
+        stop,
+        ignore_eos: request.ignore_eos.unwrap_or(default.ignore_eos),
         outline: request.outline.or(default.outline),
         ..default
     })
@@ -241,14 +245,90 @@ mod tests {
     }
 
     #[test]
+    fn null_is_what_is_not_given() {
+        let open = parse(br#"{"prompt":"x"}"#, false).unwrap();
+        let fields = [
+            "messages",
+            "raw",
+            "n_predict",
+            "temperature",
+            "top_k",
+            "top_p",
+            "min_p",
+            "repeat_penalty",
+            "repeat_last_n",
+            "seed",
+            "grammar",
+            "stop",
+            "ignore_eos",
+            "outline",
+        ];
+        let nulls: String = fields.map(|field| format!(r#","{field}":null"#)).concat();
+        let request = format!(r#"{{"prompt":"x"{nulls}}}"#);
+        assert_eq!(parse(request.as_bytes(), false).unwrap(), open);
+        let chat = br#"{"prompt":null,"messages":[{"role":"user","content":"x"}]}"#;
+        assert_eq!(parse(chat, false).unwrap(), open);
+    }
+
+    #[test]
+    fn the_field_of_a_wrong_type_is_named() {
+        for (field, wrong) in [
+            ("prompt", "7"),
+            ("messages", "\"x\""),
+            ("raw", "1"),
+            ("n_predict", "2.5"),
+            ("temperature", "\"hot\""),
+            ("top_k", "[]"),
+            ("top_p", "{}"),
+            ("min_p", "true"),
+            ("repeat_penalty", "\"1\""),
+            ("repeat_last_n", "9999999999"),
+            ("seed", "\"3\""),
+            ("grammar", "0"),
+            ("stop", "\"x\""),
+            ("stop[1]", "[\"a\",7]"),
+            ("ignore_eos", "\"yes\""),
+            ("outline", "\"sometimes\""),
+            (
+                "messages[1].role",
+                r#"[{"role":"user","content":"x"},{"role":null,"content":""}]"#,
+            ),
+            (
+                "messages[0].content",
+                r#"[{"role":"user","content":["x"]}]"#,
+            ),
+            (
+                "messages[0].contents",
+                r#"[{"role":"user","contents":"x"}]"#,
+            ),
+        ] {
+            let key = field.split('[').next().unwrap();
+            let request = format!(r#"{{"{key}":{wrong}}}"#);
+            let error = parse(request.as_bytes(), false).unwrap_err();
+            let named = format!("expected: {field}: ");
+            assert!(error.contains(&named) && !error.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_a_request() {
+        let marked = |text: &str| format!("\u{feff}{text}").into_bytes();
+        let plain = parse(&marked("Hello?"), true).unwrap().0;
+        assert_eq!(plain, Prompt::text("Hello?"));
+        let json = parse(&marked(r#"{"prompt":"x"}"#), true).unwrap().0;
+        assert_eq!(json, Prompt::text("x"));
+    }
+
+    #[test]
     fn what_is_wrong_is_said_in_one_line() {
         let too_long = vec![b'a'; MAX_REQUEST_BYTES + 1];
         let many_stops = format!(r#"{{"prompt":"x","stop":{:?}}}"#, vec!["a"; 17]);
-        let cases: [(&[u8], &str); 14] = [
+        let cases: [(&[u8], &str); 15] = [
             (b"", "empty"),
             (b"  \n", "empty"),
             (&too_long, "1048576"),
-            (b"\xff\xfe", "UTF-8"),
+            (b"\xff", "UTF-8"),
+            (b"\xff\xfeH\0i\0", "UTF-16"),
             (b"{\"prompt\":", "EOF"),
             (br#"{"promt":"x"}"#, "promt"),
             (br#"{}"#, "missing"),

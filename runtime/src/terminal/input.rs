@@ -6,6 +6,8 @@ use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::text_file;
+
 /// Longest line taken from a pipe, in bytes: more than any context holds, and a bound on what a
 /// stream without line ends can make us allocate.
 const MAX_LINE_BYTES: u64 = 4 << 20;
@@ -107,8 +109,8 @@ fn read_line(from: &mut impl BufRead) -> io::Result<Input> {
             "a line of the input is longer than {MAX_LINE_BYTES} bytes"
         )));
     }
-    let line = String::from_utf8(bytes)
-        .map_err(|_| invalid("a line of the input is not UTF-8 text".to_owned()))?;
+    let line = text_file::decode(&bytes)
+        .map_err(|error| invalid(format!("a line of the input is {error}")))?;
     Ok(Input::Line(line.trim_end_matches(['\n', '\r']).to_owned()))
 }
 
@@ -120,7 +122,7 @@ mod tests {
 
     #[test]
     fn a_pipe_gives_lines_and_then_its_end() {
-        let mut pipe = &b"one\r\n\nlast"[..];
+        let mut pipe = &b"\xef\xbb\xbfone\r\n\nlast"[..];
         for line in ["one", "", "last"] {
             assert_eq!(read_line(&mut pipe).unwrap(), Input::Line(line.to_owned()));
         }
@@ -129,8 +131,9 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_text_are_refused() {
-        let error = read_line(&mut &b"\xff\xfe\n"[..]).unwrap_err();
-        assert!(error.to_string().contains("not UTF-8"), "{error}");
+        let error = |bytes: &[u8]| read_line(&mut &bytes[..]).unwrap_err().to_string();
+        assert!(error(b"\xff\n").contains("not UTF-8"));
+        assert!(error(b"\xff\xfeH\0i\0\n\0").contains("UTF-16"));
     }
 
     #[test]
