@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use jupiter::terminal::{ChatEnd, Conversation, DEFAULT_MODEL_NOTICE, ProgressBars};
+use jupiter::terminal::{ChatEnd, Conversation, DEFAULT_MODEL_NOTICE, ProgressBars, tell};
 use jupiter::{ClusterStatus, GenerateOptions, Runtime};
 
 /// A chatbot on a pipeline of stages inside this program.
@@ -39,7 +39,7 @@ async fn main() -> ExitCode {
     match run(Args::parse()).await {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error}");
+            tell(&format!("error: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -83,10 +83,10 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
 /// Says which stage holds which layers.
 fn describe(status: &ClusterStatus) {
     for stage in &status.stages {
-        eprintln!(
+        tell(&format!(
             "stage {}: layers {} on node {}",
             stage.stage, stage.layers, stage.node
-        );
+        ));
     }
     eprintln!("zenoh carries the activations from stage to stage.");
 }

@@ -8,6 +8,7 @@
 use std::io::Write;
 
 use futures::StreamExt;
+use jupiter::terminal::{tell, text_for};
 use jupiter::{GenerateOptions, Prompt, Runtime, StreamItem};
 
 async fn answer(text: &str, model: Option<&str>) -> anyhow::Result<()> {
@@ -24,7 +25,11 @@ async fn answer(text: &str, model: Option<&str>) -> anyhow::Result<()> {
     let mut stream = client.generate(Prompt::text(text), options).await?;
     while let Some(item) = stream.next().await {
         match item? {
-            StreamItem::Token { text, .. } => write!(std::io::stdout(), "{text}")?,
+            StreamItem::Token { text, .. } => {
+                // On a terminal escape sequences of the model are shown, not sent.
+                let mut stdout = std::io::stdout();
+                write!(stdout, "{}", text_for(&stdout, &text))?;
+            }
             StreamItem::Done(done) => writeln!(std::io::stdout(), "\n({} tokens)", done.n_eval)?,
             // How the points of a long answer grow side by side: all of it comes as tokens too.
             StreamItem::Outline { .. } | StreamItem::Branch(_) => {}
@@ -46,7 +51,7 @@ async fn main() -> std::process::ExitCode {
         }
     };
     if let Err(error) = answer(text, model).await {
-        eprintln!("error: {error}");
+        tell(&format!("error: {error}"));
         return 1.into();
     }
     0.into()

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use clap::Parser;
+use jupiter::terminal::{tell, text_for};
 use serde_json::Value;
 use zenoh::pubsub::Publisher;
 
@@ -44,7 +45,7 @@ async fn main() -> ExitCode {
     match ask(Args::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            tell(&format!("error: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -90,8 +91,9 @@ async fn ask(args: Args) -> anyhow::Result<()> {
         match event["event"].as_str() {
             Some("token") => {
                 let text = event["text"].as_str().unwrap_or_default();
-                write!(std::io::stdout(), "{text}")?;
-                std::io::stdout().flush()?;
+                let mut stdout = std::io::stdout();
+                write!(stdout, "{}", text_for(&stdout, text))?;
+                stdout.flush()?;
             }
             Some("done") => {
                 writeln!(std::io::stdout())?;

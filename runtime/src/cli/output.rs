@@ -1,10 +1,10 @@
 //! What goes to stdout, and how errors end the program.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use jupiter::Config;
-use jupiter::terminal::DEFAULT_MODEL_NOTICE;
+use jupiter::terminal::{self, DEFAULT_MODEL_NOTICE};
 use serde::Serialize;
 
 use super::args::CommonArgs;
@@ -33,7 +33,7 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
         io.is_some_and(|io| io.kind() == io::ErrorKind::BrokenPipe)
     };
     if !error.chain().any(reader_gone) {
-        eprintln!("error: {}", one_line(error));
+        note(&format!("error: {}", one_line(error)));
     }
     ExitCode::from(if error.is::<UsageError>() {
         USAGE
@@ -89,18 +89,25 @@ pub(crate) fn tell_default_model(common: &CommonArgs, config: &Config) {
 
 /// Says on stderr how it goes, while stdout is for the result.
 pub(crate) fn note(line: &str) {
-    eprintln!("{line}");
+    terminal::tell(line);
 }
 
 /// Writes a value as one JSON line on stdout.
 pub(crate) fn json_line(value: &impl Serialize) -> anyhow::Result<()> {
     let mut line = serde_json::to_string(value)?;
     line.push('\n');
-    text(&line)
+    match io::stdout().is_terminal() {
+        true => write(&terminal::shown_json(&line)),
+        false => write(&line),
+    }
 }
 
-/// Writes text on stdout at once.
+/// Writes text on stdout at once, where it may hold text of others.
 pub(crate) fn text(text: &str) -> anyhow::Result<()> {
+    write(&terminal::text_for(&io::stdout(), text))
+}
+
+fn write(text: &str) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes())?;
     Ok(stdout.flush()?)

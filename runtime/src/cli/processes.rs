@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::args::EmulationArgs;
+use super::output;
 
 /// Ends in a row, each soon after the start, after which a child is given up: its fault will not
 /// go away by itself.
@@ -306,7 +307,7 @@ async fn forward_lines(
     let mut lines = BufReader::new(stderr).lines();
     while let Ok(Some(line)) = lines.next_line().await {
         if forward {
-            eprintln!("[{node}] {line}");
+            output::note(&format!("[{node}] {line}"));
         }
         let mut words = last_words.lock().unwrap_or_else(PoisonError::into_inner);
         if words.len() == KEPT_LINES {

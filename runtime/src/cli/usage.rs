@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 
-use super::{FAILED, USAGE};
+use super::{FAILED, USAGE, output};
 
 /// Prints help and versions as they are, and what clap complains of as one `error:` line.
 pub(crate) fn report(error: &clap::Error) -> ExitCode {
@@ -20,7 +20,7 @@ pub(crate) fn report(error: &clap::Error) -> ExitCode {
             (false, _) => ExitCode::from(USAGE),
         };
     }
-    eprintln!("{}", one_line(&error.render().to_string()));
+    output::note(&one_line(&error.render().to_string()));
     ExitCode::from(USAGE)
 }
 

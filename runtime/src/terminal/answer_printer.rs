@@ -15,7 +15,7 @@ use tokio::time::MissedTickBehavior;
 use tracing::level_filters::LevelFilter;
 
 use super::live_area::LiveArea;
-use super::{OutlineView, ViewSize};
+use super::{OutlineView, ViewSize, shown};
 use crate::outline::Outline;
 use crate::{Error, Result, StreamItem};
 
@@ -37,8 +37,12 @@ pub struct Answer {
 pub struct AnswerPrinter<W: Write> {
     out: W,
     screen: Box<dyn Fn() -> Option<ViewSize> + Send>,
+    /// Whether `out` is a terminal, which would act on control characters.
+    is_terminal: bool,
     /// The answer in order.
     text: String,
+    /// Bytes of it that are printed.
+    n_printed: usize,
     view: OutlineView,
     mode: Mode,
 }
@@ -58,7 +62,7 @@ impl AnswerPrinter<Stdout> {
     /// Prints on stdout. There is no live view where stdout is no terminal, or one without a cursor
     /// to move, nor where a log of more than warnings goes to a terminal.
     pub fn stdout() -> Self {
-        Self::new(io::stdout(), screen_size)
+        Self::new(io::stdout(), screen_size).on_terminal(io::stdout().is_terminal())
     }
 }
 
@@ -69,10 +73,19 @@ impl<W: Write> AnswerPrinter<W> {
         Self {
             out,
             screen: Box::new(screen),
+            is_terminal: false,
             text: String::new(),
+            n_printed: 0,
             view: OutlineView::new(),
             mode: Mode::Begin,
         }
+    }
+
+    /// Whether `out` is a terminal: there control characters of the text are [`shown`], not sent.
+    #[must_use]
+    pub fn on_terminal(mut self, is_terminal: bool) -> Self {
+        self.is_terminal = is_terminal;
+        self
     }
 
     /// Prints the parts of an answer as they come, until it is complete or `stop` ends.
@@ -125,7 +138,7 @@ impl<W: Write> AnswerPrinter<W> {
                 match self.mode {
                     _ if text.is_empty() => Ok(()),
                     Mode::Points(_) => Ok(()),
-                    Mode::Plain => self.write(text),
+                    Mode::Plain => self.write_text(false),
                     Mode::Begin | Mode::Sketch(_) => self.be_plain(),
                 }
             }
@@ -171,6 +184,7 @@ impl<W: Write> AnswerPrinter<W> {
     /// When the screen or pipe fails.
     pub fn complete(&mut self) -> io::Result<()> {
         self.be_plain()?;
+        self.write_text(true)?;
         self.write("\n")
     }
 
@@ -228,8 +242,29 @@ impl<W: Write> AnswerPrinter<W> {
                 area.erase((self.screen)().map(|size| size.width))
             }
         };
-        out.push_str(&self.text);
+        out.push_str(&self.unprinted(false));
         self.write(&out)
+    }
+
+    fn write_text(&mut self, is_over: bool) -> io::Result<()> {
+        let text = self.unprinted(is_over);
+        self.write(&text)
+    }
+
+    /// What is to be printed next. On a terminal a carriage return waits for what follows: it may be
+    /// half a line break.
+    fn unprinted(&mut self, is_over: bool) -> String {
+        let text = &self.text[self.n_printed..];
+        if !self.is_terminal {
+            self.n_printed = self.text.len();
+            return text.to_owned();
+        }
+        let text = match text.strip_suffix('\r') {
+            Some(before) if !is_over => before,
+            _ => text,
+        };
+        self.n_printed += text.len();
+        shown(text).into_owned()
     }
 
     fn write(&mut self, text: &str) -> io::Result<()> {

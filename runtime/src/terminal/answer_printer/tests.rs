@@ -35,13 +35,14 @@ impl Terminal {
 
     fn printer(&self) -> AnswerPrinter<Self> {
         let screen = self.clone();
-        AnswerPrinter::new(self.clone(), move || {
+        let printer = AnswerPrinter::new(self.clone(), move || {
             let (height, width) = screen.lock().screen().size();
             Some(ViewSize {
                 width: width.into(),
                 height: height.into(),
             })
-        })
+        });
+        printer.on_terminal(true)
     }
 
     fn resize(&self, width: usize, height: usize) {
@@ -213,6 +214,44 @@ fn points_fill_in_side_by_side_and_their_text_takes_the_place() {
     printer.complete().unwrap();
     assert_eq!(terminal.answer(), in_order);
     assert!(in_order.ends_with("3. Mount the spare: Push it on"));
+}
+
+#[test]
+fn a_terminal_takes_no_orders_from_the_text() {
+    let pieces = ["Red: \x1b[31mx\r", "\ny\r", "z \u{9b}2J\x1b]0;t\x07", "\r"];
+    let terminal = Terminal::new(60, 9);
+    let mut printer = terminal.printer();
+    let mut pipe = Vec::new();
+    let mut to_pipe = AnswerPrinter::new(&mut pipe, || None);
+    for piece in pieces {
+        printer.take(&token(piece)).unwrap();
+        to_pipe.take(&token(piece)).unwrap();
+    }
+    printer.complete().unwrap();
+    to_pipe.complete().unwrap();
+    let shown = r"\u{d}z \u{9b}2J\u{1b}]0;t\u{7}\u{d}";
+    assert_eq!(terminal.answer(), format!("Red: \\u{{1b}}[31mx\ny{shown}"));
+    drop(to_pipe);
+    assert_eq!(String::from_utf8(pipe).unwrap(), pieces.concat() + "\n");
+    // Nor do points.
+    let terminal = Terminal::new(60, 9);
+    let mut printer = terminal.printer();
+    let (items, _) = written(&["\x1b[2JA"], &[text(0, "B \x1b[1;1Hc"), end(0)]);
+    for item in &items {
+        printer.take(item).unwrap();
+        printer.draw().unwrap();
+    }
+    assert!(
+        terminal.answer().contains(r"1. \u{1b}[2JA"),
+        "{}",
+        terminal.answer()
+    );
+    printer.complete().unwrap();
+    assert!(
+        terminal.answer().starts_with(r"1. \u{1b}[2JA: B"),
+        "{}",
+        terminal.answer()
+    );
 }
 
 #[test]
