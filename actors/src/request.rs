@@ -111,7 +111,8 @@ pub struct GenerateRequest {
     pub id: RequestId,
     /// The whole prompt, tokenized, template applied.
     pub prompt: Vec<Token>,
-    /// Most tokens to generate; without it, until the model ends or the context is full.
+    /// Most tokens to generate; without it, until the model ends or no KV cell is left that nobody
+    /// else waits for.
     pub n_predict: Option<u32>,
     /// How to sample.
     pub sampling: SamplingParams,
@@ -228,6 +229,8 @@ pub enum StreamEvent {
 pub struct Completion {
     /// Why it ended.
     pub reason: FinishReason,
+    /// What was used up, where it ended by its length.
+    pub limit: Option<LengthLimit>,
     /// Tokens of the prompt.
     pub n_prompt: u32,
     /// Of these, the ones that an earlier request had left in the KV cache.
@@ -279,8 +282,23 @@ pub struct StageUsage {
 pub enum FinishReason {
     /// The model ended it.
     Stop,
-    /// `n_predict` or the context is used up.
+    /// A [`LengthLimit`] is used up.
     Length,
+}
+
+/// What ended an answer that the model would have continued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LengthLimit {
+    /// It has as many tokens as were asked for.
+    #[error("n_predict is reached")]
+    NPredict,
+    /// A point of it has as many tokens as a point may have.
+    #[error("the tokens of a point are used up")]
+    PointTokens,
+    /// No KV cell is left, or others wait for those that are.
+    #[error("the context is full")]
+    Context,
 }
 
 /// Why a request was refused or could not go on.

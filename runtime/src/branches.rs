@@ -8,7 +8,7 @@ use futures::stream::{BoxStream, SelectAll, select_all};
 use futures::{Stream, StreamExt};
 use jupiter_actors::planner::PlannerMessage;
 use jupiter_actors::request::{
-    Completion, FinishReason, SpeculationUsage, StageUsage, StreamEvent,
+    Completion, FinishReason, LengthLimit, SpeculationUsage, StageUsage, StreamEvent,
 };
 use jupiter_actors::{Inbox, RequestId};
 use jupiter_models::Token;
@@ -154,9 +154,9 @@ impl Drop for Cancel {
 
 /// What branches took beside what they share; a branch's beginning is counted there.
 fn with_branches(shared: Completion, branches: &[Completion], first_ms: f64) -> Completion {
-    let cut = branches
-        .iter()
-        .any(|branch| branch.reason == FinishReason::Length);
+    // A full context is told before what was asked for.
+    let cut = branches.iter().filter_map(|branch| branch.limit);
+    let limit = cut.max_by_key(|&limit| limit == LengthLimit::Context);
     let whole_ms = shared.prompt_ms + shared.eval_ms;
     let all = branches.iter().fold(shared, |all, branch| {
         let own = Completion {
@@ -167,10 +167,11 @@ fn with_branches(shared: Completion, branches: &[Completion], first_ms: f64) -> 
         together(all, &own)
     });
     Completion {
-        reason: match cut {
-            true => FinishReason::Length,
-            false => FinishReason::Stop,
+        reason: match limit {
+            Some(_) => FinishReason::Length,
+            None => FinishReason::Stop,
         },
+        limit,
         prompt_ms: first_ms,
         eval_ms: (whole_ms - first_ms).max(0.0),
         ..all

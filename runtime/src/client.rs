@@ -37,6 +37,7 @@ struct Shared {
     vocabulary: Arc<Vocabulary>,
     template: ChatTemplate,
     outline: OutlineSetup,
+    n_ctx: u32,
     is_default_model: bool,
     next_request: AtomicU64,
     stopped: AtomicBool,
@@ -48,6 +49,7 @@ impl Client {
         vocabulary: Arc<Vocabulary>,
         template: ChatTemplate,
         outline: OutlineSetup,
+        n_ctx: u32,
         is_default_model: bool,
     ) -> Self {
         let next_request = AtomicU64::new(0);
@@ -58,6 +60,7 @@ impl Client {
                 vocabulary,
                 template,
                 outline,
+                n_ctx,
                 is_default_model,
                 next_request,
                 stopped,
@@ -68,6 +71,30 @@ impl Client {
     /// Whether the default model answers, since no other was named.
     pub fn is_default_model(&self) -> bool {
         self.shared.is_default_model
+    }
+
+    /// Positions of the context (`-c`): prompts and answers of all requests at a time share them.
+    pub fn n_ctx(&self) -> u32 {
+        self.shared.n_ctx
+    }
+
+    /// Tokens of a prompt as it is asked, with what the chat template adds.
+    ///
+    /// # Errors
+    /// A prompt that is empty, or that the template refuses.
+    pub async fn count_tokens(&self, mut prompt: Prompt) -> Result<u32> {
+        self.adapt(&mut prompt);
+        let n_tokens = self.tokenize(prompt).await?.len();
+        Ok(u32::try_from(n_tokens).unwrap_or(u32::MAX))
+    }
+
+    /// The default model was not taught to read lists of points behind its own answers.
+    fn adapt(&self, prompt: &mut Prompt) {
+        if let (Prompt::Chat(chat), true) = (prompt, self.is_default_model()) {
+            for turn in chat.iter_mut().filter(|turn| turn.role == "assistant") {
+                turn.content = in_one_piece(&turn.content).unwrap_or_else(|| turn.content.clone());
+            }
+        }
     }
 
     /// How this cluster's model is best asked: [`GenerateOptions::default`], but the default model
@@ -96,11 +123,7 @@ impl Client {
         options: GenerateOptions,
     ) -> Result<TokenStream> {
         self.check(&options)?;
-        if let (Prompt::Chat(chat), true) = (&mut prompt, self.is_default_model()) {
-            for turn in chat.iter_mut().filter(|turn| turn.role == "assistant") {
-                turn.content = in_one_piece(&turn.content).unwrap_or_else(|| turn.content.clone());
-            }
-        }
+        self.adapt(&mut prompt);
         let plan = Plan::new(&self.shared.outline, &prompt, &options);
         if let (Some(plan), Prompt::Chat(chat)) = (&plan, &prompt)
             && plan.verdict != Verdict::Plain

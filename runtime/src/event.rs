@@ -2,7 +2,7 @@
 //! public topics carry.
 
 use jupiter_actors::NodeId;
-use jupiter_actors::request::{Completion, FinishReason};
+use jupiter_actors::request::{Completion, FinishReason, LengthLimit};
 use jupiter_models::Token;
 use serde::Serialize;
 
@@ -53,6 +53,9 @@ pub enum Event<'a> {
 #[derive(Debug, Serialize)]
 pub struct DoneEvent {
     reason: FinishReason,
+    /// What was used up, where the reason is `length`: `n_predict`, `point_tokens` or `context`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<LengthLimit>,
     n_prompt: u32,
     n_eval: u32,
     prompt_ms: f64,
@@ -134,6 +137,7 @@ impl From<&Completion> for DoneEvent {
         });
         Self {
             reason: done.reason,
+            limit: done.limit,
             n_prompt: done.n_prompt,
             n_eval: done.n_eval,
             prompt_ms: done.prompt_ms,
@@ -197,6 +201,7 @@ mod tests {
         assert_eq!(line(error), r#"{"event":"error","message":"no"}"#);
         let done = StreamItem::Done(Completion {
             reason: FinishReason::Length,
+            limit: Some(LengthLimit::Context),
             n_prompt: 3,
             n_eval: 2,
             prompt_ms: 1.5,
@@ -215,7 +220,7 @@ mod tests {
         assert_eq!(
             line((&done).into()),
             concat!(
-                r#"{"event":"done","reason":"length","n_prompt":3,"n_eval":2,"prompt_ms":1.5,"#,
+                r#"{"event":"done","reason":"length","limit":"context","n_prompt":3,"n_eval":2,"prompt_ms":1.5,"#,
                 r#""eval_ms":2.5,"n_cached":0,"n_replays":0,"stages":[{"node":"a","layers":[0,4],"#,
                 r#""busy_ms":1.5,"prompt_busy_ms":1.0,"eval_busy_ms":0.5}]}"#
             )

@@ -80,8 +80,8 @@ pub use jupiter_actors::NodeId;
 pub use jupiter_actors::planner::{ClusterPhase, ClusterStatus, StageStatus, StepStats, StepTrace};
 pub use jupiter_actors::planning::placement::Objective;
 pub use jupiter_actors::request::{
-    Completion, DraftChoice, FinishReason, Oracle, OutlineUsage, RequestError, SpeculationParams,
-    SpeculationUsage, StageUsage,
+    Completion, DraftChoice, FinishReason, LengthLimit, Oracle, OutlineUsage, RequestError,
+    SpeculationParams, SpeculationUsage, StageUsage,
 };
 pub use jupiter_models::sampling::SamplingParams;
 pub use jupiter_models::text::ChatMessage;

@@ -85,7 +85,8 @@ impl Prompt {
 /// How an answer is made.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GenerateOptions {
-    /// Most tokens; without it until the model ends or the context is full.
+    /// Most tokens; without it until the model ends or the context is full: no KV cell is left that
+    /// nobody else waits for.
     pub n_predict: Option<u32>,
     /// How tokens are chosen.
     pub sampling: SamplingParams,

@@ -182,6 +182,7 @@ impl Runtime {
                 config: config.outline.clone(),
                 prompts: config.outline.prompts_for(&config.model)?,
             },
+            loaded.planner.engine.n_ctx,
             is_default,
         );
         let mut runtime = Self {

@@ -306,6 +306,9 @@ impl PlannerCore {
         {
             base.n_stalled = 0;
         }
+        if !outcome.ends {
+            self.grow(at, now);
+        }
         let sequence = &self.live[at];
         if outcome.ends {
             self.complete(at, FinishReason::Stop, now);
@@ -350,6 +353,7 @@ impl PlannerCore {
         });
         Completion {
             reason,
+            limit: (reason == FinishReason::Length).then_some(sequence.limit),
             n_prompt: sequence.n_prompt as u32,
             n_cached: sequence.n_cached as u32,
             n_eval: (sequence.tokens.len() - sequence.n_prompt) as u32,

@@ -21,17 +21,25 @@ pub(super) struct Expansion {
     pub(super) n_shared: usize,
     /// Cells of the largest branch.
     pub(super) widest: usize,
+    /// Cells of a branch without a wish of its own.
+    pub(super) share: usize,
     /// Branches that have not started, in order.
     pub(super) waiting: VecDeque<Branch>,
 }
 
 impl Expansion {
-    pub(super) fn new(request: ExpandRequest, base: SequenceId, widest: usize) -> Self {
+    pub(super) fn new(
+        request: ExpandRequest,
+        base: SequenceId,
+        widest: usize,
+        share: usize,
+    ) -> Self {
         Self {
             id: request.id,
             base,
             n_shared: request.n_shared,
             widest,
+            share,
             waiting: request.branches.into(),
         }
     }

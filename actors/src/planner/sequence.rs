@@ -11,7 +11,9 @@ use super::pacing::Pacing;
 use super::speculator::{Available, Drafted, Speculator, Took};
 use crate::RequestId;
 use crate::message::{DraftReply, DraftRequest, SequenceOpen};
-use crate::request::{EventSink, ExpandRequest, GenerateRequest, RequestError, StreamEvent};
+use crate::request::{
+    EventSink, ExpandRequest, GenerateRequest, LengthLimit, RequestError, StreamEvent,
+};
 use crate::speculation::Result;
 use crate::speculation::draft::DraftLimits;
 use crate::speculation::inflight::InFlight;
@@ -100,6 +102,10 @@ pub(super) struct Sequence {
     pub(super) n_cached: usize,
     /// The answer ends when `tokens` is as long as this.
     pub(super) n_max: usize,
+    /// What is used up then.
+    pub(super) limit: LengthLimit,
+    /// Whether `n_max` grows as long as cells are free.
+    pub(super) grows: bool,
     pub(super) sampling: SamplingParams,
     pub(super) ignore_eos: bool,
     pub(super) cache_prompt: bool,
@@ -160,6 +166,8 @@ impl Sequence {
             tokens: request.prompt,
             n_cached: 0,
             n_max,
+            limit: LengthLimit::NPredict,
+            grows: false,
             sampling: request.sampling,
             ignore_eos: request.ignore_eos,
             cache_prompt: request.cache_prompt,

@@ -1,7 +1,7 @@
 //! The outline, and its points side by side.
 
 use futures::StreamExt;
-use jupiter_actors::request::{Completion, FinishReason};
+use jupiter_actors::request::{Completion, FinishReason, LengthLimit};
 use jupiter_models::text::ChatMessage;
 
 use super::{Items, Outliner, send};
@@ -99,7 +99,7 @@ impl Outliner {
     ) -> Result<Option<Completion>> {
         let outline = &written.outline;
         let n_points = outline.points.len();
-        let n_predict = self.point_tokens(written.n_tokens, n_points);
+        let (n_predict, limit) = self.point_tokens(written.n_tokens, n_points);
         if n_predict < FEWEST_POINT_TOKENS.min(self.client.outline().config.point_tokens) {
             self.plan.give_up("few tokens would be left for each point");
             return Ok(None);
@@ -142,7 +142,15 @@ impl Outliner {
                 },
                 Ok(BranchItem::Done(done)) => {
                     let n_eval = written.n_tokens + done.n_eval;
-                    return Ok(Some(Completion { n_eval, ..done }));
+                    let limit = done.limit.map(|cut| match cut {
+                        LengthLimit::NPredict => limit,
+                        cut => cut,
+                    });
+                    return Ok(Some(Completion {
+                        n_eval,
+                        limit,
+                        ..done
+                    }));
                 }
                 Err(error) => {
                     // What was written of later points is no less right.
@@ -164,11 +172,14 @@ impl Outliner {
         Err(Error::Stopped)
     }
 
-    /// Most tokens of each point, after an outline of `n_outline`.
-    fn point_tokens(&self, n_outline: u32, n_points: usize) -> u32 {
+    /// Most tokens of each point, after an outline of `n_outline`, and what is used up then.
+    fn point_tokens(&self, n_outline: u32, n_points: usize) -> (u32, LengthLimit) {
         let most = self.client.outline().config.point_tokens;
         let share = |n: u32| n.saturating_sub(n_outline) / n_points.max(1) as u32;
-        self.options.n_predict.map_or(most, |n| most.min(share(n)))
+        match self.options.n_predict.map(share) {
+            Some(share) if share < most => (share, LengthLimit::NPredict),
+            _ => (most, LengthLimit::PointTokens),
+        }
     }
 }
 

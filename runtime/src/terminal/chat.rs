@@ -5,7 +5,8 @@ use std::io::{self, Write};
 use jupiter_actors::request::RequestError;
 
 use super::input::{Input, Lines};
-use super::{Answer, AnswerPrinter, timing_line};
+use super::room::{cut_notice, room, to_forget};
+use super::{Answer, AnswerPrinter, tell, text_for, timing_line};
 use crate::{ChatMessage, Client, Error, GenerateOptions, Prompt, Result};
 
 const HELP: &str = "\
@@ -104,7 +105,7 @@ impl Conversation {
                     Err(error @ (Error::Stopped | Error::Terminal(_))) => return Err(error),
                     Err(error) => {
                         all_answered = false;
-                        eprintln!("error: {error}");
+                        tell(&format!("error: {error}"));
                     }
                 },
             }
@@ -112,55 +113,90 @@ impl Conversation {
     }
 
     /// Sends one message and prints the answer; both stay in the conversation. When the
-    /// conversation no longer fits the context, its oldest messages are forgotten.
+    /// conversation leaves too little of the context for an answer, its oldest messages are forgotten.
+    /// What was forgotten, and why an answer was cut, is told on stderr.
     ///
     /// # Errors
     /// When there is no answer; the message is then forgotten.
     pub async fn say(&mut self, message: &str) -> Result<()> {
         self.messages.push(ChatMessage::user(message));
-        loop {
-            match self.answer().await {
-                Err(Error::Request(RequestError::PromptTooLong { .. }))
-                    if self.messages.len() > 2 =>
-                {
-                    // A question and its answer, so that roles still take turns.
-                    self.messages.drain(..2);
-                    eprintln!(
-                        "(the conversation no longer fits the context: forgot its oldest exchange)"
-                    );
-                    continue;
-                }
-                Err(error) => {
-                    self.messages.pop();
-                    return Err(error);
-                }
-                Ok(answer) => {
-                    self.messages.push(ChatMessage::assistant(answer.text));
-                    match answer.done {
-                        Some(done) if self.show_timing => eprintln!("{}", timing_line(&done)),
-                        Some(_) => {}
-                        None => eprintln!("(stopped)"),
-                    }
+        match self.answer().await {
+            Err(error) => {
+                self.messages.pop();
+                return Err(error);
+            }
+            Ok(answer) => {
+                self.messages.push(ChatMessage::assistant(answer.text));
+                let Some(done) = answer.done else {
+                    tell("(stopped)");
                     return Ok(());
+                };
+                if let Some(limit) = done.limit {
+                    tell(&cut_notice(limit));
+                }
+                if self.show_timing {
+                    tell(&timing_line(&done));
                 }
             }
         }
+        Ok(())
     }
 
     /// Prints the answer to the messages so far as it comes, until Ctrl-C.
-    async fn answer(&self) -> Result<Answer> {
-        let system = self.system.iter().map(ChatMessage::system);
-        let messages: Vec<_> = system.chain(self.messages.iter().cloned()).collect();
-        let prompt = Prompt::chat(messages);
-        let stream = self.client.generate(prompt, self.options.clone()).await?;
+    async fn answer(&mut self) -> Result<Answer> {
+        self.make_room().await?;
+        let (prompt, options) = (self.prompt(0), self.options.clone());
+        let stream = self.client.generate(prompt, options).await?;
         let printer = AnswerPrinter::stdout();
         printer.print(stream, tokio::signal::ctrl_c()).await
+    }
+
+    /// Forgets the oldest exchanges, so that an answer to the last message has room.
+    async fn make_room(&mut self) -> Result<()> {
+        let n_ctx = self.client.n_ctx();
+        let room = room(n_ctx, self.options.n_predict);
+        let mut n_prompt = Vec::new();
+        for n_forgotten in 0..=self.messages.len() / 2 {
+            let n_tokens = self.client.count_tokens(self.prompt(n_forgotten)).await?;
+            n_prompt.push(n_tokens);
+            let n_free = n_ctx.saturating_sub(n_tokens);
+            if n_free >= 2 * room || (n_forgotten == 0 && n_free >= room) {
+                break;
+            }
+        }
+        let n_forgotten = to_forget(&n_prompt, n_ctx, room);
+        // A message that is too long by itself takes no other along.
+        if let Some(&n_prompt) = n_prompt.get(n_forgotten)
+            && n_prompt >= n_ctx
+        {
+            return Err(RequestError::PromptTooLong { n_prompt, n_ctx }.into());
+        }
+        if n_forgotten > 0 {
+            // Questions with their answers, so that roles still take turns.
+            self.messages.drain(..2 * n_forgotten);
+            let exchanges = match n_forgotten {
+                1 => "exchange".to_owned(),
+                n => format!("{n} exchanges"),
+            };
+            tell(&format!(
+                "(the context of {n_ctx} tokens leaves too little room for an answer: forgot the \
+                 oldest {exchanges}; -c/--ctx-size makes it larger)"
+            ));
+        }
+        Ok(())
+    }
+
+    /// The conversation without its oldest exchanges; the system message stays.
+    fn prompt(&self, n_forgotten: usize) -> Prompt {
+        let system = self.system.iter().map(ChatMessage::system);
+        let kept = self.messages[2 * n_forgotten..].iter().cloned();
+        Prompt::chat(system.chain(kept).collect::<Vec<_>>())
     }
 }
 
 fn println_flushed(text: &str) -> Result<()> {
     let mut stdout = io::stdout().lock();
-    writeln!(stdout, "{text}")
+    writeln!(stdout, "{}", text_for(&io::stdout(), text))
         .and_then(|()| stdout.flush())
         .map_err(terminal_error)
 }

@@ -1,6 +1,7 @@
 //! What programs that talk with a person share: the command line's `chat` and the chatbot example.
 //!
 //! - [`Conversation`]: keeps what was said, asks the client, prints the answers as they come
+//!   (`room`: what is forgotten of it)
 //! - [`AnswerPrinter`]: prints one answer, live or plain
 //! - [`ProgressBars`]: what is sliced and loaded, on stderr
 //! - [`OutlineView`], `live_area`: an answer whose points fill in side by side; lines in place
@@ -14,6 +15,7 @@ mod input;
 mod live_area;
 mod outline_view;
 mod progress;
+mod room;
 mod shown;
 mod timing;
 

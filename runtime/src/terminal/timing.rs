@@ -6,7 +6,7 @@ use jupiter_actors::request::Completion;
 
 /// Tokens, times and rates of an answer, and how much of the time each stage computed:
 /// `prompt: 9 tokens, 31.2 ms, 288.5 t/s | eval: 32 tokens, 400.0 ms, 77.5 t/s | compute: local
-/// 0..8 46%, local 8..16 51%, network and waiting 3%`.
+/// 0..8 46%, local 8..16 51%, network and waiting 3%`; and what was used up, where that ended it.
 ///
 /// The shares are those of the time from the first token to the last, or of the prompt's when
 /// there is only one token. In a prompt the stages overlap, so its shares may exceed 100 %.
@@ -63,6 +63,9 @@ pub fn timing_line(done: &Completion) -> String {
         }
         let _ = write!(line, ", network and waiting {:.0}%", idle.max(0.0));
     }
+    if let Some(limit) = done.limit {
+        let _ = write!(line, " | length: {limit}");
+    }
     if done.n_replays > 0 {
         let _ = write!(line, " | replayed {}x after a fault", done.n_replays);
     }
@@ -88,7 +91,9 @@ fn rate(n_tokens: u32, elapsed_ms: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use jupiter_actors::NodeId;
-    use jupiter_actors::request::{FinishReason, OutlineUsage, SpeculationUsage, StageUsage};
+    use jupiter_actors::request::{
+        FinishReason, LengthLimit, OutlineUsage, SpeculationUsage, StageUsage,
+    };
     use jupiter_models::LayerRange;
 
     use super::*;
@@ -101,7 +106,8 @@ mod tests {
             eval_busy_ms,
         };
         Completion {
-            reason: FinishReason::Length,
+            reason: FinishReason::Stop,
+            limit: None,
             n_prompt: 10,
             n_cached: 0,
             n_eval,
@@ -157,6 +163,19 @@ mod tests {
         usage.n_points = 0;
         done.outline = Some(usage);
         assert_eq!(timing_line(&done), timing_line(&completion(11, 100.0)));
+    }
+
+    #[test]
+    fn what_is_used_up_is_told() {
+        let mut done = completion(11, 100.0);
+        for (limit, told) in [
+            (LengthLimit::NPredict, "n_predict is reached"),
+            (LengthLimit::Context, "the context is full"),
+        ] {
+            (done.reason, done.limit) = (FinishReason::Length, Some(limit));
+            let line = timing_line(&done);
+            assert!(line.ends_with(&format!(" | length: {told}")), "{line}");
+        }
     }
 
     #[test]

@@ -83,6 +83,33 @@ async fn a_query_streams_its_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn without_a_limit_an_idle_head_fills_its_context() {
+    let dir = tempfile::tempdir().unwrap();
+    let runtime = head(&model(dir.path(), 9))
+        .cluster("all")
+        .ctx(256)
+        .parallel(4)
+        .plan("even")
+        .listen(["tcp/127.0.0.1:0"])
+        .start()
+        .await
+        .unwrap();
+    let (listen, connect) = (vec![], runtime.endpoints().to_vec());
+    let session = session::open(&Endpoints { listen, connect }).await.unwrap();
+    let request = json!({ "prompt": "Hi", "n_predict": -1, "stop": null, "ignore_eos": true });
+    let events = query(&session, "all", request.to_string().into_bytes()).await;
+    let done = events.last().unwrap();
+    let count = |of: &str| done[of].as_u64().unwrap();
+    assert_eq!(count("n_prompt") + count("n_eval"), 256, "{done}");
+    assert_eq!(
+        (&done["reason"], &done["limit"]),
+        (&json!("length"), &json!("context"))
+    );
+    session.close().await.unwrap();
+    runtime.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn events_of_an_answer_of_points_name_their_branch() {
     let runtime = Runtime::builder().threads(1).cluster("points").plan("even");
     let runtime = runtime.listen(["tcp/127.0.0.1:0"]).start().await.unwrap();

@@ -11,13 +11,19 @@ use super::super::speculator::Available;
 use super::PlannerCore;
 use crate::RequestId;
 use crate::request::{
-    Branch, DraftChoice, EventSink, ExpandRequest, GenerateRequest, SpeculationParams,
+    Branch, DEFAULT_DRAFT_MAX, DraftChoice, EventSink, ExpandRequest, GenerateRequest, LengthLimit,
+    SpeculationParams,
 };
 
-/// A slot for a text, of which it may hold the beginning.
+/// Cells that an answer without a limit of its own takes ahead: room for two steps of guesses, and
+/// little that others could have meanwhile.
+const CELLS_AHEAD: usize = 2 * DEFAULT_DRAFT_MAX as usize;
+
+/// A slot for a text, of which it may hold the beginning, and room for so many tokens.
 struct Slot {
     seq: SequenceId,
     n_cached: usize,
+    n_max: usize,
 }
 
 impl PlannerCore {
@@ -83,7 +89,7 @@ impl PlannerCore {
                 self.tell_drafter();
             }
             Asked::Branches(request, sink) => {
-                let widest = self.widest(&request);
+                let (widest, share) = (self.widest(&request), self.share(&request));
                 // Without an answer there is nothing to guess.
                 let none = SpeculationParams {
                     source: DraftChoice::None,
@@ -97,7 +103,8 @@ impl PlannerCore {
                 };
                 let base = slot.seq;
                 self.begin(slot, shared, sink, Role::Shared, now);
-                self.expansions.push(Expansion::new(request, base, widest));
+                self.expansions
+                    .push(Expansion::new(request, base, widest, share));
             }
         }
         true
@@ -107,9 +114,9 @@ impl PlannerCore {
     fn room_for(&mut self, asked: &Asked) -> Option<Slot> {
         match asked {
             Asked::Answer(request, _) => {
-                let n_cells = self.n_max(request);
+                let n_max = self.n_max(request);
                 let cached = request.cache_prompt;
-                self.slot_for(&request.prompt, request.follows, cached, n_cells)
+                self.slot_for(&request.prompt, request.follows, cached, n_max)
             }
             Asked::Branches(request, _) => {
                 let (shared, cached) = (request.shared(), request.cache_prompt);
@@ -130,23 +137,28 @@ impl PlannerCore {
         prompt: &[Token],
         follows: Option<RequestId>,
         is_cached: bool,
-        n_cells: usize,
+        n_max: usize,
     ) -> Option<Slot> {
         let n_held = self.n_held(follows);
-        let n_left = (self.n_free_cells() + n_held).checked_sub(n_cells)?;
+        let n_left = (self.n_free_cells() + n_held).checked_sub(n_max)?;
         let hit = match self.take_held(follows, prompt) {
             Some(hit) => Some(hit),
             None => is_cached.then(|| self.cache.take(prompt)).flatten(),
         };
         self.shrink_cache(n_left, self.free.is_empty() && hit.is_none());
-        let Some(hit) = hit else {
-            let n_cached = 0;
-            return self.free.pop().map(|seq| Slot { seq, n_cached });
+        let (seq, n_cached) = match hit {
+            Some(hit) => {
+                let (seq, pos) = (hit.seq, hit.n_common as u32);
+                self.kv_ops.push(KvOp::Truncate { seq, pos });
+                (seq, hit.n_common)
+            }
+            None => (self.free.pop()?, 0),
         };
-        let (seq, n_cached) = (hit.seq, hit.n_common);
-        let pos = n_cached as u32;
-        self.kv_ops.push(KvOp::Truncate { seq, pos });
-        Some(Slot { seq, n_cached })
+        Some(Slot {
+            seq,
+            n_cached,
+            n_max,
+        })
     }
 
     /// The expansion whose branch is next: the one with the fewest running of those with waiting
@@ -171,10 +183,10 @@ impl PlannerCore {
             n_shared: expansion.n_shared,
             is_forked: false,
         };
-        let n_shared = expansion.n_shared;
-        let n_cells = |branch: &Branch| self.n_max(&branch.request) - n_shared;
-        let needed = expansion.waiting.front().map(n_cells);
-        let n_left = needed.and_then(|needed| self.n_free_cells().checked_sub(needed));
+        let (n_shared, share) = (expansion.n_shared, expansion.share);
+        let n_cells = |branch: &Branch| self.n_own(&branch.request, n_shared, share);
+        let n_needed = expansion.waiting.front().map_or(0, n_cells);
+        let n_left = self.n_free_cells().checked_sub(n_needed);
         let (Some(n_left), Some(&seq)) = (n_left, self.branch_slots.last()) else {
             return false;
         };
@@ -187,7 +199,11 @@ impl PlannerCore {
         request.cache_prompt = false;
         let default = || self.config.speculation.clone();
         request.speculation.get_or_insert_with(default);
-        let slot = Slot { seq, n_cached: 0 };
+        let slot = Slot {
+            seq,
+            n_cached: 0,
+            n_max: n_shared + n_needed,
+        };
         self.begin(slot, request, branch.sink, role, now);
         true
     }
@@ -201,7 +217,13 @@ impl PlannerCore {
         role: Role,
         now: Instant,
     ) {
-        let n_max = self.n_max(&request);
+        let n_ctx = self.config.engine.n_ctx as usize;
+        let is_within = |n| request.prompt.len().saturating_add(n as usize) <= n_ctx;
+        let limit = match request.n_predict.is_some_and(is_within) {
+            true => LengthLimit::NPredict,
+            false => LengthLimit::Context,
+        };
+        let grows = request.n_predict.is_none() && role == Role::Whole;
         let available = match role {
             // It would have to read every branch from its beginning, while the stages have enough
             // to do.
@@ -212,8 +234,8 @@ impl PlannerCore {
             _ => self.available,
         };
         let place = (slot.seq, self.generation_of(slot.seq));
-        let mut sequence = Sequence::new(place, request, sink, n_max, available, now);
-        sequence.role = role;
+        let mut sequence = Sequence::new(place, request, sink, slot.n_max, available, now);
+        (sequence.role, sequence.limit, sequence.grows) = (role, limit, grows);
         sequence.n_sent = slot.n_cached;
         sequence.n_cached = slot.n_cached;
         self.live.push(sequence);
@@ -232,19 +254,57 @@ impl PlannerCore {
         }
     }
 
-    /// Length at which the answer to a request ends: without a wish of its own, an answer may take
-    /// as many cells as are each sequence's share of the context, beside its prompt.
-    pub(super) fn n_max(&self, request: &GenerateRequest) -> usize {
+    /// Gives an answer without a limit of its own more cells before it has used up those that it has.
+    /// It takes only what nobody else waits for, and never waits itself: so all others can still begin
+    /// when it has ended, and it cannot hold up its own end.
+    pub(super) fn grow(&mut self, at: usize, now: Instant) {
+        let sequence = &self.live[at];
+        let n_ctx = self.config.engine.n_ctx as usize;
+        let n_ahead = (sequence.tokens.len() + CELLS_AHEAD).min(n_ctx);
+        let n_wanted = n_ahead.saturating_sub(sequence.n_max);
+        if !sequence.grows || n_wanted == 0 {
+            return;
+        }
+        // What ended since the last step may have left room for all.
+        self.admit(now);
+        if self.has_slot_for_next() || self.next_branch().is_some() {
+            return;
+        }
+        let n_free = self.n_free_cells();
+        let n_more = n_wanted.min(n_free);
+        self.shrink_cache(n_free - n_more, false);
+        self.live[at].n_max += n_more;
+    }
+
+    /// Length for which there have to be cells before the answer to a request begins. Without a limit
+    /// of its own that is its share of the context beside its prompt, and it [grows](Self::grow).
+    fn n_max(&self, request: &GenerateRequest) -> usize {
         let n_ctx = self.config.engine.n_ctx as usize;
         let share = n_ctx / self.config.n_parallel.max(1) as usize;
         let n_predict = request.n_predict.map_or(share, |n| n as usize);
         request.prompt.len().saturating_add(n_predict).min(n_ctx)
     }
 
+    /// Cells of a branch, beside those that all share.
+    fn n_own(&self, branch: &GenerateRequest, n_shared: usize, share: usize) -> usize {
+        match branch.n_predict {
+            Some(_) => self.n_max(branch) - n_shared,
+            // A token at least, however long its prompt is.
+            None => share.max(branch.prompt.len() + 1 - n_shared),
+        }
+    }
+
     /// Cells of the largest branch, beside those that all share.
     fn widest(&self, request: &ExpandRequest) -> usize {
-        let own = |branch: &Branch| self.n_max(&branch.request) - request.n_shared;
+        let share = self.share(request);
+        let own = |branch: &Branch| self.n_own(&branch.request, request.n_shared, share);
         request.branches.iter().map(own).max().unwrap_or(0)
+    }
+
+    /// Cells of each branch when they share evenly what is beside their common beginning.
+    fn share(&self, request: &ExpandRequest) -> usize {
+        let n_own = self.config.engine.n_ctx as usize - request.n_shared;
+        n_own / request.branches.len().max(1)
     }
 
     /// Places of the live branches of an expansion.

@@ -30,7 +30,7 @@ impl PlannerCore {
 
     pub(in crate::planner) fn expand(
         &mut self,
-        mut request: ExpandRequest,
+        request: ExpandRequest,
         sink: EventSink,
         now: Instant,
     ) {
@@ -44,24 +44,7 @@ impl PlannerCore {
                     .into_iter()
                     .find_map(|b| self.refuse_prompt(&b.request))
             });
-        if refused.is_none() {
-            self.share_context(&mut request);
-        }
         self.enqueue(Asked::Branches(request, sink), refused, now);
-    }
-
-    /// Branches without a wish of their own share the context evenly.
-    fn share_context(&self, request: &mut ExpandRequest) {
-        let n_own = self.config.engine.n_ctx as usize - request.n_shared;
-        let share = n_own / request.branches.len().max(1);
-        for Branch {
-            request: branch, ..
-        } in &mut request.branches
-        {
-            let n_suffix = branch.prompt.len() - request.n_shared;
-            let n_left = share.saturating_sub(n_suffix).max(1);
-            branch.n_predict.get_or_insert(n_left as u32);
-        }
     }
 
     fn enqueue(&mut self, asked: Asked, refused: Option<RequestError>, now: Instant) {

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod expansions;
+mod limits;
 mod planned;
 mod world;
 
@@ -40,30 +41,6 @@ fn bad_requests_are_refused_in_a_line() {
     assert_error(&mut world.ask(1, &[], 5), "empty");
     assert_error(&mut world.ask(2, &[1; N_CTX as usize], 5), "context 96");
     assert_error(&mut world.ask(3, &[1], 0), "at least one token");
-}
-
-#[test]
-fn an_answer_ends_where_the_context_does() {
-    let mut world = World::new(1, SplitPolicy::PerNode);
-    let prompt = [3; 90];
-    let mut events = world.ask(1, &prompt, 1000);
-    world.run();
-    let done = assert_text(&mut events, &prompt, 1000);
-    assert_eq!(done.reason, FinishReason::Length);
-}
-
-#[test]
-fn without_a_limit_an_answer_has_its_share_beside_the_prompt() {
-    let mut world = World::new(1, SplitPolicy::PerNode);
-    let prompt = [7; 50];
-    let (sink, mut events) = unbounded_channel();
-    let request = GenerateRequest::new(RequestId(1), prompt.to_vec());
-    world.core.generate(request, sink, world.now);
-    world.settle();
-    world.run();
-    let share = N_CTX / N_SEQ;
-    assert_text(&mut events, &prompt, share);
-    assert!(expected(&prompt, share).len() > 1, "a text that shows it");
 }
 
 #[test]
@@ -351,6 +328,10 @@ enum Event {
         n: u32,
         source: Guessing,
     },
+    AskForAll {
+        prompt: Vec<Token>,
+        source: Guessing,
+    },
     Cancel(usize),
     Steps(usize),
     LoseStep,
@@ -382,7 +363,9 @@ fn event() -> impl Strategy<Value = Event> {
             Event::Expand { shared, suffixes, n, source }
         }),
         1 => (0..4_usize).prop_map(Event::CancelBranches),
-        4 => (prompt, 1..20_u32, source).prop_map(|(prompt, n, source)| Event::Ask { prompt, n, source }),
+        4 => (prompt.clone(), 1..20_u32, source.clone())
+            .prop_map(|(prompt, n, source)| Event::Ask { prompt, n, source }),
+        1 => (prompt, source).prop_map(|(prompt, source)| Event::AskForAll { prompt, source }),
         1 => (0..8_usize).prop_map(Event::Cancel),
         8 => (1..12_usize).prop_map(Event::Steps),
         1 => Just(Event::LoseStep),
@@ -424,7 +407,12 @@ proptest! {
                 Event::Ask { prompt, n, source } => {
                     world.source = source;
                     let stream = world.ask(asked.len() as u64, &prompt, n);
-                    asked.push((prompt, n, Some(stream)));
+                    asked.push((prompt, Some(n), Some(stream)));
+                }
+                Event::AskForAll { prompt, source } => {
+                    world.source = source;
+                    let stream = world.ask_for_all(asked.len() as u64, &prompt);
+                    asked.push((prompt, None, Some(stream)));
                 }
                 Event::Cancel(i) if i < asked.len() => {
                     asked[i].2 = None;
@@ -457,12 +445,19 @@ proptest! {
             let Some(mut expanded) = expanded else { continue };
             let (_, end) = read(&mut expanded.whole);
             prop_assert!(end.is_some(), "an expansion was forgotten");
-            streams.extend(expanded.branches.into_iter().map(|(prompt, events)| (prompt, n, events)));
+            streams.extend(expanded.branches.into_iter().map(|(prompt, events)| (prompt, Some(n), events)));
         }
         for (prompt, n, stream) in &mut streams {
             match read(stream) {
-                (tokens, Some(StreamEvent::Done(_))) => {
-                    prop_assert_eq!(tokens, expected(prompt, *n));
+                (tokens, Some(StreamEvent::Done(done))) => {
+                    let whole = expected(prompt, n.unwrap_or(N_CTX));
+                    // What has no limit may be cut where others need room, but not before its share.
+                    let share = (N_CTX / N_SEQ) as usize;
+                    if n.is_none() && done.limit.is_some() && tokens.len() >= share {
+                        prop_assert!(whole.starts_with(&tokens));
+                    } else {
+                        prop_assert_eq!(tokens, whole);
+                    }
                 }
                 // More than ten faults in a row are given up, in a clear error.
                 (_, Some(StreamEvent::Failed(error))) => {

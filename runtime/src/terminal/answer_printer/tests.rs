@@ -140,6 +140,7 @@ fn end(branch: usize) -> BranchEvent {
 fn completion() -> Completion {
     Completion {
         reason: FinishReason::Stop,
+        limit: None,
         n_prompt: 1,
         n_cached: 0,
         n_eval: 1,

@@ -21,7 +21,7 @@ use crate::message::{
 };
 use crate::planning::placement::Objective;
 use crate::request::{
-    Branch, DraftChoice, ExpandRequest, GenerateRequest, Oracle, SpeculationParams,
+    Branch, DraftChoice, ExpandRequest, GenerateRequest, LengthLimit, Oracle, SpeculationParams,
 };
 use crate::speculation::accept::follow;
 use crate::speculation::inflight::VerifierGate;
@@ -183,6 +183,20 @@ impl World {
         events
     }
 
+    /// Asks for as many tokens as fit.
+    pub(super) fn ask_for_all(
+        &mut self,
+        id: u64,
+        prompt: &[Token],
+    ) -> UnboundedReceiver<StreamEvent> {
+        let (sink, events) = unbounded_channel();
+        let mut request = GenerateRequest::new(RequestId(id), prompt.to_vec());
+        request.speculation = Some(self.speculation(id, prompt));
+        self.core.generate(request, sink, self.now);
+        self.settle();
+        events
+    }
+
     /// Asks without leave to keep the cells, but for a request that follows.
     pub(super) fn ask_holding(
         &mut self,
@@ -232,6 +246,26 @@ impl World {
         suffixes: &[Vec<Token>],
         n: u32,
     ) -> Expanded {
+        self.expand_within(id, shared, suffixes, Some(n))
+    }
+
+    /// The same for as many tokens as fit.
+    pub(super) fn expand_for_all(
+        &mut self,
+        id: u64,
+        shared: &[Token],
+        suffixes: &[Vec<Token>],
+    ) -> Expanded {
+        self.expand_within(id, shared, suffixes, None)
+    }
+
+    fn expand_within(
+        &mut self,
+        id: u64,
+        shared: &[Token],
+        suffixes: &[Vec<Token>],
+        n: Option<u32>,
+    ) -> Expanded {
         let (sink, whole) = unbounded_channel();
         let mut branches = Vec::new();
         let mut asked = Vec::new();
@@ -239,7 +273,7 @@ impl World {
             let (sink, events) = unbounded_channel();
             let prompt = [shared, suffix].concat();
             let mut request = GenerateRequest::new(RequestId(id), prompt.clone());
-            request.n_predict = Some(n);
+            request.n_predict = n;
             request.speculation = Some(self.speculation(id, &prompt));
             branches.push(Branch { request, sink });
             asked.push((prompt, events));
@@ -597,6 +631,36 @@ pub(super) fn assert_text(
         panic!("{end:?}")
     };
     assert_eq!(done.n_eval as usize, tokens.len());
+    done
+}
+
+/// A prompt of `n_prompt` tokens whose text fills the context.
+pub(super) fn endless(n_prompt: usize, seed: Token) -> Vec<Token> {
+    let mut prompts = (seed..).map(|i| vec![i; n_prompt]);
+    let is_endless =
+        |prompt: &Vec<Token>| expected(prompt, N_CTX).len() + n_prompt == N_CTX as usize;
+    prompts.find(is_endless).unwrap()
+}
+
+/// The answer to a request for all that fits: it may be cut, but not before its share.
+#[track_caller]
+pub(super) fn assert_all_that_fits(
+    events: &mut UnboundedReceiver<StreamEvent>,
+    prompt: &[Token],
+) -> Completion {
+    let (tokens, end) = read(events);
+    let Some(StreamEvent::Done(done)) = end else {
+        panic!("{end:?}")
+    };
+    let whole = expected(prompt, N_CTX);
+    assert!(whole.starts_with(&tokens), "{tokens:?}");
+    assert!(
+        tokens.len() >= whole.len().min((N_CTX / N_SEQ) as usize),
+        "{done:?}"
+    );
+    let is_cut = done.reason == FinishReason::Length;
+    assert_eq!(done.limit, is_cut.then_some(LengthLimit::Context));
+    assert!(is_cut || tokens == whole);
     done
 }
 
