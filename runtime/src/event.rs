@@ -220,8 +220,8 @@ mod tests {
         assert_eq!(
             line((&done).into()),
             concat!(
-                r#"{"event":"done","reason":"length","limit":"context","n_prompt":3,"n_eval":2,"prompt_ms":1.5,"#,
-                r#""eval_ms":2.5,"n_cached":0,"n_replays":0,"stages":[{"node":"a","layers":[0,4],"#,
+                r#"{"event":"done","reason":"length","limit":"context","n_prompt":3,"n_eval":2,"#,
+                r#""prompt_ms":1.5,"eval_ms":2.5,"n_cached":0,"n_replays":0,"stages":[{"node":"a","layers":[0,4],"#,
                 r#""busy_ms":1.5,"prompt_busy_ms":1.0,"eval_busy_ms":0.5}]}"#
             )
         );

@@ -41,7 +41,7 @@ pub fn init(verbose: u8, json: bool) {
     };
 }
 
-/// What events tell, names of others' among it: on a terminal as it is [`shown`]. The colours of
+/// What events tell, names of others' among it: on a terminal as it is [`shown()`]. The colours of
 /// level and time are none of it.
 struct Fields {
     is_terminal: bool,

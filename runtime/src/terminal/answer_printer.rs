@@ -81,7 +81,7 @@ impl<W: Write> AnswerPrinter<W> {
         }
     }
 
-    /// Whether `out` is a terminal: there control characters of the text are [`shown`], not sent.
+    /// Whether `out` is a terminal: there control characters of the text are [`shown()`], not sent.
     #[must_use]
     pub fn on_terminal(mut self, is_terminal: bool) -> Self {
         self.is_terminal = is_terminal;

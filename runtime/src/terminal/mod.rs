@@ -6,7 +6,7 @@
 //! - [`ProgressBars`]: what is sliced and loaded, on stderr
 //! - [`OutlineView`], `live_area`: an answer whose points fill in side by side; lines in place
 //! - [`timing_line`]: what an answer took
-//! - [`shown`], [`text_for`], [`tell`]: text of others, of which a terminal must not take orders
+//! - [`shown()`], [`text_for`], [`tell`]: text of others, of which a terminal must not take orders
 //! - [`DEFAULT_MODEL_NOTICE`]: what a person is told who named no model
 
 mod answer_printer;

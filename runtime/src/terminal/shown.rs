@@ -18,7 +18,7 @@ pub fn shown_json(line: &str) -> Cow<'_, str> {
     replace(line, |c| format!("\\u{:04x}", u32::from(c)))
 }
 
-/// `text` as it is to be written to `stream`: [`shown`] on a terminal.
+/// `text` as it is to be written to `stream`: [`shown()`] on a terminal.
 pub fn text_for<'a>(stream: &impl IsTerminal, text: &'a str) -> Cow<'a, str> {
     match stream.is_terminal() {
         true => shown(text),
