@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod default_model;
+mod files;
 mod plan;
 
 use std::io::{BufRead, BufReader, Write};
