@@ -68,7 +68,7 @@ pub(crate) fn execute(common: &CommonArgs, args: &SplitVerbArgs) -> anyhow::Resu
     };
     let config = config(common, args)?;
     let (model, _) = config.open_model()?;
-    let ranges = stage_ranges(&model, &split)?;
+    let ranges = stage_ranges(&model, &split, config.pipeline.objective)?;
     let bars = ProgressBars::new();
     let written = ranges
         .iter()

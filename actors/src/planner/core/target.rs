@@ -72,7 +72,8 @@ impl PlannerCore {
             }
             split => {
                 let nodes: Vec<NodeId> = self.nodes.iter().cloned().collect();
-                self.fixed(place(&self.config.model_profile, split, &nodes))
+                let config = &self.config;
+                self.fixed(place(&config.model_profile, split, &config.wish, &nodes))
             }
         }
     }
