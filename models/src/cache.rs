@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 use std::time::Duration;
 
 use etcetera::BaseStrategy;
@@ -30,6 +31,18 @@ pub(crate) fn temporary(dir: &Path, prefix: &str) -> io::Result<NamedTempFile> {
     // On file systems without locks nothing is ever swept.
     let _ = file.as_file().try_lock();
     Ok(file)
+}
+
+/// Says, once, that what was found out of a model cannot be kept at `path`.
+pub(crate) fn tell_unwritable(path: &Path, error: &io::Error) {
+    static TOLD: Once = Once::new();
+    TOLD.call_once(|| {
+        tracing::warn!(
+            "cache folder {}: nothing can be kept there ({error}), so every start takes as long as \
+             the first: set JUPITER_CACHE to a folder that can be written",
+            path.parent().unwrap_or(path).display()
+        );
+    });
 }
 
 /// Removes the temporary files of `dir` that are old and that nobody holds. What cannot be looked

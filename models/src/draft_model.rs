@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use crate::engine::{EngineParams, Logits, ReferenceEngine, StageEngine, StepInput, StepOutput};
-use crate::gguf::GgufFile;
+use crate::gguf::{GgufFile, ModelInfo};
 use crate::sampling::likeliest;
 use crate::text::Vocabulary;
 use crate::{KvOp, ModelError, Result, Row, SequenceId, Token};
@@ -77,15 +77,15 @@ pub struct Drafted {
 }
 
 impl DraftModel {
-    /// Loads the file at `path` for a model with the vocabulary `target`.
+    /// Loads `file` for a model with the vocabulary `target`.
     ///
     /// # Errors
     /// When it cannot be loaded, and [`ModelError::BadGguf`] when its vocabulary is another one.
-    pub fn load(path: &Path, target: &Vocabulary, params: &EngineParams) -> Result<Self> {
-        let file = GgufFile::open(path)?;
-        let own = Vocabulary::load(path)?;
-        check_vocabulary(path, &own, target)?;
-        let engine = ReferenceEngine::load(&file, params, &mut |_| ())?;
+    pub fn load(file: &GgufFile, target: &Vocabulary, params: &EngineParams) -> Result<Self> {
+        ModelInfo::from_gguf(file)?;
+        let own = Vocabulary::load(file.path())?;
+        check_vocabulary(file.path(), &own, target)?;
+        let engine = ReferenceEngine::load(file, params, &mut |_| ())?;
         Ok(Self {
             engine,
             n_batch: params.n_batch as usize,

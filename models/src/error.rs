@@ -27,6 +27,19 @@ pub enum ModelError {
         /// What was to be written there, in millions of bytes.
         needed_mb: u64,
     },
+    /// The cache folder cannot be written, and what was to be written there is needed.
+    #[error(
+        "cache folder {}: cannot write {what} there ({source}): set JUPITER_CACHE to a folder that can be written",
+        dir.display()
+    )]
+    CacheFolder {
+        /// The folder.
+        dir: PathBuf,
+        /// What was to be written.
+        what: String,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
     /// The default model's copy cannot be written to the cache folder.
     #[error(
         "cache folder {}: cannot write the default model there ({source}): set JUPITER_CACHE to a folder that can be written, or name a model with -m FILE",
@@ -53,6 +66,16 @@ pub enum ModelError {
         path: PathBuf,
         /// What is wrong, with the remedy where there is one.
         what: String,
+    },
+    /// The file is a GGUF of something else than a language model.
+    #[error("{}: it holds {what}: {instead}", path.display())]
+    OtherKind {
+        /// The file.
+        path: PathBuf,
+        /// What it holds.
+        what: &'static str,
+        /// What to do instead.
+        instead: &'static str,
     },
     /// The architecture is not known to be cut correctly.
     #[error(

@@ -50,9 +50,16 @@ impl MedusaHeads {
     /// Reads all heads of the file at `path`.
     ///
     /// # Errors
-    /// [`ModelError::BadGguf`] for a file that holds no heads, or tensors of another shape.
+    /// See [`MedusaHeads::from_gguf`], and what [`GgufFile::open`] refuses.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let file = GgufFile::open(path)?;
+        Self::from_gguf(&GgufFile::open(path)?)
+    }
+
+    /// Reads all heads of `file`.
+    ///
+    /// # Errors
+    /// [`ModelError::BadGguf`] for a file that holds no heads, or tensors of another shape.
+    pub fn from_gguf(file: &GgufFile) -> Result<Self> {
         let bad = |what: String| ModelError::BadGguf {
             path: file.path().to_owned(),
             what,
@@ -78,12 +85,12 @@ impl MedusaHeads {
                 };
                 let matrix = |part: &str, dims: [usize; 2]| {
                     let name = format!("medusa.{k}.{part}");
-                    Matrix::read(&file, &name, dims).ok_or_else(|| missing(&name, &dims))
+                    Matrix::read(file, &name, dims).ok_or_else(|| missing(&name, &dims))
                 };
                 let bias = format!("medusa.{k}.block.bias");
                 Ok(Head {
                     block: matrix("block.weight", [n_embd, n_embd])?,
-                    bias: read_f32(&file, &bias, &[n_embd])
+                    bias: read_f32(file, &bias, &[n_embd])
                         .ok_or_else(|| missing(&bias, &[n_embd]))?,
                     output: matrix("output.weight", [n_embd, n_vocab])?,
                 })

@@ -1,6 +1,5 @@
 //! Where a model is cut: layer ranges that cover it, in order.
 
-use crate::profile::ModelProfile;
 use crate::{LayerRange, ModelError, Result};
 
 /// The ranges between the layers of `cuts`, which lie in 1..n_layer and ascend.
@@ -62,52 +61,61 @@ pub fn check_range(range: LayerRange, n_layer: u32) -> Result<()> {
     Ok(())
 }
 
-/// Cuts the model into `n_stages` ranges so that the largest stage holds as few bytes as possible;
-/// the output head counts to the last one.
+/// What the parts of a model weigh, in any unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Weights {
+    /// Of the embedding, which the first stage has.
+    pub embedding: u64,
+    /// Of each layer.
+    pub layers: Vec<u64>,
+    /// Of the output head, which the last stage has.
+    pub head: u64,
+}
+
+/// Cuts the model into `n_stages` ranges so that the heaviest stage is as light as possible.
 ///
 /// # Errors
 /// [`ModelError::BadSplit`] for no stage, or more stages than layers.
-pub fn split_evenly(model: &ModelProfile, n_stages: u32) -> Result<Vec<LayerRange>> {
-    let layers: Vec<u64> = model
-        .layers
-        .iter()
-        .map(|layer| layer.weight_bytes)
-        .collect();
-    split_by_weight(&layers, model.head_bytes, n_stages)
-}
-
-/// The ranges whose heaviest is lightest: the smallest limit under which filling each stage in turn
-/// needs at most `n_stages` of them.
-fn split_by_weight(layers: &[u64], head: u64, n_stages: u32) -> Result<Vec<LayerRange>> {
-    let n_layer = layers.len() as u32;
+pub fn split_by_weight(weights: &Weights, n_stages: u32) -> Result<Vec<LayerRange>> {
+    let n_layer = weights.layers.len() as u32;
     if n_stages == 0 || n_stages > n_layer {
         return Err(bad(format!(
             "{n_stages} stages for {n_layer} layers: take 1 to {n_layer} stages"
         )));
     }
-    let total = layers.iter().fold(head, |sum, &n| sum.saturating_add(n));
+    let ends = weights.embedding.saturating_add(weights.head);
+    let total = weights
+        .layers
+        .iter()
+        .copied()
+        .fold(ends, u64::saturating_add);
+    // The smallest limit under which filling each stage in turn needs at most `n_stages` of them.
     let (mut low, mut high) = (0, total);
     while low < high {
         let limit = low + (high - low) / 2;
-        if fill(layers, head, n_stages, limit).is_some() {
+        if fill(weights, n_stages, limit).is_some() {
             high = limit;
         } else {
             low = limit + 1;
         }
     }
-    fill(layers, head, n_stages, high).ok_or_else(|| bad("the layers cannot be split".into()))
+    fill(weights, n_stages, high).ok_or_else(|| bad("the layers cannot be split".into()))
 }
 
-/// Fills stages from the last layer backwards, each up to `limit` bytes, and leaves at least one
-/// layer for each stage before it; none when `n_stages` are too few.
-fn fill(layers: &[u64], head: u64, n_stages: u32, limit: u64) -> Option<Vec<LayerRange>> {
+/// Fills stages from the last layer backwards, each up to `limit`, and leaves at least one layer for
+/// each stage before it; none when `n_stages` are too few.
+fn fill(weights: &Weights, n_stages: u32, limit: u64) -> Option<Vec<LayerRange>> {
     let mut ranges = Vec::with_capacity(n_stages as usize);
-    let mut end = layers.len();
-    let mut sum = head;
+    let mut end = weights.layers.len();
+    let mut sum = weights.head;
+    let weight = |layer: usize| match layer {
+        0 => weights.layers[0].saturating_add(weights.embedding),
+        _ => weights.layers[layer],
+    };
     for before in (0..n_stages as usize).rev() {
         let mut start = end;
         while start > before {
-            let with_next = sum.saturating_add(layers[start - 1]);
+            let with_next = sum.saturating_add(weight(start - 1));
             if with_next > limit {
                 break;
             }
@@ -179,27 +187,43 @@ mod tests {
         assert!(check_range(LayerRange::new(3, 7), 6).is_err());
     }
 
+    fn weights(embedding: u64, layers: &[u64], head: u64) -> Weights {
+        Weights {
+            embedding,
+            layers: layers.to_vec(),
+            head,
+        }
+    }
+
     #[test]
-    fn the_head_counts_to_the_last_stage() {
-        assert_eq!(ends(&split_by_weight(&[1; 16], 0, 2).unwrap()), [8, 16]);
-        assert_eq!(ends(&split_by_weight(&[1; 16], 6, 2).unwrap()), [11, 16]);
-        assert_eq!(ends(&split_by_weight(&[1; 3], 100, 3).unwrap()), [1, 2, 3]);
+    fn the_head_counts_to_the_last_stage_and_the_embedding_to_the_first() {
+        let check = |weights: Weights, n_stages, expected: &[u32]| {
+            let ranges = split_by_weight(&weights, n_stages).unwrap();
+            assert_eq!(ends(&ranges), expected, "{weights:?}");
+        };
+        check(weights(0, &[1; 16], 0), 2, &[8, 16]);
+        check(weights(0, &[1; 16], 6), 2, &[11, 16]);
+        check(weights(6, &[1; 16], 0), 2, &[5, 16]);
+        check(weights(4, &[1; 16], 4), 2, &[8, 16]);
+        check(weights(0, &[1; 3], 100), 3, &[1, 2, 3]);
+        let refused = |n_stages| split_by_weight(&weights(0, &[1; 3], 0), n_stages).unwrap_err();
         assert_eq!(
-            split_by_weight(&[1; 3], 0, 4).unwrap_err().to_string(),
+            refused(4).to_string(),
             "4 stages for 3 layers: take 1 to 3 stages"
         );
-        assert!(split_by_weight(&[1; 3], 0, 0).is_err());
+        refused(0);
     }
 
     proptest! {
         #[test]
         fn every_split_covers_and_none_is_better(
             layers in proptest::collection::vec(0u64..50, 1..9),
+            embedding in 0u64..60,
             head in 0u64..60,
             n_stages in 1u32..9,
         ) {
             let n_layer = layers.len() as u32;
-            let Ok(ranges) = split_by_weight(&layers, head, n_stages) else {
+            let Ok(ranges) = split_by_weight(&weights(embedding, &layers, head), n_stages) else {
                 prop_assert!(n_stages > n_layer);
                 return Ok(());
             };
@@ -209,8 +233,10 @@ mod tests {
                 let mut start = 0;
                 let mut most = 0;
                 for &end in ends {
-                    let tail = if end == n_layer { head } else { 0 };
-                    most = most.max(layers[start as usize..end as usize].iter().sum::<u64>() + tail);
+                    let first = if start == 0 { embedding } else { 0 };
+                    let last = if end == n_layer { head } else { 0 };
+                    let sum = layers[start as usize..end as usize].iter().sum::<u64>();
+                    most = most.max(first + sum + last);
                     start = end;
                 }
                 most

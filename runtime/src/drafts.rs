@@ -19,11 +19,11 @@ pub(crate) struct Drafts {
     /// Medusa heads and their content hash.
     medusa: Option<(String, Arc<MedusaHeads>)>,
     /// A draft model's file and its content hash.
-    model: Option<(String, PathBuf)>,
+    model: Option<(String, GgufFile)>,
 }
 
 impl Drafts {
-    /// Reads what `config` names, for a model of `info`. Blocks while it reads.
+    /// Opens what `config` names, for a model of `info`. Blocks while it reads.
     pub(crate) fn load(config: &Config, info: &ModelInfo) -> Self {
         let path = config.speculation.medusa_path(&config.model);
         let path = path.unwrap_or_else(|error| {
@@ -68,12 +68,12 @@ impl Drafts {
         params: &EngineParams,
     ) -> Result<DraftModel> {
         let model = self.model.as_ref().filter(|(own, _)| own == id);
-        let (_, path) = model.ok_or_else(|| {
+        let (_, file) = model.ok_or_else(|| {
             let how = "this node has no draft model, or another than the head: start its worker \
                        with the same -md FILE";
             ModelError::BadInput { what: how.into() }
         })?;
-        DraftModel::load(path, vocabulary, params)
+        DraftModel::load(file, vocabulary, params)
     }
 
     /// The heads with content hash `id`.
@@ -91,14 +91,16 @@ impl Drafts {
 }
 
 /// A file with its content hash.
-fn hashed(path: PathBuf) -> crate::error::Result<(String, PathBuf)> {
-    let id = GgufFile::open(&path)?.content_hash()?;
-    Ok((id, path))
+fn hashed(path: PathBuf) -> crate::error::Result<(String, GgufFile)> {
+    let file = GgufFile::open(path)?;
+    ModelInfo::from_gguf(&file)?;
+    Ok((file.content_hash()?, file))
 }
 
 /// Opens heads that fit the model.
 fn open_heads(path: &Path, info: &ModelInfo) -> Result<(String, Arc<MedusaHeads>)> {
-    let heads = MedusaHeads::open(path)?;
+    let file = GgufFile::open(path)?;
+    let heads = MedusaHeads::from_gguf(&file)?;
     let (got, expected) = (
         (heads.n_embd(), heads.n_vocab()),
         (info.n_embd as usize, info.n_vocab as usize),
@@ -113,6 +115,6 @@ fn open_heads(path: &Path, info: &ModelInfo) -> Result<(String, Arc<MedusaHeads>
             ),
         });
     }
-    let id = GgufFile::open(path)?.content_hash()?;
-    Ok((id, Arc::new(heads)))
+    // What was read has to be what is hashed: written to since, it has no hash.
+    Ok((file.content_hash()?, Arc::new(heads)))
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use jupiter_actors::codec::{MAX_FRAME_BYTES, MAX_HEADER_BYTES};
-use jupiter_actors::planner::{PlacedStage, PlannerConfig, SplitPolicy, Wish};
+use jupiter_actors::planner::{PlacedStage, PlannerConfig, SplitPolicy, Wish, split_evenly};
+use jupiter_actors::planning::placement::Objective;
 use jupiter_actors::planning::plan_file::PlanFile;
 use jupiter_actors::request::DraftChoice;
 use jupiter_models::LayerRange;
@@ -12,7 +13,7 @@ use jupiter_models::engine::{EngineParams, MAX_SEQUENCES};
 use jupiter_models::gguf::{GgufFile, ModelInfo};
 use jupiter_models::hidden::HiddenDtype;
 use jupiter_models::profile::ModelProfile;
-use jupiter_models::split::{check_cover, split_evenly};
+use jupiter_models::split::check_cover;
 
 use crate::config::{Config, Split};
 use crate::error::{Error, Result};
@@ -80,19 +81,25 @@ pub(crate) fn planner_config(
     })
 }
 
-/// The layers of each stage when `split` is applied to `model`.
+/// The layers of each stage when `split` is applied to `model`; an even one serves `objective`.
 ///
 /// # Errors
 /// When they do not fit, or the model cannot be read.
-pub fn stage_ranges(model: &GgufFile, split: &Split) -> Result<Vec<LayerRange>> {
+pub fn stage_ranges(
+    model: &GgufFile,
+    split: &Split,
+    objective: Objective,
+) -> Result<Vec<LayerRange>> {
     let info = ModelInfo::from_gguf(model)?;
     let n_stages = match split_policy(split, info.n_layer, "")? {
         SplitPolicy::Ranges(ranges) => return Ok(ranges),
         SplitPolicy::Stages(n) => n,
         SplitPolicy::PerNode | SplitPolicy::Planned | SplitPolicy::Pinned(_) => 1,
     };
-    let profile = ModelProfile::from_gguf(model, &EngineParams::default(), HiddenDtype::F32)?;
-    Ok(split_evenly(&profile, n_stages)?)
+    let engine = EngineParams::default();
+    let profile = ModelProfile::from_gguf(model, &engine, HiddenDtype::F32)?;
+    let wish = Wish::new(objective, engine.n_ctx, 1);
+    Ok(split_evenly(&profile, &wish, n_stages)?)
 }
 
 /// Parameters of an engine with `n_threads` threads, for a model that was trained on `n_ctx_train`
@@ -239,6 +246,31 @@ mod tests {
         let ranges = vec![LayerRange::new(0, 2), LayerRange::new(2, 6)];
         let policy = split_policy(&Split::Layers(vec![2, 4]), 6, "m").unwrap();
         assert_eq!(policy, SplitPolicy::Ranges(ranges));
+    }
+
+    #[test]
+    fn an_even_cut_follows_the_rows_that_need_the_head() {
+        use jupiter_models::synth::{SynthArch, SynthSpec, write};
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("large-head.gguf");
+        // The head has more bytes than all layers together.
+        let spec = SynthSpec {
+            n_embd: 64,
+            n_ff: 64,
+            n_layer: 8,
+            n_vocab: 5120,
+            tied: true,
+            ..SynthSpec::new(SynthArch::Llama)
+        };
+        write(&spec, &path, &mut |_, _| {}).unwrap();
+        let model = GgufFile::open(&path).unwrap();
+        let first = |objective| {
+            let ranges = stage_ranges(&model, &Split::Stages(2), objective).unwrap();
+            ranges[0].len()
+        };
+        assert_eq!(first(Objective::Ttft), 4);
+        assert_eq!(first(Objective::Tbt), 7);
+        assert_eq!(first(Objective::Throughput), 7);
     }
 
     #[test]

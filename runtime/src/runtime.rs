@@ -7,8 +7,6 @@ use jupiter_actors::Inbox;
 use jupiter_actors::planner::{
     ClusterPhase, ClusterStatus, DraftConfig, PlannerConfig, PlannerMessage, StepTrace,
 };
-use jupiter_models::architecture::check_supported;
-use jupiter_models::gguf::{GgufFile, ModelInfo};
 use jupiter_models::text::{ChatTemplate, Vocabulary};
 use ractor::RpcReplyPort;
 use ractor::rpc::CallResult;
@@ -263,9 +261,7 @@ pub(crate) fn load_model(
     is_embedded: bool,
     progress: Option<Arc<dyn Progress>>,
 ) -> Result<Loaded> {
-    let model = GgufFile::open(config.model_path()?)?;
-    let info = ModelInfo::from_gguf(&model)?;
-    check_supported(&info, config.model.allow_unproven)?;
+    let (model, info) = config.open_model()?;
     let id = if is_embedded {
         EMBEDDED_MODEL.to_owned()
     } else {
@@ -283,6 +279,8 @@ pub(crate) fn load_model(
     let vocabulary = Arc::new(Vocabulary::load(model.path())?);
     let template = ChatTemplate::from_gguf(&model, &vocabulary)?;
     let template = template.unwrap_or_else(ChatTemplate::fallback);
+    // llama.cpp reads the vocabulary by the path.
+    model.check_current()?;
     let factory = ModelFactory::new(model, id, vocabulary.clone(), config, drafts, progress);
     Ok(Loaded {
         planner,

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jupiter_models::gguf::{GgufFile, ModelInfo};
 use jupiter_models::text::Vocabulary;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -207,10 +206,12 @@ fn load_model(
     config: &Config,
     progress: Option<Arc<dyn Progress>>,
 ) -> Result<(ModelFactory, String)> {
-    let model = GgufFile::open(config.model_path()?)?;
+    let (model, info) = config.open_model()?;
     let id = model.content_hash()?;
     let vocabulary = Arc::new(Vocabulary::load(model.path())?);
-    let drafts = Drafts::load(config, &ModelInfo::from_gguf(&model)?);
+    // llama.cpp reads the vocabulary by the path.
+    model.check_current()?;
+    let drafts = Drafts::load(config, &info);
     let factory = ModelFactory::new(model, id.clone(), vocabulary, config, drafts, progress);
     Ok((factory, id))
 }

@@ -392,7 +392,7 @@ impl StageFactory for FaultyFactory {
         let path = self.draft.as_ref();
         let path = path.ok_or_else(|| ModelError::BadInput { what: what() })?;
         let vocabulary = Vocabulary::load(self.model.path())?;
-        DraftModel::load(path, &vocabulary, &assignment.engine)
+        DraftModel::load(&GgufFile::open(path)?, &vocabulary, &assignment.engine)
     }
 }
 

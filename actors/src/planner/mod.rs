@@ -36,7 +36,7 @@ use self::core::PlannerCore;
 pub use self::fleet::{MeasuredPlan, NodeProfile, Wish};
 pub use self::flight::StepStats;
 pub use self::pacing::grid;
-pub use self::placement::{PlacedStage, SplitPolicy, place};
+pub use self::placement::{PlacedStage, SplitPolicy, place, split_evenly};
 pub use self::trace::StepTrace;
 use crate::link::{Link, send_message};
 use crate::message::{DraftReply, NodeReport, StepReport};

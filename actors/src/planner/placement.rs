@@ -2,9 +2,16 @@
 
 use jupiter_models::LayerRange;
 use jupiter_models::profile::ModelProfile;
-use jupiter_models::split::split_evenly;
+use jupiter_models::split::{Weights, split_by_weight};
 
+use super::fleet::Wish;
 use crate::NodeId;
+use crate::planning::cost::Work;
+use crate::planning::placement::Objective;
+use crate::planning::typical;
+
+/// Rows of the chunk that stages are to take equally long for.
+const CHUNK_ROWS: u32 = 128;
 
 /// How a model is cut.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,17 +38,51 @@ pub struct PlacedStage {
     pub layers: LayerRange,
 }
 
+/// Cuts the model into `n_stages` ranges for devices that nothing is known of and that count as
+/// equal. All cuts take the same time once around then, so the best one by the objectives of plans
+/// is the one whose slowest stage is the fastest, by what layers, embedding and head typically take.
+///
+/// # Errors
+/// For no stage, or more stages than layers.
+pub fn split_evenly(
+    model: &ModelProfile,
+    wish: &Wish,
+    n_stages: u32,
+) -> jupiter_models::Result<Vec<LayerRange>> {
+    let load = &wish.load;
+    let work = match wish.objective {
+        // Of all chunks of a prompt only the last one has a row that wants logits.
+        Objective::Ttft => Work::chunk(CHUNK_ROWS.min(load.prompt), load.prompt / 2),
+        Objective::Tbt | Objective::Throughput => Work::decode(load.rows, load.context),
+    };
+    let layers = model.layers.iter();
+    let weights = Weights {
+        embedding: typical::embedding_ns(model.n_embd, work),
+        layers: layers
+            .map(|layer| typical::layer_ns(layer.weight_bytes, work))
+            .collect(),
+        head: typical::head_ns(model.head_bytes, work),
+    };
+    split_by_weight(&weights, n_stages)
+}
+
 /// Places the stages on the nodes, in the order of both: consecutive stages on one node where
 /// there are fewer nodes than stages; nodes beyond the number of stages stay spare.
 ///
 /// The answer is empty when there is no node. Nothing is known of the nodes here: a planned or
 /// pinned model is split as for [`SplitPolicy::PerNode`].
-pub fn place(model: &ModelProfile, split: &SplitPolicy, nodes: &[NodeId]) -> Vec<PlacedStage> {
+pub fn place(
+    model: &ModelProfile,
+    split: &SplitPolicy,
+    wish: &Wish,
+    nodes: &[NodeId],
+) -> Vec<PlacedStage> {
     if nodes.is_empty() || model.n_layer() == 0 {
         return Vec::new();
     }
     let per_node = u32::try_from(nodes.len()).unwrap_or(u32::MAX);
-    let evenly = |n: u32| split_evenly(model, n.clamp(1, model.n_layer())).unwrap_or_default();
+    let evenly =
+        |n: u32| split_evenly(model, wish, n.clamp(1, model.n_layer())).unwrap_or_default();
     let ranges = match split {
         SplitPolicy::PerNode | SplitPolicy::Planned | SplitPolicy::Pinned(_) => evenly(per_node),
         SplitPolicy::Stages(n) => evenly(*n),
@@ -83,13 +124,17 @@ mod tests {
         (0..n).map(|i| NodeId(format!("n{i}"))).collect()
     }
 
+    fn wish(objective: Objective) -> Wish {
+        Wish::new(objective, 4096, 4)
+    }
+
     fn check(
         model: &ModelProfile,
         split: SplitPolicy,
         n_nodes: usize,
         expected: &[(&str, u32, u32)],
     ) {
-        let placed = place(model, &split, &nodes(n_nodes));
+        let placed = place(model, &split, &wish(Objective::Ttft), &nodes(n_nodes));
         let placed: Vec<_> = placed
             .iter()
             .map(|s| (s.node.0.as_str(), s.layers.start, s.layers.end))
@@ -98,8 +143,8 @@ mod tests {
     }
 
     #[test]
-    fn stages_are_even_in_bytes() {
-        let m = model(&[10; 6], 0);
+    fn stages_are_even_in_what_their_layers_take() {
+        let m = model(&[10_000_000; 6], 0);
         check(&m, SplitPolicy::Stages(2), 2, &[("n0", 0, 3), ("n1", 3, 6)]);
         check(
             &m,
@@ -123,18 +168,21 @@ mod tests {
     }
 
     #[test]
-    fn the_head_weighs_on_the_last_stage() {
-        check(
-            &model(&[10; 6], 20),
-            SplitPolicy::Stages(2),
-            2,
-            &[("n0", 0, 4), ("n1", 4, 6)],
-        );
+    fn the_head_weighs_on_the_last_stage_as_often_as_rows_need_it() {
+        let m = model(&[10_000_000; 30], 160_000_000);
+        let first = |objective| {
+            let ranges = split_evenly(&m, &wish(objective), 2).unwrap();
+            ranges[0].len()
+        };
+        // A prompt's chunks pass it by; every row of a decode step wants logits.
+        assert_eq!(first(Objective::Ttft), 15);
+        assert_eq!(first(Objective::Tbt), 23);
+        assert_eq!(first(Objective::Throughput), 23);
     }
 
     #[test]
     fn fewer_nodes_hold_consecutive_stages_and_more_stay_spare() {
-        let m = model(&[10; 4], 0);
+        let m = model(&[10_000_000; 4], 0);
         check(
             &m,
             SplitPolicy::Stages(4),

@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::fleet::MeasuredPlan;
 use crate::message::StageTiming;
 use crate::planning::cost::{Pipeline, Work};
+use crate::planning::typical::rows_ns;
 use crate::speculation::shape::StepCost;
-use crate::speculation::shape::typical::rows_ns;
 
 /// Rows whose times are kept one by one; larger steps are left to the profile.
 const MAX_ROWS: usize = 64;

@@ -8,6 +8,7 @@
 //! - [`placement`]: subset, order and layer ranges; exact.
 //! - [`chunks`]: where a prompt is cut; one table for every length.
 //! - [`simulate`]: the same costs as a discrete-event simulation.
+//! - [`typical`]: what a device costs that was not measured.
 //! - [`devices_file`]: machines that are not there; [`plan_file`]: a plan to keep.
 //!
 //! Times are whole nanoseconds inside, so that sums do not depend on their order and "equal" and
@@ -22,5 +23,6 @@ pub mod placement;
 pub mod plan_file;
 pub mod profile;
 pub mod simulate;
+pub mod typical;
 
 pub use error::{PlanError, Result};

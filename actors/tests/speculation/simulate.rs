@@ -1,9 +1,9 @@
 //! The formulas of `shape` against the simulation, which knows none of them.
 
+use jupiter_actors::planning::typical::rows_ns;
 use jupiter_actors::speculation::shape::choose::{Choice, ShapeLimits, best_lines};
 use jupiter_actors::speculation::shape::pipeline::{Pace, predict};
 use jupiter_actors::speculation::shape::rates::AcceptanceRates;
-use jupiter_actors::speculation::shape::typical::rows_ns;
 use jupiter_actors::speculation::simulate::{Measured, Policy, Stages, simulate};
 
 const PLAIN: Pace = Pace {

@@ -94,8 +94,9 @@ pub trait StageEngine: Send {
     /// Computes the rows and appends them to their sequences.
     ///
     /// # Errors
-    /// [`ModelError::BadStep`] for rows that cannot be computed, [`ModelError::Llama`] for what
-    /// llama.cpp refuses. After an error the rows' sequences hold what they held, or less.
+    /// [`ModelError::BadStep`] for rows that cannot be computed, [`ModelError::BadGguf`] when a file
+    /// that is mapped was written to, [`ModelError::Llama`] for what llama.cpp refuses. After an error
+    /// the rows' sequences hold what they held, or less.
     fn step(&mut self, rows: &[Row], input: StepInput<'_>) -> Result<StepOutput>;
 
     /// What it occupies.
@@ -112,6 +113,8 @@ pub struct Engine {
     n_rows_max: u32,
     n_swa: Option<u32>,
     memory: EngineMemory,
+    /// The files that weights and embeddings are mapped from.
+    files: Vec<GgufFile>,
 }
 
 impl Engine {
@@ -119,7 +122,7 @@ impl Engine {
     /// it, for the embedding table. `progress` gets 0.0 to 1.0.
     ///
     /// # Errors
-    /// Parameters that cannot be ([`ModelError::BadInput`]), a slice file that is not what it was
+    /// Parameters that cannot be ([`ModelError::BadInput`]), a file that is not what it was
     /// ([`ModelError::BadGguf`]), less free memory than is needed ([`ModelError::OutOfMemory`],
     /// before anything is allocated), and what llama.cpp refuses.
     pub fn load(
@@ -140,7 +143,10 @@ impl Engine {
         free_bytes: Option<u64>,
         progress: &mut dyn FnMut(f32),
     ) -> Result<Engine> {
-        let file = GgufFile::open(&slice.path)?;
+        let file = match slice.is_whole() {
+            true => model.clone(),
+            false => GgufFile::open(&slice.path)?,
+        };
         let info = ModelInfo::from_gguf(&file)?;
         if info.n_layer != slice.range.len() || info.n_embd != slice.n_embd {
             return Err(ModelError::BadGguf {
@@ -168,12 +174,16 @@ impl Engine {
             restores_input: !slice.is_whole()
                 && arch.is_some_and(Architecture::scales_hidden_input),
         };
-        let loaded = LoadedModel::load(&slice.path, params.n_gpu_layers, progress)?;
+        let loaded = load_weights(&file, slice, params, progress)?;
         let context = Context::new(loaded, &params.for_context(n_ctx), cut)?;
         memory.compute_bytes = context.compute_bytes();
         Ok(Engine {
             n_rows_max: params.n_batch.min(context.n_ctx()),
             context,
+            files: match embedding {
+                Some(_) => vec![file, model.clone()],
+                None => vec![file],
+            },
             embedding,
             is_first: slice.is_first(),
             is_last: slice.is_last(),
@@ -247,6 +257,7 @@ impl StageEngine for Engine {
     }
 
     fn step(&mut self, rows: &[Row], input: StepInput<'_>) -> Result<StepOutput> {
+        self.files.iter().try_for_each(GgufFile::check_unwritten)?;
         rows::check_rows(rows, self.n_rows_max, self.n_seq_max, |seq| {
             self.context.positions(seq)
         })?;
@@ -332,6 +343,23 @@ impl StageEngine for ReferenceEngine {
     fn memory(&self) -> EngineMemory {
         self.0.memory()
     }
+}
+
+/// llama.cpp opens the path anew, and trusts what it finds. A cached slice is only ever replaced by
+/// an equal one.
+fn load_weights(
+    file: &GgufFile,
+    slice: &StageSlice,
+    params: &EngineParams,
+    progress: &mut dyn FnMut(f32),
+) -> Result<LoadedModel> {
+    let check = || match slice.is_whole() {
+        true => file.check_current(),
+        false => Ok(()),
+    };
+    check()?;
+    let loaded = LoadedModel::load(&slice.path, params.n_gpu_layers, progress)?;
+    check().map(|()| loaded)
 }
 
 fn bad_step(what: String) -> ModelError {

@@ -1,7 +1,7 @@
 //! What llama.cpp asserts of a model's metadata and tensors, checked before it can abort the process.
 
-use super::Array;
 use super::info::{MAX_EXPERTS, MAX_LAYERS, MAX_WIDTH, ModelInfo, Reader};
+use super::{Array, TensorInfo};
 use crate::Result;
 use crate::architecture::Architecture;
 use crate::llama::dequantize::is_weight_type;
@@ -16,6 +16,7 @@ impl Reader<'_> {
     /// Every condition that llama.cpp asserts for the supported architectures, so that a hostile
     /// file gets a message instead of an abort.
     pub(super) fn check(&self, arch: Architecture, info: &ModelInfo) -> Result<()> {
+        self.check_layers(info)?;
         self.check_heads(arch, info)?;
         self.check_experts(info)?;
         self.check_tensors()?;
@@ -38,6 +39,31 @@ impl Reader<'_> {
             return Err(self.bad("`rope.scaling.type` is none of none, linear, yarn, longrope"));
         }
         self.check_tokenizer()
+    }
+
+    /// Cut or not: a stage sees its own layers only, and llama.cpp only what a stage holds.
+    fn check_layers(&self, info: &ModelInfo) -> Result<()> {
+        let mut is_there = vec![false; info.n_layer as usize];
+        for layer in self.file.tensors().iter().filter_map(TensorInfo::layer) {
+            match is_there.get_mut(layer as usize) {
+                Some(is_there) => *is_there = true,
+                None => {
+                    return Err(self.bad(format!(
+                        "`{}` is {}, but tensors of layer {layer} are there: convert the model again",
+                        self.key("block_count"),
+                        info.n_layer
+                    )));
+                }
+            }
+        }
+        match is_there.iter().position(|&is_there| !is_there) {
+            Some(layer) => Err(self.bad(format!(
+                "`{}` is {}, but no tensor of layer {layer} is there: convert the model again",
+                self.key("block_count"),
+                info.n_layer
+            ))),
+            None => Ok(()),
+        }
     }
 
     fn check_norm_and_attention(&self) -> Result<()> {

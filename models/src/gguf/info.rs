@@ -2,7 +2,7 @@
 //! (which abort the process) cannot fire.
 
 use super::{GgufFile, Metadata, bad};
-use crate::architecture::Architecture;
+use crate::architecture::{Architecture, supported_names};
 use crate::{LayerRange, ModelError, Result};
 
 /// `LLAMA_MAX_LAYERS` (llama-hparams.h).
@@ -80,20 +80,32 @@ impl ModelInfo {
     /// Reads the hyperparameters of `file`.
     ///
     /// # Errors
-    /// [`ModelError::BadGguf`] for missing keys and for values that no model can have. Supported
-    /// architectures are checked for all that llama.cpp would assert; others only for what is read
-    /// here.
+    /// [`ModelError::OtherKind`] for files that are no language models, [`ModelError::BadGguf`] for
+    /// missing keys and for values that no model can have. Supported architectures are checked for
+    /// all that llama.cpp would assert; others only for what is read here.
     pub fn from_gguf(file: &GgufFile) -> Result<ModelInfo> {
+        file.check_is_model()?;
         let reader = Reader {
             file,
             meta: file.metadata(),
             arch: arch_name(file)?,
         };
-        let info = reader.read()?;
-        if let Some(arch) = Architecture::from_name(&info.arch) {
-            reader.check(arch, &info)?;
+        match Architecture::from_name(&reader.arch) {
+            Some(arch) => {
+                let info = reader.read()?;
+                reader.check(arch, &info)?;
+                Ok(info)
+            }
+            // What is missing may be what its architecture never has.
+            None => reader.read().map_err(|error| match error {
+                ModelError::BadGguf { what, .. } => reader.bad(format!(
+                    "the architecture `{}` is not supported (supported: {}), and {what}",
+                    reader.arch,
+                    supported_names()
+                )),
+                other => other,
+            }),
         }
-        Ok(info)
     }
 
     /// The range of all layers.

@@ -13,7 +13,9 @@
 mod checks;
 mod content_hash;
 mod cursor;
+mod file_id;
 mod info;
+mod kind;
 mod metadata;
 mod parse;
 mod tensor;
@@ -27,6 +29,7 @@ use std::sync::{Arc, OnceLock};
 use crate::llama::mapping::FileMapping;
 use crate::{ModelError, Result};
 
+use self::file_id::FileId;
 pub use info::{KvDtype, ModelInfo, SlidingWindow};
 pub use metadata::{Array, Metadata, Value};
 pub use tensor::TensorInfo;
@@ -43,6 +46,7 @@ pub struct GgufFile {
 struct Inner {
     path: PathBuf,
     file: File,
+    id: FileId,
     mapping: FileMapping,
     metadata: Metadata,
     tensors: Vec<TensorInfo>,
@@ -82,6 +86,7 @@ impl GgufFile {
         Ok(GgufFile {
             inner: Arc::new(Inner {
                 path: path.to_owned(),
+                id: FileId::new(&about),
                 file,
                 mapping,
                 metadata: parsed.metadata,
@@ -146,6 +151,12 @@ impl GgufFile {
             path: self.inner.path.clone(),
             source,
         })
+    }
+
+    /// The file's bytes from `offset` on; mapped, not read.
+    pub(crate) fn bytes_from(&self, offset: u64) -> &[u8] {
+        let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+        self.inner.mapping.bytes().get(offset..).unwrap_or_default()
     }
 
     /// Length of the file in bytes.

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use super::cursor::{Cursor, Outcome};
+use super::kind::other_format;
 use super::metadata::{Array, Metadata, Value};
 use super::tensor::TensorInfo;
-use crate::llama::quantize::{type_name, type_traits};
+use crate::llama::quantize::{removed_type, type_traits};
 
 /// `GGUF_DEFAULT_ALIGNMENT`.
 const DEFAULT_ALIGNMENT: u64 = 32;
@@ -35,6 +36,9 @@ pub(super) fn header(path: &Path, bytes: &[u8]) -> Outcome<Parsed> {
     let mut cursor = Cursor::new(bytes);
     let magic: [u8; 4] = cursor.array("the magic")?;
     if &magic != b"GGUF" {
+        if let Some(what) = other_format(bytes) {
+            return Err(what.to_owned());
+        }
         return Err(format!(
             "it starts with {:?} and not with \"GGUF\": convert the model to GGUF, or download it again",
             String::from_utf8_lossy(&magic)
@@ -200,13 +204,13 @@ fn refuse_equal_tokens(tokens: &[&[u8]]) -> Outcome<()> {
 
 /// Models in several files would need all parts; each part alone is not a model.
 fn refuse_parts(metadata: &Metadata) -> Outcome<()> {
-    let parts = metadata
-        .opt_u32("split.count")
-        .map_err(|error| error.to_string())?
-        .unwrap_or(0);
+    let number = |key| metadata.opt_u32(key).map_err(|error| error.to_string());
+    let parts = number("split.count")?.unwrap_or(0);
     if parts > 1 {
+        let part = number("split.no")?.unwrap_or(0).saturating_add(1);
         return Err(format!(
-            "it is one of {parts} parts (split.count): join them with `llama-gguf-split --merge`"
+            "it is part {part} of {parts} (split.count): join them with `llama-gguf-split --merge \
+             FIRST_PART OUTPUT`, and name the output"
         ));
     }
     Ok(())
@@ -263,10 +267,15 @@ fn tensor_index(cursor: &mut Cursor<'_>, n: usize) -> Outcome<Vec<TensorInfo>> {
 
 fn tensor_bytes(name: &str, ggml_type: u32, dims: &[u64]) -> Outcome<u64> {
     let Some(traits) = type_traits(ggml_type) else {
-        return Err(format!(
-            "the tensor `{name}` has the unknown type {}: the file is corrupt or too new",
-            type_name(ggml_type)
-        ));
+        return Err(match removed_type(ggml_type) {
+            Some((removed, instead)) => format!(
+                "the tensor `{name}` is of the type {removed}, which llama.cpp has removed: {instead}"
+            ),
+            None => format!(
+                "the tensor `{name}` has the unknown type {ggml_type}: the file is corrupt, or newer \
+                 than this program"
+            ),
+        });
     };
     let n_values = dims.iter().try_fold(1u64, |n, &dim| n.checked_mul(dim));
     // ggml counts in i64.

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::ffi::CString;
 use std::fs::File;
-use std::io::{BufWriter, Seek, SeekFrom, Write};
+use std::io::Write;
 use std::path::Path;
 use std::ptr::NonNull;
 
@@ -11,6 +11,7 @@ use llama_cpp_sys_2 as sys;
 
 use super::gguf_metadata::{ALIGNMENT_KEY, c_string};
 use super::quantize::{type_name, type_traits};
+use super::summed::SummedFile;
 use crate::{ModelError, Result};
 
 /// `GGUF_DEFAULT_ALIGNMENT`: what a context without `general.alignment` pads tensors to.
@@ -21,8 +22,6 @@ const MAX_TENSOR_NAME: usize = 64;
 const MAX_DIMS: usize = 4;
 /// Most bytes of one file, so that offsets stay far from overflow in C: 16 TiB.
 const MAX_DATA_BYTES: u64 = 1 << 44;
-/// Small puts are gathered; one system call moves a megabyte.
-const BUFFER_BYTES: usize = 1 << 20;
 
 /// A GGUF file in the making: metadata, then tensors, then [`GgufWriter::write`].
 pub struct GgufWriter {
@@ -143,6 +142,7 @@ impl GgufWriter {
     }
 
     /// Writes the whole file: metadata, then what `data` gives for each tensor, in order of adding.
+    /// Gives the BLAKE3 hash of all that was written.
     ///
     /// `data(index, name, sink)` must put exactly the tensor's bytes into the sink, or call
     /// [`TensorSink::hole`]. What `file` held before is dropped; `path` only serves messages.
@@ -155,28 +155,21 @@ impl GgufWriter {
         file: &mut File,
         path: &Path,
         data: &mut dyn FnMut(usize, &str, &mut TensorSink<'_>) -> Result<()>,
-    ) -> Result<()> {
+    ) -> Result<blake3::Hash> {
         let io = |source| ModelError::Io {
             path: path.to_owned(),
             source,
         };
         let metadata = self.metadata_bytes();
         let data_start = metadata.len() as u64;
-        file.set_len(0)
-            .and_then(|()| file.seek(SeekFrom::Start(0)))
-            .map_err(io)?;
-        let mut out = BufWriter::with_capacity(BUFFER_BYTES, &mut *file);
+        let mut out = SummedFile::new(file).map_err(io)?;
         out.write_all(&metadata).map_err(io)?;
         for (index, tensor) in self.tensors.iter().enumerate() {
-            // Padding is never written: seeking over it leaves zeroes.
-            out.seek(SeekFrom::Start(data_start + tensor.offset))
-                .map_err(io)?;
+            out.skip_to(data_start + tensor.offset).map_err(io)?;
             write_tensor(index, tensor, &mut out, path, data)?;
         }
-        out.flush().map_err(io)?;
-        drop(out);
-        // A hole or padding at the end exists only once the length says so.
-        file.set_len(data_start + self.data_bytes).map_err(io)
+        out.skip_to(data_start + self.data_bytes).map_err(io)?;
+        out.finish().map_err(io)
     }
 
     /// The header, metadata and tensor index as bytes, padded to where the data starts.
@@ -246,7 +239,7 @@ impl TensorSink<'_> {
 
     /// Leaves the rest of the tensor as a hole: it reads as zeroes and takes no room on disk.
     pub fn hole(&mut self) {
-        // The next tensor is sought by its offset, and set_len makes the end.
+        // What comes next is written at its offset.
         self.n_left = 0;
     }
 
@@ -337,7 +330,7 @@ mod tests {
         assert_eq!((writer.n_tensors(), writer.data_bytes()), (3, 32 + 64 + 32));
         let mut file = File::create(&first).unwrap();
         file.write_all(&[0xff; 9000]).unwrap();
-        writer
+        let sum = writer
             .write(&mut file, &first, &mut |index, name, sink| {
                 assert_eq!(name, ["hole", "rows", "end"][index]);
                 if name == "rows" {
@@ -348,6 +341,7 @@ mod tests {
             })
             .unwrap();
         let bytes = std::fs::read(&first).unwrap();
+        assert_eq!(sum, blake3::hash(&bytes));
         let data = bytes.len() - 128;
         let mut expected = vec![0; 128];
         expected[32..62].fill(7);

@@ -14,6 +14,7 @@ pub mod mapping;
 pub mod model;
 pub mod quantize;
 pub mod residency;
+mod summed;
 mod tap;
 
 pub use gguf_writer::{GgufWriter, TensorSink};

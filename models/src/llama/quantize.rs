@@ -56,6 +56,25 @@ pub fn type_name(ggml_type: u32) -> String {
     type_traits(ggml_type).map_or_else(|| format!("type {ggml_type}"), |t| t.name.to_owned())
 }
 
+/// The name of a type that ggml has removed, and what to do with a model that has it.
+pub fn removed_type(ggml_type: u32) -> Option<(&'static str, &'static str)> {
+    const Q4_0_NOW: &str = "take the model in Q4_0, which is laid out for the processor on loading";
+    const IQ4_NL_NOW: &str =
+        "take the model in IQ4_NL, which is laid out for the processor on loading";
+    const AGAIN: &str = "quantize the model again";
+    Some(match ggml_type {
+        4 => ("Q4_2", AGAIN),
+        5 => ("Q4_3", AGAIN),
+        31 => ("Q4_0_4_4", Q4_0_NOW),
+        32 => ("Q4_0_4_8", Q4_0_NOW),
+        33 => ("Q4_0_8_8", Q4_0_NOW),
+        36 => ("IQ4_NL_4_4", IQ4_NL_NOW),
+        37 => ("IQ4_NL_4_8", IQ4_NL_NOW),
+        38 => ("IQ4_NL_8_8", IQ4_NL_NOW),
+        _ => return None,
+    })
+}
+
 /// Bytes of a row of `n` values; `None` for unknown types, broken blocks and overflow.
 pub fn row_size(ggml_type: u32, n: usize) -> Option<usize> {
     let traits = type_traits(ggml_type)?;

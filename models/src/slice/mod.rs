@@ -3,16 +3,24 @@
 //! ```text
 //! <cache folder>/<first 32 digits of the model's hash>-<start>-<end>-v<format>.gguf
 //! ```
-//! What goes into the file is in `recipe.rs`. It is written under a temporary name in the same
+//! What goes into the file is in `recipe.rs`; its last 32 bytes are the BLAKE3 hash of all before
+//! them, which GGUF readers do not look at. It is written under a temporary name in the same
 //! folder, synced and renamed: a reader sees all of it or nothing, and two processes that slice at
 //! once each rename their own, equal copy.
+//!
+//! A cached slice is used when it is of the same model, by the hash of all the model's bytes, and
+//! when its own bytes have its sum. The sum is computed when the slice is used for the first time
+//! after it was written, and again only when the file's inode, size or times are others: so whatever
+//! is written into a slice is noticed, and a slice of gigabytes is read once more than it must.
+//! What a disk forgets by itself, without a write, is not noticed.
 
 mod recipe;
 mod sliding;
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use self::recipe::Recipe;
 use crate::architecture::{check_splittable, check_supported};
@@ -22,11 +30,13 @@ use crate::split::check_range;
 use crate::{LayerRange, ModelError, Result};
 
 /// Changes when the same range would be written differently, so that older files are not used.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// Digits of the model's hash in a file's name; the whole hash is in the file.
 const NAME_DIGITS: usize = 32;
 /// Bytes of one read from the model.
 const COPY_BYTES: usize = 1 << 20;
+/// Bytes of the sum at the end of a slice.
+const SUM_BYTES: u64 = blake3::OUT_LEN as u64;
 /// `GGUF_DEFAULT_ALIGNMENT`, with which slices are written.
 const ALIGNMENT: u64 = 32;
 
@@ -102,8 +112,8 @@ impl SliceCache {
     ///
     /// # Errors
     /// An architecture that is not supported, a range that is not in the model, a model that
-    /// cannot be cut; a folder that cannot be written, and [`ModelError::NoSpace`]. Then no file
-    /// is left behind.
+    /// cannot be cut; a model file that was replaced or written to since it was opened;
+    /// [`ModelError::CacheFolder`] and [`ModelError::NoSpace`]. Then no file is left behind.
     pub fn slice(
         &self,
         model: &GgufFile,
@@ -125,13 +135,28 @@ impl SliceCache {
         }
         let hash = model.content_hash_in(&self.hashes)?;
         let path = self.path(&hash, range);
-        if is_complete(&path, &hash, range) {
+        if self.is_whole(&path, &hash, range) {
             return Ok(slice(path));
         }
         let recipe = Recipe::new(model, &info, range, &hash)?;
         self.write(model, &recipe, &path, progress)
-            .map_err(|error| self.no_space(error, &recipe))?;
+            .map_err(|error| self.explain(error, model, &recipe))?;
         Ok(slice(path))
+    }
+
+    /// Whether the file at `path` is that slice, with the bytes that were written into it.
+    fn is_whole(&self, path: &Path, hash: &str, range: LayerRange) -> bool {
+        let Ok(file) = GgufFile::open(path) else {
+            return false;
+        };
+        let is_whole = is_of(&file, hash, range) && has_its_sum(&file, &self.hashes);
+        if !is_whole {
+            tracing::warn!(
+                "{}: this cached slice was altered: writing it anew",
+                path.display()
+            );
+        }
+        is_whole
     }
 
     fn path(&self, hash: &str, range: LayerRange) -> PathBuf {
@@ -159,7 +184,7 @@ impl SliceCache {
         let mut buffer = vec![0; COPY_BYTES];
         let mut done = 0;
         progress(0, recipe.copied_bytes());
-        recipe
+        let sum = recipe
             .writer
             .write(temporary.as_file_mut(), path, &mut |index, _, sink| {
                 let part = &recipe.parts[index];
@@ -179,7 +204,13 @@ impl SliceCache {
                 }
                 Ok(())
             })?;
-        temporary.as_file().sync_all().map_err(io)?;
+        // What was read has to be what was hashed.
+        model.check_unchanged()?;
+        model.check_current()?;
+        let file = temporary.as_file_mut();
+        file.seek(SeekFrom::End(0)).map_err(io)?;
+        file.write_all(sum.as_bytes()).map_err(io)?;
+        file.sync_all().map_err(io)?;
         temporary.persist(path).map_err(|error| io(error.error))?;
         // The name outlives a power failure only when the folder is synced too; some file systems
         // cannot, and then the slice is written again.
@@ -189,40 +220,46 @@ impl SliceCache {
         Ok(())
     }
 
-    /// Turns what the file system says of a full disk into what a user can do.
-    fn no_space(&self, error: ModelError, recipe: &Recipe) -> ModelError {
+    /// Turns what the file system says of the cache folder into what a user can do.
+    fn explain(&self, error: ModelError, model: &GgufFile, recipe: &Recipe) -> ModelError {
+        let dir = self.dir.clone();
         match error {
-            ModelError::Io { source, .. }
-                if matches!(
-                    source.kind(),
-                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-                ) =>
-            {
-                ModelError::NoSpace {
-                    dir: self.dir.clone(),
+            ModelError::Io { path, source } if path != model.path() => match source.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ModelError::NoSpace {
+                    dir,
                     needed_mb: recipe.copied_bytes().div_ceil(1_000_000),
-                }
-            }
+                },
+                _ => ModelError::CacheFolder {
+                    dir,
+                    what: format!("layers {}", recipe.range),
+                    source,
+                },
+            },
             other => other,
         }
     }
 }
 
-/// Whether the file at `path` is that slice, all of it.
-fn is_complete(path: &Path, hash: &str, range: LayerRange) -> bool {
-    let Ok(file) = GgufFile::open(path) else {
-        return false;
-    };
+/// Whether the file says that it is that slice, and has its length.
+fn is_of(file: &GgufFile, hash: &str, range: LayerRange) -> bool {
     let meta = file.metadata();
     let number = |key| meta.opt_u32(key).ok().flatten();
     let end = file
         .tensors()
         .last()
-        .map(|t| (t.offset + t.n_bytes).next_multiple_of(ALIGNMENT));
+        .map(|t| (t.offset + t.n_bytes).next_multiple_of(ALIGNMENT) + SUM_BYTES);
     number(recipe::KEY_START) == Some(range.start)
         && number(recipe::KEY_END) == Some(range.end)
         && meta.opt_str(recipe::KEY_HASH).ok().flatten() == Some(hash)
         && end == Some(file.n_bytes())
+}
+
+/// Whether the last bytes of `file` are the hash of all others. `hashes` remembers.
+fn has_its_sum(file: &GgufFile, hashes: &Path) -> bool {
+    let n_summed = file.n_bytes().saturating_sub(SUM_BYTES);
+    let sum = file.hash_of(n_summed, hashes, SystemTime::now());
+    let sum = sum.ok().and_then(|sum| blake3::Hash::from_hex(sum).ok());
+    sum.is_some_and(|sum| file.bytes_from(n_summed) == sum.as_bytes())
 }
 
 #[cfg(test)]

@@ -36,6 +36,7 @@ const NOT_PER_LAYER: [&str; 3] = [
 
 /// A slice's metadata and tensors, ready to be written.
 pub(super) struct Recipe {
+    pub(super) range: LayerRange,
     pub(super) writer: GgufWriter,
     /// One for each tensor of the writer.
     pub(super) parts: Vec<Part>,
@@ -74,6 +75,7 @@ impl Recipe {
             drop_vocabulary(&mut writer, model, info, n_vocab as u32)?;
         }
         let mut recipe = Recipe {
+            range,
             writer,
             parts: Vec::new(),
         };

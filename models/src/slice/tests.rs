@@ -173,6 +173,10 @@ fn a_cached_slice_is_found_and_a_damaged_one_written_again() {
 
     let mut longer = whole.clone();
     longer.extend([0; 32]);
+    let mut zeros_inside = whole.clone();
+    zeros_inside[whole.len() / 2..][..4096].fill(0);
+    let mut other_sum = whole.clone();
+    *other_sum.last_mut().unwrap() ^= 1;
     let mut other_hash = whole.clone();
     let at = whole
         .windows(8)
@@ -185,6 +189,8 @@ fn a_cached_slice_is_found_and_a_damaged_one_written_again() {
         &[],
         &longer,
         &other_hash,
+        &zeros_inside,
+        &other_sum,
     ] {
         fs::write(&first.path, damaged).unwrap();
         slice(&cache, &model, 0, 3).unwrap();
@@ -229,7 +235,11 @@ fn refusals_are_one_line_and_leave_nothing() {
     // The folder's name is taken by a file.
     fs::write(&cache_dir, "x").unwrap();
     let error = slice(&cache, &model, 0, 3).unwrap_err().to_string();
-    assert!(error.contains("cache"), "{error}");
+    assert!(error.starts_with("cache folder "), "{error}");
+    assert!(error.contains("cannot write layers 0..3"), "{error}");
+    assert!(error.contains("JUPITER_CACHE"), "{error}");
+    // All layers are the model itself.
+    assert!(slice(&cache, &model, 0, 6).unwrap().is_whole());
 }
 
 #[test]
@@ -244,7 +254,7 @@ fn a_full_disk_is_one_line_with_the_remedy() {
         source: io::Error::from(io::ErrorKind::StorageFull),
     };
     assert_eq!(
-        cache.no_space(full, &recipe).to_string(),
+        cache.explain(full, &model, &recipe).to_string(),
         format!(
             "cache folder /caches/x: no space left, needed {} MB: free space or set \
              JUPITER_CACHE/XDG_CACHE_HOME",

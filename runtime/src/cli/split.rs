@@ -12,8 +12,7 @@ use jupiter::stage_ranges;
 use jupiter::terminal::ProgressBars;
 use jupiter::{Config, Settings};
 use jupiter_models::LayerRange;
-use jupiter_models::architecture::check_supported;
-use jupiter_models::gguf::{GgufFile, ModelInfo};
+use jupiter_models::gguf::GgufFile;
 use jupiter_models::slice::SliceCache;
 use serde::Serialize;
 
@@ -67,9 +66,9 @@ pub(crate) fn execute(common: &CommonArgs, args: &SplitVerbArgs) -> anyhow::Resu
         (None, Some(counts)) => Split::Layers(counts.0.clone()),
         _ => return Err(UsageError("say how to cut: --stages 2, or --split 4,12".into()).into()),
     };
-    let model = GgufFile::open(model_path(common, args)?)?;
-    check_supported(&ModelInfo::from_gguf(&model)?, args.allow_unproven)?;
-    let ranges = stage_ranges(&model, &split)?;
+    let config = config(common, args)?;
+    let (model, _) = config.open_model()?;
+    let ranges = stage_ranges(&model, &split, config.pipeline.objective)?;
     let bars = ProgressBars::new();
     let written = ranges
         .iter()
@@ -78,7 +77,7 @@ pub(crate) fn execute(common: &CommonArgs, args: &SplitVerbArgs) -> anyhow::Resu
                 &model,
                 *range,
                 args.output.as_deref(),
-                args.allow_unproven,
+                config.model.allow_unproven,
                 &bars,
             )
         })
@@ -92,17 +91,18 @@ pub(crate) fn execute(common: &CommonArgs, args: &SplitVerbArgs) -> anyhow::Resu
     Ok(ExitCode::SUCCESS)
 }
 
-/// The model that the flag, its variable or the configuration file names, else the default one.
-fn model_path(common: &CommonArgs, args: &SplitVerbArgs) -> anyhow::Result<PathBuf> {
+/// With the model that the flag, its variable or the configuration file names, else the default one.
+fn config(common: &CommonArgs, args: &SplitVerbArgs) -> anyhow::Result<Config> {
     let flags = Settings {
         model: args.model.clone(),
+        allow_unproven: args.allow_unproven.then_some(true),
         stages: args.stages,
         split: args.split.as_ref().map(|counts| counts.0.clone()),
         ..Settings::default()
     };
     let config = Config::load(common.config.as_deref(), &flags)?;
     output::tell_default_model(common, &config);
-    Ok(config.model_path()?)
+    Ok(config)
 }
 
 /// Writes one slice into the cache, or under a readable name into `dir`.

@@ -14,9 +14,10 @@ use std::time::Duration;
 
 use jupiter_actors::NodeId;
 use jupiter_actors::planning::placement::Objective;
+use jupiter_models::architecture::check_supported;
 use jupiter_models::default_model::{self, DefaultFile};
 use jupiter_models::engine::Emulation;
-use jupiter_models::gguf::KvDtype;
+use jupiter_models::gguf::{GgufFile, KvDtype, ModelInfo};
 use jupiter_models::hidden::HiddenDtype;
 
 pub use self::outline::{OutlineConfig, OutlineMode, PromptSettings};
@@ -275,6 +276,17 @@ impl Config {
             Some(path) => Ok(path.clone()),
             None => Ok(default_model::path(DefaultFile::Model)?),
         }
+    }
+
+    /// The model file, opened and checked, whether it will be cut or not. Blocks while it reads.
+    ///
+    /// # Errors
+    /// When there is no file, or what it holds cannot be run.
+    pub fn open_model(&self) -> Result<(GgufFile, ModelInfo)> {
+        let model = GgufFile::open(self.model_path()?)?;
+        let info = ModelInfo::from_gguf(&model)?;
+        check_supported(&info, self.model.allow_unproven)?;
+        Ok((model, info))
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -18,7 +18,10 @@ pub(crate) struct Process(Child);
 
 impl Process {
     pub(crate) fn start(arguments: &[&str]) -> Self {
-        let mut command = command(&FOLDER, arguments);
+        Self::of(&mut command(&FOLDER, arguments))
+    }
+
+    pub(crate) fn of(command: &mut Command) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         Self(command.stderr(Stdio::null()).spawn().unwrap())
     }

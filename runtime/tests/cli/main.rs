@@ -4,6 +4,7 @@
 
 mod answers;
 mod default_model;
+mod files;
 mod plan;
 
 use std::io::{BufRead, BufReader, Write};

@@ -5,10 +5,10 @@
 //! cargo run --release --bin speculation
 //! ```
 
+use jupiter_actors::planning::typical::rows_ns;
 use jupiter_actors::speculation::shape::choose::{Choice, ShapeLimits, best_lines, best_tree};
 use jupiter_actors::speculation::shape::pipeline::Pace;
 use jupiter_actors::speculation::shape::rates::AcceptanceRates;
-use jupiter_actors::speculation::shape::typical::rows_ns;
 use jupiter_actors::speculation::simulate::{Policy, Stages, simulate};
 
 const N_TOKENS: usize = 50_000;

@@ -9,7 +9,7 @@ use jupiter_actors::planning::chunks::{ChunkGrid, ChunkTable, PlannedChunks};
 use jupiter_actors::planning::memory::MemoryDemand;
 use jupiter_actors::planning::placement::{Load, Objective, Plan, Request, plan};
 use jupiter_actors::planning::profile::{Cluster, DeviceProfile, LinkProfile};
-use jupiter_actors::speculation::shape::typical::POINTS;
+use jupiter_actors::planning::typical::{self, POINTS};
 use jupiter_models::gguf::KvDtype;
 use jupiter_models::profile::{ComputeProfile, LayerProfile, LayerShape, ModelProfile, RowCurve};
 use rand::{RngExt, SeedableRng};
@@ -21,8 +21,6 @@ use super::NS_PER_MS;
 pub const PROMPT: u32 = 8192;
 /// Layers of the model; widths and bytes are those of Llama-2 70B in 4.5 bits.
 const N_LAYER: u64 = 80;
-/// Layers that [`POINTS`] are of.
-const MEASURED_LAYERS: f64 = 8.0;
 
 /// Devices, types among them, and the memory that one of them has free, give or take 40 %.
 #[derive(Clone, Copy, Debug)]
@@ -202,7 +200,7 @@ fn model() -> ModelProfile {
 fn curve(random: &mut ChaCha8Rng, times: f64) -> RowCurve {
     let points = POINTS.map(|(rows, ms)| {
         let noise = random.random_range(0.95..1.05);
-        (rows, ms / MEASURED_LAYERS * times * noise)
+        (rows, ms / f64::from(typical::N_LAYER) * times * noise)
     });
     RowCurve::new(&points)
 }

@@ -7,7 +7,7 @@ use jupiter_models::hidden::HiddenStates;
 use jupiter_models::llama::GgufWriter;
 use jupiter_models::profile::ModelProfile;
 use jupiter_models::slice::StageSlice;
-use jupiter_models::split::split_evenly;
+use jupiter_models::split::{Weights, split_by_weight};
 use jupiter_models::synth::{SynthArch, SynthSpec};
 use jupiter_models::{KvOp, LayerRange, Result, SequenceId};
 
@@ -89,11 +89,17 @@ fn other_architectures_are_refused_by_name() {
 fn splits_that_cannot_be_are_named() {
     let model = Model::new(&tiny(SynthArch::Qwen3));
     let profile = ModelProfile::from_gguf(&model.file, &params(), HiddenDtype::F32).unwrap();
+    let layers = profile.layers.iter();
+    let weights = Weights {
+        embedding: profile.embedding_bytes,
+        layers: layers.map(|layer| layer.weight_bytes).collect(),
+        head: profile.head_bytes,
+    };
     assert_eq!(
-        message(split_evenly(&profile, 7)),
+        message(split_by_weight(&weights, 7)),
         "7 stages for 6 layers: take 1 to 6 stages"
     );
-    let ranges = split_evenly(&profile, 3).unwrap();
+    let ranges = split_by_weight(&weights, 3).unwrap();
     assert_eq!((ranges.len(), ranges[0].start, ranges[2].end), (3, 0, 6));
     assert_eq!(
         message(slice(&model, 4, 9)),

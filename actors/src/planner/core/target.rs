@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use jupiter_models::LayerRange;
+
 use super::super::fleet::MeasuredPlan;
 use super::super::placement::{PlacedStage, SplitPolicy, place};
 use super::PlannerCore;
@@ -70,7 +72,8 @@ impl PlannerCore {
             }
             split => {
                 let nodes: Vec<NodeId> = self.nodes.iter().cloned().collect();
-                self.fixed(place(&self.config.model_profile, split, &nodes))
+                let config = &self.config;
+                self.fixed(place(&config.model_profile, split, &config.wish, &nodes))
             }
         }
     }
@@ -84,11 +87,29 @@ impl PlannerCore {
         }
     }
 
+    /// The whole model on the only node that is there.
+    fn whole(&self) -> Option<Target> {
+        let mut nodes = self.nodes.iter();
+        let (Some(node), None) = (nodes.next(), nodes.next()) else {
+            return None;
+        };
+        Some(self.fixed(vec![PlacedStage {
+            node: node.clone(),
+            layers: LayerRange::new(0, self.config.model_profile.n_layer()),
+        }]))
+    }
+
     /// The best plan; the one in force, if it still stands and the best is hardly better.
     fn planned(&self) -> Target {
         let best = match self.fleet.best(&self.nodes) {
             Ok(best) => best,
             Err(error) => {
+                // There is nothing to choose, and nothing to cut.
+                if error == PlanError::NoDevice
+                    && let Some(whole) = self.whole()
+                {
+                    return whole;
+                }
                 return Target {
                     stages: Vec::new(),
                     plan: None,

@@ -4,7 +4,6 @@
 //! - [`calibration`]: what a source's own probabilities are worth.
 //! - [`grow`]: the tree of n nodes from which most is accepted; exact.
 //! - [`pipeline`]: what several steps in flight bring.
-//! - [`typical`]: what rows cost where nothing was measured.
 //! - [`choose`]: the best of all of them, or none.
 
 pub mod calibration;
@@ -12,7 +11,6 @@ pub mod choose;
 pub mod grow;
 pub mod pipeline;
 pub mod rates;
-pub mod typical;
 
 /// What steps cost, in nanoseconds. Neither function need be monotone in the rows.
 #[derive(Clone, Copy)]

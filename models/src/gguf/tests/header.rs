@@ -28,7 +28,7 @@ pub(crate) struct Header {
 }
 
 impl Default for Header {
-    /// A tiny llama model of 2 layers, without the layers' tensors.
+    /// A tiny llama model of 2 layers, with one tensor each.
     fn default() -> Self {
         Header {
             version: 3,
@@ -47,6 +47,7 @@ impl Default for Header {
             tensors: vec![
                 ("token_embd.weight", F16, vec![64, 4], None),
                 ("blk.0.attn_q.weight", Q4_0, vec![64, 64], None),
+                ("blk.1.attn_q.weight", Q4_0, vec![64, 64], None),
                 ("output_norm.weight", F32, vec![64], None),
             ],
             alignment: 32,

@@ -30,10 +30,7 @@ fn hostile_headers_are_refused_in_one_line() {
 
     check(&[], "the file is empty: download it again");
     check(b"GG", "truncated: the magic");
-    check(
-        b"PK\x03\x04 a zip archive",
-        "it starts with \"PK\\u{3}\\u{4}\"",
-    );
+    check(b"PK\x03\x05 zip", "it starts with \"PK\\u{3}\\u{5}\"");
     check(
         &patched(4, &[1, 0, 0, 0]),
         "version 1 is no longer readable",
@@ -81,7 +78,7 @@ fn hostile_headers_are_refused_in_one_line() {
     check(&with(&|h| h.pairs.push(("", V::U32(3)))), "is empty");
     check(
         &good.clone().set("split.count", V::U32(3)).bytes(),
-        "one of 3 parts (split.count): join them",
+        "it is part 1 of 3 (split.count): join them",
     );
     check(
         &good.clone().set("general.alignment", V::U32(0)).bytes(),
@@ -141,8 +138,25 @@ fn hostile_headers_are_refused_in_one_line() {
         &tensor(Q4_0, vec![33, 2], None),
         "not whole q4_0 blocks of 32",
     );
-    check(&tensor(999, vec![64], None), "the unknown type type 999");
-    check(&tensor(4, vec![64], None), "the unknown type");
+    check(&tensor(999, vec![64], None), "the unknown type 999");
+    for (ty, told) in [
+        (
+            4,
+            "Q4_2, which llama.cpp has removed: quantize the model again",
+        ),
+        (
+            31,
+            "Q4_0_4_4, which llama.cpp has removed: take the model in Q4_0",
+        ),
+        (33, "Q4_0_8_8, which llama.cpp has removed"),
+        (
+            36,
+            "IQ4_NL_4_4, which llama.cpp has removed: take the model in IQ4_NL",
+        ),
+        (38, "IQ4_NL_8_8, which llama.cpp has removed"),
+    ] {
+        check(&tensor(ty, vec![64], None), told);
+    }
     check(
         &tensor(F16, vec![64, 4], Some(32)),
         "has offset 32, expected 0",
@@ -182,6 +196,16 @@ fn what_no_model_can_have_is_refused_before_llama_cpp_asserts() {
     check(
         good().set("llama.block_count", V::U32(513)),
         "is 513: 1 to 512",
+    );
+    check(
+        good().set("llama.block_count", V::U32(1)),
+        "`llama.block_count` is 1, but tensors of layer 1 are there",
+    );
+    check(
+        good()
+            .set("llama.block_count", V::U32(3))
+            .set("llama.attention.head_count_kv", V::U32(2)),
+        "`llama.block_count` is 3, but no tensor of layer 2 is there",
     );
     check(
         good().set("llama.block_count", V::Str("2")),
@@ -264,7 +288,7 @@ fn what_no_model_can_have_is_refused_before_llama_cpp_asserts() {
         "shorter than the list of 4 tokens",
     );
     let mut header = good();
-    header.tensors[2].1 = F16;
+    header.tensors[3].1 = F16;
     check(header, "the tensor `output_norm.weight` cannot be f16");
     let mut header = good();
     header.tensors[0].1 = I32;

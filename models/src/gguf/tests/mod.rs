@@ -3,6 +3,7 @@
 
 mod header;
 mod hostile;
+mod kinds;
 
 use std::fs;
 use std::path::Path;
@@ -56,7 +57,7 @@ fn reason<T>(result: Result<T>) -> String {
 #[test]
 fn a_valid_file_is_read() {
     let file = open(&Header::default().bytes()).unwrap();
-    assert_eq!(file.tensors().len(), 3);
+    assert_eq!(file.tensors().len(), 4);
     let q = file.tensor("blk.0.attn_q.weight").unwrap();
     assert_eq!(
         (q.n_bytes, q.row_bytes(), q.n_rows(), q.layer()),

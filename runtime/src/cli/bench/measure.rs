@@ -11,7 +11,7 @@ use jupiter::{
 use jupiter_models::Token;
 use jupiter_models::draw::{GOLDEN_GAMMA, splitmix};
 use jupiter_models::engine::{EngineMemory, EngineParams};
-use jupiter_models::gguf::{GgufFile, ModelInfo};
+use jupiter_models::gguf::GgufFile;
 
 use super::BenchArgs;
 use super::baseline::Baseline;
@@ -67,8 +67,7 @@ pub(super) async fn measure(common: &CommonArgs, args: &BenchArgs) -> anyhow::Re
         let Pipeline {
             runtime, config, ..
         } = pipeline;
-        let model = GgufFile::open(config.model_path()?)?;
-        let info = ModelInfo::from_gguf(&model)?;
+        let (model, info) = config.open_model()?;
         let mut bench = Bench {
             runtime,
             is_traced: args.timeline.is_some() || args.predict,

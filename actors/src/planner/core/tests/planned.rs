@@ -127,6 +127,25 @@ fn a_model_that_fits_nowhere_waits_for_a_node_that_holds_it() {
 }
 
 #[test]
+fn a_node_that_could_not_be_measured_computes_the_whole_model_alone() {
+    let mut world = planned(1);
+    world.node_up(0);
+    assert_eq!(world.placed(), stages(&[("n0", 0, 4)]));
+    let mut events = world.ask(1, &[1, 2, 3], 5);
+    world.run();
+    assert_text(&mut events, &[1, 2, 3], 5);
+    // Two of them have to be told how to share it.
+    let mut world = planned(2);
+    world.node_up(0);
+    world.node_up(1);
+    let why = world.core.status().phase;
+    assert!(
+        matches!(&why, ClusterPhase::Failed(why) if why.contains("--plan even")),
+        "{why:?}"
+    );
+}
+
+#[test]
 fn a_load_that_fails_is_planned_around() {
     let mut world = planned(2);
     world.joins(0, 1.0, PLENTY);
