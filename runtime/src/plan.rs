@@ -162,7 +162,7 @@ fn wait_nodes(config: &Config, split: &SplitPolicy) -> u32 {
 fn pinned(path: &Path, n_layer: u32, model: &str) -> Result<SplitPolicy> {
     let unreadable =
         |why: &dyn std::fmt::Display| Error::Config(format!("plan {}: {why}", path.display()));
-    let text = std::fs::read_to_string(path).map_err(|error| unreadable(&error))?;
+    let text = crate::text_file::read(path).map_err(|error| unreadable(&error))?;
     let plan: PlanFile = serde_json::from_str(&text)
         .map_err(|error| unreadable(&format!("{error}: make it with `jupiter plan --json`")))?;
     let stages = plan

@@ -1,28 +1,24 @@
 //! `jupiter run`: one prompt, one answer.
 
 use std::future::pending;
-use std::io::Read;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
 use clap::builder::BoolishValueParser;
 use futures::StreamExt;
 use jupiter::event::Event;
+use jupiter::signals::Signals;
 use jupiter::terminal::{AnswerPrinter, timing_line};
-use jupiter::{ChatMessage, Prompt, TokenStream};
+use jupiter::{ChatMessage, Prompt, TokenStream, text_file};
 
 use super::args::{
     CommonArgs, EngineArgs, GenerationArgs, ProcessArgs, SamplingArgs, SpeculationArgs, SplitArgs,
 };
+use super::leave::ExitCode;
 use super::outline_args::OutlineArgs;
 use super::output::{self, UsageError};
 use super::start::{self, PipelineArgs};
-
-/// Longest prompt that is read, in bytes: more text than any context holds, and a bound on what a
-/// pipe without end can make us allocate.
-const MAX_PROMPT_BYTES: u64 = 16 << 20;
 
 /// Flags of `run`.
 #[derive(Args, Debug)]
@@ -103,7 +99,7 @@ async fn answer(common: &CommonArgs, args: &RunArgs) -> anyhow::Result<()> {
             args.process.processes,
         )
     };
-    start::with_pipeline(pipeline, output::stop_signal(), async |pipeline| {
+    start::with_pipeline(pipeline, Signals::stop()?, async |pipeline| {
         let options = pipeline.complete(options, &args.sampling);
         let stream = pipeline.runtime.client().generate(prompt, options).await?;
         if args.json {
@@ -141,12 +137,13 @@ fn prompt(args: &RunArgs) -> anyhow::Result<Prompt> {
         }
         (None, None) => return Err(UsageError("no prompt: give -p TEXT or -f FILE".into()).into()),
         (Some(text), None) if text == "-" => {
-            read_text(std::io::stdin().lock()).context("the prompt on stdin")?
+            let text = text_file::read_from(std::io::stdin().lock());
+            without_last_break(text.context("the prompt on stdin")?)
         }
         (Some(text), None) => text.clone(),
         (None, Some(path)) => {
-            let named = || format!("prompt file {}", path.display());
-            read_text(std::fs::File::open(path).with_context(named)?).with_context(named)?
+            let text = text_file::read(path);
+            without_last_break(text.with_context(|| format!("prompt file {}", path.display()))?)
         }
     };
     let is_empty = if args.raw {
@@ -168,46 +165,24 @@ fn prompt(args: &RunArgs) -> anyhow::Result<Prompt> {
     Ok(Prompt::chat(messages))
 }
 
-/// Text from a file or pipe, without the line break that ends it.
-fn read_text(from: impl Read) -> anyhow::Result<String> {
-    let mut bytes = Vec::new();
-    from.take(MAX_PROMPT_BYTES + 1).read_to_end(&mut bytes)?;
-    anyhow::ensure!(
-        bytes.len() as u64 <= MAX_PROMPT_BYTES,
-        "longer than {} MiB: no context holds that much",
-        MAX_PROMPT_BYTES >> 20
-    );
-    let mut text = String::from_utf8(bytes).map_err(|_| anyhow::anyhow!("not UTF-8 text"))?;
+/// Text without the line break that ends it.
+fn without_last_break(mut text: String) -> String {
     if text.ends_with('\n') {
         text.pop();
     }
     if text.ends_with('\r') {
         text.pop();
     }
-    Ok(text)
+    text
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
-
     use super::*;
 
     #[test]
     fn text_loses_its_last_line_break_only() {
-        assert_eq!(read_text(&b"a\n\nb\r\n"[..]).unwrap(), "a\n\nb");
-        assert_eq!(read_text(&b"a\n\n"[..]).unwrap(), "a\n");
-    }
-
-    #[test]
-    fn text_has_to_be_text_of_a_sane_length() {
-        assert!(
-            read_text(&b"\xff"[..])
-                .unwrap_err()
-                .to_string()
-                .contains("UTF-8")
-        );
-        let error = read_text(std::io::repeat(b'x')).unwrap_err();
-        assert!(error.to_string().contains("16 MiB"), "{error}");
+        assert_eq!(without_last_break("a\n\nb\r\n".into()), "a\n\nb");
+        assert_eq!(without_last_break("a\n\n".into()), "a\n");
     }
 }
