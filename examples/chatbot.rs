@@ -36,7 +36,7 @@ struct Args {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Args::parse()).await {
+    match run(jupiter::environment::parse()).await {
         Ok(code) => code,
         Err(error) => {
             tell(&format!("error: {error}"));

@@ -42,7 +42,7 @@ struct Args {
 #[tokio::main]
 async fn main() -> ExitCode {
     zenoh::init_log_from_env_or("off");
-    match ask(Args::parse()).await {
+    match ask(jupiter::environment::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tell(&format!("error: {error}"));

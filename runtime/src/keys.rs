@@ -1,22 +1,26 @@
 //! All key expressions, built in one place.
 //!
 //! ```text
-//! jupiter/<cluster>/node/<node>                   frames for the Supervisor of a node
 //! jupiter/<cluster>/node/<node>/alive/<instance>  liveliness token of one process of that node
-//! jupiter/<cluster>/node/<node>/measure           queryable: how fast it is, how far others are
-//! jupiter/<cluster>/node/<node>/echo              queryable: answers with nothing
-//! jupiter/<cluster>/head                          frames for the Planner
 //! jupiter/<cluster>/head/alive/<protocol>/<node>/<instance>  liveliness token of the head
-//! jupiter/<cluster>/head/join                     queryable: a node asks to be admitted
-//! jupiter/<cluster>/stage/<epoch>/<i>             activations
-//! jupiter/<cluster>/accept/<epoch>                step reports for the Planner
 //! jupiter/<cluster>/generate                      public: queryable that streams its replies
 //! jupiter/<cluster>/prompt/<id>                   public: prompts of clients that only publish,
 //! jupiter/<cluster>/completion/<id>               and what becomes of them
+//!
+//! jupiter/<cluster>/of/<head>/...                 what belongs to one head, by its instance:
+//!   planner                                       frames for its Planner
+//!   join                                          queryable: a node asks to be admitted
+//!   standing                                      queryable: another head asks who goes on
+//!   node/<node>                                   frames for the Supervisor of a node
+//!   node/<node>/measure                           queryable: how fast it is, how far others are
+//!   node/<node>/echo                              queryable: answers with nothing
+//!   stage/<epoch>/<i>                             activations
+//!   accept/<epoch>                                step reports for the Planner
 //! ```
 //!
 //! The instance in a token (the id of a zenoh session) tells a restarted process from the
-//! one that died a moment ago, whose token is still there until its lease ends.
+//! one that died a moment ago, whose token is still there until its lease ends. Where two heads meet,
+//! neither takes what is meant for the other: their epochs count alike.
 
 use jupiter_actors::{Address, NodeId, PlanEpoch};
 
@@ -43,39 +47,11 @@ impl Keys {
         })
     }
 
-    /// Where frames for `address` are published.
-    pub fn address(&self, address: &Address) -> String {
-        match address {
-            Address::Stage { epoch, stage } => self.stage(*epoch, *stage),
-            Address::Accept { epoch } => format!("{}/accept/{}", self.root, epoch.0),
-            Address::Node(node) => self.node(node),
-            Address::Head => self.head(),
+    /// What belongs to the head whose session has the id `instance`.
+    pub fn of(&self, instance: &str) -> HeadKeys {
+        HeadKeys {
+            root: format!("{}/of/{instance}", self.root),
         }
-    }
-
-    /// Activations for a stage.
-    pub fn stage(&self, epoch: PlanEpoch, stage: u32) -> String {
-        format!("{}/stage/{}/{stage}", self.root, epoch.0)
-    }
-
-    /// Step reports of every epoch.
-    pub fn accept_all(&self) -> String {
-        format!("{}/accept/*", self.root)
-    }
-
-    /// Frames for the Supervisor of `node`.
-    pub fn node(&self, node: &NodeId) -> String {
-        format!("{}/node/{node}", self.root)
-    }
-
-    /// Where `node` is asked to measure.
-    pub fn measure(&self, node: &NodeId) -> String {
-        format!("{}/node/{node}/measure", self.root)
-    }
-
-    /// Where `node` answers with nothing, so that others can measure the way to it.
-    pub fn echo(&self, node: &NodeId) -> String {
-        format!("{}/node/{node}/echo", self.root)
     }
 
     /// The liveliness token of one process of `node`.
@@ -95,16 +71,6 @@ impl Keys {
             .strip_prefix("/node/")?
             .split_once("/alive/")?;
         Some((NodeId(node.to_owned()), instance.to_owned()))
-    }
-
-    /// Frames for the Planner.
-    pub fn head(&self) -> String {
-        format!("{}/head", self.root)
-    }
-
-    /// Where nodes ask to be admitted.
-    pub fn join(&self) -> String {
-        format!("{}/head/join", self.root)
     }
 
     /// The liveliness token of the head.
@@ -153,6 +119,64 @@ impl Keys {
     }
 }
 
+/// The key expressions of one head.
+#[derive(Clone, Debug)]
+pub struct HeadKeys {
+    root: String,
+}
+
+impl HeadKeys {
+    /// Where frames for `address` are published.
+    pub fn address(&self, address: &Address) -> String {
+        match address {
+            Address::Stage { epoch, stage } => self.stage(*epoch, *stage),
+            Address::Accept { epoch } => format!("{}/accept/{}", self.root, epoch.0),
+            Address::Node(node) => self.node(node),
+            Address::Head => self.planner(),
+        }
+    }
+
+    /// Activations for a stage.
+    pub fn stage(&self, epoch: PlanEpoch, stage: u32) -> String {
+        format!("{}/stage/{}/{stage}", self.root, epoch.0)
+    }
+
+    /// Step reports of every epoch.
+    pub fn accept_all(&self) -> String {
+        format!("{}/accept/*", self.root)
+    }
+
+    /// Frames for the Supervisor of `node`.
+    pub fn node(&self, node: &NodeId) -> String {
+        format!("{}/node/{node}", self.root)
+    }
+
+    /// Where `node` is asked to measure.
+    pub fn measure(&self, node: &NodeId) -> String {
+        format!("{}/node/{node}/measure", self.root)
+    }
+
+    /// Where `node` answers with nothing, so that others can measure the way to it.
+    pub fn echo(&self, node: &NodeId) -> String {
+        format!("{}/node/{node}/echo", self.root)
+    }
+
+    /// Frames for the Planner.
+    pub fn planner(&self) -> String {
+        format!("{}/planner", self.root)
+    }
+
+    /// Where nodes ask to be admitted.
+    pub fn join(&self) -> String {
+        format!("{}/join", self.root)
+    }
+
+    /// Where another head asks which of the two goes on.
+    pub fn standing(&self) -> String {
+        format!("{}/standing", self.root)
+    }
+}
+
 /// Checks that `name` can be one chunk of a key expression; `what` names it in the error.
 ///
 /// # Errors
@@ -180,13 +204,20 @@ mod tests {
     #[test]
     fn every_key_is_a_valid_key_expression_and_no_two_kinds_meet() {
         let node = NodeId("cam-1".into());
+        let (ours, theirs) = (keys().of("a1"), keys().of("b2"));
         let all = [
-            keys().stage(PlanEpoch(3), 1),
-            keys().accept_all(),
-            keys().node(&node),
+            ours.stage(PlanEpoch(3), 1),
+            theirs.stage(PlanEpoch(3), 1),
+            ours.accept_all(),
+            theirs.accept_all(),
+            ours.node(&node),
+            theirs.node(&node),
+            ours.measure(&node),
+            ours.echo(&node),
+            ours.planner(),
+            ours.join(),
+            ours.standing(),
             keys().node_tokens(),
-            keys().head(),
-            keys().join(),
             keys().head_tokens(),
             keys().generate(),
             keys().prompts(),

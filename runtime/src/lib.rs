@@ -33,10 +33,11 @@
 //! - `surveyor`: a head that only measures ([`Surveyor`])
 //! - `node`, `plan`: link, actors and stages put together
 //! - `membership`: who belongs to a cluster, and what was measured of it
-//! - `emulated_link`: a slow network, to try plans with
+//! - `own_address`: where a worker listens; `emulated_link`: a slow network, to try plans with
 //! - [`zenoh_link`], [`session`], [`keys`]: frames, connections and names
 //! - [`timeline`]: pictures of what stages and links did when
 //! - [`telemetry`]: the log; [`terminal`]: what programs share that talk with a person
+//! - [`environment`]: variables; [`signals`]: who asks a program to end
 //! - [`text_file`]: prompts, grammars, plans from any file or pipe; [`named_fields`]: what is wrong in
 //!   them
 
@@ -46,6 +47,7 @@ mod client;
 pub mod config;
 mod drafts;
 mod emulated_link;
+pub mod environment;
 mod error;
 pub mod event;
 pub mod keys;
@@ -54,12 +56,14 @@ pub mod named_fields;
 mod node;
 pub mod outline;
 mod outliner;
+mod own_address;
 mod plan;
 mod prompt;
 mod runtime;
 mod send_queue;
 mod service;
 pub mod session;
+pub mod signals;
 mod stop_filter;
 mod stream;
 mod surveyor;

@@ -23,7 +23,7 @@ use crate::config::Config;
 use crate::drafts::Drafts;
 use crate::emulated_link::{EmulatedLink, LinkLimits};
 use crate::error::{Error, Result};
-use crate::keys::Keys;
+use crate::keys::HeadKeys;
 use crate::membership::measure::Respondent;
 use crate::zenoh_link::ZenohLink;
 
@@ -58,7 +58,7 @@ impl Node {
     /// Starts the actors of a node; with `planner` it is the head.
     pub(crate) async fn start(
         session: &Session,
-        keys: &Keys,
+        keys: &HeadKeys,
         node: &NodeId,
         factory: Arc<ModelFactory>,
         limits: LinkLimits,

@@ -19,13 +19,13 @@ use crate::config::Config;
 use crate::drafts::Drafts;
 use crate::error::{Error, Result};
 use crate::keys::Keys;
-use crate::membership::head::{AbortOnDrop, HeadMembership, arrive, tell_planner};
+use crate::membership::head::{AbortOnDrop, GivesWay, HeadMembership, arrive, tell_planner};
 use crate::membership::survey::Survey;
 use crate::node::{ModelFactory, Node, Progress, n_cores};
 use crate::outliner::OutlineSetup;
 use crate::plan::planner_config;
 use crate::service::Service;
-use crate::session;
+use crate::session::{self, REACH_PATIENCE};
 
 /// How long the Planner may take to say how it is going.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
@@ -43,8 +43,9 @@ const EMBEDDED_MODEL: &str = "embedded";
 /// in the background; [`Runtime::shutdown`] waits for the end.
 pub struct Runtime {
     // In the order in which they end.
-    service: Option<Service>,
+    service: Option<Arc<Service>>,
     membership: Option<HeadMembership>,
+    gives_way: GivesWay,
     tasks: Vec<AbortOnDrop>,
     node: Option<Node>,
     inbox: Inbox,
@@ -108,11 +109,14 @@ impl Runtime {
     /// Waits until the model runs, for workers as long as the configuration says. Cancel safe.
     ///
     /// # Errors
-    /// When the model cannot run on the nodes there are, or workers are missing.
+    /// When the model cannot run on the nodes there are, workers are missing, or another head goes on.
     pub async fn ready(&self) -> Result<ClusterStatus> {
         let patience = Duration::from_millis(self.config.pipeline.node_wait_ms);
         let start = Instant::now();
         loop {
+            if let Some(why) = self.gives_way.now() {
+                return Err(why);
+            }
             let status = self.status().await?;
             match &status.phase {
                 ClusterPhase::Running => return Ok(status),
@@ -134,15 +138,23 @@ impl Runtime {
         }
     }
 
+    /// Waits until another head of the cluster goes on instead of this one, and says which and why:
+    /// two may start at the same time, or the network between them may come later. This one takes no
+    /// requests from then on, and its workers go to the other: shut it down. Cancel safe.
+    pub async fn gives_way(&self) -> Error {
+        self.gives_way.clone().wait().await
+    }
+
     /// Ends everything and waits for it.
     pub async fn shutdown(mut self) {
         self.client.stop();
-        self.service = None;
         self.membership = None;
         self.tasks.clear();
         if let Some(node) = self.node.take() {
             node.stop().await;
         }
+        // Last, so that the requests that end with the node hear of it.
+        self.service = None;
         close(self.session.clone()).await;
     }
 
@@ -168,6 +180,7 @@ impl Runtime {
         let factory = Arc::new(loaded.factory);
         let node = {
             let limits = config.emulation.link;
+            let keys = keys.of(&session.zid().to_string());
             Node::start(&session, &keys, &network.node, factory, limits, planner).await?
         };
         let inbox = node.inbox().clone();
@@ -186,6 +199,7 @@ impl Runtime {
         let mut runtime = Self {
             service: None,
             membership: None,
+            gives_way: GivesWay::never(),
             tasks: Vec::new(),
             node: Some(node),
             inbox,
@@ -206,20 +220,33 @@ impl Runtime {
     /// Makes itself known to other nodes and clients, and its own node to the Planner; waits until
     /// the model runs, unless that takes workers.
     async fn begin(&mut self, keys: &Keys, plan: PlannerConfig, is_embedded: bool) -> Result<()> {
-        let node = &self.config.network.node;
+        let node = &self.config.network.node.clone();
         let (news, unheard) = mpsc::unbounded_channel();
         let telling = tell_planner(unheard, self.inbox.clone());
         self.tasks.push(AbortOnDrop(tokio::spawn(telling)));
         let survey = self.config.pipeline.measures().then(|| {
-            let survey = Survey::new(&self.session, keys, node, plan.engine);
+            let keys = keys.of(&self.session.zid().to_string());
+            let survey = Survey::new(&self.session, &keys, node, plan.engine);
             Arc::new(survey)
         });
         if !is_embedded {
             let (news, survey) = (news.clone(), survey.clone());
+            let (session, planner) = (&self.session, Some(self.inbox.clone()));
             let membership =
-                HeadMembership::start(&self.session, keys, node, plan.model, news, survey);
-            self.membership = Some(membership.await?);
-            self.service = Some(Service::start(&self.session, keys, self.client.clone()).await?);
+                HeadMembership::start(session, keys, node, plan.model, planner, news, survey);
+            let membership = membership.await?;
+            let service = Service::start(session, keys, self.client.clone()).await?;
+            let service = Arc::new(service);
+            self.gives_way = membership.gives_way();
+            self.tasks.push(AbortOnDrop(tokio::spawn({
+                let (mut gives_way, service) = (membership.gives_way(), service.clone());
+                async move {
+                    gives_way.wait().await;
+                    service.close_entrance();
+                }
+            })));
+            (self.membership, self.service) = (Some(membership), Some(service));
+            self.say_if_unreached();
         }
         if self.config.pipeline.host_stages {
             let arrival = arrive(news, survey, node.clone());
@@ -229,6 +256,22 @@ impl Runtime {
             self.ready().await?;
         }
         Ok(())
+    }
+}
+
+impl Runtime {
+    /// Says so once when nobody answers where this head connects to: it goes on trying.
+    fn say_if_unreached(&mut self) {
+        let connect = self.config.network.endpoints.connect.join(", ");
+        if connect.is_empty() {
+            return;
+        }
+        let session = self.session.clone();
+        self.tasks.push(AbortOnDrop(tokio::spawn(async move {
+            if !session::is_reached(&session, REACH_PATIENCE).await {
+                tracing::warn!("nobody answers at {connect} yet: waiting for it");
+            }
+        })));
     }
 }
 

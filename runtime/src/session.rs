@@ -4,7 +4,8 @@
 //! Gossip stays on, so that workers that all connect to the head learn of each other and talk
 //! directly. With neither endpoint the session works inside the process, without any network.
 
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::net::SocketAddr;
+use std::time::Duration;
 
 use jupiter_actors::codec::MAX_FRAME_BYTES;
 use serde_json::json;
@@ -29,6 +30,13 @@ const MAX_MESSAGE_BYTES: usize = MAX_FRAME_BYTES + (64 << 10);
 
 /// First and longest pause between attempts to reach an endpoint that does not answer.
 const CONNECT_RETRY_MS: (u64, u64) = (250, 2_000);
+
+/// How often is looked whether someone is connected.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How long the other side of `--connect` may take to be reached before something is said: one that
+/// is there is reached at once.
+pub(crate) const REACH_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Protocols compiled into the session.
 const PROTOCOLS: [&str; 3] = ["tcp", "tls", "unixsock-stream"];
@@ -79,6 +87,17 @@ pub async fn locators(session: &Session) -> Vec<String> {
         .collect()
 }
 
+/// Whether anyone is connected to `session` before `patience` is over. Cancel safe.
+pub(crate) async fn is_reached(session: &Session, patience: Duration) -> bool {
+    let connected = async {
+        let info = session.info();
+        while info.peers_zid().await.next().is_none() && info.routers_zid().await.next().is_none() {
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+    };
+    tokio::time::timeout(patience, connected).await.is_ok()
+}
+
 /// Brings an endpoint into zenoh's form: `host:port` means TCP.
 ///
 /// # Errors
@@ -114,49 +133,6 @@ pub fn parse_endpoint(text: &str) -> Result<String> {
         }
     }
     Ok(endpoint)
-}
-
-/// Where a worker listens unless told: the address by which it reaches the head, on a free port,
-/// so that other workers reach it too.
-///
-/// # Errors
-/// When the head's name does not resolve or no route leads there. Blocks while names resolve.
-pub fn listen_towards(connect: &str) -> Result<String> {
-    let unreachable = |why: &dyn std::fmt::Display| {
-        Error::Config(format!(
-            "cannot reach {connect}: {why}; check --connect and the network"
-        ))
-    };
-    let endpoint = connect
-        .parse::<EndPoint>()
-        .map_err(|error| unreachable(&error))?;
-    if endpoint.protocol().as_str() == "unixsock-stream" {
-        return Ok("tcp/127.0.0.1:0".to_owned());
-    }
-    let address = endpoint.address().as_str().to_owned();
-    let remote = address
-        .to_socket_addrs()
-        .map_err(|error| unreachable(&error))?
-        .next();
-    let remote = remote.ok_or_else(|| unreachable(&"the name has no address"))?;
-    let local = local_ip_towards(remote).map_err(|error| unreachable(&error))?;
-    Ok(format!(
-        "{}/{}",
-        endpoint.protocol(),
-        SocketAddr::new(local, 0)
-    ))
-}
-
-/// The address of the interface that routes to `remote`. Connecting a UDP socket sends nothing.
-fn local_ip_towards(remote: SocketAddr) -> std::io::Result<IpAddr> {
-    let any: SocketAddr = if remote.is_ipv4() {
-        ([0, 0, 0, 0], 0).into()
-    } else {
-        ([0u16; 8], 0).into()
-    };
-    let socket = UdpSocket::bind(any)?;
-    socket.connect(remote)?;
-    Ok(socket.local_addr()?.ip())
 }
 
 /// Says loudly that anyone in reach of `endpoint` may use the cluster.
@@ -276,15 +252,6 @@ mod tests {
         ] {
             assert!(!is_local(exposed), "{exposed}");
         }
-    }
-
-    #[test]
-    fn a_worker_listens_where_it_reaches_the_head() {
-        assert_eq!(
-            listen_towards("tcp/127.0.0.1:7447").unwrap(),
-            "tcp/127.0.0.1:0"
-        );
-        assert_eq!(listen_towards("tcp/[::1]:7447").unwrap(), "tcp/[::1]:0");
     }
 
     #[tokio::test(flavor = "multi_thread")]

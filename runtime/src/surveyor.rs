@@ -17,7 +17,7 @@ use crate::membership::head::{AbortOnDrop, HeadMembership, News, arrive};
 use crate::membership::survey::Survey;
 use crate::node::Node;
 use crate::runtime::{close, load_model};
-use crate::session;
+use crate::session::{self, REACH_PATIENCE};
 
 /// How long no node may join before those that are there count as all.
 const QUIET: Duration = Duration::from_secs(3);
@@ -55,12 +55,21 @@ impl Surveyor {
         let network = &config.network;
         let keys = Keys::new(&network.cluster)?;
         let session = session::open(&network.endpoints).await?;
+        let connect = &network.endpoints.connect;
+        if !connect.is_empty() && !session::is_reached(&session, REACH_PATIENCE).await {
+            close(session).await;
+            return Err(Error::Cluster(format!(
+                "nobody answers at {}: start what listens there first, or leave out --connect",
+                connect.join(", ")
+            )));
+        }
         let endpoints = session::locators(&session).await;
         let (own, limits) = (&network.node, config.emulation.link);
         let factory = Arc::new(loaded.factory);
-        let node = Node::start(&session, &keys, own, factory, limits, None).await?;
+        let head_keys = keys.of(&session.zid().to_string());
+        let node = Node::start(&session, &head_keys, own, factory, limits, None).await?;
         let planner = loaded.planner;
-        let survey = Survey::new(&session, &keys, own, planner.engine.clone());
+        let survey = Survey::new(&session, &head_keys, own, planner.engine.clone());
         let survey = Arc::new(survey);
         let (sender, news) = mpsc::unbounded_channel();
         let model = planner.model.clone();
@@ -69,6 +78,7 @@ impl Surveyor {
             &keys,
             own,
             model,
+            None,
             sender.clone(),
             Some(survey.clone()),
         );
@@ -105,7 +115,7 @@ impl Surveyor {
     /// join for a while. `on_node` learns of each, and whether it could be measured.
     ///
     /// # Errors
-    /// When fewer nodes come in `patience`.
+    /// When fewer nodes come in `patience`, or a head begins to serve the cluster meanwhile.
     pub async fn wait(
         &mut self,
         n_nodes: Option<usize>,
@@ -126,6 +136,9 @@ impl Surveyor {
                 }
                 Ok(None) => return Err(Error::Stopped),
                 Err(_) => {}
+            }
+            if let Some(why) = self.membership.gives_way().now() {
+                return Err(why);
             }
             if self.survey.is_busy() {
                 last = Instant::now();

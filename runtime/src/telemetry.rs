@@ -20,6 +20,7 @@ pub const LOG_ENV: &str = "JUPITER_LOG";
 pub fn init(verbose: u8, json: bool) {
     let asked = std::env::var(LOG_ENV)
         .ok()
+        .filter(|filter| !filter.is_empty())
         .and_then(|filter| EnvFilter::try_new(filter).ok());
     let filter = asked.unwrap_or_else(|| EnvFilter::new(default_filter(verbose)));
     let is_terminal = std::io::stderr().is_terminal();

@@ -15,8 +15,10 @@ use crate::emulated_link::LinkLimits;
 use crate::error::{Error, Result, zenoh_error};
 use crate::keys::Keys;
 use crate::membership::Profile;
-use crate::membership::worker::{Head, Heads, join};
+use crate::membership::heads::Head;
+use crate::membership::worker::{Choice, join};
 use crate::node::{ModelFactory, Node, Progress};
+use crate::own_address::listen_towards;
 use crate::runtime::close;
 use crate::session;
 
@@ -33,7 +35,8 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts a worker; needs a multi-thread tokio runtime. The head may come later.
+    /// Starts a worker; needs a multi-thread tokio runtime. The head may come later, and so may the
+    /// network: unless it is told where to listen, this waits for a route to some endpoint.
     ///
     /// # Errors
     /// In one line: what cannot be used or started.
@@ -56,21 +59,14 @@ impl Worker {
         }
         let keys = Keys::new(&config.network.cluster)?;
         let node = config.network.node.clone();
-        let connect = endpoints.connect.first().cloned();
         let limits = config.emulation.link;
-        let load = move || -> Result<_> {
-            let listen = connect
-                .map(|head| session::listen_towards(&head))
-                .transpose()?;
-            let (factory, model) = load_model(&config, progress)?;
-            Ok((listen, factory, model))
-        };
+        let load = move || load_model(&config, progress);
         let loaded = tokio::task::spawn_blocking(load)
             .await
             .map_err(|_| Error::Stopped)??;
-        let (listen, factory, model) = loaded;
+        let (factory, model) = loaded;
         if endpoints.listen.is_empty() {
-            endpoints.listen.extend(listen);
+            endpoints.listen = listen_towards(&endpoints.connect).await;
         }
         let session = session::open(&endpoints).await?;
         let endpoints = session::locators(&session).await;
@@ -98,14 +94,22 @@ impl Worker {
         &self.endpoints
     }
 
-    /// Works until `stop` is ready, and ends then.
+    /// Waits until the worker cannot go on; for ever while it works. Cancel safe.
     ///
     /// # Errors
     /// When it cannot serve the head that it found: another protocol version, another model file,
     /// its name is taken.
+    pub async fn ended(&mut self) -> Result<()> {
+        (&mut self.task).await.map_err(|_| Error::Stopped)?
+    }
+
+    /// Works until `stop` is ready, and ends then.
+    ///
+    /// # Errors
+    /// As [`Worker::ended`].
     pub async fn run_until<T>(mut self, stop: impl Future<Output = T>) -> Result<()> {
         let ended = tokio::select! {
-            ended = &mut self.task => ended.map_err(|_| Error::Stopped).and_then(|ended| ended),
+            ended = self.ended() => ended,
             _ = stop => Ok(()),
         };
         self.shutdown().await;
@@ -154,7 +158,7 @@ impl Serving {
 
     /// Serves one head after the other; ends only with an error.
     async fn serve(&mut self) -> Result<()> {
-        let mut heads = Heads::watch(&self.session, &self.keys).await?;
+        let mut heads = Choice::watch(&self.session, &self.keys).await?;
         let token = self
             .keys
             .node_token(&self.profile.node, &self.profile.instance);
@@ -163,16 +167,24 @@ impl Serving {
         loop {
             let head = self.find(&mut heads).await?;
             // What an earlier head asked for is forgotten: a new one counts its plans anew.
-            let (session, keys, factory) = (&self.session, &self.keys, self.factory.clone());
+            let (session, factory) = (&self.session, self.factory.clone());
+            let keys = self.keys.of(&head.instance);
             let (name, limits) = (&self.profile.node, self.limits);
-            let node = Node::start(session, keys, name, factory, limits, None).await?;
+            let node = Node::start(session, &keys, name, factory, limits, None).await?;
             self.node = Some(node);
             tokio::select! {
-                joined = join(&self.session, &self.keys, &self.profile) => {
-                    joined?;
-                    tracing::info!(head = %head.node, node = %self.profile.node, "joined");
-                    heads.wait_until_gone(&head).await?;
-                }
+                joined = join(&self.session, &keys, &self.profile) => match joined {
+                    Ok(()) => {
+                        tracing::info!(head = %head.node, node = %self.profile.node, "joined");
+                        heads.wait_until_gone(&head).await?;
+                    }
+                    Err(error) if heads.set_aside(&head) => {
+                        tracing::warn!("{error}; trying the other head");
+                        self.end_node().await;
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                },
                 gone = heads.wait_until_gone(&head) => gone?,
             }
             self.end_node().await;
@@ -184,7 +196,7 @@ impl Serving {
     }
 
     /// Waits for a head, and says once that there is none.
-    async fn find(&self, heads: &mut Heads) -> Result<Head> {
+    async fn find(&self, heads: &mut Choice) -> Result<Head> {
         if let Ok(found) = tokio::time::timeout(HEAD_HINT, heads.wait()).await {
             return found;
         }

@@ -21,7 +21,7 @@ use zenoh::{Session, Wait};
 
 use crate::emulated_link::{EmulatedLink, LinkLimits};
 use crate::error::{Result, zenoh_error};
-use crate::keys::Keys;
+use crate::keys::HeadKeys;
 use crate::send_queue::{Frame, Next, Push, SendQueue};
 
 /// Most frames that wait for one address: well above the credits of a pipeline (twice its stages plus
@@ -39,7 +39,7 @@ pub type Deliver = Arc<dyn Fn(&[u8]) + Send + Sync>;
 /// A [`Link`] over a zenoh session.
 pub struct ZenohLink {
     session: Session,
-    keys: Keys,
+    keys: HeadKeys,
     emulated: Arc<EmulatedLink>,
     inner: Mutex<Inner>,
 }
@@ -62,13 +62,13 @@ struct Inner {
 
 impl ZenohLink {
     /// A link that sends; [`ZenohLink::attach`] makes it receive.
-    pub fn new(session: Session, keys: Keys) -> Self {
+    pub fn new(session: Session, keys: HeadKeys) -> Self {
         let emulated = Arc::new(EmulatedLink::new(LinkLimits::default()));
         Self::through(emulated, session, keys)
     }
 
     /// The same, where what leaves this node goes through an emulated link.
-    pub(crate) fn through(emulated: Arc<EmulatedLink>, session: Session, keys: Keys) -> Self {
+    pub(crate) fn through(emulated: Arc<EmulatedLink>, session: Session, keys: HeadKeys) -> Self {
         Self {
             session,
             keys,
@@ -84,7 +84,7 @@ impl ZenohLink {
     pub fn attach(&self, node: &NodeId, is_head: bool, deliver: Deliver) -> Result<()> {
         let mut keys = vec![self.keys.node(node)];
         if is_head {
-            keys.extend([self.keys.head(), self.keys.accept_all()]);
+            keys.extend([self.keys.planner(), self.keys.accept_all()]);
         }
         let own = keys
             .into_iter()

@@ -24,7 +24,10 @@ async fn link(endpoints: Endpoints) -> (Arc<ZenohLink>, Vec<String>) {
     let session = session::open(&endpoints).await.unwrap();
     let locators = session::locators(&session).await;
     (
-        Arc::new(ZenohLink::new(session, Keys::new("test").unwrap())),
+        Arc::new(ZenohLink::new(
+            session,
+            Keys::new("test").unwrap().of("head"),
+        )),
         locators,
     )
 }
@@ -160,7 +163,7 @@ async fn frames_to_nobody_fill_the_queue_and_hang_nobody() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_newer_epoch_ends_the_older_ones() {
     let session = session::open(&Endpoints::default()).await.unwrap();
-    let link = || ZenohLink::new(session.clone(), Keys::new("test").unwrap());
+    let link = || ZenohLink::new(session.clone(), Keys::new("test").unwrap().of("head"));
     let (a, outdated) = (link(), link());
     let received = receive(&outdated, "outdated", &[0]);
     a.send(&stage(1, 0), vec![1]).unwrap();

@@ -384,10 +384,10 @@ fn small_step() -> Message {
 
 /// The bytes on the wire: when one of these changes, PROTOCOL_VERSION has to change with it.
 #[test]
-fn the_bytes_of_version_3() {
+fn the_bytes_of_version_4() {
     assert_eq!(
         hex(&encode(&small_step())),
-        "0301000027000000\
+        "0401000027000000\
          020301010200000201\
          0107fb580200010108fb5802010101\
          04010001010201\
@@ -411,7 +411,7 @@ fn the_bytes_of_version_3() {
     };
     assert_eq!(
         hex(&encode(&Message::Report(report))),
-        "030200000b000000020301010802\
+        "040200000b000000020301010802\
          0a01000000"
     );
 }
@@ -433,7 +433,7 @@ fn what_is_wrong_is_named() {
     check(&[], "at least 8");
     check(
         &with(0, &[9]),
-        "protocol version 9, expected 3: install the same jupiter",
+        "protocol version 9, expected 4: install the same jupiter",
     );
     check(&with(1, &[77]), "unknown kind 77");
     check(&with(2, &[1]), "reserved");

@@ -9,6 +9,7 @@ pub mod context;
 pub mod dequantize;
 mod gguf_metadata;
 pub mod gguf_writer;
+pub mod leave;
 pub mod log;
 pub mod mapping;
 pub mod model;

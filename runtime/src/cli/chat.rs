@@ -1,15 +1,15 @@
 //! `jupiter chat`: talk with the model.
 
-use std::process::ExitCode;
-
 use clap::Args;
+use jupiter::signals::Signals;
 use jupiter::terminal::{ChatEnd, Conversation};
 
 use super::args::{
     CommonArgs, EngineArgs, GenerationArgs, ProcessArgs, SamplingArgs, SpeculationArgs, SplitArgs,
 };
+use super::leave::ExitCode;
 use super::outline_args::OutlineArgs;
-use super::output::{self, Interrupted};
+use super::output::Interrupted;
 use super::start::{self, PipelineArgs};
 
 /// Flags of `chat`.
@@ -63,14 +63,14 @@ pub(crate) async fn execute(common: &CommonArgs, args: &ChatArgs) -> anyhow::Res
     };
     let system = args.system_prompt.clone();
     // The conversation takes Ctrl-C itself.
-    let ended = start::with_pipeline(pipeline, output::end_signal(), async |pipeline| {
+    let ended = start::with_pipeline(pipeline, Signals::end()?, async |pipeline| {
         let options = pipeline.complete(options, &args.sampling);
         let conversation = Conversation::new(pipeline.runtime.client(), options, system);
         Ok(conversation.show_timing(common.verbose > 0).run().await?)
     });
     match ended.await? {
         ChatEnd::Left => Ok(ExitCode::SUCCESS),
-        ChatEnd::Unanswered => Ok(ExitCode::from(super::FAILED)),
+        ChatEnd::Unanswered => Ok(ExitCode::FAILED),
         ChatEnd::Interrupted => Err(Interrupted.into()),
     }
 }

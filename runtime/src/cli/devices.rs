@@ -1,11 +1,10 @@
 //! `jupiter devices`: what this machine can compute on.
 
-use std::process::ExitCode;
-
 use clap::Args;
 use clap::builder::BoolishValueParser;
 use jupiter_models::devices::{Device, devices};
 
+use super::leave::ExitCode;
 use super::output;
 use super::table::{Align, bytes, markdown};
 

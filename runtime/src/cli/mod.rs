@@ -5,7 +5,8 @@
 //! - [`run`], [`chat`]: answer here; [`serve`], [`worker`]: answer together with other machines
 //! - [`plan`]: measure them and say who would compute what; [`plan_report`]: as people read it
 //! - [`split`], [`synth`]: write model files; [`bench`], [`devices`]: measure and look
-//! - [`start`]: from flags to a running pipeline; [`processes`]: stages in child processes
+//! - [`start`]: from flags to a running pipeline; [`processes`]: stages in child processes;
+//!   [`leave`]: the end of the program
 //! - [`output`], [`table`]: what is printed; [`huge_pages`]: faster memory for the weights
 
 mod args;
@@ -14,6 +15,7 @@ mod bench;
 mod chat;
 mod devices;
 mod huge_pages;
+mod leave;
 mod outline_args;
 mod output;
 mod plan;
@@ -29,20 +31,18 @@ mod table;
 mod usage;
 mod worker;
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use jupiter::signals::Signals;
 
 use args::CommonArgs;
+use leave::ExitCode;
 
-/// Exit code of a command that could not do what was asked.
-const FAILED: u8 = 1;
 /// How long background tasks may take to end when all is done: dropping them is quick.
 const END_PATIENCE: Duration = Duration::from_millis(500);
-/// Exit code of a command line that makes no sense.
-const USAGE: u8 = 2;
 
 /// Runs a large language model in a pipeline over several weak machines, or in one process.
 #[derive(Debug, Parser)]
@@ -88,9 +88,14 @@ enum Verb {
     Devices(devices::DevicesArgs),
 }
 
-/// Reads the command line, does what it says, and prints what went wrong in one line.
-pub(crate) fn main() -> ExitCode {
+/// Runs the program, to its end.
+pub(crate) fn main() -> ! {
     huge_pages::ask_for();
+    run_verb().leave()
+}
+
+/// Reads the command line, does what it says, and prints what went wrong in one line.
+fn run_verb() -> ExitCode {
     let arguments = argv::spell_out(std::env::args_os());
     let matches = match precedence::matches(&Cli::command(), &arguments) {
         Ok(matches) => matches,
@@ -114,23 +119,30 @@ pub(crate) fn main() -> ExitCode {
 fn execute(cli: &Cli) -> anyhow::Result<ExitCode> {
     let common = &cli.common;
     match &cli.verb {
-        Verb::Run(args) => block_on(run::execute(common, args)),
-        Verb::Chat(args) => block_on(chat::execute(common, args)),
-        Verb::Serve(args) => block_on(serve::execute(common, args)),
-        Verb::Plan(args) => block_on(plan::execute(common, args)),
-        Verb::Worker(args) => block_on(worker::execute(common, args)),
-        Verb::Bench(args) => block_on(bench::execute(common, args)),
+        Verb::Run(args) => block_on(Signals::stop, run::execute(common, args)),
+        // Ctrl-C ends an answer there, not the program.
+        Verb::Chat(args) => block_on(Signals::end, chat::execute(common, args)),
+        Verb::Serve(args) => block_on(Signals::stop, serve::execute(common, args)),
+        Verb::Plan(args) => block_on(Signals::stop, plan::execute(common, args)),
+        Verb::Worker(args) => block_on(Signals::stop, worker::execute(common, args)),
+        Verb::Bench(args) => block_on(Signals::stop, bench::execute(common, args)),
         Verb::Split(args) => split::execute(common, args),
         Verb::Synth(args) => synth::execute(args),
         Verb::Devices(args) => devices::execute(args),
     }
 }
 
-fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+fn block_on(
+    ends: fn() -> io::Result<Signals>,
+    work: impl Future<Output = anyhow::Result<ExitCode>>,
+) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    let result = runtime.block_on(work);
+    let result = runtime.block_on(async {
+        tokio::spawn(leave::insist(ends()?));
+        work.await
+    });
     // A thread that still loads a model must not hold up the end of the process.
     runtime.shutdown_timeout(END_PATIENCE);
     result

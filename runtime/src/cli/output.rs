@@ -1,17 +1,13 @@
 //! What goes to stdout, and how errors end the program.
 
 use std::io::{self, IsTerminal, Write};
-use std::process::ExitCode;
 
 use jupiter::Config;
 use jupiter::terminal::{self, DEFAULT_MODEL_NOTICE};
 use serde::Serialize;
 
 use super::args::CommonArgs;
-use super::{FAILED, USAGE};
-
-/// Exit code after Ctrl-C, as shells count it (128 + SIGINT).
-const INTERRUPTED: u8 = 130;
+use super::leave::ExitCode;
 
 /// A command line that parses and still makes no sense.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +22,7 @@ pub(crate) struct Interrupted;
 /// Prints an error in one line and chooses the exit code.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     if error.is::<Interrupted>() {
-        return ExitCode::from(INTERRUPTED);
+        return ExitCode::INTERRUPTED;
     }
     let reader_gone = |cause: &(dyn std::error::Error + 'static)| {
         let io = cause.downcast_ref::<io::Error>();
@@ -35,11 +31,11 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     if !error.chain().any(reader_gone) {
         note(&format!("error: {}", one_line(error)));
     }
-    ExitCode::from(if error.is::<UsageError>() {
-        USAGE
+    if error.is::<UsageError>() {
+        ExitCode::USAGE
     } else {
-        FAILED
-    })
+        ExitCode::FAILED
+    }
 }
 
 /// An error and its causes in one line. A cause that its effect quotes already is left out.
@@ -111,25 +107,6 @@ fn write(text: &str) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes())?;
     Ok(stdout.flush()?)
-}
-
-/// Ends when the person presses Ctrl-C or the system wants the program to end.
-pub(crate) async fn stop_signal() -> io::Result<()> {
-    tokio::select! {
-        pressed = tokio::signal::ctrl_c() => pressed,
-        ended = end_signal() => ended,
-    }
-}
-
-/// Ends when the system wants the program to end (SIGTERM, or SIGHUP when the terminal closes).
-pub(crate) async fn end_signal() -> io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hangup = signal(SignalKind::hangup())?;
-    tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        _ = hangup.recv() => Ok(()),
-    }
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! `jupiter plan`: which machine would compute what, and how fast that would be.
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
 use clap::builder::BoolishValueParser;
+use jupiter::signals::Signals;
 use jupiter::{Error, Surveyor, named_fields};
 use jupiter_actors::planner::{Wish, grid};
 use jupiter_actors::planning::chunks::ChunkTable;
@@ -19,6 +19,7 @@ use jupiter_actors::planning::profile::Cluster;
 use super::args::{
     ClusterArgs, CommonArgs, EmulationArgs, EngineArgs, Goal, NetworkArgs, positive,
 };
+use super::leave::ExitCode;
 use super::output::{self, Interrupted};
 use super::plan_report;
 use super::serve::head_config;
@@ -88,13 +89,12 @@ struct Task {
 }
 
 pub(crate) async fn execute(common: &CommonArgs, args: &PlanArgs) -> anyhow::Result<ExitCode> {
+    let mut stop = Signals::stop()?;
     let task = match &args.devices {
         Some(path) => described(path, args)?,
         None => tokio::select! {
             measured = measured(common, args) => measured?,
-            stopped = output::stop_signal() => {
-                return stopped.map_err(Into::into).and(Err(Interrupted.into()));
-            }
+            () = stop.recv() => return Err(Interrupted.into()),
         },
     };
     let planned = plan(&task.cluster, &task.request)?;
@@ -140,7 +140,7 @@ async fn measured(common: &CommonArgs, args: &PlanArgs) -> anyhow::Result<Task> 
     settings.host_stages = args.cluster.host_stages;
     settings.plan = Some("auto".to_owned());
     settings.objective = args.objective.map(Into::into);
-    let config = head_config(common, settings)?;
+    let config = head_config(common, &settings)?;
     output::tell_default_model(common, &config);
     let n_nodes = args
         .cluster

@@ -1,10 +1,11 @@
 //! A flag beats the environment, also where it is another flag that says the opposite:
-//! `--split 4,12` is not refused because `JUPITER_STAGES` is set.
+//! `--split 4,12` is not refused because `JUPITER_STAGES` is set. An empty variable says nothing.
 
 use std::ffi::OsString;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
+use jupiter::environment;
 
 /// Arguments of which a command line takes one.
 const ALTERNATIVES: [(&str, &str); 3] = [
@@ -19,6 +20,7 @@ pub(crate) fn matches(
     command: &Command,
     arguments: &[OsString],
 ) -> clap::error::Result<ArgMatches> {
+    let command = environment::without_empty(command.clone());
     let matches = command.clone().try_get_matches_from(arguments)?;
     let Some((verb, given)) = matches.subcommand() else {
         return Ok(matches);
@@ -42,7 +44,6 @@ pub(crate) fn matches(
         })
     };
     command
-        .clone()
         .mut_subcommand(verb, without_variables)
         .try_get_matches_from(arguments)
 }

@@ -2,19 +2,20 @@
 
 use std::future::pending;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
 use clap::builder::BoolishValueParser;
 use futures::StreamExt;
 use jupiter::event::Event;
+use jupiter::signals::Signals;
 use jupiter::terminal::{AnswerPrinter, timing_line};
 use jupiter::{ChatMessage, Prompt, TokenStream, text_file};
 
 use super::args::{
     CommonArgs, EngineArgs, GenerationArgs, ProcessArgs, SamplingArgs, SpeculationArgs, SplitArgs,
 };
+use super::leave::ExitCode;
 use super::outline_args::OutlineArgs;
 use super::output::{self, UsageError};
 use super::start::{self, PipelineArgs};
@@ -98,7 +99,7 @@ async fn answer(common: &CommonArgs, args: &RunArgs) -> anyhow::Result<()> {
             args.process.processes,
         )
     };
-    start::with_pipeline(pipeline, output::stop_signal(), async |pipeline| {
+    start::with_pipeline(pipeline, Signals::stop()?, async |pipeline| {
         let options = pipeline.complete(options, &args.sampling);
         let stream = pipeline.runtime.client().generate(prompt, options).await?;
         if args.json {

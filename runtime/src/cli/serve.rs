@@ -1,11 +1,11 @@
 //! `jupiter serve`: the head of a cluster.
 
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use clap::builder::BoolishValueParser;
+use jupiter::signals::Signals;
 use jupiter::terminal::ProgressBars;
 use jupiter::{ClusterPhase, ClusterStatus, Config, Runtime, Settings};
 use serde_json::{Value, json};
@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::args::{
     ClusterArgs, CommonArgs, EmulationArgs, EngineArgs, NetworkArgs, SpeculationArgs, SplitArgs,
 };
+use super::leave::ExitCode;
 use super::outline_args::OutlineArgs;
 use super::output::{self, Interrupted};
 use super::start;
@@ -68,18 +69,20 @@ pub(crate) async fn execute(common: &CommonArgs, args: &ServeArgs) -> anyhow::Re
     start::emulate(&mut settings, &args.emulation);
     settings.workers = args.cluster.workers;
     settings.host_stages = args.cluster.host_stages;
-    let config = head_config(common, settings)?;
+    let config = head_config(common, &settings)?;
     output::tell_default_model(common, &config);
     let bars = Arc::new(ProgressBars::new());
+    let mut stop = Signals::stop()?;
     let starting = Runtime::builder().config(config).progress(bars).start();
     let runtime = tokio::select! {
         started = starting => started?,
-        stopped = output::stop_signal() => return stopped.map_err(Into::into).and(Err(Interrupted.into())),
+        () = stop.recv() => return Err(Interrupted.into()),
     };
     let served = tokio::select! {
         served = show(&runtime, args.json) => served,
+        why = runtime.gives_way() => Err(why.into()),
         // Ctrl-C is how a head is meant to end.
-        stopped = output::stop_signal() => stopped.map_err(Into::into),
+        () = stop.recv() => Ok(()),
     };
     runtime.shutdown().await;
     served.map(|()| ExitCode::SUCCESS)
@@ -87,13 +90,12 @@ pub(crate) async fn execute(common: &CommonArgs, args: &ServeArgs) -> anyhow::Re
 
 /// The configuration of a head. One without an endpoint listens where only this machine reaches it:
 /// it is a cluster like any other.
-pub(crate) fn head_config(common: &CommonArgs, mut settings: Settings) -> anyhow::Result<Config> {
-    let config = Config::load(common.config.as_deref(), &settings)?;
-    if !config.network.endpoints.listen.is_empty() {
-        return Ok(config);
+pub(crate) fn head_config(common: &CommonArgs, flags: &Settings) -> anyhow::Result<Config> {
+    let mut settings = Settings::load_here(common.config.as_deref(), flags)?;
+    if settings.listen.is_empty() {
+        settings.listen = vec![DEFAULT_ENDPOINT.to_owned()];
     }
-    settings.listen = vec![DEFAULT_ENDPOINT.to_owned()];
-    Ok(Config::load(common.config.as_deref(), &settings)?)
+    Ok(Config::from_settings(settings)?)
 }
 
 /// Prints where the head listens, and its plan whenever that changes.

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
@@ -17,6 +16,7 @@ use jupiter_models::slice::SliceCache;
 use serde::Serialize;
 
 use super::args::{CommonArgs, LayerCounts, positive};
+use super::leave::ExitCode;
 use super::output::{self, UsageError};
 use super::table::{Align, bytes, markdown};
 

@@ -1,12 +1,12 @@
 //! From flags to a running pipeline, and back to nothing.
 
 use std::collections::HashMap;
-use std::io;
 use std::sync::Arc;
 
 use anyhow::Context;
 use jupiter::config::Split;
 use jupiter::session::Endpoints;
+use jupiter::signals::Signals;
 use jupiter::terminal::ProgressBars;
 use jupiter::{Config, GenerateOptions, NodeId, Runtime, SamplingParams, Settings};
 use jupiter_models::gguf::KvDtype;
@@ -119,25 +119,20 @@ impl Pipeline {
 /// Those of the work; of a pipeline that does not start or breaks; [`Interrupted`].
 pub(crate) async fn with_pipeline<T>(
     args: PipelineArgs<'_>,
-    stop: impl Future<Output = io::Result<()>>,
+    mut stop: Signals,
     work: impl AsyncFnOnce(&Pipeline) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
-    tokio::pin!(stop);
     let pipeline = tokio::select! {
         started = start(&args) => started?,
-        stopped = &mut stop => return Err(interrupted(stopped)),
+        () = stop.recv() => return Err(Interrupted.into()),
     };
     let result = tokio::select! {
         result = work(&pipeline) => result,
         failure = pipeline.failure() => Err(failure),
-        stopped = stop => Err(interrupted(stopped)),
+        () = stop.recv() => Err(Interrupted.into()),
     };
     pipeline.stop().await;
     result
-}
-
-fn interrupted(stopped: io::Result<()>) -> anyhow::Error {
-    stopped.map_or_else(Into::into, |()| Interrupted.into())
 }
 
 /// Starts the stages: here, or as children of this process that connect to it.

@@ -1,7 +1,6 @@
 //! `jupiter synth`: a model with random weights.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
@@ -11,6 +10,7 @@ use jupiter_models::synth::{self, SynthArch, SynthSpec, SynthType};
 use serde::Serialize;
 
 use super::args::positive;
+use super::leave::ExitCode;
 use super::output;
 use super::table::bytes;
 

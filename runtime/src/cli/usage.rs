@@ -1,10 +1,9 @@
 //! Command lines that make no sense, told in one line.
 
-use std::process::ExitCode;
-
 use clap::error::ErrorKind;
 
-use super::{FAILED, USAGE, output};
+use super::leave::ExitCode;
+use super::output;
 
 /// Prints help and versions as they are, and what clap complains of as one `error:` line.
 pub(crate) fn report(error: &clap::Error) -> ExitCode {
@@ -16,12 +15,12 @@ pub(crate) fn report(error: &clap::Error) -> ExitCode {
         let printed = error.print();
         return match (wanted, printed) {
             (true, Ok(())) => ExitCode::SUCCESS,
-            (true, Err(_)) => ExitCode::from(FAILED),
-            (false, _) => ExitCode::from(USAGE),
+            (true, Err(_)) => ExitCode::FAILED,
+            (false, _) => ExitCode::USAGE,
         };
     }
     output::note(&one_line(&error.render().to_string()));
-    ExitCode::from(USAGE)
+    ExitCode::USAGE
 }
 
 /// clap's message without the usage text, its lines joined.

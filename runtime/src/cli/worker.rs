@@ -1,11 +1,11 @@
 //! `jupiter worker`: computes layers for a head.
 
 use std::io::{self, Read};
-use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
 use clap::builder::BoolishValueParser;
+use jupiter::signals::Signals;
 use jupiter::terminal::ProgressBars;
 use jupiter::{Config, Progress, Worker};
 use jupiter_models::LayerRange;
@@ -13,6 +13,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::args::{CommonArgs, EmulationArgs, EngineArgs, NetworkArgs, SpeculationArgs};
+use super::leave::ExitCode;
 use super::output::{self, Interrupted, UsageError};
 use super::start;
 
@@ -64,11 +65,10 @@ pub(crate) async fn execute(common: &CommonArgs, args: &WorkerArgs) -> anyhow::R
         json: args.json,
         bars: ProgressBars::new(),
     });
-    let stop = stop(args.end_with_stdin);
-    tokio::pin!(stop);
-    let worker = tokio::select! {
+    let mut stop = Stop::new(args.end_with_stdin)?;
+    let mut worker = tokio::select! {
         started = Worker::start_with(config, Some(teller.clone())) => started?,
-        stopped = &mut stop => return stopped.map_err(Into::into).and(Err(Interrupted.into())),
+        () = stop.asked() => return Err(Interrupted.into()),
     };
     if args.json {
         let listen = worker.endpoints();
@@ -77,7 +77,12 @@ pub(crate) async fn execute(common: &CommonArgs, args: &WorkerArgs) -> anyhow::R
         output::text(&format!("working for the head at {heads}\n"))?;
     }
     // Ctrl-C is how a worker is meant to end.
-    worker.run_until(stop).await?;
+    let ended = tokio::select! {
+        ended = worker.ended() => ended,
+        () = stop.asked() => Ok(()),
+    };
+    worker.shutdown().await;
+    ended?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -110,19 +115,35 @@ impl Progress for Teller {
     }
 }
 
-/// Ends when a signal, or the end of stdin if it counts, says so.
-async fn stop(end_with_stdin: bool) -> io::Result<()> {
-    if !end_with_stdin {
-        return output::stop_signal().await;
+/// What asks a worker to end: a signal, or the end of stdin if that counts.
+struct Stop {
+    signals: Signals,
+    stdin: Option<oneshot::Receiver<()>>,
+}
+
+impl Stop {
+    fn new(end_with_stdin: bool) -> io::Result<Self> {
+        Ok(Self {
+            signals: Signals::stop()?,
+            stdin: end_with_stdin.then(stdin_ends).transpose()?,
+        })
     }
-    tokio::select! {
-        stopped = output::stop_signal() => stopped,
-        () = stdin_ends()? => Ok(()),
+
+    /// Waits for it. Cancel safe.
+    async fn asked(&mut self) {
+        let Some(stdin) = &mut self.stdin else {
+            return self.signals.recv().await;
+        };
+        tokio::select! {
+            () = self.signals.recv() => {}
+            // An error says that the thread is gone, with nothing left to read.
+            _ = stdin => {}
+        }
     }
 }
 
-/// Waits for the end of stdin on a thread of its own: reads cannot be cancelled.
-fn stdin_ends() -> io::Result<impl Future<Output = ()>> {
+/// Answers when stdin has ended; read by a thread of its own, since reads cannot be cancelled.
+fn stdin_ends() -> io::Result<oneshot::Receiver<()>> {
     let (ended, end) = oneshot::channel();
     std::thread::Builder::new()
         .name("stdin".into())
@@ -134,8 +155,5 @@ fn stdin_ends() -> io::Result<impl Future<Output = ()>> {
             // Nobody waits when the program ends anyway.
             let _ = ended.send(());
         })?;
-    Ok(async move {
-        // An error says that the thread is gone, with nothing left to read.
-        let _ = end.await;
-    })
+    Ok(end)
 }

@@ -6,9 +6,9 @@
 mod outline;
 mod settings;
 mod speculation;
+mod table;
 mod units;
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -186,12 +186,7 @@ impl Config {
     /// # Errors
     /// In one line: a file that cannot be read, unknown keys, values that cannot be used.
     pub fn load(file: Option<&Path>, flags: &Settings) -> Result<Self> {
-        // Variables that are no text are none of ours.
-        let text = |(key, value): (OsString, OsString)| {
-            Some((key.into_string().ok()?, value.into_string().ok()?))
-        };
-        let variables = std::env::vars_os().filter_map(text);
-        Self::from_settings(Settings::load(file, variables, flags)?)
+        Self::from_settings(Settings::load_here(file, flags)?)
     }
 
     /// Completes and checks `settings`, without looking at files or the environment.

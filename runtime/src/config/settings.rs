@@ -1,8 +1,9 @@
 //! What may be said in a configuration file, the environment and flags.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use config::{Environment, File, FileFormat, Map, Source};
+use config::{Environment, Map};
 use jupiter_actors::planning::placement::Objective;
 use jupiter_models::gguf::KvDtype;
 use jupiter_models::hidden::HiddenDtype;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::outline::{OutlineMode, PromptSettings};
 use super::speculation::{DraftSetting, RuleSetting};
+use super::table::Table;
 use crate::error::{Error, Result};
 
 /// Prefix of the environment's names.
@@ -182,6 +184,18 @@ pub(crate) const KEYS: [&str; 37] = [
 ];
 
 impl Settings {
+    /// As [`Settings::load`], with the environment of this process.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn load_here(file: Option<&Path>, flags: &Settings) -> Result<Self> {
+        // Variables that are no text are none of ours.
+        let text = |(key, value): (OsString, OsString)| {
+            Some((key.into_string().ok()?, value.into_string().ok()?))
+        };
+        Self::load(file, std::env::vars_os().filter_map(text), flags)
+    }
+
     /// The file, then `environment`, then `flags`; the later ones win. Variables that begin with
     /// `JUPITER_` and name no key belong to the command line, and are left alone.
     ///
@@ -195,10 +209,9 @@ impl Settings {
     ) -> Result<Self> {
         let mut builder = config::Config::builder();
         if let Some(path) = file {
-            let source = File::from(path).format(FileFormat::Toml).required(true);
-            let table = source.collect().map_err(one_line)?;
+            let table = Table::read(path)?;
             check_keys(path, table.keys())?;
-            builder = builder.add_source(source);
+            builder = builder.add_source(table);
         }
         let mut settings: Self = builder
             .add_source(environment_source(environment))
@@ -278,7 +291,7 @@ fn edit_distance(a: &str, b: &str) -> usize {
 }
 
 /// The parser draws pictures over several lines; its words fit in one.
-fn one_line(error: config::ConfigError) -> Error {
+pub(super) fn one_line(error: config::ConfigError) -> Error {
     let text = error.to_string();
     let words = text
         .lines()

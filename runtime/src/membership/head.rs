@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use jupiter_actors::codec::PROTOCOL_VERSION;
 use jupiter_actors::planner::{NodeProfile, PlannerMessage};
 use jupiter_actors::{Inbox, NodeId};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use zenoh::Session;
 use zenoh::liveliness::LivelinessToken;
@@ -14,6 +15,7 @@ use zenoh::pubsub::Subscriber;
 use zenoh::query::{Query, Queryable};
 use zenoh::sample::SampleKind;
 
+use super::meeting::{Meeting, Own};
 use super::roster::{Change, Roster};
 use super::survey::Survey;
 use super::{ASK_TIMEOUT, Answer, Profile};
@@ -27,6 +29,36 @@ const MAX_PROFILE_BYTES: usize = 16 << 10;
 /// Keeps a head known in its cluster, and tells what becomes of the nodes. Dropping it ends both.
 pub(crate) struct HeadMembership {
     task: JoinHandle<()>,
+    gives_way: GivesWay,
+}
+
+/// Tells when a head gives way to another.
+#[derive(Clone)]
+pub(crate) struct GivesWay(watch::Receiver<Option<String>>);
+
+impl GivesWay {
+    /// One that never does, as nobody sees it.
+    pub(crate) fn never() -> Self {
+        Self(watch::channel(None).1)
+    }
+
+    /// To whom and why, if it does.
+    pub(crate) fn now(&self) -> Option<Error> {
+        self.0.borrow().clone().map(Error::Cluster)
+    }
+
+    /// Waits for it. Cancel safe.
+    pub(crate) async fn wait(&mut self) -> Error {
+        if let Ok(why) = self.0.wait_for(Option::is_some).await {
+            return Error::Cluster(why.clone().unwrap_or_default());
+        }
+        // The membership has ended with its head.
+        std::future::pending().await
+    }
+}
+
+/// What makes a head known; it is withdrawn when this is dropped.
+struct Declared {
     _token: LivelinessToken,
     _tokens: Subscriber<()>,
     _join: Queryable<()>,
@@ -51,7 +83,7 @@ enum Event {
 }
 
 impl HeadMembership {
-    /// Announces the head.
+    /// Announces the head; `planner` is where its Planner is, if it has one.
     ///
     /// # Errors
     /// When the cluster has a head already.
@@ -60,16 +92,18 @@ impl HeadMembership {
         keys: &Keys,
         node: &NodeId,
         model: String,
+        planner: Option<Inbox>,
         news: NewsSender,
         survey: Option<Arc<Survey>>,
     ) -> Result<Self> {
         refuse_second_head(session, keys).await?;
+        let instance = session.zid().to_string();
         // Unbounded, as callbacks must not wait; events are as rare as machines that come and go.
         let (events, receiver) = mpsc::unbounded_channel();
         let join = {
             let events = events.clone();
             session
-                .declare_queryable(keys.join())
+                .declare_queryable(keys.of(&instance).join())
                 .callback(move |query| {
                     // After the end nobody needs an answer.
                     let _ = events.send(Event::Join(query));
@@ -95,17 +129,41 @@ impl HeadMembership {
                 })
         };
         let tokens = tokens.await.map_err(zenoh_error)?;
-        let roster = Roster::new(node.clone(), model);
-        let task = tokio::spawn(keep_roster(roster, receiver, news, survey));
-        let instance = session.zid().to_string();
+        let n_workers = Arc::new(AtomicUsize::new(0));
+        let own = Own {
+            node: node.clone(),
+            n_workers: n_workers.clone(),
+            planner,
+        };
+        let meeting = Meeting::start(session, keys, own).await?;
         let token = keys.head_token(u32::from(PROTOCOL_VERSION), node, &instance);
         let token = liveliness.declare_token(token).await.map_err(zenoh_error)?;
-        Ok(Self {
-            task,
+        let declared = Declared {
             _token: token,
             _tokens: tokens,
             _join: join,
-        })
+        };
+        let roster = Roster::new(node.clone(), model);
+        let keeping = keep_roster(roster, receiver, news, survey, n_workers);
+        let (tell, gives_way) = watch::channel(None);
+        let task = tokio::spawn(async move {
+            let _declared = declared;
+            tokio::select! {
+                () = keeping => {}
+                Ok(why) = meeting.lost() => {
+                    // Nobody may be left to hear it.
+                    let _ = tell.send(Some(why));
+                }
+            }
+        });
+        let gives_way = GivesWay(gives_way);
+        Ok(Self { task, gives_way })
+    }
+}
+
+impl HeadMembership {
+    pub(crate) fn gives_way(&self) -> GivesWay {
+        self.gives_way.clone()
     }
 }
 
@@ -139,6 +197,7 @@ async fn keep_roster(
     mut events: mpsc::UnboundedReceiver<Event>,
     news: NewsSender,
     survey: Option<Arc<Survey>>,
+    n_workers: Arc<AtomicUsize>,
 ) {
     // Nodes on their way: one that is gone again must not arrive.
     let mut arriving: BTreeMap<NodeId, AbortOnDrop> = BTreeMap::new();
@@ -148,6 +207,7 @@ async fn keep_roster(
             Event::TokenDown(node, instance) => roster.token_down(node, &instance),
             Event::Join(query) => answer(&mut roster, &query).await,
         };
+        n_workers.store(roster.n_up(), Ordering::Relaxed);
         match change {
             Some(Change::Up(node)) => {
                 tracing::info!(%node, "node joined");

@@ -23,7 +23,7 @@ use zenoh::query::{Query, Queryable};
 
 use crate::emulated_link::EmulatedLink;
 use crate::error::{Error, Result, zenoh_error};
-use crate::keys::Keys;
+use crate::keys::HeadKeys;
 use crate::node::ModelFactory;
 
 /// Longest question that is read.
@@ -66,7 +66,7 @@ pub(crate) struct Respondent {
 
 struct Shared {
     session: Session,
-    keys: Keys,
+    keys: HeadKeys,
     node: NodeId,
     factory: Arc<ModelFactory>,
     link: Arc<EmulatedLink>,
@@ -79,7 +79,7 @@ impl Respondent {
     /// When zenoh refuses the queryables.
     pub(crate) async fn start(
         session: &Session,
-        keys: &Keys,
+        keys: &HeadKeys,
         node: &NodeId,
         factory: Arc<ModelFactory>,
         link: Arc<EmulatedLink>,

@@ -9,11 +9,14 @@
 //! ```
 //!
 //! Where plans follow from measurements ([`survey`] asks, [`measure`] answers), the node is measured
-//! before the Planner hears of it. A token that vanishes is a node that is gone. A worker that meets a head again joins again:
+//! before the Planner hears of it. A token that vanishes is a node that is gone. Where two heads meet
+//! ([`meeting`]), one goes on. A worker that meets a head again joins again:
 //! everything it held for the old head is forgotten by then.
 
 pub(crate) mod head;
+pub(crate) mod heads;
 pub(crate) mod measure;
+mod meeting;
 mod roster;
 pub(crate) mod survey;
 pub(crate) mod worker;

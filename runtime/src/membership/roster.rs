@@ -107,6 +107,11 @@ impl Roster {
         None
     }
 
+    /// Nodes that are up.
+    pub(crate) fn n_up(&self) -> usize {
+        self.nodes.values().filter(|member| member.is_up()).count()
+    }
+
     /// A token appeared.
     pub(crate) fn token_up(&mut self, node: NodeId, instance: &str) -> Option<Change> {
         let member = self.nodes.entry(node.clone()).or_insert_with(|| Member {

@@ -13,7 +13,7 @@ use zenoh::Session;
 
 use super::measure::{Answer, Question};
 use crate::error::{Error, Result, zenoh_error};
-use crate::keys::Keys;
+use crate::keys::HeadKeys;
 
 /// How long a node may take to measure itself: its 20 s, the slices that it has to write first,
 /// and other nodes of the same machine that measure before it.
@@ -24,7 +24,7 @@ const LINK_TIMEOUT: Duration = Duration::from_secs(60);
 /// Measures the nodes of a cluster, each when it joins.
 pub(crate) struct Survey {
     session: Session,
-    keys: Keys,
+    keys: HeadKeys,
     head: NodeId,
     params: EngineParams,
     /// Nodes that are being measured.
@@ -35,7 +35,12 @@ pub(crate) struct Survey {
 
 impl Survey {
     /// For engines of `params` and the head `head`, which answers questions itself.
-    pub(crate) fn new(session: &Session, keys: &Keys, head: &NodeId, params: EngineParams) -> Self {
+    pub(crate) fn new(
+        session: &Session,
+        keys: &HeadKeys,
+        head: &NodeId,
+        params: EngineParams,
+    ) -> Self {
         Self {
             session: session.clone(),
             keys: keys.clone(),

@@ -1,18 +1,14 @@
 //! A worker's side of the membership.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use jupiter_actors::NodeId;
-use jupiter_actors::codec::PROTOCOL_VERSION;
-use tokio::sync::mpsc;
 use zenoh::Session;
-use zenoh::pubsub::Subscriber;
-use zenoh::sample::SampleKind;
 
+use super::heads::{Head, Heads};
 use super::{ASK_TIMEOUT, Answer, Profile, protocol_mismatch};
 use crate::error::{Error, Result, zenoh_error};
-use crate::keys::Keys;
+use crate::keys::{HeadKeys, Keys};
 
 /// How long a name may be taken before a worker gives up: a process of that name that was killed
 /// keeps it until its lease ends.
@@ -21,89 +17,65 @@ const NAME_PATIENCE: Duration = Duration::from_secs(6);
 /// Pause before asking again.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
-/// The heads that a worker sees.
-pub(crate) struct Heads {
-    events: mpsc::UnboundedReceiver<Event>,
-    /// By their instance, which is another one after a restart.
-    present: BTreeMap<String, Head>,
-    _subscriber: Subscriber<()>,
+/// The heads of which a worker serves one.
+pub(crate) struct Choice {
+    heads: Heads,
+    /// Instances of heads that refused this node while there was another.
+    refused: BTreeSet<String>,
 }
 
-/// A head of the cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Head {
-    pub protocol: u32,
-    pub node: NodeId,
-    pub instance: String,
-}
-
-enum Event {
-    Up(Head),
-    Down(Head),
-}
-
-impl Heads {
+impl Choice {
     /// Looks for heads, those that are there already included.
     pub(crate) async fn watch(session: &Session, keys: &Keys) -> Result<Self> {
-        // Unbounded, as callbacks must not wait; heads come and go rarely.
-        let (sender, events) = mpsc::unbounded_channel();
-        let subscriber = {
-            let keys = keys.clone();
-            let liveliness = session.liveliness();
-            liveliness
-                .declare_subscriber(keys.head_tokens())
-                .history(true)
-                .callback(move |sample| {
-                    let parsed = keys.parse_head_token(sample.key_expr().as_str());
-                    let Some((protocol, node, instance)) = parsed else {
-                        return;
-                    };
-                    let head = Head {
-                        protocol,
-                        node,
-                        instance,
-                    };
-                    let event = match sample.kind() {
-                        SampleKind::Put => Event::Up(head),
-                        SampleKind::Delete => Event::Down(head),
-                    };
-                    // After the end nobody listens.
-                    let _ = sender.send(event);
-                })
-        };
-        let _subscriber = subscriber.await.map_err(zenoh_error)?;
         Ok(Self {
-            events,
-            present: BTreeMap::new(),
-            _subscriber,
+            heads: Heads::watch(session, keys).await?,
+            refused: BTreeSet::new(),
         })
     }
 
     /// Waits for a head of our protocol. Cancel safe.
     ///
     /// # Errors
-    /// When there is one of another protocol.
+    /// When all that are there are of another protocol.
     pub(crate) async fn wait(&mut self) -> Result<Head> {
         loop {
-            if let Some(head) = self.present.values().next() {
-                if head.protocol != u32::from(PROTOCOL_VERSION) {
-                    let who = format!("the head, node {},", head.node);
-                    return Err(Error::Cluster(protocol_mismatch(&who, head.protocol)));
-                }
+            if self.open().next().is_none() {
+                // Only what refused is left: its refusal is final then.
+                self.refused.clear();
+            }
+            if let Some(head) = self.open().find(|head| head.is_understood()) {
                 return Ok(head.clone());
             }
-            self.update().await?;
+            if let Some(head) = self.open().next() {
+                let who = format!("the head, node {},", head.node);
+                return Err(Error::Cluster(protocol_mismatch(&who, head.protocol)));
+            }
+            self.heads.update().await?;
         }
+    }
+
+    /// Leaves `head` aside, which refused this node; false where no other is there.
+    pub(crate) fn set_aside(&mut self, head: &Head) -> bool {
+        let is_other = |other: &Head| other.instance != head.instance && other.is_understood();
+        let has_other = self.open().any(is_other);
+        if has_other {
+            self.refused.insert(head.instance.clone());
+        }
+        has_other
     }
 
     /// Waits until `head` is gone. Cancel safe.
     pub(crate) async fn wait_until_gone(&mut self, head: &Head) -> Result<()> {
-        while self.present.contains_key(&head.instance) {
-            self.update().await?;
-            if self.present.values().any(|other| other.node != head.node) {
+        let mut is_told = false;
+        while self.heads.is_present(&head.instance) {
+            self.heads.update().await?;
+            let mut others = self.heads.present();
+            if !is_told && let Some(other) = others.find(|o| o.instance != head.instance) {
+                is_told = true;
                 tracing::warn!(
-                    "a second head is in this cluster: stop it, or give it another --cluster; this \
-                     worker stays with {}",
+                    "a second head, node {}, is in this cluster: this worker stays with {} unless \
+                     that gives way; two heads want two clusters (--cluster)",
+                    other.node,
                     head.node
                 );
             }
@@ -111,12 +83,9 @@ impl Heads {
         Ok(())
     }
 
-    async fn update(&mut self) -> Result<()> {
-        match self.events.recv().await.ok_or(Error::Stopped)? {
-            Event::Up(head) => _ = self.present.insert(head.instance.clone(), head),
-            Event::Down(head) => _ = self.present.remove(&head.instance),
-        }
-        Ok(())
+    fn open(&self) -> impl Iterator<Item = &Head> {
+        let refused = |head: &&Head| !self.refused.contains(&head.instance);
+        self.heads.present().filter(refused)
     }
 }
 
@@ -124,7 +93,7 @@ impl Heads {
 ///
 /// # Errors
 /// When the head refuses for good.
-pub(crate) async fn join(session: &Session, keys: &Keys, profile: &Profile) -> Result<()> {
+pub(crate) async fn join(session: &Session, keys: &HeadKeys, profile: &Profile) -> Result<()> {
     let start = Instant::now();
     let payload = serde_json::to_vec(profile).map_err(|e| Error::Cluster(e.to_string()))?;
     loop {
@@ -141,7 +110,7 @@ pub(crate) async fn join(session: &Session, keys: &Keys, profile: &Profile) -> R
 }
 
 /// Asks once; none when there is no readable answer.
-async fn ask(session: &Session, keys: &Keys, payload: &[u8]) -> Result<Option<Answer>> {
+async fn ask(session: &Session, keys: &HeadKeys, payload: &[u8]) -> Result<Option<Answer>> {
     let replies = session
         .get(keys.join())
         .payload(payload)

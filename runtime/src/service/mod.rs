@@ -13,7 +13,7 @@ mod request;
 
 use std::collections::HashMap;
 use std::io::Read;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::StreamExt;
 use jupiter_actors::request::RequestError;
@@ -41,8 +41,7 @@ const MAX_ARRIVALS: usize = 256;
 /// Answers public requests. Dropping it stops all of them.
 pub(crate) struct Service {
     task: JoinHandle<()>,
-    _queryable: Queryable<()>,
-    _subscriber: Subscriber<()>,
+    entrance: Mutex<Option<(Queryable<()>, Subscriber<()>)>>,
 }
 
 /// A request as it arrived.
@@ -106,9 +105,14 @@ impl Service {
         let task = tokio::spawn(serve(desk, receiver));
         Ok(Self {
             task,
-            _queryable: queryable,
-            _subscriber: subscriber,
+            entrance: Mutex::new(Some((queryable, subscriber))),
         })
+    }
+
+    /// Takes no more requests; those that were taken are answered.
+    pub(crate) fn close_entrance(&self) {
+        let mut entrance = self.entrance.lock().unwrap_or_else(PoisonError::into_inner);
+        *entrance = None;
     }
 }
 
@@ -169,6 +173,8 @@ async fn serve(desk: Arc<Desk>, mut arrivals: mpsc::Receiver<Arrival>) {
             }
         });
     }
+    // The entrance is closed.
+    while requests.join_next().await.is_some() {}
 }
 
 impl Desk {

@@ -289,7 +289,7 @@ impl<W: Write> Drop for AnswerPrinter<W> {
 
 /// The size of the terminal that stdout is, for a live view. A log in the midst would tear it.
 fn screen_size() -> Option<ViewSize> {
-    let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+    let is_dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
     let has_log = LevelFilter::current() > LevelFilter::WARN && io::stderr().is_terminal();
     if is_dumb || has_log {
         return None;

@@ -7,6 +7,7 @@ use jupiter_actors::request::RequestError;
 use super::input::{Input, Lines};
 use super::room::{cut_notice, room, to_forget};
 use super::{Answer, AnswerPrinter, tell, text_for, timing_line};
+use crate::signals::Signals;
 use crate::{ChatMessage, Client, Error, GenerateOptions, Prompt, Result};
 
 const HELP: &str = "\
@@ -76,15 +77,18 @@ impl Conversation {
             }
             println_flushed("Type a message; /help lists the commands.")?;
         }
+        // Before the first line: the editor puts back the handler that it found.
+        let mut interrupts = Signals::interrupt().map_err(terminal_error)?;
         let mut all_answered = true;
         loop {
+            if lines.interactive {
+                // Pressed when the answer was complete already: it meant that answer.
+                interrupts.forget();
+            }
             let input = tokio::select! {
                 input = lines.next("> ") => input.map_err(terminal_error)?,
                 // A terminal in editing mode hands Ctrl-C to the editor as a key.
-                pressed = tokio::signal::ctrl_c() => {
-                    pressed.map_err(terminal_error)?;
-                    return Ok(ChatEnd::Interrupted);
-                }
+                () = interrupts.recv() => return Ok(ChatEnd::Interrupted),
             };
             let line = match input {
                 Input::Line(line) => line,
@@ -100,7 +104,7 @@ impl Conversation {
                 command if lines.interactive && command.starts_with('/') => {
                     println_flushed(&format!("unknown command {command}; /help lists them"))?;
                 }
-                message => match self.say(message).await {
+                message => match self.exchange(message, &mut interrupts).await {
                     Ok(()) => {}
                     Err(error @ (Error::Stopped | Error::Terminal(_))) => return Err(error),
                     Err(error) => {
@@ -119,8 +123,14 @@ impl Conversation {
     /// # Errors
     /// When there is no answer; the message is then forgotten.
     pub async fn say(&mut self, message: &str) -> Result<()> {
+        let mut interrupts = Signals::interrupt().map_err(terminal_error)?;
+        self.exchange(message, &mut interrupts).await
+    }
+
+    /// The same, with Ctrl-C from the outside.
+    async fn exchange(&mut self, message: &str, interrupts: &mut Signals) -> Result<()> {
         self.messages.push(ChatMessage::user(message));
-        match self.answer().await {
+        match self.answer(interrupts).await {
             Err(error) => {
                 self.messages.pop();
                 return Err(error);
@@ -143,12 +153,16 @@ impl Conversation {
     }
 
     /// Prints the answer to the messages so far as it comes, until Ctrl-C.
-    async fn answer(&mut self) -> Result<Answer> {
+    async fn answer(&mut self, interrupts: &mut Signals) -> Result<Answer> {
         self.make_room().await?;
         let (prompt, options) = (self.prompt(0), self.options.clone());
         let stream = self.client.generate(prompt, options).await?;
         let printer = AnswerPrinter::stdout();
-        printer.print(stream, tokio::signal::ctrl_c()).await
+        let pressed = async {
+            interrupts.recv().await;
+            Ok(())
+        };
+        printer.print(stream, pressed).await
     }
 
     /// Forgets the oldest exchanges, so that an answer to the last message has room.

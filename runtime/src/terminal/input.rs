@@ -1,7 +1,10 @@
 //! Lines from a person: edited on a terminal, plain from a pipe.
 
-use std::io::{self, BufRead, IsTerminal};
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
+use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 use tokio::sync::{mpsc, oneshot};
@@ -23,9 +26,17 @@ pub(super) enum Input {
     End,
 }
 
-/// Reads lines on a thread of its own, since both ways of reading block.
+/// Ends what the editor asks of a terminal while a line is edited (bracketed paste), and its line.
+const END_OF_EDITING: &[u8] = b"\x1b[?2004l\r\n";
+
+/// Reads lines on a thread of its own, since both ways of reading block. Dropping it while a line is
+/// edited gives the terminal back as it was: the thread cannot be woken to do it.
 pub(super) struct Lines {
     asks: mpsc::Sender<(String, oneshot::Sender<io::Result<Input>>)>,
+    /// How the terminal was before anything was edited; none for a pipe. The lock makes it shareable.
+    terminal: Option<Mutex<Termios>>,
+    /// Whether a line is being edited.
+    editing: AtomicBool,
     /// Whether a person types.
     pub(super) interactive: bool,
 }
@@ -37,6 +48,8 @@ impl Lines {
     /// When the thread cannot be started.
     pub(super) fn open() -> io::Result<Self> {
         let interactive = io::stdin().is_terminal() && io::stdout().is_terminal();
+        let terminal = interactive.then(|| tcgetattr(io::stdin()).ok()).flatten();
+        let terminal = terminal.map(Mutex::new);
         // One question at a time is under way.
         let (asks, mut asked) = mpsc::channel::<(String, oneshot::Sender<io::Result<Input>>)>(1);
         std::thread::Builder::new()
@@ -52,7 +65,12 @@ impl Lines {
                     let _ = answer.send(source.read(&prompt));
                 }
             })?;
-        Ok(Self { asks, interactive })
+        Ok(Self {
+            asks,
+            terminal,
+            editing: AtomicBool::new(false),
+            interactive,
+        })
     }
 
     /// The next line. Cancel safe only in so far as a line that arrives later is lost.
@@ -64,7 +82,25 @@ impl Lines {
         if self.asks.send((prompt.to_owned(), answer)).await.is_err() {
             return Ok(Input::End);
         }
-        answered.await.unwrap_or(Ok(Input::End))
+        self.editing.store(true, Ordering::Relaxed);
+        let line = answered.await.unwrap_or(Ok(Input::End));
+        self.editing.store(false, Ordering::Relaxed);
+        line
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        let Some(terminal) = self.terminal.as_mut() else {
+            return;
+        };
+        let terminal = terminal.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if self.editing.load(Ordering::Relaxed) {
+            // A terminal that is gone needs nothing.
+            let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, terminal);
+            let _ = io::stdout().write_all(END_OF_EDITING);
+            let _ = io::stdout().flush();
+        }
     }
 }
 

@@ -4,7 +4,9 @@
 
 mod answers;
 mod default_model;
+mod ends;
 mod files;
+mod inputs;
 mod plan;
 
 use std::io::{BufRead, BufReader, Write};
@@ -227,7 +229,7 @@ mod processes {
     const GENTLE_END: Duration = Duration::from_secs(4);
 
     /// Process ids of the living children of `parent`.
-    fn children(parent: &Child) -> Vec<u32> {
+    pub(crate) fn children(parent: &Child) -> Vec<u32> {
         let mut pids = Vec::new();
         for task in std::fs::read_dir(format!("/proc/{}/task", parent.id()))
             .into_iter()
@@ -251,7 +253,7 @@ mod processes {
             .any(|line| line.starts_with("State:") && !line.contains('Z'))
     }
 
-    fn signal(name: &str, pid: u32) {
+    pub(crate) fn signal(name: &str, pid: u32) {
         let sent = Command::new("kill")
             .args([&format!("-{name}"), &pid.to_string()])
             .status();

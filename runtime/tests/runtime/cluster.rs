@@ -10,7 +10,10 @@ use jupiter::session::{self, Endpoints};
 use jupiter::{ClusterPhase, Config, Prompt, Runtime, StreamItem, Worker};
 
 /// Waits until the cluster is as wanted.
-async fn wait_for(runtime: &Runtime, wanted: impl Fn(&jupiter::ClusterStatus) -> bool) -> Duration {
+pub(crate) async fn wait_for(
+    runtime: &Runtime,
+    wanted: impl Fn(&jupiter::ClusterStatus) -> bool,
+) -> Duration {
     let start = Instant::now();
     loop {
         let status = runtime.status().await.unwrap();
@@ -164,6 +167,21 @@ async fn a_worker_waits_for_its_head_and_serves_the_next_one_too() {
     }
     assert_eq!(answers[0], answers[1]);
     worker.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_joins_by_the_endpoint_that_can_be_reached() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = model(dir.path(), 11);
+    let runtime = networked_head(&model, "detour", 1).await;
+    let mut settings = worker_settings(&model, "detour", "a", "tcp/no..such.name:7447");
+    // A link-local address without an interface: no route.
+    settings.connect.push("tcp/[fe80::1]:7447".to_owned());
+    settings.connect.extend_from_slice(runtime.endpoints());
+    let joined = worker(settings).await;
+    runtime.ready().await.unwrap();
+    joined.shutdown().await;
+    runtime.shutdown().await;
 }
 
 /// Expects that a worker ends with a complaint that contains all of `expected`.

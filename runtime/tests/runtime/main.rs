@@ -4,6 +4,7 @@
 mod cluster;
 mod default_model;
 mod embedded;
+mod heads;
 mod outlines;
 mod planned;
 mod service;

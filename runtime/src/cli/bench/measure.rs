@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use futures::StreamExt;
+use jupiter::signals::Signals;
 use jupiter::{
     ClusterStatus, Completion, DraftChoice, GenerateOptions, Prompt, Runtime, SamplingParams,
     SpeculationParams, StepTrace, StreamItem,
@@ -20,7 +21,6 @@ use super::report::{Measured, Run, Stage, Test};
 use super::resident;
 use super::speculative::{self, Comparison};
 use crate::cli::args::{CommonArgs, EmulationArgs};
-use crate::cli::output;
 use crate::cli::start::{self, Pipeline, PipelineArgs};
 
 /// n_ctx is made a multiple of this, as llama.cpp pads it.
@@ -63,7 +63,7 @@ pub(super) async fn measure(common: &CommonArgs, args: &BenchArgs) -> anyhow::Re
         )
     };
     let before_bytes = resident::of_this_process();
-    start::with_pipeline(pipeline, output::stop_signal(), async |pipeline| {
+    start::with_pipeline(pipeline, Signals::stop()?, async |pipeline| {
         let Pipeline {
             runtime, config, ..
         } = pipeline;

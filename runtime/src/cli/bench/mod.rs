@@ -13,12 +13,12 @@ mod speculative;
 mod timeline;
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use clap::Args;
 use clap::builder::BoolishValueParser;
 
 use super::args::{CommonArgs, DraftArgs, EngineArgs, ProcessArgs, SplitArgs, positive};
+use super::leave::ExitCode;
 use super::output::{self, UsageError};
 use speculative::{InFlight, Speculative};
 use timeline::TimelineFile;

@@ -1,0 +1,43 @@
+//! What a configuration file says. Read here and not by the crate `config`, which takes regular files
+//! only, and reads them again for each use: a pipe can be read once.
+
+use std::path::Path;
+
+use config::{ConfigError, FileFormat, Format, Map, Source, Value};
+
+use super::settings::one_line;
+use crate::error::{Error, Result};
+use crate::text_file;
+
+/// Keys and values, each of which knows the file's name.
+#[derive(Clone, Debug)]
+pub(super) struct Table(Map<String, Value>);
+
+impl Table {
+    pub(super) fn read(path: &Path) -> Result<Self> {
+        let name = path.display().to_string();
+        let text = text_file::read(path)
+            .map_err(|error| Error::Config(format!("configuration file {name}: {error}")))?;
+        match Format::parse(&FileFormat::Toml, Some(&name), &text) {
+            Ok(table) => Ok(Self(table)),
+            Err(cause) => {
+                let uri = Some(name);
+                Err(one_line(ConfigError::FileParse { uri, cause }))
+            }
+        }
+    }
+
+    pub(super) fn keys(&self) -> impl Iterator<Item = &String> {
+        self.0.keys()
+    }
+}
+
+impl Source for Table {
+    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn collect(&self) -> std::result::Result<Map<String, Value>, ConfigError> {
+        Ok(self.0.clone())
+    }
+}
