@@ -13,7 +13,7 @@ use jupiter_models::engine::{Emulation, EngineParams, StageEngine, free_memory_b
 use jupiter_models::gguf::GgufFile;
 use jupiter_models::hidden::HiddenDtype;
 use jupiter_models::medusa::MedusaHeads;
-use jupiter_models::profile::{ModelProfile, device_kind, measure_cached};
+use jupiter_models::profile::{ModelProfile, device_kind, measure_cached, watched};
 use jupiter_models::slice::SliceCache;
 use jupiter_models::text::Vocabulary;
 use jupiter_models::{LayerRange, ModelError};
@@ -219,12 +219,20 @@ impl StageFactory for ModelFactory {
             }
         })?;
         let params = self.params(&assignment.engine);
-        self.emulation
+        let engine = self
+            .emulation
             .load(&self.model, &slice, &params, &mut |share| {
                 if let Some(progress) = progress {
                     progress.loading(layers, share);
                 }
-            })
+            })?;
+        Ok(watched(
+            engine,
+            &self.model,
+            layers,
+            &params,
+            self.emulation,
+        ))
     }
 
     fn vocabulary(&self, assignment: &StageAssignment) -> jupiter_models::Result<Arc<Vocabulary>> {

@@ -29,7 +29,7 @@
 //! ```
 
 use jupiter_models::profile::{
-    ComputeProfile, LayerProfile, LayerShape, ModelProfile, RowCurve, RowPoint,
+    ComputeProfile, LayerProfile, LayerShape, ModelProfile, Noise, RowCurve, RowPoint,
 };
 use serde::Deserialize;
 
@@ -252,6 +252,7 @@ impl DeviceEntry {
                 step_ms: kind.step_ms,
                 embedding_ms: kind.embedding_ms,
                 head: curve(&kind.head),
+                noise: Noise::default(),
             },
             free_memory_bytes: self.free_memory_bytes.unwrap_or(kind.free_memory_bytes),
         })

@@ -1,11 +1,13 @@
 //! Plan files: a plan as `jupiter plan --json` prints it and `serve --plan` takes it.
 
 use jupiter_models::LayerRange;
+use jupiter_models::profile::Noise;
 use serde::{Deserialize, Serialize};
 
 use crate::NodeId;
 use crate::planning::chunks::ChunkTable;
 use crate::planning::placement::{MAX_ROWS, Objective, Plan, Request};
+use crate::planning::profile::{Cluster, DeviceProfile};
 use crate::planning::{PlanError, Result};
 
 /// Nanoseconds in a millisecond.
@@ -38,6 +40,36 @@ pub struct PlanFile {
     pub micro_batches: u32,
     /// What it will need.
     pub predicted: Predicted,
+    /// How sure that is; none of machines that are not there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub measured: Vec<MeasuredEntry>,
+}
+
+/// How a device was measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MeasuredEntry {
+    /// Which.
+    pub node: NodeId,
+    /// What disturbed it, as shares.
+    pub noise: Noise,
+    /// Whether to plan again when it is quiet.
+    pub is_doubtful: bool,
+}
+
+impl MeasuredEntry {
+    /// The devices of a cluster that were measured, and not described.
+    pub fn all(cluster: &Cluster) -> Vec<MeasuredEntry> {
+        let entry = |device: &DeviceProfile| MeasuredEntry {
+            node: device.node.clone(),
+            noise: device.compute.noise,
+            is_doubtful: device.compute.noise.is_doubtful(),
+        };
+        let entries = cluster.devices().iter().map(entry);
+        entries
+            .filter(|entry| entry.noise != Noise::default())
+            .collect()
+    }
 }
 
 /// One stage.
@@ -75,12 +107,13 @@ pub struct Predicted {
 }
 
 impl PlanFile {
-    /// Writes down a plan with the chunks of the prompt that was asked for. `model` is the content
-    /// hash of the model's file.
+    /// Writes down a plan for `cluster` with the chunks of the prompt that was asked for. `model` is
+    /// the content hash of the model's file.
     ///
     /// # Errors
     /// [`PlanError::BadRequest`] when the prompt is longer than the table.
     pub fn new(
+        cluster: &Cluster,
         plan: &Plan,
         chunks: &ChunkTable,
         request: &Request,
@@ -101,6 +134,7 @@ impl PlanFile {
             why: excluded.reason.to_string(),
         });
         Ok(PlanFile {
+            measured: MeasuredEntry::all(cluster),
             model: model.to_owned(),
             n_layer: placement.last().map(|stage| stage.layers[1]),
             objective: request.objective,

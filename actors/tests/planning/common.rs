@@ -5,7 +5,9 @@ use jupiter_actors::planning::placement::{Load, Objective, Request};
 use jupiter_actors::planning::profile::{Cluster, DeviceProfile, LinkProfile};
 use jupiter_models::LayerRange;
 use jupiter_models::gguf::KvDtype;
-use jupiter_models::profile::{ComputeProfile, LayerProfile, LayerShape, ModelProfile, RowCurve};
+use jupiter_models::profile::{
+    ComputeProfile, LayerProfile, LayerShape, ModelProfile, Noise, RowCurve,
+};
 use proptest::prelude::*;
 
 /// Bytes of 32 values in f16, so that a q8_0 cache of few values is smaller, too.
@@ -41,6 +43,7 @@ fn device(n_kinds: usize) -> impl Strategy<Value = DeviceProfile> {
                 step_ms: f64::from(step),
                 embedding_ms: f64::from(embedding) * 0.5,
                 head,
+                noise: Noise::default(),
             },
             free_memory_bytes: free * MEMORY_UNIT,
         })

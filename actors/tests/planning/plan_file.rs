@@ -20,6 +20,7 @@ fn written() -> (PlanFile, Vec<(NodeId, LayerRange)>) {
     for device in &mut devices {
         device.free_memory_bytes = 760 << 20;
     }
+    devices[1].compute.noise.waited = 0.5;
     let cluster = Cluster::new(model, devices, &links, None).unwrap();
     let request = Request {
         objective: Objective::Throughput,
@@ -39,7 +40,7 @@ fn written() -> (PlanFile, Vec<(NodeId, LayerRange)>) {
     let stages = plan.placement.iter();
     let stages = stages.map(|s| (s.node.clone(), s.layers)).collect();
     (
-        PlanFile::new(&plan, &table, &request, HASH).unwrap(),
+        PlanFile::new(&cluster, &plan, &table, &request, HASH).unwrap(),
         stages,
     )
 }
@@ -58,6 +59,9 @@ fn a_plan_is_read_as_it_was_written() {
     assert!(value["placement"][0]["memory_bytes"].is_u64());
     assert_eq!(value["excluded"], json!([]));
     assert_eq!(value["objective"], json!("throughput"));
+    assert_eq!(value["measured"].as_array().unwrap().len(), 1);
+    assert_eq!(value["measured"][0]["node"], json!("b"));
+    assert_eq!(value["measured"][0]["is_doubtful"], json!(true));
     let rows: u64 = value["chunks"]
         .as_array()
         .unwrap()

@@ -5,7 +5,9 @@ use jupiter_actors::planning::memory::MemoryDemand;
 use jupiter_actors::planning::placement::{Load, Objective, Request, plan};
 use jupiter_actors::planning::profile::{Cluster, DeviceProfile, LinkProfile};
 use jupiter_models::gguf::KvDtype;
-use jupiter_models::profile::{ComputeProfile, LayerProfile, LayerShape, ModelProfile, RowCurve};
+use jupiter_models::profile::{
+    ComputeProfile, LayerProfile, LayerShape, ModelProfile, Noise, RowCurve,
+};
 
 pub(crate) type Parts = (ModelProfile, Vec<DeviceProfile>, Vec<LinkProfile>);
 
@@ -22,6 +24,7 @@ fn device(node: &str) -> DeviceProfile {
             step_ms: 0.0,
             embedding_ms: 0.0,
             head: RowCurve::new(&[(1, 2.0)]),
+            noise: Noise::default(),
         },
         free_memory_bytes: 1 << 30,
     }

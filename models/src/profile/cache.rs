@@ -5,11 +5,12 @@
 //! <cache folder>/profiles/lock                                       held while measuring
 //! ```
 //! The key is everything that a profile depends on. The lock is one for the machine: two
-//! processes that measured at once would each find a device of half the speed.
+//! processes that measured at once would each find a device of half the speed. A profile that was
+//! measured in a noisy moment serves only who waited for it; who comes later measures again.
 
 use std::fs::{self, File};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +23,7 @@ use crate::gguf::{GgufFile, KvDtype};
 use crate::slice::SliceCache;
 
 /// Changes when the way of measuring does, so that older profiles are measured again.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Digits of the key's hash in a file's name; the whole key is in the file.
 const NAME_DIGITS: usize = 32;
 /// The lock's name in the folder.
@@ -44,16 +45,28 @@ pub fn measure_cached(
 ) -> Result<ComputeProfile> {
     emulation.check()?;
     let key = Key::new(model, params, emulation)?;
-    let dir = cache_root().join("profiles");
-    cached_in(&dir, &key, shapes, || {
-        measure(model, slices, shapes, params, emulation, progress)
+    cached_in(&folder(), &key, shapes, || {
+        let profile = measure(model, slices, shapes, params, emulation, progress)?;
+        if profile.noise.is_doubtful() {
+            tracing::warn!(
+                "this machine was busy while it was measured ({}): plans may be off until it is \
+                 measured again, at the next start",
+                profile.noise
+            );
+        }
+        Ok(profile)
     })
+}
+
+/// Where profiles are kept.
+pub(super) fn folder() -> PathBuf {
+    cache_root().join("profiles")
 }
 
 /// What a profile depends on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Key {
+pub(super) struct Key {
     version: u32,
     device: String,
     host: String,
@@ -71,7 +84,11 @@ struct Key {
 }
 
 impl Key {
-    fn new(model: &GgufFile, params: &EngineParams, emulation: Emulation) -> Result<Key> {
+    pub(super) fn new(
+        model: &GgufFile,
+        params: &EngineParams,
+        emulation: Emulation,
+    ) -> Result<Key> {
         let limits = Limits::new(params);
         Ok(Key {
             version: VERSION,
@@ -118,17 +135,28 @@ fn cached_in(
     shapes: &ModelProfile,
     measure: impl FnOnce() -> Result<ComputeProfile>,
 ) -> Result<ComputeProfile> {
-    if let Some(profile) = kept(dir, key, shapes) {
-        return Ok(profile);
+    let old = kept(dir, key, shapes);
+    if let Some(profile) = old.as_ref().filter(|profile| !profile.noise.is_doubtful()) {
+        return Ok(profile.clone());
     }
     let _lock = lock(dir);
-    // Another process may have measured while this one waited.
-    if let Some(profile) = kept(dir, key, shapes) {
+    if let Some(profile) = newer(dir, key, shapes, old.as_ref()) {
         return Ok(profile);
     }
     let profile = measure()?;
     keep(dir, key, &profile);
     Ok(profile)
+}
+
+/// What another process has measured since there was `old`. Where that is doubtful, this one would
+/// meet the same noise.
+fn newer(
+    dir: &Path,
+    key: &Key,
+    shapes: &ModelProfile,
+    old: Option<&ComputeProfile>,
+) -> Option<ComputeProfile> {
+    kept(dir, key, shapes).filter(|new| Some(new) != old)
 }
 
 /// The only process of this machine that measures has this; none on file systems without locks.
@@ -147,10 +175,22 @@ fn lock(dir: &Path) -> Option<File> {
 }
 
 /// The profile in the file of `key`, if it is whole and of this key and model.
-fn kept(dir: &Path, key: &Key, shapes: &ModelProfile) -> Option<ComputeProfile> {
+pub(super) fn kept(dir: &Path, key: &Key, shapes: &ModelProfile) -> Option<ComputeProfile> {
     let text = fs::read(dir.join(key.file_name())).ok()?;
     let entry: Entry = serde_json::from_slice(&text).ok()?;
     (entry.key == *key && is_usable(&entry.profile, shapes)).then_some(entry.profile)
+}
+
+/// Throws the profile of `key` away, if it is still this one: the machine is not as it says.
+pub(super) fn forget(dir: &Path, key: &Key, profile: &ComputeProfile) {
+    let path = dir.join(key.file_name());
+    let entry = fs::read(&path).ok();
+    let entry = entry.and_then(|text| serde_json::from_slice::<Entry>(&text).ok());
+    if entry.is_some_and(|entry| entry.profile == *profile)
+        && let Err(error) = fs::remove_file(&path)
+    {
+        tracing::warn!(%error, path = %path.display(), "a wrong profile stays: delete it");
+    }
 }
 
 /// Whether measuring can have given this: every class, ascending points, times above 0.
@@ -163,14 +203,17 @@ fn is_usable(profile: &ComputeProfile, shapes: &ModelProfile) -> bool {
     });
     let context = profile.layers.iter();
     let context = context.flat_map(|layer| [layer.context_ms, layer.tile_context_ms]);
-    let mut others = context.chain([profile.step_ms, profile.embedding_ms]);
+    let noise = &profile.noise;
+    let shares = [noise.spread, noise.waited, noise.stolen, noise.others];
+    let others = context.chain([profile.step_ms, profile.embedding_ms]);
+    let mut others = others.chain(shares);
     profile.layers.len() == shapes.representatives().len()
         && curves_fit
         && others.all(|ms| ms.is_finite() && ms >= 0.0)
 }
 
 /// Writes beside and renames, so that a second process never reads half a profile.
-fn keep(dir: &Path, key: &Key, profile: &ComputeProfile) {
+pub(super) fn keep(dir: &Path, key: &Key, profile: &ComputeProfile) {
     let write = || -> io::Result<()> {
         let entry = Entry {
             key: key.clone(),
@@ -196,7 +239,7 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
-    use crate::profile::{LayerProfile, LayerShape, RowCurve};
+    use crate::profile::{LayerProfile, LayerShape, Noise, RowCurve};
 
     fn key() -> Key {
         Key {
@@ -242,6 +285,7 @@ mod tests {
             step_ms: 0.1,
             embedding_ms: 0.0,
             head: RowCurve::new(&[(1, 1.0)]),
+            noise: Noise::default(),
         }
     }
 
@@ -316,6 +360,48 @@ mod tests {
         fs::write(&file, "not a folder").unwrap();
         assert!(ask(&file, &key(), 0.1).1);
         assert!(ask(&file, &key(), 0.1).1);
+    }
+
+    /// Measured while the machine was busy.
+    fn doubtful(ms: f64) -> ComputeProfile {
+        let noise = Noise {
+            waited: 0.4,
+            ..Noise::default()
+        };
+        ComputeProfile {
+            noise,
+            ..profile(ms)
+        }
+    }
+
+    #[test]
+    fn a_doubtful_profile_is_measured_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let busy = cached_in(dir.path(), &key(), &shapes(), || Ok(doubtful(7.0)));
+        assert_eq!(busy.unwrap(), doubtful(7.0));
+        assert_eq!(ask(dir.path(), &key(), 0.1), (profile(0.1), true));
+        assert_eq!(ask(dir.path(), &key(), 9.0), (profile(0.1), false));
+    }
+
+    #[test]
+    fn a_wrong_profile_is_forgotten_and_another_one_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        ask(dir.path(), &key(), 0.1);
+        forget(dir.path(), &key(), &profile(7.0));
+        assert!(!ask(dir.path(), &key(), 9.0).1);
+        forget(dir.path(), &key(), &profile(0.1));
+        assert!(ask(dir.path(), &key(), 9.0).1);
+    }
+
+    #[test]
+    fn who_waited_takes_a_doubtful_profile_too_but_not_an_old_one() {
+        let dir = tempfile::tempdir().unwrap();
+        keep(dir.path(), &key(), &doubtful(7.0));
+        let newer =
+            |old: Option<ComputeProfile>| super::newer(dir.path(), &key(), &shapes(), old.as_ref());
+        assert_eq!(newer(Some(doubtful(7.0))), None);
+        assert_eq!(newer(Some(doubtful(8.0))), Some(doubtful(7.0)));
+        assert_eq!(newer(None), Some(doubtful(7.0)));
     }
 
     #[test]

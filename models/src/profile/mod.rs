@@ -6,6 +6,8 @@ mod curve;
 mod device;
 mod measure;
 mod model;
+mod noise;
+mod watch;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +16,8 @@ pub use curve::{RowCurve, RowPoint, to_ns};
 pub use device::device_kind;
 pub use measure::measure;
 pub use model::{LayerShape, ModelProfile};
+pub use noise::Noise;
+pub use watch::watched;
 
 /// What one layer of a cost class needs on a device.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -59,6 +63,9 @@ pub struct ComputeProfile {
     /// Time of the output head (norm, logits) for n rows that want logits, and of what the last layer
     /// computes for such rows alone.
     pub head: RowCurve,
+    /// How much the measurement was disturbed.
+    #[serde(default)]
+    pub noise: Noise,
 }
 
 impl ComputeProfile {
@@ -91,6 +98,7 @@ mod tests {
             step_ms: 11.0 * times,
             embedding_ms: 13.0 * times,
             head: RowCurve::new(&[(1, 17.0 * times)]),
+            noise: Noise::default(),
         };
         let mut slower = profile(1.0);
         slower.scale(4.0);

@@ -100,7 +100,7 @@ pub(crate) async fn execute(common: &CommonArgs, args: &PlanArgs) -> anyhow::Res
     let planned = plan(&task.cluster, &task.request)?;
     let table = chunk_table(&planned, &task)?;
     if args.json {
-        let file = PlanFile::new(&planned, &table, &task.request, &task.model);
+        let file = PlanFile::new(&task.cluster, &planned, &table, &task.request, &task.model);
         output::json_line(&file?)?;
     } else {
         let chunks = table.chunks(task.request.load.prompt)?;

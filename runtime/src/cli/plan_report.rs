@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use jupiter_actors::planning::chunks::PlannedChunks;
 use jupiter_actors::planning::placement::{Objective, Plan, Request};
+use jupiter_actors::planning::plan_file::MeasuredEntry;
 use jupiter_actors::planning::profile::Cluster;
 
 use super::table::{Align, bytes, markdown};
@@ -45,6 +46,7 @@ pub(crate) fn text(
         plan.predicted.tps,
         plan.predicted.micro_batches,
     );
+    text.push_str(&certainty(cluster));
     text.push_str(&alone(plan, request.objective, ttft_ms));
     for excluded in &plan.excluded {
         let _ = writeln!(text, "left out: {}: {}", excluded.node, excluded.reason);
@@ -103,6 +105,29 @@ fn hops(cluster: &Cluster, plan: &Plan) -> String {
     markdown(&columns, &rows)
 }
 
+/// How sure the measurements behind a plan are; empty for machines that are not there.
+pub(crate) fn certainty(cluster: &Cluster) -> String {
+    let mut text = String::new();
+    for MeasuredEntry {
+        node,
+        noise,
+        is_doubtful,
+    } in MeasuredEntry::all(cluster)
+    {
+        let _ = if is_doubtful {
+            writeln!(
+                text,
+                "how sure: {node} was busy while it was measured ({noise}): plan again when it is \
+                 quiet"
+            )
+        } else {
+            let percent = (100.0 * noise.spread).ceil().max(1.0);
+            writeln!(text, "how sure: {node} was measured to within {percent} %")
+        };
+    }
+    text
+}
+
 /// Whether one machine alone would be faster.
 fn alone(plan: &Plan, objective: Objective, ttft_ms: f64) -> String {
     let Some(alone) = &plan.alone else {
@@ -140,4 +165,59 @@ fn chunk_list(rows: &[u32]) -> String {
         _ => String::new(),
     };
     format!("{}{more}", list.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use jupiter_actors::planning::devices_file::DevicesFile;
+    use jupiter_actors::planning::profile::DeviceProfile;
+    use jupiter_models::profile::Noise;
+
+    use super::*;
+
+    /// Two devices of a file, as if they had been measured with this noise.
+    fn measured(noises: [Noise; 2]) -> Cluster {
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../configs/devices-jetson-mixed-100mbps.toml"
+        );
+        let file: DevicesFile = toml::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let described = file.into_cluster().unwrap();
+        let devices = described
+            .devices()
+            .iter()
+            .zip(noises)
+            .map(|(device, noise)| {
+                let mut device: DeviceProfile = device.clone();
+                device.compute.noise = noise;
+                device
+            });
+        let links = [(0, 1), (1, 0)].map(|(a, b)| described.link_between(a, b).unwrap());
+        Cluster::new(described.model().clone(), devices.collect(), &links, None).unwrap()
+    }
+
+    #[test]
+    fn a_plan_says_how_sure_its_measurements_are() {
+        let quiet = Noise {
+            spread: 0.031,
+            ..Noise::default()
+        };
+        let busy = Noise {
+            waited: 0.38,
+            ..quiet
+        };
+        let text = certainty(&measured([quiet, busy]));
+        let (first, second) = text.split_once('\n').unwrap();
+        assert!(first.ends_with("was measured to within 4 %"), "{text}");
+        assert!(
+            second.contains("waited 38 % of the time for a core"),
+            "{text}"
+        );
+        assert!(
+            second.trim_end().ends_with("plan again when it is quiet"),
+            "{text}"
+        );
+        assert_eq!(certainty(&measured([Noise::default(); 2])), "");
+    }
 }

@@ -11,7 +11,9 @@ use jupiter_actors::planning::placement::{Load, Objective, Plan, Request, plan};
 use jupiter_actors::planning::profile::{Cluster, DeviceProfile, LinkProfile};
 use jupiter_actors::planning::typical::{self, POINTS};
 use jupiter_models::gguf::KvDtype;
-use jupiter_models::profile::{ComputeProfile, LayerProfile, LayerShape, ModelProfile, RowCurve};
+use jupiter_models::profile::{
+    ComputeProfile, LayerProfile, LayerShape, ModelProfile, Noise, RowCurve,
+};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -150,6 +152,7 @@ pub fn cluster(seed: u64, size: Size) -> Result<Cluster> {
                 step_ms: 0.5 * times,
                 embedding_ms: 0.002,
                 head: curve(random, times * 2.0),
+                noise: Noise::default(),
             },
             free_memory_bytes: (random.random_range(0.6..1.4) * size.free_gb * 1e9) as u64,
         });

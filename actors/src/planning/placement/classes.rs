@@ -141,7 +141,7 @@ mod tests {
     use crate::NodeId;
     use crate::planning::profile::LinkProfile;
     use jupiter_models::profile::{
-        ComputeProfile, LayerProfile, LayerShape, ModelProfile, RowCurve,
+        ComputeProfile, LayerProfile, LayerShape, ModelProfile, Noise, RowCurve,
     };
 
     /// Devices `a`, `b`, `c`, equal but for what `change` does; links all alike.
@@ -181,6 +181,7 @@ mod tests {
                     step_ms: 0.0,
                     embedding_ms: 0.0,
                     head: RowCurve::new(&[(1, 1.0)]),
+                    noise: Noise::default(),
                 },
                 free_memory_bytes: 10,
             })

@@ -7,7 +7,7 @@
 use super::probe::ContextTimes;
 use super::ranges::{MeasuredRanges, bytes, count};
 use crate::LayerRange;
-use crate::profile::{ComputeProfile, LayerProfile, ModelProfile, RowCurve, TILE_ROWS};
+use crate::profile::{ComputeProfile, LayerProfile, ModelProfile, Noise, RowCurve, TILE_ROWS};
 
 /// What noise has made 0 or less becomes a nanosecond, for which planning has no need of a
 /// special case.
@@ -24,15 +24,15 @@ pub(super) struct Timings {
     pub(super) slices: Vec<Vec<(u32, f64)>>,
     /// Steps of the same upon context, where there was time to fill the cache.
     pub(super) context: Vec<Option<ContextTimes>>,
-    /// One row through the first window and through its beginning, timed in turns.
-    pub(super) pair: Option<(f64, f64)>,
+    /// One row through the beginning of the first window.
+    pub(super) short_ms: Option<f64>,
     /// Steps of the last slice whose rows all want logits.
     pub(super) logits: Vec<(u32, f64)>,
     /// The embedding of one row.
     pub(super) embedding_ms: f64,
 }
 
-/// The profile that explains `timings` of the slices `ranges`.
+/// The profile that explains `timings` of the slices `ranges`; its noise is not known here.
 pub(super) fn profile(
     model: &ModelProfile,
     ranges: &MeasuredRanges,
@@ -76,6 +76,7 @@ pub(super) fn profile(
         step_ms,
         embedding_ms: timings.embedding_ms,
         head: fit.head(),
+        noise: Noise::default(),
     }
 }
 
@@ -116,13 +117,12 @@ impl Fit<'_> {
     /// The time that does not grow with the layers: one more unknown beside the classes, and one
     /// more equation, the beginning of the first window. None is found where there is one layer.
     fn step_ms(&self) -> f64 {
-        let (Some(short), Some((window_ms, short_ms))) = (self.short, self.timings.pair) else {
+        let (Some(short), Some(short_ms)) = (self.short, self.timings.short_ms) else {
             return 0.0;
         };
         let mut ranges = self.slices.clone();
         ranges.push(short);
         let mut times: Vec<f64> = self.timings.slices.iter().map(|p| ms_at(p, 1)).collect();
-        times[0] = window_ms;
         times.push(short_ms);
         let times: Vec<f64> = times
             .into_iter()

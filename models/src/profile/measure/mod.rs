@@ -1,6 +1,6 @@
 //! Measures a device: what one layer, the head and the embedding of a model take on it.
 //!
-//! A few slices of the model are loaded one after the other and stepped as a stage is:
+//! A few slices of the model are loaded and stepped as a stage is:
 //!
 //! ```text
 //! window of a class   hidden -> several layers -> hidden    1 to 512 rows; upon context
@@ -8,25 +8,29 @@
 //! last layers         hidden -> layers         -> nothing   1 to 512 rows; upon context
 //!                     hidden -> layers, head   -> logits    1 to 64 rows
 //! ```
-//! A lone layer would stay in the processor's caches, so a window has more weights than those hold
-//! (`ranges`); steps are repeated and the fastest counts (`repeat`); costs of layers follow from
-//! those of windows (`fit`).
+//! A lone layer would stay in the processor's caches, so a window has more weights than those of a
+//! small machine hold (`ranges`). The slices take turns (`group`) and each step is repeated
+//! (`repeat`), so that noise does not fall on one of them alone; what noise there was is told with
+//! the profile. A step of few rows is timed as streams have it: its thread has slept while others
+//! read their weights (`probe`). Costs of layers follow from those of windows (`fit`).
 
 mod fit;
+mod group;
 mod probe;
 mod ranges;
 mod repeat;
 
-use std::cell::Cell;
+use std::hint::black_box;
 use std::time::Duration;
 
 use self::fit::Timings;
-use self::probe::{Inputs, Probe};
+use self::group::Task;
+use self::probe::Inputs;
 use self::ranges::MeasuredRanges;
-use self::repeat::fastest;
+use super::noise::Counters;
 use crate::clock::{Clock, SystemClock};
 use crate::embedding::EmbeddingTable;
-use crate::engine::{Emulation, EngineParams, StageEngine, slow_down};
+use crate::engine::{Emulation, EngineParams, StageEngine, available_memory_bytes, slow_down};
 use crate::gguf::GgufFile;
 use crate::hidden::HiddenStates;
 use crate::profile::{ComputeProfile, ModelProfile};
@@ -38,8 +42,6 @@ use crate::{LayerRange, ModelError, Result, Token};
 const ROWS: [u32; 18] = [
     1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512,
 ];
-/// Most rows whose logits are measured: streams that decode at once, and drafted tokens.
-const MAX_HEAD_ROWS: u32 = 64;
 /// Cells of the cache while measuring: the longest context and the most rows upon it.
 const MAX_CELLS: u32 = 2048;
 /// Rows of an embedding lookup that is timed; one alone is too short for the clock.
@@ -47,17 +49,14 @@ const EMBEDDED_ROWS: u32 = 64;
 /// 2^32 divided by the golden ratio: its multiples lie evenly in 0..2^32.
 const SPREAD: u32 = 2_654_435_769;
 
-// A whole measurement takes at most 20 s: these, and a second for the first steps of engines.
 /// For lookups of embeddings.
 const EMBEDDING: Duration = Duration::from_millis(50);
-/// For the steps of all windows with an empty cache.
-const CURVES: Duration = Duration::from_secs(9);
-/// For filling the caches of all windows, and the steps upon them.
-const CONTEXTS: Duration = Duration::from_millis(5500);
-/// For a window and its beginning, in turns.
-const PAIR: Duration = Duration::from_secs(1);
-/// For the last layers with the head.
-const HEAD: Duration = Duration::from_millis(3500);
+/// Most bytes that are read between two steps in the place of other stages: about what the largest
+/// caches hold; and the part of the free memory that they may take.
+const MAX_OTHERS_BYTES: u64 = 256 << 20;
+const OTHERS_MEMORY_SHARE: u64 = 4;
+/// 64-bit numbers in a line of a processor's cache: reading one of them brings the whole line.
+const CACHE_LINE: usize = 8;
 
 /// Measures this device, made to look like `emulation`, for `model`, whose layers `shapes` tells
 /// and whose engines have `params`. `progress` gets 0.0 to 1.0. Besides loading the slices, which
@@ -86,6 +85,7 @@ pub fn measure(
         },
         emulation,
         embedding: EmbeddingTable::new(model)?,
+        others: others(shapes),
         clock: SystemClock::new(),
     };
     run(&machine, shapes, limits, progress)
@@ -129,6 +129,16 @@ trait Bench {
     /// Tokens are below it.
     fn n_vocab(&self) -> u32;
 
+    /// Sleeps while another thread reads as much memory as other stages do, as far as there is
+    /// room for it.
+    fn wait_for_others(&self, n_bytes: u64);
+
+    /// Bytes that slices may take; none where that is not known.
+    fn free_bytes(&self) -> Option<u64>;
+
+    /// What the machine has counted so far.
+    fn counters(&self) -> Counters;
+
     /// Time since some fixed moment.
     fn now(&self) -> Duration;
 }
@@ -139,7 +149,19 @@ struct Machine<'a> {
     params: EngineParams,
     emulation: Emulation,
     embedding: EmbeddingTable,
+    /// What is read in the place of other stages' weights.
+    others: Vec<u64>,
     clock: SystemClock,
+}
+
+/// Memory to be read in the place of the weights of the whole model, or less. Not zeros, whose pages
+/// would all be one.
+fn others(shapes: &ModelProfile) -> Vec<u64> {
+    let weights = shapes.layers.iter().map(|layer| layer.weight_bytes);
+    let n_bytes = weights.fold(shapes.head_bytes, u64::saturating_add);
+    let free = available_memory_bytes().map_or(u64::MAX, |free| free / OTHERS_MEMORY_SHARE);
+    let n_bytes = n_bytes.min(MAX_OTHERS_BYTES).min(free);
+    vec![1; n_bytes as usize / size_of::<u64>()]
 }
 
 impl Bench for Machine<'_> {
@@ -160,6 +182,22 @@ impl Bench for Machine<'_> {
         self.embedding.n_vocab()
     }
 
+    fn wait_for_others(&self, n_bytes: u64) {
+        let n_read = self.others.len().min(n_bytes as usize / size_of::<u64>());
+        let weights = &self.others[..n_read];
+        let read = || black_box(weights.iter().step_by(CACHE_LINE).sum::<u64>());
+        // Joined at the end of the scope.
+        std::thread::scope(|scope| _ = scope.spawn(read));
+    }
+
+    fn free_bytes(&self) -> Option<u64> {
+        available_memory_bytes()
+    }
+
+    fn counters(&self) -> Counters {
+        Counters::read()
+    }
+
     fn now(&self) -> Duration {
         self.clock.now()
     }
@@ -176,64 +214,44 @@ fn run(
             what: "a model without layers cannot be measured: name another one (-m)".into(),
         });
     }
+    let (before, begin) = (bench.counters(), bench.now());
     let ranges = MeasuredRanges::new(shapes);
     let (inputs, embedding_ms) = inputs(bench, limits.n_rows as usize)?;
-
-    let slices = ranges.windows.iter().chain([&ranges.last]);
-    // Of a slice the curve, then the context; at the end the head.
-    let n_slices = slices.clone().count();
-    let (n_parts, n_done) = (2 * n_slices + 1, Cell::new(0));
+    let task = Task {
+        bench,
+        shapes,
+        ranges: &ranges,
+        inputs: &inputs,
+        limits,
+    };
+    let groups = task.groups(bench.free_bytes());
+    let (n_parts, mut n_done) = (2 * groups.len(), 0);
     let mut part_done = || {
-        n_done.set(n_done.get() + 1);
-        progress(n_done.get() as f32 / n_parts as f32);
+        n_done += 1;
+        progress(n_done as f32 / n_parts as f32);
     };
     let mut timings = Timings {
         slices: Vec::new(),
         context: Vec::new(),
-        pair: None,
+        short_ms: None,
         logits: Vec::new(),
         embedding_ms,
     };
-    let points = Limits::points(limits.n_rows);
-    let n_layers: u32 = slices.clone().map(|range| range.len()).sum();
-    for &range in slices {
-        // Half of the time is shared equally, half by what steps take.
-        let share = (f64::from(range.len()) / f64::from(n_layers) + 1.0 / n_slices as f64) / 2.0;
-        let mut slice = Probe::load(bench, &inputs, range)?;
-        let empty = slice.curve(&points, CURVES.mul_f64(share))?;
-        part_done();
-        if range == ranges.last {
-            slice.wants_logits(true);
-            let points = Limits::points(limits.n_rows.min(MAX_HEAD_ROWS));
-            timings.logits = slice.curve(&points, HEAD)?;
-            slice.wants_logits(false);
-            part_done();
-        } else if let (None, Some(short)) = (timings.pair, ranges.short) {
-            // Where a few steps of one row take longer, the fixed time is nothing beside them.
-            let one_row_ms = empty.first().map_or(0.0, |point| point.1);
-            if 4.0 * one_row_ms <= PAIR.as_secs_f64() * 1e3 {
-                timings.pair = in_turns(&mut slice, &mut Probe::load(bench, &inputs, short)?)?;
-            }
-        }
-        let context = slice.context(&empty, limits.n_cells, CONTEXTS.mul_f64(share))?;
-        timings.context.push(context);
-        timings.slices.push(empty);
-        part_done();
+    let mut spreads = Vec::new();
+    for group in groups {
+        let found = task.measure(&group, &mut part_done)?;
+        timings.slices.extend(found.empty);
+        timings.context.extend(found.context);
+        timings.logits.extend(found.logits);
+        timings.short_ms = timings.short_ms.or(found.short_ms);
+        spreads.extend(found.spreads);
     }
-    Ok(fit::profile(shapes, &ranges, &timings))
-}
-
-/// One row through each of two slices, in turns, so that both meet the same machine. None where
-/// there was no time for the second.
-fn in_turns(window: &mut Probe<'_>, short: &mut Probe<'_>) -> Result<Option<(f64, f64)>> {
-    // Which of the two it is stands in the place of the rows.
-    let best = fastest(&[1, 2], PAIR, &mut |which| match which {
-        1 => window.empty_ms(1),
-        _ => short.empty_ms(1),
-    })?;
-    Ok(match best[..] {
-        [(_, window_ms), (_, short_ms)] => Some((window_ms, short_ms)),
-        _ => None,
+    spreads.sort_by(f64::total_cmp);
+    let spread = spreads.get(spreads.len() / 2).copied().unwrap_or(0.0);
+    let elapsed = bench.now().saturating_sub(begin);
+    Ok(ComputeProfile {
+        noise: bench.counters().noise_since(&before, elapsed, spread),
+        ..fit::profile(shapes, &ranges, &timings)
     })
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Bench;
-use super::repeat::fastest;
+use super::repeat::{Step, Visit};
 use crate::engine::{StageEngine, StepInput};
 use crate::hidden::HiddenStates;
 use crate::{KvOp, LayerRange, Result, Row, SequenceId, Token};
@@ -14,8 +14,12 @@ const SEQUENCE: SequenceId = SequenceId(0);
 const CONTEXT_TOKENS: [u32; 6] = [1024, 512, 256, 128, 64, 32];
 /// Part of the time that may go to filling the cache.
 const FILLING_SHARE: f64 = 0.75;
-/// Rows on top of a full cache: decoding and drafts, and chunks that are computed in tiles.
-const CONTEXT_ROWS: [u32; 6] = [1, 4, 32, 64, 128, 512];
+/// Rows on top of a full cache: one that decodes, since of several each has a cache of its own to
+/// read, and chunks that are computed in tiles; small ones, of which there is time for several.
+pub(super) const CONTEXT_ROWS: [u32; 3] = [1, 64, 128];
+/// Steps shorter than this are computed twice: the second finds the graph of the first, as steps of
+/// a stream and of a prompt do, which have many of the same shape.
+const TWICE_BELOW_MS: f64 = 50.0;
 
 /// What a step's rows carry: as many as the largest step has.
 pub(super) struct Inputs {
@@ -37,59 +41,61 @@ pub(super) struct Probe<'a> {
     engine: Box<dyn StageEngine>,
     bench: &'a dyn Bench,
     inputs: &'a Inputs,
-    /// Whether it takes tokens.
-    is_first: bool,
-    /// Whether all rows want logits.
-    wants_logits: bool,
+    pub(super) range: LayerRange,
+    /// Bytes of weights that the other stages read between two steps of this one.
+    others_bytes: u64,
+    /// Tokens in the cache before each timed step.
+    cached: u32,
     /// Milliseconds of the first step.
-    warm_up_ms: f64,
+    pub(super) warm_up_ms: f64,
 }
 
 impl<'a> Probe<'a> {
-    /// Loads the layers `range`, and computes a first, slow step. No rows want logits.
+    /// Loads the layers `range`, and computes a first, slow step.
     pub(super) fn load(
         bench: &'a dyn Bench,
         inputs: &'a Inputs,
         range: LayerRange,
+        others_bytes: u64,
     ) -> Result<Probe<'a>> {
         let mut probe = Probe {
             engine: bench.load(range)?,
             bench,
             inputs,
-            is_first: range.start == 0,
-            wants_logits: false,
+            range,
+            others_bytes,
+            cached: 0,
             warm_up_ms: 0.0,
         };
-        probe.warm_up_ms = probe.empty_ms(1)?;
+        probe.warm_up_ms = probe.once_ms(1, false)?;
         Ok(probe)
     }
 
-    /// Makes all rows of the next steps want logits, or none.
-    pub(super) fn wants_logits(&mut self, wanted: bool) {
-        self.wants_logits = wanted;
+    /// Times a step. One of few rows that is short gets what it meets in a pipeline: its thread
+    /// sleeps while other stages compute, and they read their weights through the same caches.
+    pub(super) fn visit(&mut self, step: Step) -> Result<Visit> {
+        let begin = self.bench.now();
+        let mut ms = self.once_ms(step.rows, step.wants_logits)?;
+        if ms < TWICE_BELOW_MS && step.is_decode() {
+            self.bench.wait_for_others(self.others_bytes);
+            ms = self.once_ms(step.rows, step.wants_logits)?;
+        } else if ms < TWICE_BELOW_MS {
+            ms = ms.min(self.once_ms(step.rows, step.wants_logits)?);
+        }
+        let spent = self.bench.now().saturating_sub(begin);
+        let spent_ms = spent.as_secs_f64() * 1e3;
+        Ok(Visit { ms, spent_ms })
     }
 
-    /// Milliseconds of a step of `n_rows` rows with nothing in the cache before them.
-    pub(super) fn empty_ms(&mut self, n_rows: u32) -> Result<f64> {
-        self.engine.clear();
-        self.step_ms(0, n_rows)
-    }
-
-    /// The fastest steps of `points` rows, each with an empty cache. The slow first step counts to
-    /// the allowance.
-    pub(super) fn curve(&mut self, points: &[u32], allowance: Duration) -> Result<Vec<(u32, f64)>> {
-        let left = less_ms(allowance, self.warm_up_ms);
-        fastest(points, left, &mut |n_rows| self.empty_ms(n_rows))
-    }
-
-    /// The fastest steps upon a cache that is part of `n_cells`. `empty` are the times with an
-    /// empty cache, which tell what filling it will take. None where even the shortest context takes too long.
-    pub(super) fn context(
+    /// Fills the cache with part of `n_cells`: tokens, and the milliseconds that it took. From then
+    /// on steps are timed upon it. `empty` are the times with an empty cache, which tell what
+    /// filling it will take. None where even the shortest context takes too long.
+    pub(super) fn fill(
         &mut self,
         empty: &[(u32, f64)],
         n_cells: u32,
         allowance: Duration,
-    ) -> Result<Option<ContextTimes>> {
+    ) -> Result<Option<(u32, f64)>> {
         let Some(&(max_rows, max_ms)) = empty.last() else {
             return Ok(None);
         };
@@ -100,39 +106,36 @@ impl<'a> Probe<'a> {
         }) else {
             return Ok(None);
         };
-        self.engine.clear();
         let mut spent_ms = 0.0;
         let mut pos = 0;
         while pos < cached {
             let n_rows = max_rows.min(cached - pos);
-            spent_ms += self.step_ms(pos, n_rows)?;
+            spent_ms += self.step_ms(pos, n_rows, false)?;
             pos += n_rows;
         }
-        let points: Vec<u32> = CONTEXT_ROWS
-            .into_iter()
-            .filter(|&n_rows| n_rows <= n_cells - cached)
-            .filter(|&n_rows| empty.iter().any(|&(measured, _)| measured == n_rows))
-            .collect();
-        let points = fastest(&points, less_ms(allowance, spent_ms), &mut |n_rows| {
-            let ms = self.step_ms(cached, n_rows)?;
-            self.engine.apply(KvOp::Truncate {
-                seq: SEQUENCE,
-                pos: cached,
-            })?;
-            Ok(ms)
-        })?;
-        Ok(Some(ContextTimes { cached, points }))
+        self.cached = cached;
+        Ok(Some((cached, spent_ms)))
+    }
+
+    /// Milliseconds of a step upon the cache, which then is as it was.
+    fn once_ms(&mut self, n_rows: u32, wants_logits: bool) -> Result<f64> {
+        let ms = self.step_ms(self.cached, n_rows, wants_logits)?;
+        match self.cached {
+            0 => self.engine.clear(),
+            pos => self.engine.apply(KvOp::Truncate { seq: SEQUENCE, pos })?,
+        }
+        Ok(ms)
     }
 
     /// Milliseconds of a step of `n_rows` rows from position `pos` on.
-    fn step_ms(&mut self, pos: u32, n_rows: u32) -> Result<f64> {
+    fn step_ms(&mut self, pos: u32, n_rows: u32, wants_logits: bool) -> Result<f64> {
         let rows: Vec<Row> = (pos..)
             .zip(&self.inputs.tokens[..n_rows as usize])
             .map(|(pos, &token)| Row {
                 seq_ids: vec![SEQUENCE],
                 pos,
                 token,
-                wants_logits: self.wants_logits,
+                wants_logits,
             })
             .collect();
         let hidden = &self.inputs.hidden;
@@ -142,7 +145,7 @@ impl<'a> Probe<'a> {
             hidden.n_embd,
             hidden.data[..n_values].to_vec(),
         )?;
-        let input = if self.is_first {
+        let input = if self.range.start == 0 {
             StepInput::Tokens
         } else {
             StepInput::Hidden(&hidden)
@@ -152,9 +155,4 @@ impl<'a> Probe<'a> {
         let took = self.bench.now().saturating_sub(begin);
         Ok(took.as_secs_f64() * 1e3)
     }
-}
-
-fn less_ms(allowance: Duration, ms: f64) -> Duration {
-    let spent = Duration::try_from_secs_f64(ms / 1e3).unwrap_or(allowance);
-    allowance.saturating_sub(spent)
 }

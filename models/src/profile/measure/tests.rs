@@ -1,6 +1,10 @@
 //! Devices whose costs are known: the profile has to find them.
 #![allow(clippy::unwrap_used)]
 
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
 use super::*;
 use crate::clock::fake::FakeClock;
 use crate::engine::{EngineMemory, Logits, StepInput, StepOutput};
@@ -43,6 +47,8 @@ struct Costs {
     embedding: f64,
     /// All times, this many times longer.
     slowdown: f64,
+    /// What each layer takes longer after others have computed: its weights have to be fetched.
+    cold: f64,
 }
 
 impl Costs {
@@ -68,6 +74,19 @@ struct FakeBench {
     clock: FakeClock,
     model: ModelProfile,
     costs: Costs,
+    memory: Memory,
+}
+
+/// What others do to the engines of a device.
+#[derive(Clone, Default)]
+struct Memory {
+    /// Whether others have computed since the last step.
+    is_cold: Arc<AtomicBool>,
+    /// Most bytes that they had to read.
+    others_bytes: Arc<AtomicU64>,
+    free_bytes: Option<u64>,
+    /// All steps of this time take three times as long: another program computes, too.
+    busy: Range<Duration>,
 }
 
 impl FakeBench {
@@ -87,6 +106,7 @@ impl Bench for FakeBench {
             is_first: range.start == 0,
             is_last: range.end == self.model.n_layer(),
             costs: self.costs,
+            memory: self.memory.clone(),
             cached: 0,
         }))
     }
@@ -101,6 +121,22 @@ impl Bench for FakeBench {
         300
     }
 
+    fn wait_for_others(&self, n_bytes: u64) {
+        FakeBench::pass(&self.clock, 1.0);
+        self.memory.is_cold.store(true, Ordering::Relaxed);
+        self.memory
+            .others_bytes
+            .fetch_max(n_bytes, Ordering::Relaxed);
+    }
+
+    fn free_bytes(&self) -> Option<u64> {
+        self.memory.free_bytes
+    }
+
+    fn counters(&self) -> Counters {
+        Counters::default()
+    }
+
     fn now(&self) -> Duration {
         self.clock.now()
     }
@@ -112,6 +148,7 @@ struct FakeEngine {
     is_first: bool,
     is_last: bool,
     costs: Costs,
+    memory: Memory,
     cached: u32,
 }
 
@@ -145,6 +182,12 @@ impl StageEngine for FakeEngine {
         if self.is_last && n_logits > 0 {
             ms += self.costs.head(n_logits);
         }
+        if self.memory.is_cold.swap(false, Ordering::Relaxed) {
+            ms += self.costs.cold * self.classes.len() as f64;
+        }
+        if self.memory.busy.contains(&self.clock.now()) {
+            ms *= 3.0;
+        }
         FakeBench::pass(&self.clock, ms);
         self.cached += n_rows;
         Ok(StepOutput::Logits(Logits::default()))
@@ -162,11 +205,21 @@ const LIMITS: Limits = Limits {
 
 /// The profile, and how long measuring took.
 fn measured(model: &ModelProfile, costs: Costs, limits: Limits) -> (ComputeProfile, Duration) {
+    measured_beside(model, costs, limits, Memory::default())
+}
+
+fn measured_beside(
+    model: &ModelProfile,
+    costs: Costs,
+    limits: Limits,
+    memory: Memory,
+) -> (ComputeProfile, Duration) {
     let clock = FakeClock::default();
     let bench = FakeBench {
         clock: clock.clone(),
         model: model.clone(),
         costs,
+        memory,
     };
     let mut last = 0.0;
     let mut progress = |share: f32| {
@@ -190,6 +243,7 @@ const COSTS: Costs = Costs {
     step: 0.1,
     embedding: 0.01,
     slowdown: 1.0,
+    cold: 0.0,
 };
 
 /// Compares a profile of that many classes with the costs.
@@ -253,6 +307,71 @@ fn models_of_one_and_two_layers_are_measured_as_they_are() {
 }
 
 #[test]
+fn steps_of_streams_are_measured_behind_those_of_other_stages() {
+    let costs = Costs { cold: 0.5, ..COSTS };
+    let memory = Memory::default();
+    let others = memory.others_bytes.clone();
+    let model = model(&[0; 16], 17 << 20);
+    let (profile, took) = measured_beside(&model, costs, LIMITS, memory);
+    for point in &profile.layers[0].rows.points {
+        let cold = if point.rows <= 16 { costs.cold } else { 0.0 };
+        assert_near(point.ms, costs.layer(0, point.rows) + cold, "layer");
+    }
+    // What is not in the layers: the same with and without logits, with and without context.
+    assert_near(profile.head.points[0].ms, costs.head(1), "head");
+    assert_near(profile.layers[0].context_ms, costs.context(0, 1), "context");
+    assert_near(profile.step_ms, costs.step, "step");
+    // The weights of all but the two layers of the shortest slice, and the head.
+    assert_eq!(others.load(Ordering::Relaxed), (14 * 17 + 1) << 20);
+    assert!(took <= Duration::from_secs(20), "{took:?}");
+}
+
+#[test]
+fn a_busy_second_changes_nothing_whenever_it_is() {
+    // Layers that slide, layers that do not, and a large head, as in gemma3.
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("gemma3.gguf");
+    let spec = SynthSpec {
+        n_layer: 12,
+        n_embd: 64,
+        n_ff: 128,
+        n_vocab: 4096,
+        ty: SynthType::Q8_0,
+        ..SynthSpec::new(SynthArch::Gemma3)
+    };
+    synth::write(&spec, &path, &mut |_, _| {}).unwrap();
+    let file = GgufFile::open(&path).unwrap();
+    let params = EngineParams::default();
+    let mut model = ModelProfile::from_gguf(&file, &params, HiddenDtype::F32).unwrap();
+    assert!(model.head_bytes > 5 * model.layers[0].weight_bytes);
+    // As many bytes as make windows of a few layers.
+    for layer in &mut model.layers {
+        layer.weight_bytes = 20 << 20;
+    }
+    for begin in 0..36 {
+        let begin = Duration::from_millis(500 * begin);
+        let memory = Memory {
+            busy: begin..begin + Duration::from_secs(1),
+            ..Memory::default()
+        };
+        let (profile, _) = measured_beside(&model, COSTS, LIMITS, memory);
+        assert_found(&profile, COSTS, 3);
+    }
+}
+
+#[test]
+fn where_slices_do_not_fit_together_they_are_measured_one_by_one() {
+    let model = model(&[0, 1, 0, 1, 0, 1, 0, 1, 0, 1], 20 << 20);
+    let memory = Memory {
+        free_bytes: Some(200 << 20),
+        ..Memory::default()
+    };
+    let (profile, took) = measured_beside(&model, COSTS, LIMITS, memory);
+    assert_found(&profile, COSTS, 3);
+    assert!(took <= Duration::from_secs(20), "{took:?}");
+}
+
+#[test]
 fn small_batches_and_caches_bound_the_points() {
     let limits = |n_batch, n_ctx| {
         Limits::new(&EngineParams {
@@ -308,6 +427,7 @@ fn a_model_without_layers_is_refused() {
         clock: FakeClock::default(),
         model: model(&[], 0),
         costs: COSTS,
+        memory: Memory::default(),
     };
     let error = run(&bench, &bench.model, LIMITS, &mut |_| {}).unwrap_err();
     assert!(error.to_string().contains("without layers"));

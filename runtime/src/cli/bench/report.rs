@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use jupiter::StepTrace;
 use jupiter_actors::planner::MeasuredPlan;
+use jupiter_actors::planning::plan_file::MeasuredEntry;
 use serde::Serialize;
 
 use super::branches::OutlineReport;
 use super::predict::{self, Prediction, Times};
 use super::speculative::SpeculationReport;
+use crate::cli::plan_report::certainty;
 use crate::cli::table::{Align, bytes, markdown};
 
 /// One execution of a test, by the pipeline or by the baseline.
@@ -89,6 +91,9 @@ pub(crate) struct Report {
     measured: Option<Times>,
     #[serde(skip_serializing_if = "Option::is_none")]
     predicted: Option<Times>,
+    /// How sure the prediction is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    devices: Vec<MeasuredEntry>,
     #[serde(skip_serializing_if = "Option::is_none")]
     speculation: Option<SpeculationReport>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -197,6 +202,8 @@ impl Measured {
                 .plan
                 .as_ref()
                 .map(|_| self.times(|_, run| run.elapsed_ms)),
+            devices: (self.plan.as_ref())
+                .map_or_else(Vec::new, |plan| MeasuredEntry::all(&plan.cluster)),
             speculation: self.speculation.clone(),
             outline: self.outline.clone(),
             predicted: self.plan.as_ref().map(|plan| {
@@ -251,6 +258,8 @@ impl Measured {
         if let (Some(measured), Some(predicted)) = (&report.measured, &report.predicted) {
             text.push('\n');
             text.push_str(&prediction_table(measured, predicted));
+            let cluster = self.plan.as_ref().map(|plan| &plan.cluster);
+            text.push_str(&cluster.map_or(String::new(), certainty));
         }
         if let Some(speculation) = &self.speculation {
             text.push('\n');

@@ -1,6 +1,6 @@
 //! Plans by what was measured of the nodes.
 
-use jupiter_models::profile::{ComputeProfile, LayerProfile, RowCurve};
+use jupiter_models::profile::{ComputeProfile, LayerProfile, Noise, RowCurve};
 
 use super::super::super::{NodeProfile, PlacedStage};
 use super::*;
@@ -34,6 +34,7 @@ impl World {
                     step_ms: 0.0,
                     embedding_ms: 0.0,
                     head: RowCurve::new(&[(1, 0.001)]),
+                    noise: Noise::default(),
                 },
                 free_memory_bytes: memory,
             }),
