@@ -6,5 +6,6 @@ mod default_model;
 mod embedded;
 mod outlines;
 mod planned;
+mod scripted;
 mod service;
 mod support;
