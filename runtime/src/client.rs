@@ -10,10 +10,11 @@ use jupiter_actors::{Inbox, RequestId};
 use jupiter_models::Token;
 use jupiter_models::draw::splitmix;
 use jupiter_models::sampling::SamplingParams;
-use jupiter_models::text::{ChatTemplate, Detokenizer, Vocabulary};
+use jupiter_models::text::{Detokenizer, Vocabulary};
 use tokio::sync::mpsc;
 
 use crate::branches::BranchStream;
+use crate::chat_format::ChatFormat;
 use crate::error::{Error, Result};
 use crate::outline::{Verdict, in_one_piece};
 use crate::outliner::{OutlineSetup, Outliner, Plan};
@@ -35,7 +36,7 @@ pub struct Client {
 struct Shared {
     inbox: Inbox,
     vocabulary: Arc<Vocabulary>,
-    template: ChatTemplate,
+    format: ChatFormat,
     outline: OutlineSetup,
     is_default_model: bool,
     next_request: AtomicU64,
@@ -46,7 +47,7 @@ impl Client {
     pub(crate) fn new(
         inbox: Inbox,
         vocabulary: Arc<Vocabulary>,
-        template: ChatTemplate,
+        format: ChatFormat,
         outline: OutlineSetup,
         is_default_model: bool,
     ) -> Self {
@@ -56,7 +57,7 @@ impl Client {
             shared: Arc::new(Shared {
                 inbox,
                 vocabulary,
-                template,
+                format,
                 outline,
                 is_default_model,
                 next_request,
@@ -199,7 +200,7 @@ impl Client {
 
     async fn tokenize(&self, prompt: Prompt) -> Result<Vec<Token>> {
         let shared = self.shared.clone();
-        let tokenize = move || prompt.tokenize(&shared.vocabulary, &shared.template);
+        let tokenize = move || prompt.tokenize(&shared.vocabulary, &shared.format);
         tokio::task::spawn_blocking(tokenize)
             .await
             .map_err(|_| Error::Stopped)?

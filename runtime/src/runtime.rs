@@ -9,13 +9,14 @@ use jupiter_actors::planner::{
 };
 use jupiter_models::architecture::check_supported;
 use jupiter_models::gguf::{GgufFile, ModelInfo};
-use jupiter_models::text::{ChatTemplate, Vocabulary};
+use jupiter_models::text::Vocabulary;
 use ractor::RpcReplyPort;
 use ractor::rpc::CallResult;
 use tokio::sync::mpsc;
 use zenoh::Session;
 
 use crate::builder::RuntimeBuilder;
+use crate::chat_format::ChatFormat;
 use crate::client::{self, Client};
 use crate::config::Config;
 use crate::drafts::Drafts;
@@ -177,7 +178,7 @@ impl Runtime {
         let client = Client::new(
             inbox.clone(),
             loaded.vocabulary,
-            loaded.template,
+            loaded.format,
             OutlineSetup {
                 config: config.outline.clone(),
                 prompts: config.outline.prompts_for(&config.model)?,
@@ -253,7 +254,7 @@ pub(crate) struct Loaded {
     pub(crate) planner: PlannerConfig,
     pub(crate) factory: ModelFactory,
     vocabulary: Arc<Vocabulary>,
-    template: ChatTemplate,
+    format: ChatFormat,
 }
 
 /// Blocks while it reads, and hashes the file when others have to have the same.
@@ -280,13 +281,12 @@ pub(crate) fn load_model(
     planner.medusa = drafts.medusa_id();
     planner.engine.keeps_states = planner.medusa.is_some();
     let vocabulary = Arc::new(Vocabulary::load(model.path())?);
-    let template = ChatTemplate::from_gguf(&model, &vocabulary)?;
-    let template = template.unwrap_or_else(ChatTemplate::fallback);
+    let format = ChatFormat::load(config.model.chat_template.as_deref(), &model, &vocabulary)?;
     let factory = ModelFactory::new(model, id, vocabulary.clone(), config, drafts, progress);
     Ok(Loaded {
         planner,
         factory,
         vocabulary,
-        template,
+        format,
     })
 }

@@ -24,6 +24,8 @@ struct Request {
     messages: Option<Vec<Message>>,
     /// Continues `prompt` as it is, without the chat template.
     raw: bool,
+    /// Reads the names of control tokens in a raw prompt as these tokens.
+    special: bool,
     /// -1 for as many as fit.
     n_predict: Option<i64>,
     temperature: Option<f32>,
@@ -79,7 +81,11 @@ pub(super) fn parse(
 }
 
 fn prompt(request: &Request) -> std::result::Result<Prompt, String> {
+    if request.special && !request.raw {
+        return Err("special is for a raw prompt: send raw too".to_owned());
+    }
     let prompt = match (&request.prompt, &request.messages) {
+        (Some(text), None) if request.special => Prompt::special(text),
         (Some(text), None) if request.raw => Prompt::raw(text),
         (Some(text), None) => Prompt::text(text),
         (None, Some(messages)) if !request.raw => {
@@ -232,6 +238,8 @@ mod tests {
             ..GenerateOptions::default()
         };
         assert_eq!(options, expected);
+        let payload = br#"{"prompt":"x","raw":true,"special":true}"#;
+        assert_eq!(parse(payload, false).unwrap().0, Prompt::special("x"));
         let (chat, _) = parse(
             br#"{"messages":[{"role":"user","content":"x"}],"n_predict":-1}"#,
             false,
@@ -244,7 +252,7 @@ mod tests {
     fn what_is_wrong_is_said_in_one_line() {
         let too_long = vec![b'a'; MAX_REQUEST_BYTES + 1];
         let many_stops = format!(r#"{{"prompt":"x","stop":{:?}}}"#, vec!["a"; 17]);
-        let cases: [(&[u8], &str); 14] = [
+        let cases: [(&[u8], &str); 15] = [
             (b"", "empty"),
             (b"  \n", "empty"),
             (&too_long, "1048576"),
@@ -255,6 +263,7 @@ mod tests {
             (br#"{"prompt":""}"#, "empty"),
             (br#"{"messages":[]}"#, "empty"),
             (br#"{"prompt":"x","messages":[]}"#, "both"),
+            (br#"{"prompt":"x","special":true}"#, "raw"),
             (br#"{"prompt":"x","n_predict":0}"#, "n_predict"),
             (br#"{"prompt":"x","seed":-2}"#, "seed"),
             (br#"{"prompt":"x","top_p":2}"#, "top_p"),

@@ -4,6 +4,7 @@
 
 mod default_model;
 mod plan;
+mod templates;
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};

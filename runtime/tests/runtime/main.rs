@@ -9,3 +9,4 @@ mod planned;
 mod scripted;
 mod service;
 mod support;
+mod text;

@@ -18,7 +18,10 @@ async fn it_says_its_text_and_ends() {
             for prompt in [Prompt::text("Where to?"), Prompt::raw("Where to?")] {
                 let answer = ask(&runtime.client(), prompt, options.clone()).await;
                 assert_eq!(answer.text.trim_start(), "Turn left now.");
-                assert_eq!((answer.tokens.len(), answer.done.reason), (4, FinishReason::Stop));
+                assert_eq!(
+                    (answer.tokens.len(), answer.done.reason),
+                    (4, FinishReason::Stop)
+                );
                 assert_eq!(answer.done.stages.len(), stages as usize);
             }
             runtime.shutdown().await;
