@@ -1,6 +1,8 @@
 //! How a conversation is written for the model: by its own chat template, by one that is named, or
 //! in a plain format with a notice.
 
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Once;
 
@@ -8,6 +10,10 @@ use jupiter_models::gguf::GgufFile;
 use jupiter_models::text::{ChatTemplate, Vocabulary};
 
 use crate::error::{Error, Result};
+
+/// Most bytes of a file that are read: more than a template may have, so that one without end is
+/// refused as too long.
+const MAX_FILE_BYTES: u64 = 2 << 20;
 
 /// The template of chats.
 pub(crate) struct ChatFormat {
@@ -76,7 +82,7 @@ fn named_template(named: &str, vocabulary: &Vocabulary) -> Result<ChatTemplate> 
     let source = if is_source {
         named.to_owned()
     } else if Path::new(named).exists() {
-        std::fs::read_to_string(named).map_err(|error| bad(format!("{named}: {error}")))?
+        read(named).map_err(|error| bad(format!("{named}: {error}")))?
     } else {
         let names = ChatTemplate::built_in_names().join(", ");
         return Err(bad(format!(
@@ -87,4 +93,12 @@ fn named_template(named: &str, vocabulary: &Vocabulary) -> Result<ChatTemplate> 
         return Err(bad(format!("`{named}` is empty")));
     }
     ChatTemplate::for_vocabulary(&source, vocabulary).map_err(|error| bad(error.to_string()))
+}
+
+fn read(path: &str) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?
+        .take(MAX_FILE_BYTES)
+        .read_to_string(&mut text)?;
+    Ok(text)
 }

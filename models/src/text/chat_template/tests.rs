@@ -237,7 +237,7 @@ fn llama_cpps_templates_are_there_by_name() {
         assert!(template.render(&[], true).is_err());
         let text = template.render(&talk(), true).unwrap();
         assert!(
-            text.contains("be brief") && text.contains("2 < 3"),
+            text.contains("hello") && text.contains("2 < 3"),
             "{name}: {text}"
         );
     }
