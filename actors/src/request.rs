@@ -213,11 +213,14 @@ impl ExpandRequest {
 /// the number of tokens that fit the context; a closed one cancels the request.
 pub type EventSink = mpsc::UnboundedSender<StreamEvent>;
 
-/// What happens to a request: any number of tokens, then exactly one `Done` or `Failed`.
+/// What happens to a request: any number of tokens, then `End` if the model ends it, then exactly
+/// one `Done` or `Failed`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum StreamEvent {
     /// The next accepted token.
     Token(Token),
+    /// The token with which the model ends the answer; it is no part of it.
+    End(Token),
     /// The answer is complete.
     Done(Completion),
     /// The answer cannot go on; the tokens so far stay valid.

@@ -135,7 +135,7 @@ impl Stream for BranchStream {
             }
             Some(StreamEvent::Failed(error)) => Err(error.into()),
             // What branches share has no tokens.
-            Some(StreamEvent::Token(_)) | None => Err(Error::Stopped),
+            Some(StreamEvent::Token(_) | StreamEvent::End(_)) | None => Err(Error::Stopped),
         };
         this.ended = true;
         this.request.ended = true;

@@ -42,6 +42,14 @@ impl RuntimeBuilder {
         self
     }
 
+    /// The chat template: a name that llama.cpp knows (`chatml`, `llama3`), a file of Jinja, or
+    /// Jinja itself; without it the model's own.
+    #[must_use]
+    pub fn chat_template(mut self, template: impl Into<String>) -> Self {
+        self.settings.chat_template = Some(template.into());
+        self
+    }
+
     /// Cuts the model into so many stages of about equal size.
     #[must_use]
     pub fn stages(mut self, n_stages: u32) -> Self {

@@ -10,10 +10,11 @@ use jupiter_actors::{Inbox, RequestId};
 use jupiter_models::Token;
 use jupiter_models::draw::splitmix;
 use jupiter_models::sampling::SamplingParams;
-use jupiter_models::text::{ChatTemplate, Detokenizer, Vocabulary};
+use jupiter_models::text::{Detokenizer, Vocabulary};
 use tokio::sync::mpsc;
 
 use crate::branches::BranchStream;
+use crate::chat_format::ChatFormat;
 use crate::error::{Error, Result};
 use crate::outline::{Verdict, in_one_piece};
 use crate::outliner::{OutlineSetup, Outliner, Plan};
@@ -35,7 +36,7 @@ pub struct Client {
 struct Shared {
     inbox: Inbox,
     vocabulary: Arc<Vocabulary>,
-    template: ChatTemplate,
+    format: ChatFormat,
     outline: OutlineSetup,
     n_ctx: u32,
     is_default_model: bool,
@@ -47,7 +48,7 @@ impl Client {
     pub(crate) fn new(
         inbox: Inbox,
         vocabulary: Arc<Vocabulary>,
-        template: ChatTemplate,
+        format: ChatFormat,
         outline: OutlineSetup,
         n_ctx: u32,
         is_default_model: bool,
@@ -58,7 +59,7 @@ impl Client {
             shared: Arc::new(Shared {
                 inbox,
                 vocabulary,
-                template,
+                format,
                 outline,
                 n_ctx,
                 is_default_model,
@@ -222,7 +223,7 @@ impl Client {
 
     async fn tokenize(&self, prompt: Prompt) -> Result<Vec<Token>> {
         let shared = self.shared.clone();
-        let tokenize = move || prompt.tokenize(&shared.vocabulary, &shared.template);
+        let tokenize = move || prompt.tokenize(&shared.vocabulary, &shared.format);
         tokio::task::spawn_blocking(tokenize)
             .await
             .map_err(|_| Error::Stopped)?

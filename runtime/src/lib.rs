@@ -25,7 +25,7 @@
 //!
 //! - [`config`]: what a file, the environment and flags may say
 //! - `builder`, `runtime`: the head ([`Runtime`]); `worker`: a node that serves one ([`Worker`])
-//! - `client`, `prompt`, `stream`: questions and answers ([`Client`], [`TokenStream`])
+//! - `client`, `prompt`, `chat_format`, `stream`: questions and answers ([`Client`], [`TokenStream`])
 //! - `branches`: several answers side by side ([`BranchStream`])
 //! - [`outline`], `outliner`: outlines, their points and how they become one answer
 //! - [`event`]: answers as JSON
@@ -43,6 +43,7 @@
 
 mod branches;
 mod builder;
+mod chat_format;
 mod client;
 pub mod config;
 mod drafts;

@@ -4,8 +4,9 @@ use jupiter_actors::request::RequestError;
 use jupiter_actors::request::SpeculationParams;
 use jupiter_models::Token;
 use jupiter_models::sampling::SamplingParams;
-use jupiter_models::text::{ChatMessage, ChatTemplate, Vocabulary};
+use jupiter_models::text::{ChatMessage, Vocabulary};
 
+use crate::chat_format::ChatFormat;
 use crate::config::OutlineMode;
 use crate::error::Result;
 
@@ -14,8 +15,10 @@ use crate::error::Result;
 pub enum Prompt {
     /// A conversation; the model's template is applied.
     Chat(Vec<ChatMessage>),
-    /// Text that is continued as it is.
+    /// Text that is continued as it is; the text of control tokens stays text.
     Raw(String),
+    /// Text that is continued as it is, with control tokens written by their names.
+    Special(String),
     /// Tokens that are continued as they are.
     Tokens(Vec<Token>),
 }
@@ -36,6 +39,12 @@ impl Prompt {
         Self::Raw(text.into())
     }
 
+    /// The same with control tokens, which are written by their names: a chat format by hand. What
+    /// others wrote has no place in it, since it could end their turn.
+    pub fn special(text: impl Into<String>) -> Self {
+        Self::Special(text.into())
+    }
+
     /// Tokens that are continued as they are.
     pub fn tokens(tokens: impl Into<Vec<Token>>) -> Self {
         Self::Tokens(tokens.into())
@@ -45,19 +54,20 @@ impl Prompt {
     pub(crate) fn is_empty(&self) -> bool {
         match self {
             Self::Tokens(tokens) => tokens.is_empty(),
-            Self::Raw(text) => text.is_empty(),
+            Self::Raw(text) | Self::Special(text) => text.is_empty(),
             Self::Chat(messages) => messages.iter().all(|m| m.content.trim().is_empty()),
         }
     }
 
-    /// Its tokens. Only what the template wrote is read as control tokens, never a user's words.
+    /// Its tokens. Only what the template wrote is read as control tokens, never a user's words,
+    /// unless that is asked for.
     ///
     /// # Errors
     /// An empty prompt, and what the template refuses.
     pub(crate) fn tokenize(
         &self,
         vocabulary: &Vocabulary,
-        template: &ChatTemplate,
+        format: &ChatFormat,
     ) -> Result<Vec<Token>> {
         match self {
             _ if self.is_empty() => Err(RequestError::EmptyPrompt.into()),
@@ -74,10 +84,8 @@ impl Prompt {
                 }
             }
             Self::Raw(text) => Ok(vocabulary.tokenize(text, true, false)),
-            Self::Chat(messages) => {
-                let rendered = template.render(messages, true)?;
-                Ok(vocabulary.tokenize_chat(&rendered, messages)?)
-            }
+            Self::Special(text) => Ok(vocabulary.tokenize(text, true, true)),
+            Self::Chat(messages) => Ok(vocabulary.tokenize_chat(format.template(), messages)?),
         }
     }
 }

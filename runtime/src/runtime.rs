@@ -7,13 +7,14 @@ use jupiter_actors::Inbox;
 use jupiter_actors::planner::{
     ClusterPhase, ClusterStatus, DraftConfig, PlannerConfig, PlannerMessage, StepTrace,
 };
-use jupiter_models::text::{ChatTemplate, Vocabulary};
+use jupiter_models::text::Vocabulary;
 use ractor::RpcReplyPort;
 use ractor::rpc::CallResult;
 use tokio::sync::mpsc;
 use zenoh::Session;
 
 use crate::builder::RuntimeBuilder;
+use crate::chat_format::ChatFormat;
 use crate::client::{self, Client};
 use crate::config::Config;
 use crate::drafts::Drafts;
@@ -188,7 +189,7 @@ impl Runtime {
         let client = Client::new(
             inbox.clone(),
             loaded.vocabulary,
-            loaded.template,
+            loaded.format,
             OutlineSetup {
                 config: config.outline.clone(),
                 prompts: config.outline.prompts_for(&config.model)?,
@@ -295,7 +296,7 @@ pub(crate) struct Loaded {
     pub(crate) planner: PlannerConfig,
     pub(crate) factory: ModelFactory,
     vocabulary: Arc<Vocabulary>,
-    template: ChatTemplate,
+    format: ChatFormat,
 }
 
 /// Blocks while it reads, and hashes the file when others have to have the same.
@@ -320,8 +321,7 @@ pub(crate) fn load_model(
     planner.medusa = drafts.medusa_id();
     planner.engine.keeps_states = planner.medusa.is_some();
     let vocabulary = Arc::new(Vocabulary::load(model.path())?);
-    let template = ChatTemplate::from_gguf(&model, &vocabulary)?;
-    let template = template.unwrap_or_else(ChatTemplate::fallback);
+    let format = ChatFormat::load(config.model.chat_template.as_deref(), &model, &vocabulary)?;
     // llama.cpp reads the vocabulary by the path.
     model.check_current()?;
     let factory = ModelFactory::new(model, id, vocabulary.clone(), config, drafts, progress);
@@ -329,6 +329,6 @@ pub(crate) fn load_model(
         planner,
         factory,
         vocabulary,
-        template,
+        format,
     })
 }

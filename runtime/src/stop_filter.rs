@@ -1,9 +1,14 @@
 //! Finds stop strings in streamed text, and holds back what may become one.
 
-/// Looks for any of its strings across the pieces of a text.
+use std::ops::Range;
+
+/// Looks for any of its strings across the pieces of a text. Control tokens are found by their
+/// names, which are no part of the text.
 pub(crate) struct StopFilter {
     stops: Vec<String>,
     held: String,
+    /// Bytes of `held` that are names of control tokens, in order.
+    hidden: Vec<Range<usize>>,
 }
 
 impl StopFilter {
@@ -17,6 +22,7 @@ impl StopFilter {
         Self {
             stops,
             held: String::new(),
+            hidden: Vec::new(),
         }
     }
 
@@ -24,14 +30,32 @@ impl StopFilter {
     /// that the text is over.
     pub(crate) fn push(&mut self, piece: &str) -> (String, bool) {
         self.held.push_str(piece);
+        self.search()
+    }
+
+    /// The same for a control token.
+    pub(crate) fn push_control(&mut self, name: &str) -> (String, bool) {
+        let start = self.held.len();
+        self.held.push_str(name);
+        self.hidden.push(start..self.held.len());
+        self.search()
+    }
+
+    /// The rest, when no more text comes.
+    pub(crate) fn finish(&mut self) -> String {
+        self.take(self.held.len())
+    }
+
+    fn search(&mut self) -> (String, bool) {
         let found = self
             .stops
             .iter()
             .filter_map(|stop| self.held.find(stop.as_str()))
             .min();
         if let Some(at) = found {
-            let mut text = std::mem::take(&mut self.held);
-            text.truncate(at);
+            let text = self.take(at);
+            self.held.clear();
+            self.hidden.clear();
             return (text, true);
         }
         let n_open = self
@@ -40,13 +64,26 @@ impl StopFilter {
             .map(|stop| overlap(&self.held, stop))
             .max()
             .unwrap_or(0);
-        let open = self.held.split_off(self.held.len() - n_open);
-        (std::mem::replace(&mut self.held, open), false)
+        (self.take(self.held.len() - n_open), false)
     }
 
-    /// The rest, when no more text comes.
-    pub(crate) fn finish(&mut self) -> String {
-        std::mem::take(&mut self.held)
+    /// Takes the first `end` bytes that are held; what is hidden of them is left out.
+    fn take(&mut self, end: usize) -> String {
+        let held = self.held.split_off(end);
+        let front = std::mem::replace(&mut self.held, held);
+        let mut text = String::with_capacity(end);
+        let mut from = 0;
+        for hidden in std::mem::take(&mut self.hidden) {
+            if hidden.start < end {
+                text += &front[from..hidden.start];
+                from = hidden.end.min(end);
+            }
+            if hidden.end > end {
+                self.hidden
+                    .push(hidden.start.saturating_sub(end)..hidden.end - end);
+            }
+        }
+        text + &front[from..]
     }
 }
 
@@ -110,5 +147,43 @@ mod tests {
         let (out, rest, found) = run(&["ää!"], &["ä", "ä", "ö"]);
         assert_eq!(out.concat() + &rest, "ääö");
         assert!(!found);
+    }
+
+    #[test]
+    fn control_tokens_are_found_by_name_and_are_no_text() {
+        let run = |stops: &[&str], pieces: &[(&str, bool)]| {
+            let stops: Vec<String> = stops.iter().map(|stop| (*stop).to_owned()).collect();
+            let mut filter = StopFilter::new(&stops);
+            let mut text = String::new();
+            for &(piece, is_control) in pieces {
+                let (certain, found) = match is_control {
+                    true => filter.push_control(piece),
+                    false => filter.push(piece),
+                };
+                text += &certain;
+                if found {
+                    return (text + &filter.finish(), true);
+                }
+            }
+            (text + &filter.finish(), false)
+        };
+        let said = [("a b", false), ("<e>", true), ("\nc", false)];
+        for (stop, expected, found) in [
+            ("<e>", "a b", true),
+            (" b<e>\nc", "a", true),
+            ("e>\n", "a b", true),
+            ("b<", "a ", true),
+            ("<e>\nd", "a b\nc", false),
+            ("<e>c", "a b\nc", false),
+            ("x", "a b\nc", false),
+        ] {
+            assert_eq!(
+                run(&[stop], &said),
+                (expected.to_owned(), found),
+                "{stop:?}"
+            );
+            assert_eq!(run(&["<f>", stop], &said), (expected.to_owned(), found));
+        }
+        assert_eq!(run(&[], &said).0, "a b\nc");
     }
 }

@@ -113,8 +113,12 @@ impl Stream for AnswerStream {
         loop {
             let item = match ready!(this.events.poll_recv(context)) {
                 // Behind a stop string, what was on the way already is no part of the answer.
-                Some(StreamEvent::Token(_)) if this.stopped => continue,
+                Some(StreamEvent::Token(_) | StreamEvent::End(_)) if this.stopped => continue,
                 Some(StreamEvent::Token(token)) => this.token(token),
+                Some(StreamEvent::End(token)) => match this.end_token(token) {
+                    Some(part) => Ok(part),
+                    None => continue,
+                },
                 Some(StreamEvent::Done(done)) => this.end(Ok(Part::Done(done))),
                 Some(StreamEvent::Failed(error)) => this.end(Err(error.into())),
                 None => this.end(Err(Error::Stopped)),
@@ -156,8 +160,10 @@ impl AnswerStream {
     }
 
     fn token(&mut self, token: Token) -> Result<Part> {
-        let piece = self.detokenizer.push(token);
-        let (text, stopped) = self.filter.push(&piece);
+        let (text, stopped) = match self.detokenizer.control_text(token) {
+            Some(name) => self.filter.push_control(&name),
+            None => self.filter.push(&self.detokenizer.push(token)),
+        };
         if stopped {
             self.finish();
         }
@@ -165,6 +171,21 @@ impl AnswerStream {
             id: Some(token),
             text,
         })
+    }
+
+    /// The token with which the model ended may complete a stop string: then what of it was held
+    /// back is no part of the answer. It is no token of the answer itself.
+    fn end_token(&mut self, token: Token) -> Option<Part> {
+        let name = self.detokenizer.control_text(token)?;
+        let piece = self.detokenizer.finish();
+        let (mut text, mut stopped) = self.filter.push(&piece);
+        if !stopped {
+            let (more, found) = self.filter.push_control(&name);
+            text += &more;
+            stopped = found;
+        }
+        self.stopped = stopped;
+        (!text.is_empty()).then_some(Part::Text { id: None, text })
     }
 
     /// Ends with `last`, after the text that was held back.

@@ -300,6 +300,7 @@ pub async fn read(mut events: UnboundedReceiver<StreamEvent>) -> Result<Answer> 
             .with_context(|| format!("hangs after {} tokens", tokens.len()))?
         {
             Some(StreamEvent::Token(token)) => tokens.push(token),
+            Some(StreamEvent::End(_)) => {}
             Some(StreamEvent::Done(done)) => {
                 return Ok(Answer {
                     tokens,

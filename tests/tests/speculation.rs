@@ -163,8 +163,7 @@ async fn the_default_model_says_the_same_with_its_own_sources() -> Result<()> {
         "List three sensors.",
     ] {
         let messages = [ChatMessage::user(question)];
-        let rendered = template.render(&messages, true)?;
-        let prompt = vocabulary.tokenize_chat(&rendered, &messages)?;
+        let prompt = vocabulary.tokenize_chat(&template, &messages)?;
         let mut texts = Vec::new();
         for (at, source) in [DraftChoice::None, DraftChoice::Medusa, DraftChoice::Model]
             .into_iter()

@@ -311,6 +311,8 @@ impl PlannerCore {
         }
         let sequence = &self.live[at];
         if outcome.ends {
+            // Whoever is gone does not mind.
+            let _ = sequence.sink.send(StreamEvent::End(acceptance.next_token));
             self.complete(at, FinishReason::Stop, now);
         } else if sequence.tokens.len() >= sequence.n_max {
             self.complete(at, FinishReason::Length, now);

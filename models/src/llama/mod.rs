@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod backend;
+pub(crate) mod chat;
 pub mod context;
 pub mod dequantize;
 mod gguf_metadata;

@@ -6,8 +6,8 @@ use crate::llama::GgufWriter;
 
 /// `GGML_QNT_VERSION`: the layout of quantized blocks.
 const QUANTIZATION_VERSION: u32 = 2;
-/// The chat template: `ChatML`, as Jinja.
-const CHAT_TEMPLATE: &str = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + \
+/// The chat template of generated models: `ChatML`, as Jinja.
+pub const CHATML: &str = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + \
     '\n' + message['content'] + '<|im_end|>' + '\n' }}{% endfor %}\
     {% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 
@@ -36,7 +36,8 @@ fn set_general(spec: &SynthSpec, writer: &mut GgufWriter) -> Result<()> {
     writer.set_u32("general.quantization_version", QUANTIZATION_VERSION)
 }
 
-fn set_shape(spec: &SynthSpec, writer: &mut GgufWriter) -> Result<()> {
+/// Sets the sizes.
+pub(super) fn set_shape(spec: &SynthSpec, writer: &mut GgufWriter) -> Result<()> {
     let key = |name: &str| format!("{}.{name}", spec.arch);
     let width = spec.head_width();
     for (name, value) in [
@@ -105,7 +106,7 @@ fn set_tokenizer(spec: &SynthSpec, writer: &mut GgufWriter) -> Result<()> {
     writer.set_u32("tokenizer.ggml.eos_token_id", tokenizer::IM_END)?;
     writer.set_u32("tokenizer.ggml.padding_token_id", tokenizer::END_OF_TEXT)?;
     writer.set_bool("tokenizer.ggml.add_bos_token", false)?;
-    writer.set_str("tokenizer.chat_template", CHAT_TEMPLATE)
+    writer.set_str("tokenizer.chat_template", CHATML)
 }
 
 /// `llama_ftype` (llama.h) of a file whose matrices have this type.

@@ -15,9 +15,11 @@
 //! - `weights`: the values, seeded per tensor
 //! - `tokenizer`: byte-level BPE of any size
 //! - `metadata`: the keys that llama.cpp reads
+//! - `scripted`: models that say a known text
 
 mod kinds;
 mod metadata;
+mod scripted;
 mod spec;
 mod tensors;
 mod tokenizer;
@@ -29,6 +31,8 @@ use crate::llama::{GgufWriter, TensorSink};
 use crate::{ModelError, Result};
 
 pub use kinds::{SynthArch, SynthType};
+pub use metadata::CHATML;
+pub use scripted::{ScriptedSpec, ScriptedTokenizer};
 pub use spec::SynthSpec;
 use tensors::SynthTensor;
 
@@ -49,6 +53,25 @@ pub fn write(spec: &SynthSpec, path: &Path, progress: &mut dyn FnMut(u64, u64)) 
         writer.add_tensor(&tensor.name, tensor.ggml_type, &tensor.dims)?;
     }
 
+    let total = writer.data_bytes();
+    let mut done = 0;
+    progress(0, total);
+    write_file(&writer, path, &mut |index, sink| {
+        stream(&tensors[index], spec.seed, sink, &mut |n| {
+            done += n;
+            progress(done, total);
+        })
+    })?;
+    progress(total, total);
+    Ok(())
+}
+
+/// Writes what `writer` holds and the tensors of `data` beside `path`, then renames it.
+fn write_file(
+    writer: &GgufWriter,
+    path: &Path,
+    data: &mut dyn FnMut(usize, &mut TensorSink<'_>) -> Result<()>,
+) -> Result<()> {
     let io = |source| ModelError::Io {
         path: path.to_owned(),
         source,
@@ -57,16 +80,9 @@ pub fn write(spec: &SynthSpec, path: &Path, progress: &mut dyn FnMut(u64, u64)) 
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty());
     let mut temporary = temporary_file(folder.unwrap_or(Path::new("."))).map_err(io)?;
-    let total = writer.data_bytes();
-    let mut done = 0;
-    progress(0, total);
     writer.write(temporary.as_file_mut(), path, &mut |index, _, sink| {
-        stream(&tensors[index], spec.seed, sink, &mut |n| {
-            done += n;
-            progress(done, total);
-        })
+        data(index, sink)
     })?;
-    progress(total, total);
     temporary.persist(path).map_err(|error| io(error.error))?;
     Ok(())
 }

@@ -132,7 +132,7 @@ impl Builder {
 
 /// How byte-level BPE spells a byte: printable Latin-1 as itself, the others from U+0100 on, in
 /// order (GPT-2's `bytes_to_unicode`; llama.cpp's src/unicode.cpp).
-fn byte_char(byte: u8) -> char {
+pub(super) fn byte_char(byte: u8) -> char {
     let printable = |b: u8| matches!(b, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
     if printable(byte) {
         return char::from(byte);

@@ -1,6 +1,8 @@
-//! The chat template of a model: Jinja as Hugging Face's `apply_chat_template` runs it.
+//! The chat template of a model: Jinja as Hugging Face's `apply_chat_template` runs it, or one of
+//! llama.cpp's own.
 
 use std::error::Error as _;
+use std::ffi::CString;
 use std::fmt;
 
 use minijinja::syntax::SyntaxConfig;
@@ -12,6 +14,7 @@ use super::json::tojson;
 use super::strftime::strftime_now;
 use crate::error::{ModelError, Result};
 use crate::gguf::GgufFile;
+use crate::llama::chat;
 
 /// Longest template; the largest in use are below 40 kB.
 const MAX_TEMPLATE_BYTES: usize = 1 << 20;
@@ -66,10 +69,21 @@ impl ChatMessage {
 
 /// Writes a conversation the way a model was trained to read it.
 pub struct ChatTemplate {
+    format: Format,
+    is_fallback: bool,
+}
+
+enum Format {
+    Jinja(Box<Jinja>),
+    /// One of llama.cpp's, by name.
+    BuiltIn(CString),
+}
+
+struct Jinja {
+    source: String,
     environment: Environment<'static>,
     bos_token: String,
     eos_token: String,
-    is_fallback: bool,
 }
 
 impl fmt::Debug for ChatTemplate {
@@ -81,14 +95,38 @@ impl fmt::Debug for ChatTemplate {
 }
 
 impl ChatTemplate {
-    /// The template of `model`; none if the file has none (see [`ChatTemplate::fallback`]).
+    /// The template of `model`; none if the file has none, or an empty one (see
+    /// [`ChatTemplate::fallback`]).
     ///
     /// # Errors
     /// `BadInput` when it is not a template.
     pub fn from_gguf(model: &GgufFile, vocabulary: &Vocabulary) -> Result<Option<Self>> {
-        let Some(source) = model.metadata().opt_str("tokenizer.chat_template")? else {
-            return Ok(None);
-        };
+        let source = model.metadata().opt_str("tokenizer.chat_template")?;
+        let source = source.filter(|source| !source.trim().is_empty());
+        source
+            .map(|source| Self::for_vocabulary(source, vocabulary))
+            .transpose()
+    }
+
+    /// The names of the templates that llama.cpp brings, in order.
+    pub fn built_in_names() -> Vec<&'static str> {
+        chat::built_in_templates()
+    }
+
+    /// llama.cpp's template `name`; none if it has no such.
+    pub fn built_in(name: &str) -> Option<Self> {
+        let name = Self::built_in_names().into_iter().find(|&n| n == name)?;
+        Some(Self {
+            format: Format::BuiltIn(CString::new(name).ok()?),
+            is_fallback: false,
+        })
+    }
+
+    /// The template with this Jinja source, which may use the model's begin and end tokens.
+    ///
+    /// # Errors
+    /// `BadInput` when it is not a template.
+    pub fn for_vocabulary(source: &str, vocabulary: &Vocabulary) -> Result<Self> {
         let text = |token: Option<_>| {
             let bytes = token
                 .map(|token| vocabulary.token_bytes(token, true))
@@ -96,7 +134,7 @@ impl ChatTemplate {
             String::from_utf8_lossy(&bytes).into_owned()
         };
         let (bos, eos) = (text(vocabulary.bos()), text(vocabulary.eos()));
-        Self::from_source(source, &bos, &eos).map(Some)
+        Self::from_source(source, &bos, &eos)
     }
 
     /// The template with this Jinja source; `bos_token` and `eos_token` are the texts it may use.
@@ -135,9 +173,12 @@ impl ChatTemplate {
             .add_template_owned("chat", without_generation_marks(source))
             .map_err(bad)?;
         Ok(Self {
-            environment,
-            bos_token: bos_token.to_owned(),
-            eos_token: eos_token.to_owned(),
+            format: Format::Jinja(Box::new(Jinja {
+                source: source.to_owned(),
+                environment,
+                bos_token: bos_token.to_owned(),
+                eos_token: eos_token.to_owned(),
+            })),
             is_fallback: false,
         })
     }
@@ -161,12 +202,50 @@ impl ChatTemplate {
         self.is_fallback
     }
 
+    /// What the template itself may write, as far as that is known.
+    pub(super) fn source(&self) -> &str {
+        match &self.format {
+            Format::Jinja(jinja) => &jinja.source,
+            Format::BuiltIn(_) => "",
+        }
+    }
+
     /// The conversation as text, with `add_generation_prompt` up to where the model's turn begins.
     ///
     /// # Errors
     /// `BadInput` with the template's own words when it refuses the conversation (two user turns in
     /// a row, a system turn it does not know), or when it fails or does not end.
     pub fn render(&self, messages: &[ChatMessage], add_generation_prompt: bool) -> Result<String> {
+        match &self.format {
+            Format::Jinja(jinja) => jinja.render(messages, add_generation_prompt).map_err(bad),
+            Format::BuiltIn(name) => {
+                let text = |text: &str| CString::new(text).ok();
+                let messages: Option<Vec<_>> = messages
+                    .iter()
+                    .map(|message| Some((text(&message.role)?, text(&message.content)?)))
+                    .collect();
+                messages
+                    // llama.cpp looks at the last message whether there is one or not.
+                    .filter(|messages| !messages.is_empty())
+                    .and_then(|messages| {
+                        chat::apply_template(name, &messages, add_generation_prompt)
+                    })
+                    .ok_or_else(|| ModelError::BadInput {
+                        what: "chat template: a built-in one takes one message or more, without \
+                               NUL characters"
+                            .to_owned(),
+                    })
+            }
+        }
+    }
+}
+
+impl Jinja {
+    fn render(
+        &self,
+        messages: &[ChatMessage],
+        add_generation_prompt: bool,
+    ) -> std::result::Result<String, Error> {
         let list: Vec<Value> = messages
             .iter()
             .map(|message| context! { role => &message.role, content => &message.content })
@@ -174,17 +253,14 @@ impl ChatTemplate {
         let mut environment = self.environment.clone();
         let fuel = FUEL + FUEL_PER_MESSAGE.saturating_mul(messages.len() as u64);
         environment.set_fuel(Some(fuel));
-        let template = environment.get_template("chat").map_err(bad)?;
-        template
-            .render(context! {
-                messages => list,
-                add_generation_prompt,
-                bos_token => &self.bos_token,
-                eos_token => &self.eos_token,
-                tools => (),
-                documents => (),
-            })
-            .map_err(bad)
+        environment.get_template("chat")?.render(context! {
+            messages => list,
+            add_generation_prompt,
+            bos_token => &self.bos_token,
+            eos_token => &self.eos_token,
+            tools => (),
+            documents => (),
+        })
     }
 }
 

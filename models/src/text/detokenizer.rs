@@ -25,6 +25,11 @@ impl Detokenizer {
         self.stream.push(&self.vocabulary.token_bytes(token, false))
     }
 
+    /// The text of a control token, which [`Detokenizer::push`] leaves out.
+    pub fn control_text(&self, token: Token) -> Option<String> {
+        self.vocabulary.control_text(token)
+    }
+
     /// The end of the text: an unfinished character becomes U+FFFD. Starts a new text.
     pub fn finish(&mut self) -> String {
         self.stream.finish()

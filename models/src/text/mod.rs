@@ -4,6 +4,8 @@ mod chat_template;
 mod chat_tokens;
 mod detokenizer;
 mod json;
+mod marks;
+mod special_tokens;
 mod strftime;
 #[cfg(test)]
 pub(crate) mod test_vocabulary;

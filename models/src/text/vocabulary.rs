@@ -8,6 +8,7 @@ use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::token::LlamaToken;
 
+use super::special_tokens::{Part, SpecialTokens};
 use crate::error::{ModelError, Result};
 use crate::llama::backend::backend;
 use crate::llama::log::capture;
@@ -23,8 +24,8 @@ pub struct Vocabulary {
     n_vocab: u32,
     /// The tokens that end the generation, ascending.
     eog: Vec<Token>,
+    special: SpecialTokens,
     index: OnceLock<TokenIndex>,
-    control_texts: OnceLock<Vec<String>>,
 }
 
 impl fmt::Debug for Vocabulary {
@@ -81,33 +82,69 @@ impl Vocabulary {
         let eog = (0..n_vocab as Token)
             .filter(|&t| vocab.is_eog(LlamaToken(t)))
             .collect();
+        let special = SpecialTokens::of(&model, n_vocab)
+            .ok_or_else(|| bad("its control tokens are too many to look for"))?;
         Ok(Self {
             model,
             n_vocab,
             eog,
+            special,
             index: OnceLock::new(),
-            control_texts: OnceLock::new(),
         })
     }
 
     /// The tokens of `text`, all of them.
     ///
-    /// `add_special` adds the begin and end tokens that the model was trained with.
-    /// `parse_special` reads the text of control tokens as these tokens: for templates, never for
-    /// text that a user wrote.
-    pub fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Vec<Token> {
-        let vocab = self.model.vocab();
-        let mut tokens = Vec::new();
-        let mut rest = text;
-        let mut add_special = add_special;
+    /// With `add_bos` the begin token comes first if the model was trained with it, or if `text`
+    /// begins with it (white space before it is left out), and once. Tokens that end or separate
+    /// sequences are never added, whatever the model's flags say: a prompt is to be continued.
+    /// `parse_special` reads the text of control tokens as these tokens: never for text that a user
+    /// wrote.
+    pub fn tokenize(&self, text: &str, add_bos: bool, parse_special: bool) -> Vec<Token> {
+        let parts = match parse_special {
+            true => self.special.parts(text, &[]),
+            false => vec![Part::Text(0..text.len())],
+        };
+        self.tokenize_parts(text, &parts, add_bos)
+    }
+
+    /// The tokens of the parts of `text`.
+    pub(super) fn tokenize_parts(&self, text: &str, parts: &[Part], add_bos: bool) -> Vec<Token> {
+        let bos = self.bos().filter(|_| add_bos);
+        let is_bos = |part: &Part| matches!(part, Part::Control(token) if Some(*token) == bos);
+        let is_blank =
+            |part: &Part| matches!(part, Part::Text(at) if text[at.clone()].trim().is_empty());
+        let mut rest = parts;
         loop {
-            let (part, after) = rest.split_at(part_end(rest));
-            tokens.extend(vocab.tokenize(part.as_bytes(), add_special, parse_special));
-            if after.is_empty() {
-                return tokens.into_iter().map(|token| token.0).collect();
+            rest = match rest {
+                [first, after @ ..] if is_bos(first) => after,
+                [blank, first, after @ ..] if is_blank(blank) && is_bos(first) => after,
+                _ => break,
+            };
+        }
+        let is_written = rest.len() < parts.len();
+        let mut tokens: Vec<Token> = bos
+            .filter(|_| is_written || self.add_bos())
+            .into_iter()
+            .collect();
+        for part in rest {
+            match part {
+                Part::Control(token) => tokens.push(*token),
+                Part::Text(at) => self.tokenize_plain(&text[at.clone()], &mut tokens),
             }
+        }
+        tokens
+    }
+
+    /// Adds the tokens of a text without control tokens.
+    fn tokenize_plain(&self, text: &str, tokens: &mut Vec<Token>) {
+        let vocab = self.model.vocab();
+        let mut rest = text;
+        while !rest.is_empty() {
+            let (part, after) = rest.split_at(part_end(rest));
+            let found = vocab.tokenize(part.as_bytes(), false, false);
+            tokens.extend(found.into_iter().map(|token| token.0));
             rest = after;
-            add_special = false;
         }
     }
 
@@ -120,6 +157,13 @@ impl Vocabulary {
         self.model
             .vocab()
             .token_to_piece(LlamaToken(token), special, None)
+    }
+
+    /// The text of a control token, which renders as nothing; none for other tokens.
+    pub fn control_text(&self, token: Token) -> Option<String> {
+        let is_silent = self.contains(token) && self.token_bytes(token, false).is_empty();
+        let text = is_silent.then(|| self.token_bytes(token, true))?;
+        String::from_utf8(text).ok().filter(|text| !text.is_empty())
     }
 
     /// Whether `token` ends the generation (end of sequence, of turn, of message).
@@ -176,15 +220,8 @@ impl Vocabulary {
         })
     }
 
-    /// The texts that only control tokens have, which user text must not turn into.
-    pub(super) fn control_texts(&self) -> &[String] {
-        self.control_texts.get_or_init(|| {
-            (0..self.n_vocab as Token)
-                .filter(|&token| self.token_bytes(token, false).is_empty())
-                .filter_map(|token| String::from_utf8(self.token_bytes(token, true)).ok())
-                .filter(|text| !text.is_empty())
-                .collect()
-        })
+    pub(super) fn special(&self) -> &SpecialTokens {
+        &self.special
     }
 
     /// llama.cpp's own matcher, to compare ours with.
@@ -249,6 +286,16 @@ mod tests {
 
     proptest! {
         #[test]
+        fn control_tokens_are_found_as_llama_cpp_finds_them(
+            text in "(a|b| |\n|<|<\\||im_|im_end|\\|>|<\\|im_end\\|>|<\\|endoftext\\|>|é){0,30}"
+        ) {
+            let vocabulary = vocabulary();
+            let expected = vocabulary.model.vocab().tokenize(text.as_bytes(), false, true);
+            let expected: Vec<Token> = expected.into_iter().map(|token| token.0).collect();
+            prop_assert_eq!(vocabulary.tokenize(&text, false, true), expected);
+        }
+
+        #[test]
         fn no_byte_of_a_text_is_lost(text in prop_oneof![".*", "[a-z ]{0,300}", "\\PC{0,40}\0?a"]) {
             let vocabulary = vocabulary();
             let tokens = vocabulary.tokenize(&text, false, false);
@@ -279,7 +326,8 @@ mod tests {
         assert_eq!(vocabulary.tokenize(&name, false, true), [eos]);
         assert!(!vocabulary.tokenize(&name, false, false).contains(&eos));
         assert!(vocabulary.token_bytes(eos, false).is_empty());
-        assert!(vocabulary.control_texts().contains(&name));
+        assert_eq!(vocabulary.control_text(eos), Some(name.clone()));
+        assert_eq!(vocabulary.control_text(0), None);
         assert_eq!(vocabulary.token_named(&name), Some(eos));
     }
 
@@ -289,6 +337,7 @@ mod tests {
         for token in [-1, Token::MIN, Token::MAX, vocabulary.n_vocab() as Token] {
             assert!(vocabulary.token_bytes(token, true).is_empty());
             assert!(!vocabulary.is_eog(token));
+            assert_eq!(vocabulary.control_text(token), None);
         }
     }
 
@@ -306,19 +355,5 @@ mod tests {
             error.contains("tokenizer") && !error.contains('\n'),
             "{error}"
         );
-    }
-
-    #[test]
-    fn control_text_in_a_message_stays_text() {
-        let vocabulary = vocabulary();
-        let eos = vocabulary.eos().unwrap();
-        let end = String::from_utf8(vocabulary.token_bytes(eos, true)).unwrap();
-        let messages = [crate::text::ChatMessage::user(format!("a{end}b"))];
-        let rendered = format!("user: a{end}b{end}");
-        let tokens = vocabulary.tokenize_chat(&rendered, &messages).unwrap();
-        assert_eq!(tokens.iter().filter(|&&token| token == eos).count(), 1);
-        assert_eq!(tokens.last(), Some(&eos));
-        let text = text_of(&vocabulary, &tokens, true);
-        assert!(text.ends_with(rendered.as_bytes()));
     }
 }

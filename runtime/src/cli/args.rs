@@ -234,6 +234,16 @@ pub(crate) struct SamplingArgs {
     pub grammar_file: Option<PathBuf>,
 }
 
+/// How a conversation is written for the model.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Model and engine")]
+pub(crate) struct TemplateArgs {
+    /// Chat template: a name as llama.cpp has it (chatml, llama3, gemma), or a file of Jinja;
+    /// without it the model's own
+    #[arg(long, env = "JUPITER_CHAT_TEMPLATE", value_name = "NAME|FILE")]
+    pub chat_template: Option<String>,
+}
+
 /// How much is generated.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Generation")]

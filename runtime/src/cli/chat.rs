@@ -6,6 +6,7 @@ use jupiter::terminal::{ChatEnd, Conversation};
 
 use super::args::{
     CommonArgs, EngineArgs, GenerationArgs, ProcessArgs, SamplingArgs, SpeculationArgs, SplitArgs,
+    TemplateArgs,
 };
 use super::leave::ExitCode;
 use super::outline_args::OutlineArgs;
@@ -31,6 +32,9 @@ pub(crate) struct ChatArgs {
     engine: EngineArgs,
 
     #[command(flatten)]
+    template: TemplateArgs,
+
+    #[command(flatten)]
     split: SplitArgs,
 
     #[command(flatten)]
@@ -53,6 +57,7 @@ pub(crate) async fn execute(common: &CommonArgs, args: &ChatArgs) -> anyhow::Res
     let options = start::generate_options(&args.generation, &args.sampling)?;
     let pipeline = PipelineArgs {
         outline: Some(&args.outline),
+        chat_template: args.template.chat_template.as_deref(),
         ..PipelineArgs::new(
             common,
             &args.engine,

@@ -14,6 +14,7 @@ use jupiter::{ChatMessage, Prompt, TokenStream, text_file};
 
 use super::args::{
     CommonArgs, EngineArgs, GenerationArgs, ProcessArgs, SamplingArgs, SpeculationArgs, SplitArgs,
+    TemplateArgs,
 };
 use super::leave::ExitCode;
 use super::outline_args::OutlineArgs;
@@ -51,12 +52,19 @@ pub(crate) struct RunArgs {
     #[arg(long, env = "JUPITER_RAW", value_parser = BoolishValueParser::new())]
     raw: bool,
 
+    /// Read the names of control tokens in a raw prompt as these tokens: a chat format by hand
+    #[arg(long, env = "JUPITER_SPECIAL", value_parser = BoolishValueParser::new())]
+    special: bool,
+
     /// Print one JSON object a line: a `token` each, at last `done` or `error`
     #[arg(long, env = "JUPITER_JSON", value_parser = BoolishValueParser::new())]
     json: bool,
 
     #[command(flatten)]
     engine: EngineArgs,
+
+    #[command(flatten)]
+    template: TemplateArgs,
 
     #[command(flatten)]
     split: SplitArgs,
@@ -91,6 +99,7 @@ async fn answer(common: &CommonArgs, args: &RunArgs) -> anyhow::Result<()> {
     let options = start::generate_options(&args.generation, &args.sampling)?;
     let pipeline = PipelineArgs {
         outline: Some(&args.outline),
+        chat_template: args.template.chat_template.as_deref(),
         ..PipelineArgs::new(
             common,
             &args.engine,
@@ -154,11 +163,17 @@ fn prompt(args: &RunArgs) -> anyhow::Result<Prompt> {
     if is_empty {
         anyhow::bail!("the prompt is empty: give some text with -p, -f or on stdin");
     }
+    if args.special && !args.raw {
+        return Err(UsageError("--special is for a raw prompt: add --raw".into()).into());
+    }
     if args.raw {
         if args.system_prompt.is_some() {
             return Err(UsageError("a raw prompt has no place for --system-prompt".into()).into());
         }
-        return Ok(Prompt::raw(text));
+        return Ok(match args.special {
+            true => Prompt::special(text),
+            false => Prompt::raw(text),
+        });
     }
     let system = args.system_prompt.iter().map(ChatMessage::system);
     let messages: Vec<_> = system.chain([ChatMessage::user(text)]).collect();

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::args::{
     ClusterArgs, CommonArgs, EmulationArgs, EngineArgs, NetworkArgs, SpeculationArgs, SplitArgs,
+    TemplateArgs,
 };
 use super::leave::ExitCode;
 use super::outline_args::OutlineArgs;
@@ -44,6 +45,9 @@ pub(crate) struct ServeArgs {
     engine: EngineArgs,
 
     #[command(flatten)]
+    template: TemplateArgs,
+
+    #[command(flatten)]
     split: SplitArgs,
 
     #[command(flatten)]
@@ -66,6 +70,9 @@ pub(crate) async fn execute(common: &CommonArgs, args: &ServeArgs) -> anyhow::Re
     let mut settings = start::settings(&args.engine, Some(&args.split), Some(&args.network));
     start::speculate(&mut settings, &args.speculation);
     args.outline.add_to(&mut settings);
+    settings
+        .chat_template
+        .clone_from(&args.template.chat_template);
     start::emulate(&mut settings, &args.emulation);
     settings.workers = args.cluster.workers;
     settings.host_stages = args.cluster.host_stages;

@@ -38,6 +38,8 @@ pub(crate) struct PipelineArgs<'a> {
     pub(crate) speculation: &'a SpeculationArgs,
     /// What is said of outlines, where there is anything to say.
     pub(crate) outline: Option<&'a OutlineArgs>,
+    /// The chat template, where one is named.
+    pub(crate) chat_template: Option<&'a str>,
     pub(crate) processes: bool,
     /// Whether nodes are measured for predictions, whatever the split.
     pub(crate) predicts: bool,
@@ -64,6 +66,7 @@ impl<'a> PipelineArgs<'a> {
             split,
             speculation,
             outline: None,
+            chat_template: None,
             processes,
             predicts: false,
             adapts: true,
@@ -142,6 +145,7 @@ async fn start(args: &PipelineArgs<'_>) -> anyhow::Result<Pipeline> {
     if let Some(outline) = args.outline {
         outline.add_to(&mut settings);
     }
+    settings.chat_template = args.chat_template.map(str::to_owned);
     // In processes a plan says which layers, and the number of stages how many processes.
     let n_processes = match args.processes && settings.plan.is_some() {
         true => settings.stages.take(),

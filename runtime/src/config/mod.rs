@@ -96,6 +96,9 @@ pub struct ModelConfig {
     pub path: Option<PathBuf>,
     /// Whether architectures are tried whose split is not proven.
     pub allow_unproven: bool,
+    /// The chat template: a name that llama.cpp knows, a file of Jinja, or Jinja itself; none for
+    /// the model's own.
+    pub chat_template: Option<String>,
 }
 
 impl ModelConfig {
@@ -203,6 +206,7 @@ impl Config {
             model: ModelConfig {
                 path: s.model,
                 allow_unproven: s.allow_unproven.unwrap_or(false),
+                chat_template: s.chat_template,
             },
             engine: EngineConfig {
                 n_ctx: s

@@ -46,6 +46,10 @@ pub struct Settings {
     /// Whether architectures are tried whose split is not proven.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allow_unproven: Option<bool>,
+    /// The chat template: a name that llama.cpp knows, or a file of Jinja; without it the model's
+    /// own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chat_template: Option<String>,
     /// KV cells that all sequences share; without it 4096, or what the model was trained on if
     /// that is less.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -143,13 +147,14 @@ pub struct Settings {
 }
 
 /// The names of [`Settings`]' fields.
-pub(crate) const KEYS: [&str; 37] = [
+pub(crate) const KEYS: [&str; 38] = [
     "cluster",
     "node",
     "listen",
     "connect",
     "model",
     "allow_unproven",
+    "chat_template",
     "ctx_size",
     "parallel",
     "ubatch_size",
@@ -372,6 +377,7 @@ mod tests {
             connect: vec![String::new()],
             model: Some(PathBuf::new()),
             allow_unproven: Some(true),
+            chat_template: Some(String::new()),
             ctx_size: Some(1),
             parallel: Some(1),
             ubatch_size: Some(1),

@@ -27,6 +27,8 @@ struct Request {
     messages: Option<Vec<Message>>,
     /// Continues `prompt` as it is, without the chat template.
     raw: Option<bool>,
+    /// Reads the names of control tokens in a raw prompt as these tokens.
+    special: Option<bool>,
     /// -1 for as many as there are free cells for.
     n_predict: Option<i64>,
     temperature: Option<f32>,
@@ -82,7 +84,12 @@ pub(super) fn parse(
 
 fn prompt(request: &Request) -> std::result::Result<Prompt, String> {
     let is_raw = request.raw.unwrap_or(false);
+    let is_special = request.special.unwrap_or(false);
+    if is_special && !is_raw {
+        return Err("special is for a raw prompt: send raw too".to_owned());
+    }
     let prompt = match (&request.prompt, &request.messages) {
+        (Some(text), None) if is_special => Prompt::special(text),
         (Some(text), None) if is_raw => Prompt::raw(text),
         (Some(text), None) => Prompt::text(text),
         (None, Some(messages)) if !is_raw => {
@@ -236,6 +243,8 @@ mod tests {
             ..GenerateOptions::default()
         };
         assert_eq!(options, expected);
+        let payload = br#"{"prompt":"x","raw":true,"special":true}"#;
+        assert_eq!(parse(payload, false).unwrap().0, Prompt::special("x"));
         let (chat, _) = parse(
             br#"{"messages":[{"role":"user","content":"x"}],"n_predict":-1}"#,
             false,
@@ -335,6 +344,7 @@ mod tests {
             (br#"{"prompt":""}"#, "empty"),
             (br#"{"messages":[]}"#, "empty"),
             (br#"{"prompt":"x","messages":[]}"#, "both"),
+            (br#"{"prompt":"x","special":true}"#, "raw"),
             (br#"{"prompt":"x","n_predict":0}"#, "n_predict"),
             (br#"{"prompt":"x","seed":-2}"#, "seed"),
             (br#"{"prompt":"x","top_p":2}"#, "top_p"),

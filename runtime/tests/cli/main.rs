@@ -8,6 +8,7 @@ mod ends;
 mod files;
 mod inputs;
 mod plan;
+mod templates;
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};

@@ -7,5 +7,7 @@ mod embedded;
 mod heads;
 mod outlines;
 mod planned;
+mod scripted;
 mod service;
 mod support;
+mod text;

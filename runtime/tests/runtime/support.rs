@@ -10,7 +10,7 @@ use jupiter::{
     SamplingParams, Settings, SpeculationParams, StreamItem, Worker,
 };
 use jupiter_models::Token;
-use jupiter_models::synth::{SynthArch, SynthSpec, SynthType, write};
+use jupiter_models::synth::{ScriptedSpec, SynthArch, SynthSpec, SynthType, write};
 
 /// No wait in these tests is longer, even on a loaded machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -30,6 +30,15 @@ pub(crate) fn model(dir: &Path, seed: u64) -> PathBuf {
     };
     write(&spec, &path, &mut |_, _| {}).unwrap();
     path
+}
+
+/// A running model that says a known text, in a folder that the caller keeps.
+pub(crate) async fn scripted(spec: &ScriptedSpec, stages: u32) -> (tempfile::TempDir, Runtime) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("scripted.gguf");
+    spec.write(&path).unwrap();
+    let runtime = head(&path).stages(stages).start().await.unwrap();
+    (dir, runtime)
 }
 
 pub(crate) fn head(model: &Path) -> RuntimeBuilder {

@@ -68,8 +68,7 @@ impl Text {
             .map(|index| {
                 let example = world.example(Split::HeldOut, SEED, index);
                 let messages = answers::messages(&example);
-                let rendered = template.render(&messages, true)?;
-                let mut tokens = vocabulary.tokenize_chat(&rendered, &messages)?;
+                let mut tokens = vocabulary.tokenize_chat(&template, &messages)?;
                 let answer = tokens.len();
                 let last = example.turns.last().context("an example without turns")?;
                 tokens.extend(vocabulary.tokenize(&last.assistant, false, false));

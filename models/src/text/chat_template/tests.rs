@@ -224,3 +224,55 @@ fn a_generated_model_brings_its_template() {
         );
     });
 }
+
+#[test]
+fn llama_cpps_templates_are_there_by_name() {
+    let names = ChatTemplate::built_in_names();
+    for name in ["chatml", "llama2", "llama3", "gemma", "phi3", "mistral-v7"] {
+        assert!(names.contains(&name), "{names:?}");
+    }
+    assert!(ChatTemplate::built_in("chatml ").is_none());
+    for name in names {
+        let template = ChatTemplate::built_in(name).unwrap();
+        assert!(template.render(&[], true).is_err());
+        let text = template.render(&talk(), true).unwrap();
+        assert!(
+            text.contains("hello") && text.contains("2 < 3"),
+            "{name}: {text}"
+        );
+    }
+    let chatml = ChatTemplate::built_in("chatml").unwrap();
+    let text = chatml.render(&talk()[1..2], true).unwrap();
+    assert_eq!(
+        text,
+        "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
+    );
+    let long = ChatMessage::user("é".repeat(100_000));
+    assert!(
+        chatml
+            .render(&[long.clone()], false)
+            .unwrap()
+            .contains(&long.content)
+    );
+    assert!(chatml.render(&[ChatMessage::user("a\0b")], true).is_err());
+}
+
+#[test]
+fn an_empty_template_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("scripted.gguf");
+    for source in ["", " \n"] {
+        let spec = crate::synth::ScriptedSpec {
+            chat_template: Some(source.to_owned()),
+            ..crate::synth::ScriptedSpec::saying(&["a"])
+        };
+        spec.write(&path).unwrap();
+        let vocabulary = Vocabulary::load(&path).unwrap();
+        let model = GgufFile::open(&path).unwrap();
+        assert!(
+            ChatTemplate::from_gguf(&model, &vocabulary)
+                .unwrap()
+                .is_none()
+        );
+    }
+}

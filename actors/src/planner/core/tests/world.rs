@@ -613,6 +613,7 @@ pub(super) fn read(
     while let Ok(event) = events.try_recv() {
         match event {
             StreamEvent::Token(token) => tokens.push(token),
+            StreamEvent::End(_) => {}
             end => return (tokens, Some(end)),
         }
     }
