@@ -18,11 +18,14 @@ use crate::support::{PATIENCE, ask, greedy, model};
 /// Set for a child process that is a client; a [`Visitor`].
 const CLIENT_ENV: &str = "JUPITER_TEST_CLIENT";
 
+/// Makes an answer without end take minutes.
+const SLOWDOWN: f64 = 400.0;
+
 /// Longer than any test.
 const LONG: Duration = Duration::from_secs(600);
 
-/// A head whose answers without end take minutes, and `n_parallel` of which run at a time.
-async fn slow_head(cluster: &str, n_parallel: u32, network: Endpoints) -> Slow {
+/// A head that computes `n_parallel` answers at a time, slowly.
+async fn slow_head(cluster: &str, n_parallel: u32, slowdown: f64, network: Endpoints) -> Slow {
     let dir = tempfile::tempdir().unwrap();
     let settings = Settings {
         model: Some(model(dir.path(), 9)),
@@ -33,7 +36,7 @@ async fn slow_head(cluster: &str, n_parallel: u32, network: Endpoints) -> Slow {
         parallel: Some(n_parallel),
         threads: Some(1),
         plan: Some("even".to_owned()),
-        slowdown: Some(1000.0),
+        slowdown: Some(slowdown),
         ..Settings::default()
     };
     let config = Config::from_settings(settings).unwrap();
@@ -47,17 +50,22 @@ struct Slow {
 }
 
 impl Slow {
-    /// One that listens.
-    async fn listening(cluster: &str, n_parallel: u32) -> Self {
-        slow_head(cluster, n_parallel, listening()).await
+    /// One that listens, and computes one answer at a time.
+    async fn listening(cluster: &str) -> Self {
+        slow_head(cluster, 1, SLOWDOWN, listening()).await
     }
 
     /// Waits until so many requests are computed and wait.
     async fn until(&self, n_live: usize, n_waiting: usize) {
+        self.until_load(|load| load == (n_live, n_waiting)).await;
+    }
+
+    /// The same, for what is said of both numbers.
+    async fn until_load(&self, is_wanted: impl Fn((usize, usize)) -> bool) {
         let start = Instant::now();
         loop {
             let status = self.runtime.status().await.unwrap();
-            if (status.n_live, status.n_waiting) == (n_live, n_waiting) {
+            if is_wanted((status.n_live, status.n_waiting)) {
                 return;
             }
             assert!(start.elapsed() < PATIENCE, "still {status:?}");
@@ -231,7 +239,7 @@ async fn check_killed(head: &Slow, visitor: &Visitor, way: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_of_a_killed_client_end() {
-    let head = Slow::listening("killed", 1).await;
+    let head = Slow::listening("killed").await;
     let endpoints = head.runtime.endpoints();
     for mode in ["peer", "client"] {
         let mut visitor = Visitor::new(mode, endpoints, "killed");
@@ -245,7 +253,7 @@ async fn answers_of_a_killed_client_end() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn more_queries_than_are_taken_lock_nobody_out_when_their_client_is_killed() {
-    let head = Slow::listening("flood", 1).await;
+    let head = Slow::listening("flood").await;
     let mut visitor = Visitor::new("peer", head.runtime.endpoints(), "flood");
     visitor.n_queries = 70;
     let mut process = visitor.process();
@@ -267,7 +275,7 @@ async fn behind_a_router_a_killed_client_is_known_by_its_token() {
         listen: vec![],
         connect: connect.clone(),
     };
-    let head = slow_head("routed", 1, network).await;
+    let head = slow_head("routed", 1, SLOWDOWN, network).await;
     let mut visitor = Visitor::new("client", &connect, "routed");
     visitor.token = Some("camera-1".to_owned());
     visitor.n_queries = 3;
@@ -290,7 +298,7 @@ async fn behind_a_router_a_killed_client_is_known_by_its_token() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn queries_that_time_out_or_whose_session_closes_are_given_up() {
-    let head = Slow::listening("closed", 1).await;
+    let head = Slow::listening("closed").await;
     let session = client("peer", head.runtime.endpoints()).await;
     let mut queries = Vec::new();
     // One is computed, the others wait.
@@ -311,7 +319,7 @@ async fn queries_that_time_out_or_whose_session_closes_are_given_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_gives_up_an_answer_by_its_token_or_subscription() {
-    let head = Slow::listening("token", 1).await;
+    let head = Slow::listening("token").await;
     let session = client("client", head.runtime.endpoints()).await;
     let key = |name: &str| format!("jupiter/token/{name}");
     let token = session.liveliness().declare_token(key("client/7"));
@@ -347,22 +355,39 @@ async fn a_client_gives_up_an_answer_by_its_token_or_subscription() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_abandoned_queries_do_not_disturb_another_answer() {
-    let head = Slow::listening("many", 2).await;
+    let head = slow_head("many", 2, SLOWDOWN / 8.0, listening()).await;
     let patient = client("client", head.runtime.endpoints()).await;
     let request = json!({
-        "prompt": "Hello", "raw": true, "n_predict": 20, "temperature": 0, "ignore_eos": true,
+        "prompt": "Hello", "raw": true, "n_predict": 200, "temperature": 0, "ignore_eos": true,
     });
     let answer = query(&patient, "many", "", request.to_string(), LONG).await;
     head.until(1, 0).await;
-    let start = Instant::now();
+    let mut sessions = Vec::new();
     for round in 0..10 {
-        let mode = ["peer", "client"][round % 2];
+        let mode = ["peer", "client"][round / 2 % 2];
         let session = client(mode, head.runtime.endpoints()).await;
-        let timeout = [LONG, Duration::from_millis(300)][round / 2 % 2];
+        let is_closed = round % 2 == 0;
+        let timeout = if is_closed {
+            LONG
+        } else {
+            Duration::from_millis(300)
+        };
+        let mut queries = Vec::new();
         for _ in 0..20 {
-            drop(query(&session, "many", "", endless(), timeout).await);
+            queries.push(query(&session, "many", "", endless(), timeout).await);
         }
-        session.close().await.unwrap();
+        if is_closed {
+            head.until_load(|(_, n_waiting)| n_waiting > 0).await;
+            session.close().await.unwrap();
+        } else {
+            for replies in &queries {
+                while replies.recv_async().await.is_ok() {}
+            }
+            sessions.push(session);
+        }
+        // But for the other answer, if that is not complete.
+        head.until_load(|(n_live, n_waiting)| n_live <= 1 && n_waiting == 0)
+            .await;
     }
     let mut n_tokens = 0;
     let done = loop {
@@ -372,8 +397,7 @@ async fn two_hundred_abandoned_queries_do_not_disturb_another_answer() {
         }
         n_tokens += usize::from(event["id"].is_number());
     };
-    assert_eq!((&done["event"], n_tokens), (&json!("done"), 20), "{done}");
-    println!("answered {:?} after the first of 200", start.elapsed());
+    assert_eq!((&done["event"], n_tokens), (&json!("done"), 200), "{done}");
     head.check_free("200 queries").await;
     patient.close().await.unwrap();
     head.runtime.shutdown().await;
@@ -381,7 +405,7 @@ async fn two_hundred_abandoned_queries_do_not_disturb_another_answer() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waits_in_a_queue_hears_that_the_head_is_there() {
-    let head = Slow::listening("queue", 1).await;
+    let head = Slow::listening("queue").await;
     let session = client("client", head.runtime.endpoints()).await;
     let _first = query(&session, "queue", "", endless(), LONG).await;
     head.until(1, 0).await;

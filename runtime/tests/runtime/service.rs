@@ -207,6 +207,11 @@ async fn what_is_not_meant_for_the_head_is_left_alone() {
         let replies = replies.timeout(PATIENCE).await.unwrap();
         assert!(replies.recv_async().await.is_err(), "{selector}");
     }
+    // No frame for the head, its node or its stages: that would be a fault.
+    for key in ["**", "jupiter/wild/**", "jupiter/wild/stage/*/*"] {
+        session.put(key, "x").await.unwrap();
+    }
+    session.delete("jupiter/wild/head").await.unwrap();
     let completions = session
         .declare_subscriber("jupiter/wild/completion/**")
         .await
@@ -223,11 +228,6 @@ async fn what_is_not_meant_for_the_head_is_left_alone() {
         .put("jupiter/wild/prompt/*", request.clone())
         .await
         .unwrap();
-    // No frame for the head, its node or its stages: that would be a fault.
-    for key in ["**", "jupiter/wild/**", "jupiter/wild/stage/*/*"] {
-        session.put(key, "x").await.unwrap();
-    }
-    session.delete("jupiter/wild/head").await.unwrap();
     let liveliness = session.liveliness();
     let token = liveliness.declare_token("jupiter/wild/node/*/alive/*");
     let _token = token.await.unwrap();
