@@ -15,8 +15,6 @@ use jupiter::terminal::{tell, text_for};
 use serde_json::Value;
 use zenoh::pubsub::Publisher;
 
-/// Longest silence within an answer: a long prompt on slow machines, with others before it.
-const SILENCE: Duration = Duration::from_secs(300);
 /// How long the head may take to be found; connecting over a network takes far less.
 const FIND_HEAD: Duration = Duration::from_secs(10);
 
@@ -37,6 +35,10 @@ struct Args {
     /// Name of this conversation's topics; without it one of its own
     #[arg(long, env = "JUPITER_ID")]
     id: Option<String>,
+    /// Longest silence of the head in seconds; one that has nothing to say says twice a second that
+    /// it is there
+    #[arg(long, default_value_t = 10)]
+    silence: u64,
 }
 
 #[tokio::main]
@@ -83,9 +85,15 @@ async fn ask(args: Args) -> anyhow::Result<()> {
         .map_err(|e| anyhow!("cannot publish: {e}"))?;
 
     loop {
-        let sample = tokio::time::timeout(SILENCE, completions.recv_async())
+        let silence = Duration::from_secs(args.silence);
+        let sample = tokio::time::timeout(silence, completions.recv_async())
             .await
-            .with_context(|| format!("nothing came for {SILENCE:?}: the head is gone or busy"))?
+            .with_context(|| {
+                format!(
+                    "the head at {} has said nothing for {} s: is it stopped, or the network cut?",
+                    args.connect, args.silence
+                )
+            })?
             .map_err(|e| anyhow!("the session has ended: {e}"))?;
         let event: Value = serde_json::from_slice(&sample.payload().to_bytes())?;
         match event["event"].as_str() {
@@ -99,12 +107,9 @@ async fn ask(args: Args) -> anyhow::Result<()> {
                 writeln!(std::io::stdout())?;
                 break;
             }
-            _ => bail!(
-                "{}",
-                event["message"]
-                    .as_str()
-                    .unwrap_or("the answer is no event")
-            ),
+            Some("error") => bail!("{}", event["message"].as_str().unwrap_or_default()),
+            // Points of an outline: their text comes as tokens too.
+            _ => {}
         }
     }
     session.close().await.map_err(|e| anyhow!("zenoh: {e}"))

@@ -31,3 +31,30 @@ fn the_chatbot_and_the_embedded_library_answer_alike() {
     let same = String::from_utf8(embedded.stdout).unwrap();
     assert!(same.starts_with(answer.trim_end()), "{same}");
 }
+
+/// A head that takes prompts and is frozen then.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_zenoh_client_does_not_wait_for_ever() {
+    let mut config = zenoh::Config::default();
+    for (key, value) in [
+        ("listen/endpoints", r#"["tcp/127.0.0.1:0"]"#),
+        ("scouting/multicast/enabled", "false"),
+    ] {
+        config.insert_json5(key, value).unwrap();
+    }
+    let head = zenoh::open(config).await.unwrap();
+    let prompts = head.declare_subscriber("jupiter/frozen/prompt/*");
+    let _prompts = prompts.await.unwrap();
+    let connect = head.info().locators().await[0].to_string();
+    let arguments = ["--cluster", "frozen", "--silence", "1", "--connect"].map(str::to_owned);
+    let client = tokio::task::spawn_blocking(move || {
+        let arguments = arguments.iter().map(String::as_str);
+        let arguments: Vec<&str> = arguments.chain([connect.as_str(), "Hello"]).collect();
+        example("zenoh_client", &arguments)
+    });
+    let client = client.await.unwrap();
+    let told = String::from_utf8_lossy(&client.stderr);
+    assert!(!client.status.success(), "{told}");
+    assert!(told.contains("has said nothing for 1 s"), "{told}");
+    head.close().await.unwrap();
+}

@@ -16,7 +16,8 @@ use crate::stream::StreamItem;
 pub enum Event<'a> {
     /// A part of the text.
     Token {
-        /// The token; null for text that was held back until the end.
+        /// The token; null for text that was held back until the end, and where there is nothing to
+        /// say but that the head is there.
         id: Option<Token>,
         /// Its text.
         text: &'a str,

@@ -6,6 +6,7 @@
 //! jupiter/<cluster>/generate                      public: queryable that streams its replies
 //! jupiter/<cluster>/prompt/<id>                   public: prompts of clients that only publish,
 //! jupiter/<cluster>/completion/<id>               and what becomes of them
+//! jupiter/<cluster>/client/<name>                 public: liveliness tokens of clients that ask
 //!
 //! jupiter/<cluster>/of/<head>/...                 what belongs to one head, by its instance:
 //!   planner                                       frames for its Planner
@@ -70,7 +71,8 @@ impl Keys {
             .strip_prefix(&self.root)?
             .strip_prefix("/node/")?
             .split_once("/alive/")?;
-        Some((NodeId(node.to_owned()), instance.to_owned()))
+        let is_one_node = is_name(node) && is_name(instance);
+        is_one_node.then(|| (NodeId(node.to_owned()), instance.to_owned()))
     }
 
     /// The liveliness token of the head.
@@ -90,11 +92,9 @@ impl Keys {
             .strip_prefix("/head/alive/")?
             .split_once('/')?;
         let (node, instance) = rest.split_once('/')?;
-        Some((
-            protocol.parse().ok()?,
-            NodeId(node.to_owned()),
-            instance.to_owned(),
-        ))
+        let protocol = protocol.parse().ok()?;
+        let is_one_node = is_name(node) && is_name(instance);
+        is_one_node.then(|| (protocol, NodeId(node.to_owned()), instance.to_owned()))
     }
 
     /// The public queryable.
@@ -116,6 +116,24 @@ impl Keys {
     /// What becomes of the prompt `id`.
     pub fn completion(&self, id: &str) -> String {
         format!("{}/completion/{id}", self.root)
+    }
+
+    /// The liveliness token of the client `name`.
+    pub fn client(&self, name: &str) -> String {
+        format!("{}/client/{name}", self.root)
+    }
+
+    /// The tokens of all clients.
+    pub fn clients(&self) -> String {
+        self.client("*")
+    }
+
+    /// The name in a key that [`Keys::client`] built.
+    pub fn parse_client<'a>(&self, key: &'a str) -> Option<&'a str> {
+        let name = key
+            .strip_prefix(self.root.as_str())?
+            .strip_prefix("/client/")?;
+        is_name(name).then_some(name)
     }
 }
 
@@ -182,13 +200,18 @@ impl HeadKeys {
 /// # Errors
 /// When it is empty, too long, or holds other characters than letters, digits, `.`, `_` and `-`.
 pub fn check_name(what: &str, name: &str) -> Result<(), Error> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    if !name.is_empty() && name.len() <= MAX_NAME_BYTES && name.chars().all(allowed) {
+    if is_name(name) {
         return Ok(());
     }
     Err(Error::Config(format!(
         "{what} name {name:?}: use 1 to {MAX_NAME_BYTES} letters, digits, `.`, `_` or `-`"
     )))
+}
+
+/// Whether `name` is one chunk of a key expression, and no wildcard.
+fn is_name(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    !name.is_empty() && name.len() <= MAX_NAME_BYTES && name.chars().all(allowed)
 }
 
 #[cfg(test)]
@@ -222,6 +245,7 @@ mod tests {
             keys().generate(),
             keys().prompts(),
             keys().completion("7"),
+            keys().clients(),
         ];
         for (i, a) in all.iter().enumerate() {
             let a = KeyExpr::new(a.as_str()).unwrap();
@@ -256,6 +280,18 @@ mod tests {
             None
         );
         assert_eq!(keys().parse_prompt("jupiter/home/prompt/42"), Some("42"));
+        let client = keys().client("cam-1.7");
+        assert_eq!(keys().parse_client(&client), Some("cam-1.7"));
+        for wild in [
+            keys().parse_node_token(&keys().node_tokens()).map(|_| ()),
+            keys()
+                .parse_head_token("jupiter/home/head/alive/3/*/x")
+                .map(|_| ()),
+            keys().parse_client(&keys().clients()).map(|_| ()),
+            keys().parse_client("jupiter/home/client/**").map(|_| ()),
+        ] {
+            assert_eq!(wild, None);
+        }
     }
 
     #[test]

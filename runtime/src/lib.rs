@@ -34,7 +34,8 @@
 //! - `node`, `plan`: link, actors and stages put together
 //! - `membership`: who belongs to a cluster, and what was measured of it
 //! - `own_address`: where a worker listens; `emulated_link`: a slow network, to try plans with
-//! - [`zenoh_link`], [`session`], [`keys`]: frames, connections and names
+//! - [`zenoh_link`], [`session`], [`keys`], `entrance`: frames, connections, names, and what is meant
+//!   for us
 //! - [`timeline`]: pictures of what stages and links did when
 //! - [`telemetry`]: the log; [`terminal`]: what programs share that talk with a person
 //! - [`environment`]: variables; [`signals`]: who asks a program to end
@@ -48,6 +49,7 @@ mod client;
 pub mod config;
 mod drafts;
 mod emulated_link;
+mod entrance;
 pub mod environment;
 mod error;
 pub mod event;

@@ -67,7 +67,7 @@ impl Node {
         let emulated = Arc::new(EmulatedLink::new(limits));
         let link = ZenohLink::through(emulated.clone(), session.clone(), keys.clone());
         let link = Arc::new(link);
-        let respondent = Respondent::start(session, keys, node, factory.clone(), emulated).await?;
+        let respondent = Respondent::start(session, keys, node, factory.clone(), emulated)?;
         let inbox = Inbox::new(node.clone(), link.clone());
         let entrance = inbox.clone();
         let is_head = planner.is_some();

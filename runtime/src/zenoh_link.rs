@@ -20,6 +20,7 @@ use zenoh::qos::{CongestionControl, Priority, Reliability};
 use zenoh::{Session, Wait};
 
 use crate::emulated_link::{EmulatedLink, LinkLimits};
+use crate::entrance;
 use crate::error::{Result, zenoh_error};
 use crate::keys::HeadKeys;
 use crate::send_queue::{Frame, Next, Push, SendQueue};
@@ -238,11 +239,9 @@ fn epoch_of(address: &Address) -> Option<PlanEpoch> {
 }
 
 fn subscribe(session: &Session, key: String, deliver: Deliver) -> Result<Subscriber<()>> {
-    session
-        .declare_subscriber(key)
-        .callback(move |sample| deliver_contiguous(sample.payload(), &deliver))
-        .wait()
-        .map_err(zenoh_error)
+    entrance::subscriber(session, key, move |sample| {
+        deliver_contiguous(sample.payload(), &deliver);
+    })
 }
 
 /// Large messages arrive in many slices: only those are copied together.

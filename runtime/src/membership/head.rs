@@ -20,6 +20,7 @@ use super::roster::{Change, Roster};
 use super::survey::Survey;
 use super::{ASK_TIMEOUT, Answer, Profile};
 use crate::client::planner;
+use crate::entrance;
 use crate::error::{Error, Result, zenoh_error};
 use crate::keys::Keys;
 
@@ -102,14 +103,11 @@ impl HeadMembership {
         let (events, receiver) = mpsc::unbounded_channel();
         let join = {
             let events = events.clone();
-            session
-                .declare_queryable(keys.of(&instance).join())
-                .callback(move |query| {
-                    // After the end nobody needs an answer.
-                    let _ = events.send(Event::Join(query));
-                })
+            entrance::queryable(session, keys.of(&instance).join(), move |query| {
+                // After the end nobody needs an answer.
+                let _ = events.send(Event::Join(query));
+            })?
         };
-        let join = join.await.map_err(zenoh_error)?;
         let liveliness = session.liveliness();
         let tokens = {
             let keys = keys.clone();

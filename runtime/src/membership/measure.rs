@@ -23,6 +23,7 @@ use zenoh::Session;
 use zenoh::query::{Query, Queryable};
 
 use crate::emulated_link::EmulatedLink;
+use crate::entrance;
 use crate::error::{Error, Result, zenoh_error};
 use crate::keys::HeadKeys;
 use crate::node::ModelFactory;
@@ -82,7 +83,7 @@ impl Respondent {
     ///
     /// # Errors
     /// When zenoh refuses the queryables.
-    pub(crate) async fn start(
+    pub(crate) fn start(
         session: &Session,
         keys: &HeadKeys,
         node: &NodeId,
@@ -98,19 +99,15 @@ impl Respondent {
             link: link.clone(),
         });
         let spawner = tokio.clone();
-        let measure = session
-            .declare_queryable(keys.measure(node))
-            .callback(move |query| {
-                spawner.spawn(shared.clone().answer(query));
-            });
-        let echo = session
-            .declare_queryable(keys.echo(node))
-            .callback(move |query| {
-                tokio.spawn(echo(link.clone(), query));
-            });
+        let measure = entrance::queryable(session, keys.measure(node), move |query| {
+            spawner.spawn(shared.clone().answer(query));
+        })?;
+        let echo = entrance::queryable(session, keys.echo(node), move |query| {
+            tokio.spawn(echo(link.clone(), query));
+        })?;
         Ok(Self {
-            _measure: measure.await.map_err(zenoh_error)?,
-            _echo: echo.await.map_err(zenoh_error)?,
+            _measure: measure,
+            _echo: echo,
         })
     }
 }

@@ -106,12 +106,10 @@ impl Meeting {
         let instance = session.zid().to_string();
         // Unbounded, as callbacks must not wait; heads meet rarely.
         let (sender, asked) = mpsc::unbounded_channel();
-        let standing = session
-            .declare_queryable(keys.of(&instance).standing())
-            .callback(move |query| {
-                // After the end nobody needs an answer.
-                let _ = sender.send(query);
-            });
+        let standing = entrance::queryable(session, keys.of(&instance).standing(), move |query| {
+            // After the end nobody needs an answer.
+            let _ = sender.send(query);
+        })?;
         Ok(Self {
             session: session.clone(),
             keys: keys.clone(),
@@ -120,7 +118,7 @@ impl Meeting {
             since: Instant::now(),
             heads: Heads::watch(session, keys).await?,
             asked,
-            _standing: standing.await.map_err(zenoh_error)?,
+            _standing: standing,
             said: BTreeMap::new(),
             settled: BTreeSet::new(),
         })

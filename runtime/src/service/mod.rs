@@ -7,8 +7,12 @@
 //!
 //! Requests and events are JSON ([`request`]); on `prompt/<id>` a plain string is a request too.
 //! Every request ends with exactly one `done` or `error` event. Prompts with the same id are
-//! answered one after the other.
+//! answered one after the other. A request that nobody waits for any more ([`asker`]) is given up,
+//! whether it is being answered or not.
 
+mod asker;
+mod presence;
+mod reply;
 mod request;
 
 use std::collections::HashMap;
@@ -17,18 +21,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::StreamExt;
 use jupiter_actors::request::RequestError;
-use tokio::sync::oneshot::error::TryRecvError;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
+use zenoh::Session;
 use zenoh::bytes::ZBytes;
 use zenoh::pubsub::Subscriber;
-use zenoh::qos::{CongestionControl, Priority};
 use zenoh::query::{Query, Queryable};
-use zenoh::{Session, Wait};
 
-use self::request::{MAX_REQUEST_BYTES, error_event, item_event, parse};
+use self::asker::{Asker, SILENCE};
+use self::presence::Presence;
+use self::request::{MAX_REQUEST_BYTES, item_event, parse};
 use crate::client::Client;
-use crate::error::{Error, Result, zenoh_error};
+use crate::entrance;
+use crate::error::{Error, Result};
 use crate::keys::Keys;
 
 /// Most public requests at the same time; each holds a thread of tokio's blocking pool while a
@@ -47,13 +52,13 @@ pub(crate) struct Service {
 /// A request as it arrived.
 struct Arrival {
     payload: Option<Vec<u8>>,
-    reply_to: ReplyTo,
+    source: Source,
 }
 
-/// Where the events of a request go.
-#[derive(Clone)]
-enum ReplyTo {
-    Query(Arc<Query>),
+/// Where a request came from.
+enum Source {
+    /// A query, and how many sessions had been connected when it came.
+    Query { query: Query, n_sessions: u64 },
     /// The id of `prompt/<id>`.
     Topic(String),
 }
@@ -63,44 +68,41 @@ struct Desk {
     session: Session,
     keys: Keys,
     client: Client,
+    presence: Arc<Presence>,
 }
 
 impl Service {
     pub(crate) async fn start(session: &Session, keys: &Keys, client: Client) -> Result<Self> {
+        let presence = Presence::watch(session, keys).await?;
         let (arrivals, receiver) = mpsc::channel(MAX_ARRIVALS);
         let accept = {
-            let arrivals = arrivals.clone();
+            let (arrivals, presence) = (arrivals.clone(), presence.clone());
             move |query: Query| {
                 let payload = query
                     .payload()
                     .map_or_else(|| Some(Vec::new()), bounded_copy);
-                let reply_to = ReplyTo::Query(Arc::new(query));
-                arrive(&arrivals, Arrival { payload, reply_to });
+                let n_sessions = presence.n_sessions();
+                let source = Source::Query { query, n_sessions };
+                arrive(&arrivals, Arrival { payload, source });
             }
         };
-        let queryable = session.declare_queryable(keys.generate()).callback(accept);
-        let queryable = queryable.await.map_err(zenoh_error)?;
+        let queryable = entrance::queryable(session, keys.generate(), accept)?;
         let accept = {
             let keys = keys.clone();
             move |sample: zenoh::sample::Sample| {
                 if let Some(id) = keys.parse_prompt(sample.key_expr().as_str()) {
-                    let reply_to = ReplyTo::Topic(id.to_owned());
-                    arrive(
-                        &arrivals,
-                        Arrival {
-                            payload: bounded_copy(sample.payload()),
-                            reply_to,
-                        },
-                    );
+                    let payload = bounded_copy(sample.payload());
+                    let source = Source::Topic(id.to_owned());
+                    arrive(&arrivals, Arrival { payload, source });
                 }
             }
         };
-        let subscriber = session.declare_subscriber(keys.prompts()).callback(accept);
-        let subscriber = subscriber.await.map_err(zenoh_error)?;
+        let subscriber = entrance::subscriber(session, keys.prompts(), accept)?;
         let desk = Arc::new(Desk {
             session: session.clone(),
             keys: keys.clone(),
             client,
+            presence,
         });
         let task = tokio::spawn(serve(desk, receiver));
         Ok(Self {
@@ -141,10 +143,10 @@ fn arrive(arrivals: &mpsc::Sender<Arrival>, arrival: Arrival) {
 async fn serve(desk: Arc<Desk>, mut arrivals: mpsc::Receiver<Arrival>) {
     let mut requests = JoinSet::new();
     // The end of the newest request of each id, for which the next one waits.
-    let mut turns: HashMap<String, oneshot::Receiver<()>> = HashMap::new();
+    let mut turns: HashMap<String, Turn> = HashMap::new();
     while let Some(arrival) = arrivals.recv().await {
         while requests.try_join_next().is_some() {}
-        turns.retain(|_, end| end.try_recv() == Err(TryRecvError::Empty));
+        turns.retain(|_, turn| !turn.has_come());
         let desk = desk.clone();
         if requests.len() >= MAX_REQUESTS {
             let busy = RequestError::Busy {
@@ -152,24 +154,25 @@ async fn serve(desk: Arc<Desk>, mut arrivals: mpsc::Receiver<Arrival>) {
             };
             // Beside the others: a client that does not read must not hold up who comes next.
             tokio::spawn(async move {
-                desk.send(&arrival.reply_to, error_event(&busy.to_string()))
-                    .await;
+                if let Some(asker) = desk.asker(arrival.source).await {
+                    asker.refuse(&busy.to_string()).await;
+                }
             });
             continue;
         }
-        let (end, ended) = oneshot::channel();
-        let earlier = match &arrival.reply_to {
-            ReplyTo::Query(_) => None,
-            ReplyTo::Topic(id) => turns.insert(id.clone(), ended),
+        let (end, ended) = watch::channel(());
+        let turn = match &arrival.source {
+            Source::Query { .. } => None,
+            Source::Topic(id) => turns.insert(id.clone(), Turn(ended)),
         };
         requests.spawn(async move {
-            if let Some(earlier) = earlier {
-                // Nothing is ever sent: it answers when the earlier request drops its end.
-                let _ = earlier.await;
-            }
-            let _end = end;
-            if let Err(message) = desk.answer(&arrival).await {
-                desk.send(&arrival.reply_to, error_event(&message)).await;
+            desk.attend(arrival, turn.clone()).await;
+            // A request that was given up before its turn does not let others overtake.
+            if let Some(mut turn) = turn.filter(|turn| !turn.has_come()) {
+                tokio::spawn(async move {
+                    turn.wait().await;
+                    drop(end);
+                });
             }
         });
     }
@@ -177,45 +180,78 @@ async fn serve(desk: Arc<Desk>, mut arrivals: mpsc::Receiver<Arrival>) {
     while requests.join_next().await.is_some() {}
 }
 
+/// The turn of a prompt, which comes when the earlier one of its id ends.
+#[derive(Clone)]
+struct Turn(watch::Receiver<()>);
+
+impl Turn {
+    fn has_come(&self) -> bool {
+        self.0.has_changed().is_err()
+    }
+
+    async fn wait(&mut self) {
+        // Nothing is ever sent: it answers when the earlier request drops its end.
+        let _ = self.0.changed().await;
+    }
+}
+
 impl Desk {
+    async fn asker(&self, source: Source) -> Option<Asker> {
+        match Asker::new(self, source).await {
+            Ok(asker) => Some(asker),
+            Err(error) => {
+                tracing::warn!("cannot answer a request: {error}");
+                None
+            }
+        }
+    }
+
+    /// Answers a request when its turn comes, unless nobody waits for it any more.
+    async fn attend(&self, arrival: Arrival, turn: Option<Turn>) {
+        let Some(asker) = self.asker(arrival.source).await else {
+            return;
+        };
+        let answered = async {
+            if let Some(mut turn) = turn {
+                turn.wait().await;
+            }
+            self.answer(&asker, arrival.payload.as_deref()).await
+        };
+        // Dropping the answer stops it.
+        let ended = tokio::select! {
+            ended = answered => ended,
+            told = asker.gone() => {
+                tracing::info!("gave up a request: nobody waits for its answer any more");
+                told.map_or(Ok(()), Err)
+            }
+        };
+        if let Err(message) = ended {
+            asker.refuse(&message).await;
+        }
+    }
+
     /// Answers a request; the error is what the client is told.
-    async fn answer(&self, arrival: &Arrival) -> std::result::Result<(), String> {
+    async fn answer(
+        &self,
+        asker: &Asker,
+        payload: Option<&[u8]>,
+    ) -> std::result::Result<(), String> {
         let too_long = || format!("the request has more than {MAX_REQUEST_BYTES} bytes");
-        let payload = arrival.payload.as_deref().ok_or_else(too_long)?;
-        let plain = matches!(arrival.reply_to, ReplyTo::Topic(_));
+        let payload = payload.ok_or_else(too_long)?;
+        let plain = matches!(asker, Asker::Topic { .. });
         let (prompt, options) = parse(payload, plain, self.client.default_options())?;
         let text = |error: Error| error.to_string();
         let mut stream = self.client.generate(prompt, options).await.map_err(text)?;
-        while let Some(item) = stream.next().await {
-            let event = item_event(&item.map_err(text)?);
-            if !self.send(&arrival.reply_to, event).await {
-                // Nobody takes it: dropping the stream stops the answer.
+        loop {
+            let is_taken = match tokio::time::timeout(SILENCE, stream.next()).await {
+                Ok(Some(item)) => asker.send(item_event(&item.map_err(text)?)).await,
+                Ok(None) => return Ok(()),
+                Err(_) => asker.send_sign_of_life().await,
+            };
+            if !is_taken {
+                tracing::info!("gave up a request: its query has timed out");
                 return Ok(());
             }
-        }
-        Ok(())
-    }
-
-    /// Sends an event, and waits while the client is slow: on a thread that may block.
-    async fn send(&self, reply_to: &ReplyTo, event: Vec<u8>) -> bool {
-        let session = self.session.clone();
-        let (reply_to, keys) = (reply_to.clone(), self.keys.clone());
-        let send = move || match reply_to {
-            ReplyTo::Query(query) => query.reply(keys.generate(), event).wait(),
-            ReplyTo::Topic(id) => session
-                .put(keys.completion(&id), event)
-                .congestion_control(CongestionControl::Block)
-                .priority(Priority::InteractiveLow)
-                .express(true)
-                .wait(),
-        };
-        match tokio::task::spawn_blocking(send).await {
-            Ok(Ok(())) => true,
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "an event was not taken");
-                false
-            }
-            Err(_) => false,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Whole runtimes, embedded and in clusters, from the outside.
 #![allow(clippy::unwrap_used)]
 
+mod abandoned;
 mod cluster;
 mod default_model;
 mod embedded;

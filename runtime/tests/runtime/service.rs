@@ -217,3 +217,62 @@ async fn published_prompts_are_answered_in_turn_on_their_topic() {
     session.close().await.unwrap();
     runtime.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_meant_for_the_head_is_left_alone() {
+    let (_dir, runtime, session) = serve("wild").await;
+    let epoch = runtime.status().await.unwrap().epoch;
+    let request = json!({ "prompt": "Hi", "n_predict": 9, "temperature": 0, "ignore_eos": true });
+    let request = request.to_string();
+    for selector in [
+        "**",
+        "jupiter/wild/**",
+        "jupiter/*/generate",
+        "jupiter/wild/head/*",
+    ] {
+        let replies = session.get(selector).payload(request.clone());
+        let replies = replies.timeout(PATIENCE).await.unwrap();
+        assert!(replies.recv_async().await.is_err(), "{selector}");
+    }
+    // No frame for the head, its node or its stages: that would be a fault.
+    for key in ["**", "jupiter/wild/**", "jupiter/wild/stage/*/*"] {
+        session.put(key, "x").await.unwrap();
+    }
+    session.delete("jupiter/wild/head").await.unwrap();
+    let completions = session
+        .declare_subscriber("jupiter/wild/completion/**")
+        .await
+        .unwrap();
+    let prompts = session
+        .declare_publisher("jupiter/wild/prompt/7")
+        .await
+        .unwrap();
+    while !prompts.matching_status().await.unwrap().matching() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    prompts.delete().await.unwrap();
+    session
+        .put("jupiter/wild/prompt/*", request.clone())
+        .await
+        .unwrap();
+    let liveliness = session.liveliness();
+    let token = liveliness.declare_token("jupiter/wild/node/*/alive/*");
+    let _token = token.await.unwrap();
+
+    prompts.put(request).await.unwrap();
+    let mut events = Vec::new();
+    while events
+        .last()
+        .is_none_or(|event: &Value| event["event"] == "token")
+    {
+        let sample = tokio::time::timeout(PATIENCE, completions.recv_async()).await;
+        let sample = sample.unwrap().unwrap();
+        assert_eq!(sample.key_expr().as_str(), "jupiter/wild/completion/7");
+        events.push(serde_json::from_slice(&sample.payload().to_bytes()).unwrap());
+    }
+    assert_eq!(read(&events).0.len(), 9);
+    assert_eq!(events.last().unwrap()["n_replays"], 0);
+    assert_eq!(runtime.status().await.unwrap().epoch, epoch);
+    session.close().await.unwrap();
+    runtime.shutdown().await;
+}
