@@ -221,7 +221,9 @@ impl PlannerCore {
             .map(|s| s.tokens.len());
         let (n_decoding, n_tokens) = (texts.clone().count(), texts.sum::<usize>());
         let context = n_tokens.checked_div(n_decoding).unwrap_or_default();
-        let best = self.times.n_alike(n_decoding as u32, context as u32, self.n_cells() as u32);
+        let best = self
+            .times
+            .n_alike(n_decoding as u32, context as u32, self.n_cells() as u32);
         (best as usize).min(self.pacing.largest())
     }
 
