@@ -39,6 +39,11 @@ impl PromptCache {
         Some(Hit { seq, n_common })
     }
 
+    /// Cells of all kept sequences.
+    pub(super) fn n_cells(&self) -> usize {
+        self.kept.iter().map(|(_, tokens)| tokens.len()).sum()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.kept.is_empty()
     }
@@ -47,10 +52,7 @@ impl PromptCache {
     /// more if a slot is needed.
     pub(super) fn shrink_to(&mut self, n_cells: usize, needs_slot: bool) -> Vec<SequenceId> {
         let mut dropped = Vec::new();
-        let held = |kept: &VecDeque<(SequenceId, Vec<Token>)>| -> usize {
-            kept.iter().map(|(_, tokens)| tokens.len()).sum()
-        };
-        while held(&self.kept) > n_cells || (needs_slot && dropped.is_empty()) {
+        while self.n_cells() > n_cells || (needs_slot && dropped.is_empty()) {
             let Some((seq, _)) = self.kept.pop_front() else {
                 break;
             };

@@ -5,6 +5,7 @@ mod admission;
 mod drafting;
 mod epochs;
 mod held;
+mod moves;
 mod requests;
 mod target;
 
@@ -16,6 +17,7 @@ use jupiter_models::engine::EngineMemory;
 use jupiter_models::{KvOp, SequenceId};
 
 use self::held::Held;
+use self::moves::{Cause, Moves};
 use self::target::Target;
 use super::cache::PromptCache;
 use super::expansion::Expansion;
@@ -53,8 +55,8 @@ pub(super) struct PlannerCore {
     pacing: Pacing,
     /// Where the stages should be, until nodes or measurements change.
     target: Option<Target>,
-    /// Since when the nodes would allow a better placement.
-    better_since: Option<Instant>,
+    /// When the stages go where they should be.
+    moves: Moves,
     /// Whether a model has run: after that, any number of nodes is enough to go on.
     has_run: bool,
     ready: BTreeMap<u32, EngineMemory>,
@@ -119,7 +121,7 @@ impl PlannerCore {
             plan: None,
             pacing: Pacing::equal(config.chunk),
             target: None,
-            better_since: None,
+            moves: Moves::default(),
             has_run: false,
             ready: BTreeMap::new(),
             waiting: VecDeque::new(),
@@ -165,12 +167,14 @@ impl PlannerCore {
         self.admit(now);
         let n_alike = self.n_alike();
         while self.flight.has_credit() {
+            let n_cells = self.n_cells();
             let mut resources = Resources {
                 pacing: &self.pacing,
                 times: &self.times,
                 n_alike,
                 n_decoding: self.flight.n_decoding(),
                 n_stages: self.stages.len(),
+                n_cells,
                 step: self.flight.next_step(),
                 spare: &mut self.spare,
                 wishes: Vec::new(),
@@ -217,7 +221,9 @@ impl PlannerCore {
             .map(|s| s.tokens.len());
         let (n_decoding, n_tokens) = (texts.clone().count(), texts.sum::<usize>());
         let context = n_tokens.checked_div(n_decoding).unwrap_or_default();
-        let best = self.times.n_alike(n_decoding as u32, context as u32);
+        let best = self
+            .times
+            .n_alike(n_decoding as u32, context as u32, self.n_cells() as u32);
         (best as usize).min(self.pacing.largest())
     }
 
@@ -387,6 +393,7 @@ impl PlannerCore {
         };
         if self.fleet.observe(&plan, done.work, &report.timings) {
             self.target = None;
+            self.moves.want(Cause::Speed);
         }
     }
 

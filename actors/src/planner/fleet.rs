@@ -7,6 +7,7 @@ use jupiter_models::LayerRange;
 use jupiter_models::profile::ModelProfile;
 
 use super::PlannerConfig;
+use super::drift::{Drift, Took};
 use super::placement::PlacedStage;
 use crate::NodeId;
 use crate::message::StageTiming;
@@ -23,12 +24,9 @@ use crate::planning::{PlanError, Result};
 /// measured is true to some percent.
 const MIN_GAIN: f64 = 0.10;
 
-/// Engine time after which a device's speed is compared with its profile: other programs that keep
-/// it busy for some seconds are no reason to move layers.
-const DRIFT_WINDOW: Duration = Duration::from_secs(10);
-
-/// A device has drifted when it is faster or slower than its profile by this share.
-const DRIFT_SHARE: f64 = 0.15;
+/// No device is taken for faster or slower than measured by more than this: plans refuse profiles that
+/// no device can have.
+const MAX_FACTOR: f64 = 64.0;
 
 /// What a plan is to be good at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,28 +99,8 @@ pub(super) struct Fleet {
     wish: Wish,
     devices: BTreeMap<NodeId, DeviceProfile>,
     links: BTreeMap<(NodeId, NodeId), LinkProfile>,
-    drift: BTreeMap<NodeId, Drift>,
-}
-
-/// How a device does against its profile in the plan in force.
-#[derive(Clone, Copy)]
-struct Drift {
-    /// Engine time since the last comparison.
-    busy_ns: u64,
-    /// What the profile said of it.
-    predicted_ns: u64,
-    /// How many times as long as the profile says it took at the last comparison that counted.
-    factor: f64,
-}
-
-impl Default for Drift {
-    fn default() -> Drift {
-        Drift {
-            busy_ns: 0,
-            predicted_ns: 0,
-            factor: 1.0,
-        }
-    }
+    /// How the devices of the plan in force do.
+    drift: Drift,
 }
 
 impl Fleet {
@@ -134,14 +112,14 @@ impl Fleet {
             wish: config.wish,
             devices: BTreeMap::new(),
             links: BTreeMap::new(),
-            drift: BTreeMap::new(),
+            drift: Drift::default(),
         }
     }
 
     /// Takes a node's measurements; they replace earlier ones.
     pub(super) fn learn(&mut self, profile: NodeProfile) {
         if let Some(device) = profile.device {
-            self.drift.remove(&device.node);
+            self.drift = Drift::default();
             self.devices.insert(device.node.clone(), device);
         }
         for link in profile.links {
@@ -194,52 +172,67 @@ impl Fleet {
         })
     }
 
-    /// Whether moving from `old` to `new` is worth it.
-    pub(super) fn is_gain(&self, old: &MeasuredPlan, new: &MeasuredPlan) -> bool {
+    /// The share of the time that `new` saves where `old` is in force; none where it is not worth
+    /// a move.
+    pub(super) fn gain(&self, old: &MeasuredPlan, new: &MeasuredPlan) -> Option<f64> {
         let main_ns = |plan: &MeasuredPlan| {
             value(&plan.pipeline(), self.wish.objective, &self.wish.load).main_ns as f64
         };
-        main_ns(new) * (1.0 + MIN_GAIN) <= main_ns(old)
+        let (old_ns, new_ns) = (main_ns(old), main_ns(new));
+        (new_ns * (1.0 + MIN_GAIN) <= old_ns).then(|| 1.0 - new_ns / old_ns.max(1.0))
+    }
+
+    /// How long it takes `plan` to compute `n_tokens` again, in chunks of `chunk` rows, at the pace
+    /// of its slowest server and with what the devices were seen to take.
+    pub(super) fn replay(&self, plan: &MeasuredPlan, n_tokens: usize, chunk: usize) -> Duration {
+        let pipeline = plan.pipeline();
+        let work = Work::chunk(chunk.max(1) as u32, 0).among(n_tokens as u32 / 2);
+        let servers = (0..pipeline.n_servers()).map(|server| pipeline.server_ns(server, work));
+        let n_chunks = n_tokens as f64 / chunk.max(1) as f64;
+        let ns = servers.max().unwrap_or(0) as f64 * n_chunks * self.drift.shared();
+        Duration::from_nanos(ns as u64)
     }
 
     /// Compares a step's timings with what the profiles say of it, and corrects the profile of a
-    /// device that has become faster or slower. True when one was corrected.
+    /// device that does differently from the others. True when one was corrected.
     pub(super) fn observe(
         &mut self,
         plan: &MeasuredPlan,
         work: Work,
         timings: &[StageTiming],
     ) -> bool {
-        let mut corrected = false;
+        // A node may have several stages.
+        let mut devices: BTreeMap<usize, Took> = BTreeMap::new();
         for timing in timings {
-            let Some(&(index, layers)) = plan.stages.get(timing.stage as usize) else {
-                continue;
+            let Some(&(device, layers)) = plan.stages.get(timing.stage as usize) else {
+                return false;
             };
-            let node = &plan.cluster.devices()[index].node;
-            let drift = self.drift.entry(node.clone()).or_default();
-            drift.busy_ns += timing.busy_us.saturating_mul(1000);
-            drift.predicted_ns += stage_ns(&plan.cluster, index, layers, work);
-            if Duration::from_nanos(drift.busy_ns) < DRIFT_WINDOW {
-                continue;
-            }
-            let factor = drift.busy_ns as f64 / drift.predicted_ns.max(1) as f64;
-            (drift.busy_ns, drift.predicted_ns) = (0, 0);
-            if (factor / drift.factor - 1.0).abs() > DRIFT_SHARE
-                && let Some(device) = self.devices.get_mut(node)
-            {
-                drift.factor = factor;
-                device.compute = plan.cluster.devices()[index].compute.clone();
-                device.compute.scale(factor);
+            let took = devices.entry(device).or_default();
+            took.busy_ns += timing.busy_us.saturating_mul(1000);
+            took.predicted_ns += stage_ns(&plan.cluster, device, layers, work);
+        }
+        if timings.len() != plan.stages.len() {
+            return false;
+        }
+        let (devices, took): (Vec<usize>, Vec<Took>) = devices.into_iter().unzip();
+        let drifted = self.drift.observe(&took);
+        for drifted in &drifted {
+            let measured = &plan.cluster.devices()[devices[drifted.device]];
+            let (node, factor) = (&measured.node, drifted.factor);
+            if let Some(device) = self.devices.get_mut(node) {
+                device.compute = measured.compute.clone();
+                device
+                    .compute
+                    .scale(factor.clamp(1.0 / MAX_FACTOR, MAX_FACTOR));
                 tracing::info!(%node, "runs at {:.0} % of its measured speed", 100.0 / factor);
-                corrected = true;
             }
         }
-        corrected
+        !drifted.is_empty()
     }
 
     /// A new plan is in force, made with the profiles as they are now.
     pub(super) fn begin_plan(&mut self) {
-        self.drift.clear();
+        self.drift = Drift::default();
     }
 
     /// A device could not load what fitted by its profile: it has less memory than it said.

@@ -10,6 +10,9 @@
 
 mod cache;
 mod core;
+#[cfg(test)]
+mod dice;
+mod drift;
 mod expansion;
 mod fleet;
 mod flight;

@@ -56,6 +56,8 @@ pub(super) struct Resources<'a> {
     /// Micro-batches under way in which sequences decode.
     pub(super) n_decoding: usize,
     pub(super) n_stages: usize,
+    /// Cells of the KV cache that are in use.
+    pub(super) n_cells: usize,
     /// The step.
     pub(super) step: StepId,
     /// Sequences of the KV cache for the branches of trees.
@@ -77,6 +79,7 @@ pub(super) fn next_batch(
     resources: &mut Resources<'_>,
 ) -> Option<MicroBatch> {
     let mut batch = MicroBatch::default();
+    batch.work.cells = u32::try_from(resources.n_cells).unwrap_or(u32::MAX);
     // KV operations come before the rows of their step: what this one computes is forked later.
     let is_complete = |s: &&Sequence| s.role == Role::Shared && s.n_unsent() == 0;
     let bases: Vec<SequenceId> = sequences
@@ -349,6 +352,7 @@ mod tests {
             n_alike: n_alike(sequences),
             n_decoding: 0,
             n_stages: 2,
+            n_cells: 0,
             step: StepId(0),
             spare: &mut spare,
             wishes: Vec::new(),
@@ -434,6 +438,26 @@ mod tests {
         accept(&mut all[1], 2);
         let again = next_parts(&mut all).unwrap();
         assert_eq!(again[0], (1, 5, 1, true));
+    }
+
+    #[test]
+    fn the_work_of_a_step_knows_the_cells_in_use() {
+        let mut all = [sequence(0, 10, 0, 4)];
+        let mut spare = Vec::new();
+        let times = StepTimes::new(None, 2);
+        let mut resources = Resources {
+            pacing: &Pacing::equal(4),
+            times: &times,
+            n_alike: 1,
+            n_decoding: 0,
+            n_stages: 2,
+            n_cells: 100,
+            step: StepId(0),
+            spare: &mut spare,
+            wishes: Vec::new(),
+        };
+        let batch = next_batch(&mut all, &mut resources).unwrap();
+        assert_eq!(batch.work, Work::chunk(4, 4).among(100));
     }
 
     #[test]

@@ -243,6 +243,14 @@ impl Sequence {
         }
     }
 
+    /// KV cells that it uses beside those that it shares.
+    pub(super) fn n_cells(&self) -> usize {
+        match self.role {
+            Role::Branch { n_shared, .. } => self.n_sent.saturating_sub(n_shared),
+            Role::Whole | Role::Shared => self.n_sent,
+        }
+    }
+
     /// What gives a branch the cells that it shares, before its first rows.
     pub(super) fn fork(&mut self) -> Option<KvOp> {
         let Role::Branch {

@@ -6,11 +6,12 @@ impl StepTimes {
     /// Of `n_streams` sequences that decode a row each, how many share a micro-batch so that most
     /// tokens come: a round takes as long as the slowest stage needs for all micro-batches, or as
     /// the largest needs all around. Kernels work in fours, so unequal ones may be best.
-    pub(super) fn n_alike(&self, n_streams: u32, context: u32) -> u32 {
+    pub(super) fn n_alike(&self, n_streams: u32, context: u32, cells: u32) -> u32 {
         let n_stages = self.n_stages() as u32;
         let costs = self.costs(&CostsOf {
             max_rows: n_streams,
             context,
+            cells,
             n_alike: 1,
             n_batches: 1,
         });
@@ -42,6 +43,7 @@ impl StepTimes {
         let costs = self.costs(&CostsOf {
             max_rows: n_rows,
             context: 0,
+            cells: 0,
             n_alike: 1,
             n_batches: 1,
         });
@@ -77,15 +79,15 @@ mod tests {
     fn streams_are_spread_as_the_row_curve_says() {
         let of = |n_stages| StepTimes::new(None, n_stages);
         // Four rows cost less than three: 4 and 2 rows, and three times 4.
-        assert_eq!(of(2).n_alike(6, 0), 4);
-        assert_eq!(of(2).n_alike(12, 0), 4);
-        assert_eq!(of(2).n_alike(3, 0), 1);
-        assert_eq!(of(2).n_alike(1, 0), 1);
+        assert_eq!(of(2).n_alike(6, 0, 0), 4);
+        assert_eq!(of(2).n_alike(12, 0, 0), 4);
+        assert_eq!(of(2).n_alike(3, 0, 0), 1);
+        assert_eq!(of(2).n_alike(1, 0, 0), 1);
         // One micro-batch of 4 would take less, but a stage would wait.
-        assert_eq!(of(2).n_alike(4, 0), 2);
-        assert_eq!(of(1).n_alike(4, 0), 4);
+        assert_eq!(of(2).n_alike(4, 0, 0), 2);
+        assert_eq!(of(1).n_alike(4, 0, 0), 4);
         // Eight stages: 28 rows are no 8 or 9 equal micro-batches and a smaller one.
-        assert_eq!(of(8).n_alike(28, 0), 4);
+        assert_eq!(of(8).n_alike(28, 0, 0), 4);
         // What was seen counts more: four rows are dear here.
         let mut dear = of(2);
         for (rows, us) in [(1, 100), (2, 110), (3, 120), (4, 900)] {
@@ -95,7 +97,7 @@ mod tests {
                 dear.observe(Work::decode(rows, 0), &took, all, false);
             }
         }
-        assert_eq!(dear.n_alike(6, 0), 3);
+        assert_eq!(dear.n_alike(6, 0, 0), 3);
     }
 
     #[test]

@@ -149,7 +149,7 @@ impl StepTimes {
     ) {
         for timing in timings {
             let stage = timing.stage as usize;
-            let expected = self.expected_ns(stage, work.rows, work.row_context);
+            let expected = self.expected_ns(stage, work);
             if let Some(times) = self.stages.get_mut(stage) {
                 let ns = timing.busy_us as f64 * 1e3;
                 times.observe(work.rows, ns, expected, alone_for.is_some());
@@ -166,22 +166,18 @@ impl StepTimes {
     }
 
     /// What a stage should take, before anything of it was seen.
-    fn expected_ns(&self, stage: usize, rows: u32, row_context: u64) -> f64 {
-        let work = Work {
-            rows,
-            row_context,
-            logits: rows,
-        };
+    fn expected_ns(&self, stage: usize, work: Work) -> f64 {
         let ns = match &self.plan {
             Some(plan) => plan.pipeline().server_ns(2 * stage, work) as f64,
-            None => rows_ns(rows) as f64,
+            None => rows_ns(work.rows) as f64,
         };
         ns.max(1.0)
     }
 
     /// Nanoseconds of a stage alone, and while others compute.
-    fn stage_ns(&self, stage: usize, rows: u32, context: u32) -> (f64, f64) {
-        let expected = self.expected_ns(stage, rows, u64::from(rows) * u64::from(context));
+    fn stage_ns(&self, stage: usize, rows: u32, asked: &CostsOf) -> (f64, f64) {
+        let work = Work::decode(rows, asked.context).among(asked.cells.max(asked.context));
+        let expected = self.expected_ns(stage, work);
         self.stages
             .get(stage)
             .map_or((expected, expected), |times| {
@@ -195,7 +191,7 @@ impl StepTimes {
         let links = self.plan.as_ref().map(|plan| plan.pipeline());
         let cost = |rows: u32| {
             let rows = rows.max(1) * asked.n_alike.max(1);
-            let stages = (0..self.stages.len()).map(|at| self.stage_ns(at, rows, asked.context));
+            let stages = (0..self.stages.len()).map(|at| self.stage_ns(at, rows, asked));
             let (alone, mut together): (Vec<f64>, Vec<f64>) = stages.unzip();
             let way = match (self.way.get().or(self.way_with_heads.get()), &links) {
                 (Some(seen), _) => seen,
@@ -247,6 +243,8 @@ pub(super) struct CostsOf {
     pub(super) max_rows: u32,
     /// Tokens in the cache before them.
     pub(super) context: u32,
+    /// Cells of the KV cache that all sequences use.
+    pub(super) cells: u32,
     /// Streams that share a step and all guess alike: each row stands for so many.
     pub(super) n_alike: u32,
     /// Steps of such groups of streams that are under way together.
@@ -331,6 +329,7 @@ mod tests {
         CostsOf {
             max_rows: 4,
             context: 0,
+            cells: 0,
             n_alike,
             n_batches,
         }

@@ -2,8 +2,9 @@
 //!
 //! A stage needs, for `n` rows: a fixed time for the step, the row curve of each of its layers, and
 //! for each layer its cost of context times the sum over the rows of the tokens in the cache before
-//! them (TeraPipe's `a0` and `a3 i j`, arXiv 2102.07988); the first stage also the embedding of `n`
-//! rows, the last one the head for the rows that want logits. A link is occupied by the bytes of `n`
+//! them (TeraPipe's `a0` and `a3 i j`, arXiv 2102.07988), and a part of it for each cell of another
+//! sequence that a row skips; the first stage also the embedding of `n` rows, the last one the head
+//! for the rows that want logits. A link is occupied by the bytes of `n`
 //! rows; after that the rows are under way for the latency, while the link already takes the next
 //! ones. A micro-batch comes from the Planner and goes back to it: a few bytes, so that only latency
 //! counts ([`Cluster`] says where the Planner sits).
@@ -15,6 +16,8 @@ use crate::planning::profile::{Cluster, DeviceProfile};
 
 /// No item of work ever counts for more than this (1000 s), so that sums cannot overflow.
 pub(crate) const MAX_ITEM_NS: u64 = 1_000_000_000_000;
+/// Cells of other sequences that a row skips in the time that it takes to read one of its own.
+const SKIPS_PER_READ: u64 = 16;
 /// Picoseconds in a nanosecond: the cost of context is far below a nanosecond a row and token.
 const PS_PER_NS: u64 = 1000;
 
@@ -25,16 +28,21 @@ pub struct Work {
     pub rows: u32,
     /// Sum over the rows of the tokens that were in their sequence's cache before the micro-batch.
     pub row_context: u64,
+    /// Cells of the cache that were in use before the micro-batch, whoever's they are: all sequences
+    /// share one cache, and the attention of each row walks over all of it.
+    pub cells: u32,
     /// Rows that want logits.
     pub logits: u32,
 }
 
 impl Work {
-    /// A prompt's chunk of `rows` rows behind `context` tokens; not the last chunk.
+    /// A prompt's chunk of `rows` rows behind `context` tokens; not the last chunk. There is nothing
+    /// else in the cache.
     pub fn chunk(rows: u32, context: u32) -> Work {
         Work {
             rows,
             row_context: u64::from(rows) * u64::from(context),
+            cells: context,
             logits: 0,
         }
     }
@@ -47,19 +55,31 @@ impl Work {
         }
     }
 
-    /// A decode step of `rows` rows, all behind `context` tokens and all wanting logits.
+    /// A decode step of `rows` rows, all behind the same `context` tokens and all wanting logits.
     pub fn decode(rows: u32, context: u32) -> Work {
         Work {
             logits: rows,
             ..Work::chunk(rows, context)
         }
     }
+
+    /// The same in a cache of which all sequences together use `cells`.
+    pub fn among(self, cells: u32) -> Work {
+        Work { cells, ..self }
+    }
+
+    /// Rows times tokens that cost as much as what its rows read and skip.
+    fn weighed_context(self) -> u64 {
+        let walked = u64::from(self.rows) * u64::from(self.cells);
+        let skipped = walked.saturating_sub(self.row_context);
+        self.row_context + skipped / SKIPS_PER_READ
+    }
 }
 
 /// One layer's nanoseconds: rows and context apart, each limited.
 pub(crate) fn layer_ns(layer: &LayerProfile, work: Work) -> u64 {
     layer.rows.ns(work.rows).min(MAX_ITEM_NS)
-        + context_ns(context_ps(layer, work.rows), work.row_context)
+        + context_ns(context_ps(layer, work.rows), work.weighed_context())
 }
 
 /// Picoseconds of one layer for a row, in a step of `rows` rows, and a token in the cache before it.
@@ -258,4 +278,28 @@ pub fn prefill_ns(pipeline: &Pipeline<'_>, chunks: &[u32]) -> u64 {
         context += rows;
     }
     done.saturating_add(pipeline.return_ns())
+}
+
+#[cfg(test)]
+mod tests {
+    use jupiter_models::profile::RowCurve;
+
+    use super::*;
+
+    #[test]
+    fn cells_of_others_cost_a_part_of_what_own_ones_do() {
+        let layer = LayerProfile {
+            rows: RowCurve::new(&[(1, 1.0), (4, 2.0)]),
+            context_ms: 0.001,
+            tile_context_ms: 0.0,
+        };
+        let ns = |work| layer_ns(&layer, work);
+        let alone = ns(Work::decode(4, 100));
+        assert_eq!(alone, 2_000_000 + 4 * 100 * 1000);
+        // Four rows pass 1500 cells each that are not theirs.
+        let skipped = 4 * 1500 * 1000 / SKIPS_PER_READ;
+        assert_eq!(ns(Work::decode(4, 100).among(1600)), alone + skipped);
+        // What is in use is never less than what a row reads.
+        assert_eq!(ns(Work::decode(4, 100).among(0)), alone);
+    }
 }

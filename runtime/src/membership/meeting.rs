@@ -30,6 +30,7 @@ use zenoh::query::{Query, Queryable};
 use super::heads::{Head, Heads};
 use super::{ASK_TIMEOUT, protocol_mismatch};
 use crate::client::planner;
+use crate::entrance;
 use crate::error::{Result, zenoh_error};
 use crate::keys::Keys;
 

@@ -247,6 +247,17 @@ impl PlannerCore {
         (self.config.engine.n_ctx as usize).saturating_sub(reserved + held)
     }
 
+    /// Cells of the KV cache that hold something when the steps under way are computed.
+    pub(super) fn n_cells(&self) -> usize {
+        let held = self.held.iter().map(|held| held.tokens.len());
+        self.n_live_cells() + held.sum::<usize>() + self.cache.n_cells()
+    }
+
+    /// Those of the live sequences: what a move has to compute again.
+    pub(super) fn n_live_cells(&self) -> usize {
+        self.live.iter().map(Sequence::n_cells).sum()
+    }
+
     fn shrink_cache(&mut self, n_cells: usize, needs_slot: bool) {
         for seq in self.cache.shrink_to(n_cells, needs_slot) {
             self.kv_ops.push(KvOp::Drop { seq });

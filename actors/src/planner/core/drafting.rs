@@ -60,6 +60,7 @@ impl PlannerCore {
         let costs = self.times.costs(&CostsOf {
             max_rows,
             context: sequence.tokens.len() as u32,
+            cells: self.n_cells() as u32,
             n_alike: n_alike as u32,
             n_batches: n_decoding.div_ceil(n_alike) as u32,
         });

@@ -8,6 +8,7 @@ use super::super::pacing::Pacing;
 use super::super::placement::SplitPolicy;
 use super::super::sequence::Sequence;
 use super::super::step_times::StepTimes;
+use super::moves::Cause;
 use super::target::Target;
 use super::{Phase, PlannerCore};
 use crate::NodeId;
@@ -23,13 +24,11 @@ pub(super) const MAX_RECOVERIES: u32 = 10;
 /// disk.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(900);
 
-/// How long a better placement waits for a moment without streams; then they are replayed on it.
-const REPLAN_PATIENCE: Duration = Duration::from_secs(20);
-
 impl PlannerCore {
     pub(in crate::planner) fn node_up(&mut self, node: NodeId, now: Instant) {
         let returned = !self.nodes.insert(node.clone());
         self.target = None;
+        self.moves.want(Cause::Nodes);
         let hosts = self.stages.iter().any(|stage| stage.node == node);
         match self.phase {
             Phase::Waiting { .. } | Phase::Failed { .. } => self.start_if_enough(now),
@@ -47,6 +46,7 @@ impl PlannerCore {
         self.nodes.remove(node);
         self.assigned.remove(node);
         self.target = None;
+        self.moves.want(Cause::Nodes);
         if self.drafts_on(node) {
             self.drafts_down(node, DraftKind::Model, "the node is gone");
         }
@@ -108,6 +108,7 @@ impl PlannerCore {
         if loading && self.ready.len() == self.stages.len() && has_drafts {
             self.phase = Phase::Running;
             self.has_run = true;
+            self.moves.loaded(now);
             self.pump(now);
         }
     }
@@ -144,14 +145,7 @@ impl PlannerCore {
                     );
                     self.recover(&what, now);
                 }
-                None if !self.is_on_target() => {
-                    let since = *self.better_since.get_or_insert(now);
-                    if self.live.is_empty() || now.duration_since(since) > REPLAN_PATIENCE {
-                        self.new_epoch(now);
-                    } else {
-                        self.pump(now);
-                    }
-                }
+                None if self.is_time_to_move(now) => self.new_epoch(now),
                 None => self.pump(now),
             },
             Phase::Failed { .. } => {}
@@ -192,15 +186,16 @@ impl PlannerCore {
             stages,
             plan,
             why_not,
+            ..
         } = self.target().clone();
         if stages != self.stages {
             self.flight.forget_speed();
+            self.moves.begin(now);
         }
         self.stages = stages;
         self.plan = plan;
         self.fleet.begin_plan();
         self.pace();
-        self.better_since = None;
         self.ready.clear();
         self.drafter_is_ready = false;
         self.look_for_drafter();

@@ -17,6 +17,9 @@ pub(super) struct Target {
     pub(super) stages: Vec<PlacedStage>,
     /// What they will need by what was measured, where that is known of all their nodes.
     pub(super) plan: Option<Arc<MeasuredPlan>>,
+    /// The share of the time that it saves; none for stages that were not chosen by their figures,
+    /// and for those in force.
+    pub(super) gain: Option<f64>,
     /// Why there is no plan, where more nodes or less demand would help.
     pub(super) why_not: Option<String>,
 }
@@ -63,6 +66,7 @@ impl PlannerCore {
                 Target {
                     stages: Vec::new(),
                     plan: None,
+                    gain: None,
                     why_not: Some(format!(
                         "the plan needs node {}: start it with `jupiter worker --node NAME`, or \
                          plan again",
@@ -83,6 +87,7 @@ impl PlannerCore {
         Target {
             plan: self.fleet.judge(&stages, &self.nodes).map(Arc::new),
             stages,
+            gain: None,
             why_not: None,
         }
     }
@@ -113,6 +118,7 @@ impl PlannerCore {
                 return Target {
                     stages: Vec::new(),
                     plan: None,
+                    gain: None,
                     why_not: (!self.nodes.is_empty()).then(|| match error {
                         PlanError::NoDevice => "no node could be measured: the log says why; \
                                                 --plan even goes without"
@@ -125,10 +131,10 @@ impl PlannerCore {
         let stands = !self.stages.is_empty()
             && self.stages.iter().all(|s| self.nodes.contains(&s.node))
             && self.fleet.holds(&self.stages);
-        if stands
-            && let Some(old) = self.fleet.judge(&self.stages, &self.nodes)
-            && !self.fleet.is_gain(&old, &best)
-        {
+        let old = stands.then(|| self.fleet.judge(&self.stages, &self.nodes));
+        let old = old.flatten();
+        let gain = old.as_ref().and_then(|old| self.fleet.gain(old, &best));
+        if let (Some(old), None) = (old, gain) {
             let old = MeasuredPlan {
                 excluded: best.excluded.clone(),
                 alone: best.alone.clone(),
@@ -137,6 +143,7 @@ impl PlannerCore {
             return Target {
                 stages: self.stages.clone(),
                 plan: Some(Arc::new(old)),
+                gain: None,
                 why_not: None,
             };
         }
@@ -147,6 +154,7 @@ impl PlannerCore {
         Target {
             stages: best.stages.iter().map(stage).collect(),
             plan: Some(Arc::new(best)),
+            gain,
             why_not: None,
         }
     }

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod drifting;
 mod expansions;
 mod limits;
 mod planned;
@@ -210,6 +211,31 @@ fn the_next_turn_computes_only_what_is_new() {
     assert_eq!(world.pipeline[0].rows[0].pos, 23);
     world.run();
     assert_eq!(assert_text(&mut events, &next, 4).n_cached, 23);
+}
+
+#[test]
+fn a_step_is_costed_among_all_cells_in_use() {
+    for n_steps in 0..40 {
+        let mut world = World::new(1, SplitPolicy::PerNode);
+        let first = world.ask(1, &[5; 12], 6);
+        world.run();
+        let _second = world.ask(2, &[1, 2, 3], 12);
+        let _branches = world.expand(10, &[7; 10], &[vec![1], vec![2, 3]], 8);
+        for _ in 0..n_steps {
+            world.step();
+        }
+        for header in std::mem::take(&mut world.pipeline) {
+            world.compute(&header);
+        }
+        if !world.core.kv_ops.is_empty() {
+            continue;
+        }
+        let mut cells: Vec<u64> = world.kv.values().flatten().map(|cell| cell.1).collect();
+        cells.sort_unstable();
+        cells.dedup();
+        assert_eq!(world.core.n_cells(), cells.len(), "after {n_steps} steps");
+        drop(first);
+    }
 }
 
 #[test]

@@ -7,11 +7,16 @@ use super::*;
 use crate::planning::profile::{DeviceProfile, LinkProfile};
 
 /// Enough for everything.
-const PLENTY: u64 = 1 << 20;
+pub(super) const PLENTY: u64 = 1 << 20;
 
 impl World {
     /// Node `i` joins with `ms` for a row of a layer and `memory` bytes free.
-    fn joins(&mut self, i: u32, ms: f64, memory: u64) {
+    pub(super) fn joins(&mut self, i: u32, ms: f64, memory: u64) {
+        self.joins_with(i, ms, 0.0, memory);
+    }
+
+    /// The same, with `context_ms` for a row and a token before it.
+    pub(super) fn joins_with(&mut self, i: u32, ms: f64, context_ms: f64, memory: u64) {
         let node = NodeId(format!("n{i}"));
         let rows = RowCurve::new(&[(1, ms), (64, 64.0 * ms)]);
         let others = (0..4).filter(|&other| other != i);
@@ -28,8 +33,8 @@ impl World {
                 compute: ComputeProfile {
                     layers: vec![LayerProfile {
                         rows,
-                        context_ms: 0.0,
-                        tile_context_ms: 0.0,
+                        context_ms,
+                        tile_context_ms: context_ms,
                     }],
                     step_ms: 0.0,
                     embedding_ms: 0.0,
@@ -46,7 +51,7 @@ impl World {
     }
 
     /// Node and layers of each stage.
-    fn placed(&self) -> Vec<(String, u32, u32)> {
+    pub(super) fn placed(&self) -> Vec<(String, u32, u32)> {
         let stages = self.core.status().stages.into_iter();
         stages
             .map(|s| (s.node.0, s.layers.start, s.layers.end))
@@ -56,7 +61,12 @@ impl World {
     /// The next step takes `busy_us` at each of the stages.
     fn slow_step(&mut self, busy_us: &[u64]) {
         let header = self.pipeline.pop_front().unwrap();
-        let mut report = self.compute(&header);
+        self.report_with(&header, busy_us);
+    }
+
+    /// Computes a step, which takes `busy_us` at each of the stages, and reports it.
+    pub(super) fn report_with(&mut self, header: &StepHeader, busy_us: &[u64]) {
+        let mut report = self.compute(header);
         report.timings = busy_us
             .iter()
             .enumerate()
@@ -72,7 +82,7 @@ impl World {
     }
 }
 
-fn planned(wait_nodes: u32) -> World {
+pub(super) fn planned(wait_nodes: u32) -> World {
     let mut world = World::new(0, SplitPolicy::Planned);
     world.core.config.wait_nodes = wait_nodes;
     world
@@ -186,14 +196,15 @@ fn a_device_that_gets_slow_loses_layers() {
     let [(_, _, cut), _] = &before[..] else {
         panic!("{before:?}")
     };
-    let prompt: Vec<Token> = (0..23).collect();
-    let mut events = world.ask(1, &prompt, 1);
-    // The second stage takes ten times what its profile says, the first what it says.
+    let is_long = |prompt: &Vec<Token>| expected(prompt, 40).len() == 40;
+    let prompt = (0..).map(|i| vec![i, 1, 2]).find(is_long).unwrap();
+    let mut events = world.ask(1, &prompt, 40);
+    // The second stage takes ten times as long as the first beside its profile.
     while let Some(header) = world.pipeline.front() {
         let own_us = 1000 * header.rows.len() as u64 * u64::from(*cut);
         world.slow_step(&[400 * own_us, 4000 * own_us]);
     }
-    assert_text(&mut events, &prompt, 1);
+    assert_text(&mut events, &prompt, 40);
     world.tick(1000);
     assert_ne!(
         world.placed(),

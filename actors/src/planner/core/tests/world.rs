@@ -63,6 +63,8 @@ pub(super) struct World {
     /// Steps that were sent and not yet answered.
     pub(super) pipeline: VecDeque<StepHeader>,
     pub(super) n_commands: usize,
+    /// What stages take to load, in milliseconds.
+    pub(super) load_ms: u64,
 }
 
 /// What comes of several branches.
@@ -151,6 +153,7 @@ impl World {
             told: HashMap::new(),
             pipeline: VecDeque::new(),
             n_commands: 0,
+            load_ms: 0,
         };
         for i in 0..n_nodes {
             world.node_up(i);
@@ -367,6 +370,7 @@ impl World {
             self.live_from.clear();
             self.pipeline.clear();
         }
+        self.now += Duration::from_millis(self.load_ms);
         for assignment in stages {
             let memory = EngineMemory {
                 weights_bytes: 1,
