@@ -5,12 +5,10 @@ use std::process::ExitCode;
 use clap::Args;
 use jupiter::terminal::{ChatEnd, Conversation};
 
-use super::args::{
-    CommonArgs, EngineArgs, GenerationArgs, ProcessArgs, SamplingArgs, SpeculationArgs, SplitArgs,
-};
-use super::outline_args::OutlineArgs;
+use super::answer_args::AnswerArgs;
+use super::args::CommonArgs;
 use super::output::{self, Interrupted};
-use super::start::{self, PipelineArgs};
+use super::start;
 
 /// Flags of `chat`.
 #[derive(Args, Debug)]
@@ -28,43 +26,16 @@ pub(crate) struct ChatArgs {
     system_prompt: Option<String>,
 
     #[command(flatten)]
-    engine: EngineArgs,
-
-    #[command(flatten)]
-    split: SplitArgs,
-
-    #[command(flatten)]
-    process: ProcessArgs,
-
-    #[command(flatten)]
-    generation: GenerationArgs,
-
-    #[command(flatten)]
-    sampling: SamplingArgs,
-
-    #[command(flatten)]
-    speculation: SpeculationArgs,
-
-    #[command(flatten)]
-    outline: OutlineArgs,
+    answer: AnswerArgs,
 }
 
 pub(crate) async fn execute(common: &CommonArgs, args: &ChatArgs) -> anyhow::Result<ExitCode> {
-    let options = start::generate_options(&args.generation, &args.sampling)?;
-    let pipeline = PipelineArgs {
-        outline: Some(&args.outline),
-        ..PipelineArgs::new(
-            common,
-            &args.engine,
-            &args.split,
-            &args.speculation,
-            args.process.processes,
-        )
-    };
+    let options = args.answer.options()?;
+    let pipeline = args.answer.pipeline(common);
     let system = args.system_prompt.clone();
     // The conversation takes Ctrl-C itself.
     let ended = start::with_pipeline(pipeline, output::end_signal(), async |pipeline| {
-        let options = pipeline.complete(options, &args.sampling);
+        let options = args.answer.complete(options, pipeline);
         let conversation = Conversation::new(pipeline.runtime.client(), options, system);
         Ok(conversation.show_timing(common.verbose > 0).run().await?)
     });

@@ -8,6 +8,7 @@
 //! - [`start`]: from flags to a running pipeline; [`processes`]: stages in child processes
 //! - [`output`], [`table`]: what is printed; [`huge_pages`]: faster memory for the weights
 
+mod answer_args;
 mod args;
 mod argv;
 mod bench;

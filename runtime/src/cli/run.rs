@@ -13,12 +13,10 @@ use jupiter::event::Event;
 use jupiter::terminal::{AnswerPrinter, timing_line};
 use jupiter::{ChatMessage, Prompt, TokenStream};
 
-use super::args::{
-    CommonArgs, EngineArgs, GenerationArgs, ProcessArgs, SamplingArgs, SpeculationArgs, SplitArgs,
-};
-use super::outline_args::OutlineArgs;
+use super::answer_args::AnswerArgs;
+use super::args::CommonArgs;
 use super::output::{self, UsageError};
-use super::start::{self, PipelineArgs};
+use super::start;
 
 /// Longest prompt that is read, in bytes: more text than any context holds, and a bound on what a
 /// pipe without end can make us allocate.
@@ -60,25 +58,7 @@ pub(crate) struct RunArgs {
     json: bool,
 
     #[command(flatten)]
-    engine: EngineArgs,
-
-    #[command(flatten)]
-    split: SplitArgs,
-
-    #[command(flatten)]
-    process: ProcessArgs,
-
-    #[command(flatten)]
-    generation: GenerationArgs,
-
-    #[command(flatten)]
-    sampling: SamplingArgs,
-
-    #[command(flatten)]
-    speculation: SpeculationArgs,
-
-    #[command(flatten)]
-    outline: OutlineArgs,
+    answer: AnswerArgs,
 }
 
 pub(crate) async fn execute(common: &CommonArgs, args: &RunArgs) -> anyhow::Result<ExitCode> {
@@ -92,19 +72,10 @@ pub(crate) async fn execute(common: &CommonArgs, args: &RunArgs) -> anyhow::Resu
 
 async fn answer(common: &CommonArgs, args: &RunArgs) -> anyhow::Result<()> {
     let prompt = prompt(args)?;
-    let options = start::generate_options(&args.generation, &args.sampling)?;
-    let pipeline = PipelineArgs {
-        outline: Some(&args.outline),
-        ..PipelineArgs::new(
-            common,
-            &args.engine,
-            &args.split,
-            &args.speculation,
-            args.process.processes,
-        )
-    };
+    let options = args.answer.options()?;
+    let pipeline = args.answer.pipeline(common);
     start::with_pipeline(pipeline, output::stop_signal(), async |pipeline| {
-        let options = pipeline.complete(options, &args.sampling);
+        let options = args.answer.complete(options, pipeline);
         let stream = pipeline.runtime.client().generate(prompt, options).await?;
         if args.json {
             print_json(stream).await
