@@ -14,6 +14,7 @@ use jupiter_actors::{Inbox, RequestId};
 use jupiter_models::Token;
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use crate::client::tell_living;
 use crate::error::{Error, Result};
 use crate::stream::{AnswerStream, Part};
 
@@ -90,10 +91,8 @@ impl BranchStream {
 
     /// Has enough of a branch's text: its end follows. A repeat is harmless.
     pub(crate) fn finish(&self, branch: usize) {
-        let planner = self.request.inbox.planner();
-        if let (Some(planner), Some(&id)) = (planner, self.ids.get(branch)) {
-            // A Planner that is gone has nothing to end.
-            let _ = planner.cast(PlannerMessage::Finish(id));
+        if let Some(&id) = self.ids.get(branch) {
+            tell_living(&self.request.inbox, PlannerMessage::Finish(id));
         }
     }
 
@@ -145,9 +144,8 @@ impl Stream for BranchStream {
 
 impl Drop for Cancel {
     fn drop(&mut self) {
-        // A Planner that is gone has nothing to stop.
-        if let Some(planner) = self.inbox.planner().filter(|_| !self.ended) {
-            let _ = planner.cast(PlannerMessage::Cancel(self.id));
+        if !self.ended {
+            tell_living(&self.inbox, PlannerMessage::Cancel(self.id));
         }
     }
 }

@@ -93,7 +93,9 @@ impl Client {
     fn adapt(&self, prompt: &mut Prompt) {
         if let (Prompt::Chat(chat), true) = (prompt, self.is_default_model()) {
             for turn in chat.iter_mut().filter(|turn| turn.role == "assistant") {
-                turn.content = in_one_piece(&turn.content).unwrap_or_else(|| turn.content.clone());
+                if let Some(piece) = in_one_piece(&turn.content) {
+                    turn.content = piece;
+                }
             }
         }
     }
@@ -126,17 +128,17 @@ impl Client {
         self.check(&options)?;
         self.adapt(&mut prompt);
         let plan = Plan::new(&self.shared.outline, &prompt, &options);
-        if let (Some(plan), Prompt::Chat(chat)) = (&plan, &prompt)
-            && plan.verdict != Verdict::Plain
-        {
-            let outliner = Outliner::new(self.clone(), chat.clone(), options, plan.clone());
-            return Ok(TokenStream::outlined(outliner.start()));
+        match (plan, prompt) {
+            (Some(plan), Prompt::Chat(chat)) if plan.verdict != Verdict::Plain => {
+                let outliner = Outliner::new(self.clone(), chat, options, plan);
+                Ok(TokenStream::outlined(outliner.start()))
+            }
+            (plan, prompt) => {
+                let answer = self.answer(prompt, options, Chain::default()).await?;
+                let usage = plan.map(|plan| plan.conclude(0));
+                Ok(TokenStream::plain(answer, usage))
+            }
         }
-        let answer = self.answer(prompt, options, Chain::default()).await?;
-        Ok(TokenStream::plain(
-            answer,
-            plan.map(|plan| plan.conclude(0)),
-        ))
     }
 
     /// Asks for an answer to each of several prompts, all side by side; what they have in common is
@@ -266,12 +268,9 @@ impl Client {
         planner.cast(message).map_err(|_| Error::Stopped)
     }
 
-    /// Gives up the cells that a complete request holds for others. A Planner that is gone holds
-    /// none.
+    /// Gives up the cells that a complete request holds for others.
     pub(crate) fn release(&self, id: RequestId) {
-        if let Some(planner) = self.shared.inbox.planner() {
-            let _ = planner.cast(PlannerMessage::Cancel(id));
-        }
+        tell_living(&self.shared.inbox, PlannerMessage::Cancel(id));
     }
 
     pub(crate) fn outline(&self) -> &OutlineSetup {
@@ -301,6 +300,13 @@ pub(crate) fn n_shared(prompts: &[Vec<Token>]) -> usize {
 /// Each branch draws numbers of its own.
 fn branch_seed(seed: u32, branch: usize) -> u32 {
     (splitmix(u64::from(seed) ^ (branch as u64 + 1) << 32) >> 32) as u32
+}
+
+/// Tells the Planner to end something; one that is gone has nothing to end.
+pub(crate) fn tell_living(inbox: &Inbox, message: PlannerMessage) {
+    if let Some(planner) = inbox.planner() {
+        let _ = planner.cast(message);
+    }
 }
 
 /// The living Planner; waits while its Supervisor starts it again.

@@ -12,6 +12,7 @@ use jupiter_models::Token;
 use jupiter_models::text::Detokenizer;
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use crate::client::tell_living;
 use crate::error::{Error, Result};
 use crate::outline::{BranchEvent, Outline};
 use crate::outliner::Outlined;
@@ -156,7 +157,7 @@ impl AnswerStream {
     /// Has enough of the text: what follows is only [`Part::Done`].
     pub(crate) fn finish(&mut self) {
         self.stopped = true;
-        self.tell(PlannerMessage::Finish(self.id));
+        tell_living(&self.inbox, PlannerMessage::Finish(self.id));
     }
 
     fn token(&mut self, token: Token) -> Result<Part> {
@@ -205,19 +206,12 @@ impl AnswerStream {
         self.last = Some(last);
         Ok(Part::Text { id: None, text })
     }
-
-    /// A Planner that is gone has nothing to stop.
-    fn tell(&self, message: PlannerMessage) {
-        if let Some(planner) = self.inbox.planner() {
-            let _ = planner.cast(message);
-        }
-    }
 }
 
 impl Drop for AnswerStream {
     fn drop(&mut self) {
         if !self.ended {
-            self.tell(PlannerMessage::Cancel(self.id));
+            tell_living(&self.inbox, PlannerMessage::Cancel(self.id));
         }
     }
 }

@@ -1,10 +1,11 @@
 //! Which rows go into the next micro-batch. Pure functions.
 //!
 //! Prompts go as rows of chunks, so that stages overlap (Jupiter, section on intra-sequence
-//! pipelined prefill); how long each is is [`Pacing`]'s choice, and how many sequences decode in one
-//! micro-batch follows from what steps take. A micro-batch mixes both, decode rows first. While others decode, a chunk
-//! goes only when at most one went since each of them had its last row: so a row that is ready
-//! waits for one chunk of a prompt at most, and two stages still never wait for work.
+//! pipelined prefill); [`Pacing`] chooses how long each is, and how many sequences decode in one
+//! micro-batch follows from what steps take. A micro-batch mixes both, decode rows first. While
+//! others decode, a chunk goes only when at most one went since each of them had its last row: so a
+//! row that is ready waits for one chunk of a prompt at most, and two stages still never wait for
+//! work.
 
 use std::cmp::Reverse;
 

@@ -191,9 +191,14 @@ impl Sequence {
 
     /// KV cells that it may come to need, beside those that it shares.
     pub(super) fn n_reserved(&self) -> usize {
+        self.n_max - self.n_shared()
+    }
+
+    /// Tokens whose cells are another sequence's.
+    fn n_shared(&self) -> usize {
         match self.role {
-            Role::Branch { n_shared, .. } => self.n_max - n_shared,
-            Role::Whole | Role::Shared => self.n_max,
+            Role::Branch { n_shared, .. } => n_shared,
+            Role::Whole | Role::Shared => 0,
         }
     }
 
@@ -237,10 +242,7 @@ impl Sequence {
 
     /// Tokens that it does not share.
     pub(super) fn n_own(&self) -> usize {
-        match self.role {
-            Role::Branch { n_shared, .. } => self.tokens.len() - n_shared,
-            Role::Whole | Role::Shared => self.tokens.len(),
-        }
+        self.tokens.len() - self.n_shared()
     }
 
     /// KV cells that it uses beside those that it shares.

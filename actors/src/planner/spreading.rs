@@ -7,6 +7,9 @@ impl StepTimes {
     /// tokens come: a round takes as long as the slowest stage needs for all micro-batches, or as
     /// the largest needs all around. Kernels work in fours, so unequal ones may be best.
     pub(super) fn n_alike(&self, n_streams: u32, context: u32, cells: u32) -> u32 {
+        if n_streams <= 1 {
+            return 1;
+        }
         let n_stages = self.n_stages() as u32;
         let costs = self.costs(&CostsOf {
             max_rows: n_streams,
@@ -39,6 +42,9 @@ impl StepTimes {
 
     /// Rows of each micro-batch with which `n_rows` of several short texts pass all stages soonest.
     pub(super) fn rows_at_once(&self, n_rows: u32) -> u32 {
+        if n_rows <= 1 {
+            return 1;
+        }
         let n_stages = self.n_stages() as u64;
         let costs = self.costs(&CostsOf {
             max_rows: n_rows,
@@ -62,18 +68,9 @@ impl StepTimes {
 mod tests {
     use std::time::Duration;
 
+    use super::super::step_times::tests::timing;
     use super::*;
-    use crate::message::StageTiming;
     use crate::planning::cost::Work;
-
-    fn timing(stage: u32, busy_us: u64) -> StageTiming {
-        StageTiming {
-            stage,
-            began_us: 0,
-            waited_us: 0,
-            busy_us,
-        }
-    }
 
     #[test]
     fn streams_are_spread_as_the_row_curve_says() {

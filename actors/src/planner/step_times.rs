@@ -313,10 +313,10 @@ impl StepCosts {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn timing(stage: u32, busy_us: u64) -> StageTiming {
+    pub(in crate::planner) fn timing(stage: u32, busy_us: u64) -> StageTiming {
         StageTiming {
             stage,
             began_us: 0,

@@ -4,14 +4,11 @@ use clap::Args;
 use jupiter::signals::Signals;
 use jupiter::terminal::{ChatEnd, Conversation};
 
-use super::args::{
-    CommonArgs, EngineArgs, GenerationArgs, ProcessArgs, SamplingArgs, SpeculationArgs, SplitArgs,
-    TemplateArgs,
-};
+use super::answer_args::AnswerArgs;
+use super::args::CommonArgs;
 use super::leave::ExitCode;
-use super::outline_args::OutlineArgs;
 use super::output::Interrupted;
-use super::start::{self, PipelineArgs};
+use super::start;
 
 /// Flags of `chat`.
 #[derive(Args, Debug)]
@@ -29,47 +26,16 @@ pub(crate) struct ChatArgs {
     system_prompt: Option<String>,
 
     #[command(flatten)]
-    engine: EngineArgs,
-
-    #[command(flatten)]
-    template: TemplateArgs,
-
-    #[command(flatten)]
-    split: SplitArgs,
-
-    #[command(flatten)]
-    process: ProcessArgs,
-
-    #[command(flatten)]
-    generation: GenerationArgs,
-
-    #[command(flatten)]
-    sampling: SamplingArgs,
-
-    #[command(flatten)]
-    speculation: SpeculationArgs,
-
-    #[command(flatten)]
-    outline: OutlineArgs,
+    answer: AnswerArgs,
 }
 
 pub(crate) async fn execute(common: &CommonArgs, args: &ChatArgs) -> anyhow::Result<ExitCode> {
-    let options = start::generate_options(&args.generation, &args.sampling)?;
-    let pipeline = PipelineArgs {
-        outline: Some(&args.outline),
-        chat_template: args.template.chat_template.as_deref(),
-        ..PipelineArgs::new(
-            common,
-            &args.engine,
-            &args.split,
-            &args.speculation,
-            args.process.processes,
-        )
-    };
+    let options = args.answer.options()?;
+    let pipeline = args.answer.pipeline(common);
     let system = args.system_prompt.clone();
     // The conversation takes Ctrl-C itself.
     let ended = start::with_pipeline(pipeline, Signals::end()?, async |pipeline| {
-        let options = pipeline.complete(options, &args.sampling);
+        let options = args.answer.complete(options, pipeline);
         let conversation = Conversation::new(pipeline.runtime.client(), options, system);
         Ok(conversation.show_timing(common.verbose > 0).run().await?)
     });

@@ -9,6 +9,7 @@
 //!   [`leave`]: the end of the program
 //! - [`output`], [`table`]: what is printed; [`huge_pages`]: faster memory for the weights
 
+mod answer_args;
 mod args;
 mod argv;
 mod bench;

@@ -12,14 +12,11 @@ use jupiter::signals::Signals;
 use jupiter::terminal::{AnswerPrinter, timing_line};
 use jupiter::{ChatMessage, Prompt, TokenStream, text_file};
 
-use super::args::{
-    CommonArgs, EngineArgs, GenerationArgs, ProcessArgs, SamplingArgs, SpeculationArgs, SplitArgs,
-    TemplateArgs,
-};
+use super::answer_args::AnswerArgs;
+use super::args::CommonArgs;
 use super::leave::ExitCode;
-use super::outline_args::OutlineArgs;
 use super::output::{self, UsageError};
-use super::start::{self, PipelineArgs};
+use super::start;
 
 /// Flags of `run`.
 #[derive(Args, Debug)]
@@ -61,28 +58,7 @@ pub(crate) struct RunArgs {
     json: bool,
 
     #[command(flatten)]
-    engine: EngineArgs,
-
-    #[command(flatten)]
-    template: TemplateArgs,
-
-    #[command(flatten)]
-    split: SplitArgs,
-
-    #[command(flatten)]
-    process: ProcessArgs,
-
-    #[command(flatten)]
-    generation: GenerationArgs,
-
-    #[command(flatten)]
-    sampling: SamplingArgs,
-
-    #[command(flatten)]
-    speculation: SpeculationArgs,
-
-    #[command(flatten)]
-    outline: OutlineArgs,
+    answer: AnswerArgs,
 }
 
 pub(crate) async fn execute(common: &CommonArgs, args: &RunArgs) -> anyhow::Result<ExitCode> {
@@ -96,20 +72,10 @@ pub(crate) async fn execute(common: &CommonArgs, args: &RunArgs) -> anyhow::Resu
 
 async fn answer(common: &CommonArgs, args: &RunArgs) -> anyhow::Result<()> {
     let prompt = prompt(args)?;
-    let options = start::generate_options(&args.generation, &args.sampling)?;
-    let pipeline = PipelineArgs {
-        outline: Some(&args.outline),
-        chat_template: args.template.chat_template.as_deref(),
-        ..PipelineArgs::new(
-            common,
-            &args.engine,
-            &args.split,
-            &args.speculation,
-            args.process.processes,
-        )
-    };
+    let options = args.answer.options()?;
+    let pipeline = args.answer.pipeline(common);
     start::with_pipeline(pipeline, Signals::stop()?, async |pipeline| {
-        let options = pipeline.complete(options, &args.sampling);
+        let options = args.answer.complete(options, pipeline);
         let stream = pipeline.runtime.client().generate(prompt, options).await?;
         if args.json {
             print_json(stream).await

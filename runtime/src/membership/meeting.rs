@@ -31,7 +31,7 @@ use super::heads::{Head, Heads};
 use super::{ASK_TIMEOUT, protocol_mismatch};
 use crate::client::planner;
 use crate::entrance;
-use crate::error::{Result, zenoh_error};
+use crate::error::Result;
 use crate::keys::Keys;
 
 /// Pause before a head that did not answer is asked again: its token may be all that is left of it.

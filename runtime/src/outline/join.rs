@@ -148,7 +148,7 @@ pub(crate) fn opening(index: usize, title: &str, text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     #![allow(clippy::unwrap_used)]
     use proptest::prelude::*;
 
@@ -174,14 +174,14 @@ mod tests {
         }
     }
 
-    fn text(branch: usize, text: &str) -> BranchEvent {
+    pub(crate) fn text(branch: usize, text: &str) -> BranchEvent {
         BranchEvent::Text {
             branch,
             text: text.into(),
         }
     }
 
-    fn end(branch: usize) -> BranchEvent {
+    pub(crate) fn end(branch: usize) -> BranchEvent {
         BranchEvent::End {
             branch,
             end: BranchEnd::Stop,

@@ -27,6 +27,8 @@ pub(crate) use default_model::{in_one_piece, is_long};
 pub use error::OutlineError;
 pub(crate) use error::Result;
 pub(crate) use join::opening;
+#[cfg(test)]
+pub(crate) use join::tests as join_tests;
 pub use join::{BranchEvent, Joined, Joiner};
 pub use mend::{BranchEnd, Mender};
 pub use parse::{NotAnOutline, OutlineParser, Progress, parse};

@@ -259,6 +259,7 @@ mod tests {
         let fields = [
             "messages",
             "raw",
+            "special",
             "n_predict",
             "temperature",
             "top_k",
@@ -285,6 +286,7 @@ mod tests {
             ("prompt", "7"),
             ("messages", "\"x\""),
             ("raw", "1"),
+            ("special", "\"yes\""),
             ("n_predict", "2.5"),
             ("temperature", "\"hot\""),
             ("top_k", "[]"),
@@ -332,7 +334,7 @@ mod tests {
     fn what_is_wrong_is_said_in_one_line() {
         let too_long = vec![b'a'; MAX_REQUEST_BYTES + 1];
         let many_stops = format!(r#"{{"prompt":"x","stop":{:?}}}"#, vec!["a"; 17]);
-        let cases: [(&[u8], &str); 15] = [
+        let cases: [(&[u8], &str); 16] = [
             (b"", "empty"),
             (b"  \n", "empty"),
             (&too_long, "1048576"),

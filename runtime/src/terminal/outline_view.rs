@@ -223,7 +223,8 @@ mod tests {
     use textwrap::core::display_width;
 
     use super::*;
-    use crate::outline::{BranchEnd, Joiner};
+    use crate::outline::Joiner;
+    use crate::outline::join_tests::{end, text};
 
     fn outline() -> Outline {
         let titles = ["Lift the car", "Take off the wheel", "Mount the spare"];
@@ -233,20 +234,6 @@ mod tests {
                     title: title.into(),
                 })
                 .into(),
-        }
-    }
-
-    fn text(branch: usize, text: &str) -> BranchEvent {
-        BranchEvent::Text {
-            branch,
-            text: text.into(),
-        }
-    }
-
-    fn end(branch: usize) -> BranchEvent {
-        BranchEvent::End {
-            branch,
-            end: BranchEnd::Stop,
         }
     }
 

@@ -3,13 +3,11 @@
 use std::time::Instant;
 
 use futures::StreamExt;
-use jupiter::{
-    BranchItem, Client, Completion, DraftChoice, GenerateOptions, Prompt, SamplingParams,
-    SpeculationParams, StepTrace, StreamItem,
-};
+use jupiter::{BranchItem, Client, Completion, Prompt, StepTrace};
 use jupiter_models::Token;
 use serde::Serialize;
 
+use super::answer;
 use super::report::median;
 
 /// Tokens that all branches begin with: a question and an outline.
@@ -55,20 +53,6 @@ pub(super) fn n_positions((n_branches, n_tokens): (u32, u32)) -> u32 {
     n_branches.saturating_mul(own).saturating_add(N_SHARED + 1)
 }
 
-/// How both ways are asked: greedily, to the last token, without guesses.
-fn options(n_predict: u32) -> GenerateOptions {
-    GenerateOptions {
-        n_predict: Some(n_predict),
-        sampling: SamplingParams::greedy(),
-        ignore_eos: true,
-        speculation: Some(SpeculationParams {
-            source: DraftChoice::None,
-            ..SpeculationParams::default()
-        }),
-        ..GenerateOptions::default()
-    }
-}
-
 /// Generates as many tokens in one sequence, from the first to the last, in milliseconds. Its
 /// beginning stays in the KV cache, as that of an outline does.
 pub(super) async fn one_sequence(
@@ -77,15 +61,9 @@ pub(super) async fn one_sequence(
     (n_branches, n_tokens): (u32, u32),
 ) -> anyhow::Result<f64> {
     let n_predict = n_branches.saturating_mul(n_tokens).saturating_add(1);
-    let mut answer = client
-        .generate(Prompt::tokens(shared), options(n_predict))
-        .await?;
-    while let Some(item) = answer.next().await {
-        if let StreamItem::Done(done) = item? {
-            return Ok(done.eval_ms);
-        }
-    }
-    anyhow::bail!("the answer broke off")
+    let options = answer::options(n_predict, None);
+    let (done, _) = answer::complete(client, shared, options).await?;
+    Ok(done.eval_ms)
 }
 
 /// Expands branches of `n_tokens` each; the elapsed time, in milliseconds, and what it took.
@@ -96,7 +74,9 @@ pub(super) async fn side_by_side(
 ) -> anyhow::Result<(f64, Completion)> {
     let n_all = n_tokens.saturating_mul(prompts.len() as u32);
     let begun = Instant::now();
-    let mut branches = client.expand(prompts, options(n_tokens)).await?;
+    let mut branches = client
+        .expand(prompts, answer::options(n_tokens, None))
+        .await?;
     let done = loop {
         match branches.next().await {
             Some(item) => match item? {
@@ -107,7 +87,7 @@ pub(super) async fn side_by_side(
         }
     };
     let elapsed_ms = begun.elapsed().as_secs_f64() * 1e3;
-    anyhow::ensure!(done.n_replays == 0, "a stage failed during the measurement");
+    answer::ensure_whole(&done)?;
     let n_eval = done.n_eval;
     anyhow::ensure!(n_eval == n_all, "{n_eval} tokens of {n_all} came");
     Ok((elapsed_ms, done))

@@ -3,11 +3,9 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use futures::StreamExt;
 use jupiter::signals::Signals;
 use jupiter::{
-    ClusterStatus, Completion, DraftChoice, GenerateOptions, Prompt, Runtime, SamplingParams,
-    SpeculationParams, StepTrace, StreamItem,
+    ClusterStatus, Completion, GenerateOptions, Prompt, Runtime, SpeculationParams, StepTrace,
 };
 use jupiter_models::Token;
 use jupiter_models::draw::{GOLDEN_GAMMA, splitmix};
@@ -15,6 +13,7 @@ use jupiter_models::engine::{EngineMemory, EngineParams};
 use jupiter_models::gguf::GgufFile;
 
 use super::BenchArgs;
+use super::answer;
 use super::baseline::Baseline;
 use super::branches::{self, Expansions};
 use super::report::{Measured, Run, Stage, Test};
@@ -289,38 +288,11 @@ impl Bench<'_> {
         n_predict: u32,
         speculation: Option<SpeculationParams>,
     ) -> anyhow::Result<(Completion, Vec<Token>)> {
-        let none = SpeculationParams {
-            source: DraftChoice::None,
-            ..SpeculationParams::default()
-        };
         let options = GenerateOptions {
-            n_predict: Some(n_predict),
-            sampling: SamplingParams {
-                temperature: 0.0,
-                ..SamplingParams::default()
-            },
-            ignore_eos: true,
             cache_prompt: false,
-            speculation: Some(speculation.unwrap_or(none)),
-            ..GenerateOptions::default()
+            ..answer::options(n_predict, speculation)
         };
-        let mut stream = self
-            .runtime
-            .client()
-            .generate(Prompt::tokens(prompt), options)
-            .await?;
-        let mut tokens = Vec::new();
-        while let Some(item) = stream.next().await {
-            match item? {
-                StreamItem::Token { id, .. } => tokens.extend(id),
-                StreamItem::Outline { .. } | StreamItem::Branch(_) => {}
-                StreamItem::Done(done) => {
-                    anyhow::ensure!(done.n_replays == 0, "a stage failed during the measurement");
-                    return Ok((done, tokens));
-                }
-            }
-        }
-        anyhow::bail!("the answer broke off")
+        answer::complete(&self.runtime.client(), prompt, options).await
     }
 
     /// The steps since the last call, if they are wanted.

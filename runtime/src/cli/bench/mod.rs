@@ -3,6 +3,7 @@
 //! The tests are those of llama-bench: `pp` computes a prompt of random tokens, `tg` generates
 //! from an empty context. Pipeline and baseline take turns, so that both see the same weather.
 
+mod answer;
 mod baseline;
 mod branches;
 mod measure;

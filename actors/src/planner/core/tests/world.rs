@@ -177,10 +177,20 @@ impl World {
         prompt: &[Token],
         n: u32,
     ) -> UnboundedReceiver<StreamEvent> {
+        let request = self.request(id, prompt, Some(n));
+        self.submit(request)
+    }
+
+    fn request(&self, id: u64, prompt: &[Token], n: Option<u32>) -> GenerateRequest {
+        GenerateRequest {
+            n_predict: n,
+            speculation: Some(self.speculation(id, prompt)),
+            ..GenerateRequest::new(RequestId(id), prompt.to_vec())
+        }
+    }
+
+    fn submit(&mut self, request: GenerateRequest) -> UnboundedReceiver<StreamEvent> {
         let (sink, events) = unbounded_channel();
-        let mut request = GenerateRequest::new(RequestId(id), prompt.to_vec());
-        request.n_predict = Some(n);
-        request.speculation = Some(self.speculation(id, prompt));
         self.core.generate(request, sink, self.now);
         self.settle();
         events
@@ -192,12 +202,8 @@ impl World {
         id: u64,
         prompt: &[Token],
     ) -> UnboundedReceiver<StreamEvent> {
-        let (sink, events) = unbounded_channel();
-        let mut request = GenerateRequest::new(RequestId(id), prompt.to_vec());
-        request.speculation = Some(self.speculation(id, prompt));
-        self.core.generate(request, sink, self.now);
-        self.settle();
-        events
+        let request = self.request(id, prompt, None);
+        self.submit(request)
     }
 
     /// Asks without leave to keep the cells, but for a request that follows.
@@ -207,7 +213,11 @@ impl World {
         prompt: &[Token],
         n: u32,
     ) -> UnboundedReceiver<StreamEvent> {
-        self.ask_chained(id, None, prompt, n)
+        self.submit(GenerateRequest {
+            cache_prompt: false,
+            holds: true,
+            ..self.request(id, prompt, Some(n))
+        })
     }
 
     /// Asks for what follows request `follows`.
@@ -218,26 +228,11 @@ impl World {
         prompt: &[Token],
         n: u32,
     ) -> UnboundedReceiver<StreamEvent> {
-        self.ask_chained(id, Some(follows), prompt, n)
-    }
-
-    fn ask_chained(
-        &mut self,
-        id: u64,
-        follows: Option<u64>,
-        prompt: &[Token],
-        n: u32,
-    ) -> UnboundedReceiver<StreamEvent> {
-        let (sink, events) = unbounded_channel();
-        let mut request = GenerateRequest::new(RequestId(id), prompt.to_vec());
-        request.n_predict = Some(n);
-        request.speculation = Some(self.speculation(id, prompt));
-        request.cache_prompt = false;
-        request.holds = follows.is_none();
-        request.follows = follows.map(RequestId);
-        self.core.generate(request, sink, self.now);
-        self.settle();
-        events
+        self.submit(GenerateRequest {
+            cache_prompt: false,
+            follows: Some(RequestId(follows)),
+            ..self.request(id, prompt, Some(n))
+        })
     }
 
     /// Asks for a branch after each of `suffixes`, behind `shared`; the branches have the ids after
@@ -275,9 +270,7 @@ impl World {
         for (suffix, id) in suffixes.iter().zip(id + 1..) {
             let (sink, events) = unbounded_channel();
             let prompt = [shared, suffix].concat();
-            let mut request = GenerateRequest::new(RequestId(id), prompt.clone());
-            request.n_predict = n;
-            request.speculation = Some(self.speculation(id, &prompt));
+            let request = self.request(id, &prompt, n);
             branches.push(Branch { request, sink });
             asked.push((prompt, events));
         }
