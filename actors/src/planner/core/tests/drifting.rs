@@ -19,8 +19,8 @@ struct Truth {
 /// As the profiles of these tests say, but for what skipping takes.
 const TRUE: Truth = Truth {
     row_ms: 20.0,
-    context_ms: 0.04,
-    skip_ms: 0.01,
+    context_ms: 0.004,
+    skip_ms: 0.001,
 };
 
 /// Clients that come at random, and devices that take what they really take.
