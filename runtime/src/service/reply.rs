@@ -43,9 +43,12 @@ pub(super) enum Route {
 /// # Errors
 /// When zenoh refuses the reply.
 pub(super) fn reply(query: &Query, key: String, payload: Vec<u8>) -> zenoh::Result<Route> {
-    static LISTENER: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(Listener));
+    // Two of them: where a program has no other log, tracing would ask the log of the thread in
+    // which a message comes up first, which is none, and never ask again.
+    static LISTENERS: LazyLock<[Dispatch; 2]> =
+        LazyLock::new(|| [Dispatch::new(Listener), Dispatch::new(Listener)]);
     HEARD.take();
-    dispatcher::with_default(&LISTENER, || query.reply(key, payload).wait())?;
+    dispatcher::with_default(&LISTENERS[0], || query.reply(key, payload).wait())?;
     Ok(HEARD.take().unwrap_or(Route::Unknown))
 }
 
