@@ -134,7 +134,7 @@ impl Task<'_> {
         let warm_up_ms = probes.iter().map(|probe| probe.warm_up_ms).sum();
         let share: f64 = group.iter().map(|&slice| self.share(slice)).sum();
         let allowances = [less_ms(CURVES.mul_f64(share), warm_up_ms), HEAD];
-        let timed = in_turns(&steps, allowances, &mut |step| {
+        let timed = in_turns(&steps, allowances, &|_| None, &mut |step| {
             probes[step.slice].visit(step)
         })?;
         let points = |slice, wants_logits| points(&timed, slice, wants_logits);
@@ -169,7 +169,14 @@ impl Task<'_> {
                 }));
             }
         }
-        let timed = in_turns(&steps, [left, Duration::ZERO], &mut |step| {
+        // From one row to 64 is too far to guess; with an empty cache they took nearly as long, and
+        // short ones are computed twice.
+        let expected_ms = |step: Step| {
+            let empty = &found.empty[step.slice];
+            let known = empty.iter().find(|&&(rows, _)| rows == step.rows);
+            known.map(|&(_, ms)| 2.0 * ms)
+        };
+        let timed = in_turns(&steps, [left, Duration::ZERO], &expected_ms, &mut |step| {
             probes[step.slice].visit(step)
         })?;
         let times = |(slice, cached): (usize, &Option<u32>)| {

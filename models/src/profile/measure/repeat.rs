@@ -98,11 +98,12 @@ struct Budget {
 
 /// Times each of `steps` several times, as `visit` does. Those without logits together take no longer
 /// than the first allowance, those with logits no longer than the second, except that one row is
-/// always measured; the largest are left out where the time is too short. Of each slice, `steps`
-/// have ascending rows.
+/// always measured; the largest are left out where the time is too short: by what `expected_ms` says
+/// of a step, or by the one of fewer rows before it. Of each slice, `steps` have ascending rows.
 pub(super) fn in_turns(
     steps: &[Step],
     allowances: [Duration; 2],
+    expected_ms: &dyn Fn(Step) -> Option<f64>,
     visit: &mut dyn FnMut(Step) -> Result<Visit>,
 ) -> Result<Vec<Timed>> {
     let mut budgets = [false, true].map(|wants_logits| {
@@ -115,8 +116,10 @@ pub(super) fn in_turns(
     for &step in steps {
         let alike =
             |t: &&Timed| (t.step.slice, t.step.wants_logits) == (step.slice, step.wants_logits);
-        let expected_ms = timed.iter().rev().find(alike).map_or(0.0, |smaller| {
-            smaller.last_ms * f64::from(step.rows) / f64::from(smaller.step.rows)
+        let smaller = timed.iter().rev().find(alike);
+        let expected_ms = smaller.map_or(0.0, |smaller| {
+            let by_rows = f64::from(step.rows) / f64::from(smaller.step.rows);
+            expected_ms(step).unwrap_or(smaller.last_ms * by_rows)
         });
         let budget = &mut budgets[usize::from(step.wants_logits)];
         if expected_ms > budget.left {
@@ -169,7 +172,7 @@ mod tests {
     #[test]
     fn of_chunks_the_fastest_counts() {
         let mut n = 0;
-        let found = in_turns(&steps(0, &[32]), [SECOND; 2], &mut |_| {
+        let found = in_turns(&steps(0, &[32]), [SECOND; 2], &|_| None, &mut |_| {
             n += 1;
             taking(if n == 5 { 10.0 } else { 11.0 })
         });
@@ -180,7 +183,7 @@ mod tests {
     #[test]
     fn of_decode_steps_the_usual_counts_and_their_spread_is_told() {
         let mut n = 0;
-        let found = in_turns(&steps(0, &[1]), [SECOND; 2], &mut |_| {
+        let found = in_turns(&steps(0, &[1]), [SECOND; 2], &|_| None, &mut |_| {
             n += 1;
             taking(10.0 + f64::from(n % 4))
         });
@@ -201,7 +204,7 @@ mod tests {
         let of = |step: Step| 1.0 + 0.3 * f64::from(step.rows);
         for begin_ms in (0..4000).step_by(100) {
             let (begin_ms, mut now_ms) = (f64::from(begin_ms), 0.0);
-            let found = in_turns(&all, [5 * SECOND; 2], &mut |step| {
+            let found = in_turns(&all, [5 * SECOND; 2], &|_| None, &mut |step| {
                 let disturbed = (begin_ms..begin_ms + 1000.0).contains(&now_ms);
                 let visit = taking(if disturbed { 3.0 } else { 1.0 } * of(step));
                 now_ms += visit.as_ref().map_or(0.0, |visit| visit.spent_ms);
@@ -220,7 +223,7 @@ mod tests {
         let run = |ms_per_row: f64| {
             let (mut total_ms, mut calls) = (0.0, 0);
             let steps = steps(0, &[1, 2, 4, 8, 16, 32]);
-            let found = in_turns(&steps, [SECOND; 2], &mut |step| {
+            let found = in_turns(&steps, [SECOND; 2], &|_| None, &mut |step| {
                 calls += 1;
                 total_ms += ms_per_row * f64::from(step.rows);
                 taking(ms_per_row * f64::from(step.rows))
@@ -238,5 +241,18 @@ mod tests {
         assert!(total_ms <= 1001.0, "{total_ms}");
         // Whatever it takes, one row is measured.
         assert_eq!(run(9000.0), (1, 1, 9000.0));
+    }
+
+    #[test]
+    fn a_step_whose_time_is_known_is_not_guessed_from_a_small_one() {
+        // One row takes a tenth of the time; 64 times as much would not fit, what is known does.
+        let run = |known: Option<f64>| {
+            let steps = steps(0, &[1, 64]);
+            let found = in_turns(&steps, [SECOND; 2], &|_| known, &mut |step| {
+                taking(if step.rows == 1 { 100.0 } else { 200.0 })
+            });
+            found.unwrap().len()
+        };
+        assert_eq!((run(None), run(Some(200.0)), run(Some(950.0))), (1, 2, 1));
     }
 }
