@@ -98,6 +98,7 @@ pub fn place(
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use jupiter_models::profile::LayerShape;
 

@@ -125,7 +125,6 @@ fn waited() -> BTreeMap<u32, Duration> {
 }
 
 /// The second number of a thread's `schedstat`, in nanoseconds.
-
 fn waited_of_thread(schedstat: &str) -> Duration {
     let ns = schedstat.split_whitespace().nth(1);
     Duration::from_nanos(ns.and_then(|ns| ns.parse().ok()).unwrap_or_default())

@@ -250,7 +250,7 @@ fn llama_cpps_templates_are_there_by_name() {
     let long = ChatMessage::user("é".repeat(100_000));
     assert!(
         chatml
-            .render(&[long.clone()], false)
+            .render(std::slice::from_ref(&long), false)
             .unwrap()
             .contains(&long.content)
     );
