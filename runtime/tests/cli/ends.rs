@@ -3,27 +3,17 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
 use jupiter_models::draw::splitmix;
 
 use super::{FOLDER, command, text};
-use crate::processes::{children, signal};
+use crate::processes::{children, signal, with_signals};
 
-/// Starts the command with signals as `setting` says, an option of GNU `env`; whatever ignored
-/// signals the tests were started with, those that it does not name are as for a program from a shell.
+/// Starts the command with signals as `setting` says, an option of GNU `env`.
 fn start(setting: Option<&str>, arguments: &[&str]) -> (Child, BufReader<ChildStdout>) {
-    let plain = command(&FOLDER, arguments);
-    let mut command = Command::new("env");
-    command.arg("--default-signal=INT,HUP,TERM").args(setting);
-    command.arg(plain.get_program()).args(plain.get_args());
-    command.current_dir(plain.get_current_dir().unwrap());
-    command.envs(
-        plain
-            .get_envs()
-            .filter_map(|(name, value)| Some((name, value?))),
-    );
+    let mut command = with_signals(setting, arguments);
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
     let stdout = BufReader::new(child.stdout.take().unwrap());

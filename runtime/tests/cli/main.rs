@@ -261,6 +261,20 @@ mod processes {
         assert!(sent.unwrap().success());
     }
 
+    /// The command with signals as `setting` says, an option of GNU `env`. Whatever signals the tests
+    /// were started to ignore, those that it does not name are as for a program from a shell.
+    pub(crate) fn with_signals(setting: Option<&str>, arguments: &[&str]) -> Command {
+        let plain = command(&FOLDER, arguments);
+        let mut command = Command::new("env");
+        command.arg("--default-signal=INT,HUP,TERM").args(setting);
+        command.arg(plain.get_program()).args(plain.get_args());
+        command.current_dir(plain.get_current_dir().unwrap());
+        let set = plain.get_envs();
+        command.envs(set.filter_map(|(name, value)| Some((name, value?))));
+        command.stdin(Stdio::null());
+        command
+    }
+
     /// A long answer by two stage processes, and its lines.
     fn long_answer() -> (Child, impl Iterator<Item = String>) {
         let run = [
@@ -275,8 +289,7 @@ mod processes {
             "1",
             "--json",
         ];
-        let mut run = command(&FOLDER, &[&run[..], &more].concat());
-        let mut run = run
+        let mut run = with_signals(None, &[&run[..], &more].concat())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
