@@ -6,9 +6,11 @@
 //! instructions the processor has: [`scalar`] says which.
 //!
 //! # Layout
+//! - [`attention`]: attention over a KV cache.
 //! - [`instructions`]: what the processor has.
 //! - [`weights`]: the types of weights and their blocks in a GGUF file.
 
+pub mod attention;
 pub mod instructions;
 pub mod weights;
 
