@@ -6,6 +6,7 @@
 //! instructions the processor has: [`scalar`] says which.
 //!
 //! # Layout
+//! - [`attention`]: attention over a KV cache.
 //! - [`instructions`]: what the processor has.
 //! - [`weights`]: the types of weights and their blocks in a GGUF file.
 //! - `forms`: what a packed matrix looks like; `pack`: how it gets there.
@@ -14,6 +15,7 @@
 //! - [`scalar`]: the bits.
 //! - [`memory`]: memory for weights.
 
+pub mod attention;
 mod forms;
 pub mod instructions;
 mod kernels;
