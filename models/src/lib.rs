@@ -32,6 +32,7 @@ pub mod engine;
 mod error;
 pub mod gguf;
 pub mod hidden;
+pub mod kernels;
 pub mod llama;
 pub mod medusa;
 pub mod profile;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jupiter_actors::planning::placement::Objective;
 use jupiter_models::gguf::KvDtype;
 use jupiter_models::hidden::HiddenDtype;
+use jupiter_models::kernels::KernelChoice;
 
 use crate::config::{Config, DraftSetting, OutlineMode, Settings};
 use crate::error::Result;
@@ -119,6 +120,13 @@ impl RuntimeBuilder {
     #[must_use]
     pub fn flash_attention(mut self, on: bool) -> Self {
         self.settings.flash_attn = Some(on);
+        self
+    }
+
+    /// Whose kernels compute products with weights on this machine.
+    #[must_use]
+    pub fn kernels(mut self, choice: KernelChoice) -> Self {
+        self.settings.kernels = Some(choice);
         self
     }
 

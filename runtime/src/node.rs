@@ -12,6 +12,7 @@ use jupiter_models::draft_model::DraftModel;
 use jupiter_models::engine::{Emulation, EngineParams, StageEngine, free_memory_bytes};
 use jupiter_models::gguf::GgufFile;
 use jupiter_models::hidden::HiddenDtype;
+use jupiter_models::kernels::KernelChoice;
 use jupiter_models::medusa::MedusaHeads;
 use jupiter_models::profile::{ModelProfile, device_kind, measure_cached, watched};
 use jupiter_models::slice::SliceCache;
@@ -129,6 +130,7 @@ pub(crate) struct ModelFactory {
     slices: SliceCache,
     /// Threads of a stage; without it as the assignment says, or all cores.
     n_threads: Option<u32>,
+    kernels: KernelChoice,
     emulation: Emulation,
     progress: Option<Arc<dyn Progress>>,
     vocabulary: Arc<Vocabulary>,
@@ -150,6 +152,7 @@ impl ModelFactory {
             id,
             slices,
             n_threads: config.engine.n_threads,
+            kernels: config.engine.kernels,
             emulation: config.emulation.compute,
             progress,
             vocabulary,
@@ -188,12 +191,13 @@ impl ModelFactory {
         })
     }
 
-    /// The parameters with the threads of this node: its own number, or the one asked for; zero
-    /// leaves the choice to the node.
+    /// The parameters with the kernels and the threads of this node: its own number, or the one asked
+    /// for; zero leaves the choice to the node.
     fn params(&self, asked: &EngineParams) -> EngineParams {
         let n_asked = Some(asked.n_threads).filter(|&n| n > 0);
         EngineParams {
             n_threads: self.n_threads.or(n_asked).unwrap_or_else(n_cores),
+            kernels: self.kernels,
             ..asked.clone()
         }
     }

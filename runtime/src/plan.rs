@@ -114,6 +114,7 @@ fn engine_params(config: &Config, n_ctx_train: u32, n_threads: u32) -> EnginePar
         type_k: engine.type_k,
         type_v: engine.type_v,
         flash_attention: engine.flash_attention,
+        kernels: engine.kernels,
         n_gpu_layers: engine.n_gpu_layers,
         keeps_states: false,
     }

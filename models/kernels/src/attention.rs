@@ -102,7 +102,7 @@ unsafe impl Sync for Attention<'_> {}
 /// The cells in ascending order of their stamps (cells of equal stamps in ascending order), or `None`
 /// where they lie so already. A stamp says when a cell was written, for instance as a count of writes:
 /// within a sequence it must grow with the position. Made once for each step.
-pub fn order_of(stamps: &[u32]) -> Option<Vec<u32>> {
+pub fn order_of(stamps: &[u64]) -> Option<Vec<u32>> {
     if stamps.is_sorted() {
         return None;
     }

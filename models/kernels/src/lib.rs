@@ -7,7 +7,7 @@
 //!
 //! # Layout
 //! - [`attention`]: attention over a KV cache.
-//! - [`instructions`]: what the processor has.
+//! - [`instructions`]: what the processor has; [`limits`]: what it can do at best.
 //! - [`weights`]: the types of weights and their blocks in a GGUF file.
 //! - `forms`: what a packed matrix looks like; `pack`: how it gets there.
 //! - `panels`: what quantized activations look like, and how they are quantized.
@@ -19,6 +19,7 @@ pub mod attention;
 mod forms;
 pub mod instructions;
 mod kernels;
+pub mod limits;
 pub mod memory;
 mod pack;
 mod panels;

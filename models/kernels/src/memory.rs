@@ -45,7 +45,19 @@ impl WeightMemory {
         self.start.as_ptr()
     }
 
-    /// Its bytes.
+    /// All of it.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: as long as this value, zeroed at first, and nobody writes through a shared reference.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.bytes) }
+    }
+
+    /// All of it.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as above, and borrowed alone.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.bytes) }
+    }
+
+    /// How many bytes it has.
     pub fn len(&self) -> usize {
         self.bytes
     }

@@ -358,7 +358,12 @@ fn load_weights(
         false => Ok(()),
     };
     check()?;
-    let loaded = LoadedModel::load(&slice.path, params.n_gpu_layers, progress)?;
+    let loaded = LoadedModel::load(
+        &slice.path,
+        params.n_gpu_layers,
+        params.kernels.kernels()?,
+        progress,
+    )?;
     check().map(|()| loaded)
 }
 

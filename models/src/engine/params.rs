@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::gguf::{KvDtype, ModelInfo};
+use crate::kernels::KernelChoice;
 use crate::llama::context::{ContextParams, MAX_SEQUENCES, MAX_THREADS};
 use crate::{ModelError, Result};
 
@@ -32,6 +33,10 @@ pub struct EngineParams {
     pub type_v: KvDtype,
     /// Whether attention is one fused operation.
     pub flash_attention: bool,
+    /// Whose kernels compute products with weights: each machine chooses for itself, so it does not
+    /// travel.
+    #[serde(skip)]
+    pub kernels: KernelChoice,
     /// Layers to put on a GPU, where llama.cpp was built for one.
     pub n_gpu_layers: u32,
     /// Whether the last slice gives, beside logits, the states that its output head saw.
@@ -50,6 +55,7 @@ impl Default for EngineParams {
             type_k: KvDtype::F16,
             type_v: KvDtype::F16,
             flash_attention: true,
+            kernels: KernelChoice::Auto,
             n_gpu_layers: 0,
             keeps_states: false,
         }

@@ -4,6 +4,7 @@ use std::ptr::NonNull;
 
 use llama_cpp_sys_2 as sys;
 
+use super::kernels::{WrittenCells, decode_with};
 use super::log::{Captured, capture};
 use super::model::LoadedModel;
 pub use super::tap::Tapped;
@@ -74,6 +75,7 @@ pub struct Context {
     /// Owned; a pointer because C holds it too and writes through it during a step.
     tap: Option<NonNull<Tap>>,
     model: LoadedModel,
+    cells: WrittenCells,
     n_batch: u32,
     n_seq_max: u32,
     compute_bytes: u64,
@@ -141,6 +143,7 @@ impl Context {
             context,
             tap,
             model,
+            cells: WrittenCells::default(),
             n_batch,
             n_seq_max,
             compute_bytes,
@@ -348,7 +351,8 @@ impl Context {
         // four times n_tokens for pos)
         // and live through the call, which copies the batch and does not write to it; ids,
         // positions and tokens are in range (`check`); the batch is no longer than the context's.
-        capture(|| unsafe { sys::llama_decode(self.context.as_ptr(), batch) })
+        let decode = || unsafe { sys::llama_decode(self.context.as_ptr(), batch) };
+        capture(|| decode_with(&mut self.cells, decode))
     }
 
     fn take_output(&mut self, n_outputs: usize) -> Result<Vec<f32>> {

@@ -10,6 +10,7 @@ pub mod context;
 pub mod dequantize;
 mod gguf_metadata;
 pub mod gguf_writer;
+pub(crate) mod kernels;
 pub mod leave;
 pub mod log;
 pub mod mapping;

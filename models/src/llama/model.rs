@@ -4,8 +4,10 @@ use std::ffi::{CString, c_void};
 use std::path::Path;
 use std::ptr::NonNull;
 
+use jupiter_kernels::Kernels;
 use llama_cpp_sys_2 as sys;
 
+use super::kernels::load_with;
 use super::log::capture;
 use super::residency::release_file_pages;
 use crate::{ModelError, Result};
@@ -32,12 +34,17 @@ pub struct LoadedModel {
 unsafe impl Send for LoadedModel {}
 
 impl LoadedModel {
-    /// Loads the GGUF at `path`, which our own reader must have checked. `progress` is called with
-    /// 0.0 to 1.0.
+    /// Loads the GGUF at `path`, which our own reader must have checked, for `kernels` or, without
+    /// them, for llama.cpp's. `progress` is called with 0.0 to 1.0.
     ///
     /// # Errors
     /// [`ModelError::Llama`] with what llama.cpp logged.
-    pub fn load(path: &Path, n_gpu_layers: u32, progress: &mut dyn FnMut(f32)) -> Result<Self> {
+    pub fn load(
+        path: &Path,
+        n_gpu_layers: u32,
+        kernels: Option<Kernels>,
+        progress: &mut dyn FnMut(f32),
+    ) -> Result<Self> {
         let c_path = CString::new(path.as_os_str().as_encoded_bytes()).map_err(|_| {
             ModelError::BadInput {
                 what: format!("{}: a path cannot hold a NUL", path.display()),
@@ -61,7 +68,9 @@ impl LoadedModel {
                 params.load_mode = sys::LLAMA_LOAD_MODE_MMAP;
                 params.progress_callback = Some(on_progress);
                 params.progress_callback_user_data = user_data;
-                sys::llama_model_load_from_file(c_path.as_ptr(), params)
+                load_with(kernels, || {
+                    sys::llama_model_load_from_file(c_path.as_ptr(), params)
+                })
             }
         });
         let Some(model) = NonNull::new(model) else {

@@ -6,16 +6,34 @@ use llama_cpp_sys_2 as sys;
 
 use crate::{ModelError, Result};
 
-/// `GGML_TYPE_F32`.
-pub const F32: u32 = sys::GGML_TYPE_F32;
-/// `GGML_TYPE_F16`.
-pub const F16: u32 = sys::GGML_TYPE_F16;
-/// `GGML_TYPE_Q4_0`: blocks of 32 values, 18 bytes each.
-pub const Q4_0: u32 = sys::GGML_TYPE_Q4_0;
-/// `GGML_TYPE_Q8_0`: blocks of 32 values, 34 bytes each.
-pub const Q8_0: u32 = sys::GGML_TYPE_Q8_0;
-/// `GGML_TYPE_Q4_K`: blocks of 256 values, 144 bytes each.
-pub const Q4_K: u32 = sys::GGML_TYPE_Q4_K;
+/// Types by number (`enum ggml_type`), with the values and bytes of a block.
+macro_rules! types {
+    ($($name:ident = $number:ident, $values:literal, $bytes:literal;)*) => {
+        $(
+            #[doc = concat!("`", stringify!($number), "`: blocks of ", $values, " values, ", $bytes, " bytes each.")]
+            pub const $name: u32 = sys::$number;
+        )*
+        /// Those that [`quantize_rows`] writes; of the others some abort without an importance matrix.
+        const WRITTEN: &[u32] = &[$($name),*];
+    };
+}
+
+types! {
+    F32 = GGML_TYPE_F32, 1, 4;
+    F16 = GGML_TYPE_F16, 1, 2;
+    BF16 = GGML_TYPE_BF16, 1, 2;
+    Q8_0 = GGML_TYPE_Q8_0, 32, 34;
+    Q4_0 = GGML_TYPE_Q4_0, 32, 18;
+    Q4_1 = GGML_TYPE_Q4_1, 32, 20;
+    Q5_0 = GGML_TYPE_Q5_0, 32, 22;
+    Q5_1 = GGML_TYPE_Q5_1, 32, 24;
+    Q4_K = GGML_TYPE_Q4_K, 256, 144;
+    Q5_K = GGML_TYPE_Q5_K, 256, 176;
+    Q6_K = GGML_TYPE_Q6_K, 256, 210;
+    IQ4_NL = GGML_TYPE_IQ4_NL, 32, 18;
+    IQ4_XS = GGML_TYPE_IQ4_XS, 256, 136;
+    MXFP4 = GGML_TYPE_MXFP4, 32, 17;
+}
 
 /// Most values that one call of [`quantize_rows`] takes: 1 GiB of f32, far above any row group.
 const MAX_QUANTIZE_VALUES: usize = 1 << 28;
@@ -87,14 +105,15 @@ pub fn row_size(ggml_type: u32, n: usize) -> Option<usize> {
 /// Turns rows of f32, shape (`src.len() / n_per_row`, `n_per_row`), into `ggml_type`.
 ///
 /// # Errors
-/// Types other than F32, F16, `Q8_0`, `Q4_0` and `Q4_K`; rows that are empty or not whole blocks;
+/// Types other than those above; rows that are empty or not whole blocks;
 /// a `src` that is not whole rows.
 pub fn quantize_rows(ggml_type: u32, src: &[f32], n_per_row: usize) -> Result<Vec<u8>> {
-    // The others are not ours to write: some abort without an importance matrix.
-    if !matches!(ggml_type, F32 | F16 | Q8_0 | Q4_0 | Q4_K) {
+    if !WRITTEN.contains(&ggml_type) {
+        let written: Vec<String> = WRITTEN.iter().map(|ty| type_name(*ty)).collect();
         return Err(bad(format!(
-            "cannot quantize to {}: use f32, f16, q8_0, q4_0 or q4_K",
-            type_name(ggml_type)
+            "cannot quantize to {}: use one of {}",
+            type_name(ggml_type),
+            written.join(", ")
         )));
     }
     let Some(row_bytes) = row_size(ggml_type, n_per_row).filter(|&bytes| bytes > 0) else {

@@ -23,7 +23,7 @@ use crate::gguf::{GgufFile, KvDtype};
 use crate::slice::SliceCache;
 
 /// Changes when the way of measuring does, so that older profiles are measured again.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// Digits of the key's hash in a file's name; the whole key is in the file.
 const NAME_DIGITS: usize = 32;
 /// The lock's name in the folder.
@@ -76,6 +76,8 @@ pub(super) struct Key {
     type_k: KvDtype,
     type_v: KvDtype,
     flash_attention: bool,
+    /// Instructions of our kernels; none for llama.cpp's.
+    kernels: Option<String>,
     n_gpu_layers: u32,
     /// Most rows and cells that were measured.
     n_rows: u32,
@@ -99,6 +101,8 @@ impl Key {
             type_k: params.type_k,
             type_v: params.type_v,
             flash_attention: params.flash_attention,
+            kernels: (params.kernels.kernels()?)
+                .map(|kernels| kernels.instruction_set().to_string()),
             n_gpu_layers: params.n_gpu_layers,
             n_rows: limits.n_rows,
             n_cells: limits.n_cells,
@@ -251,6 +255,7 @@ mod tests {
             type_k: KvDtype::F16,
             type_v: KvDtype::F16,
             flash_attention: true,
+            kernels: None,
             n_gpu_layers: 0,
             n_rows: 512,
             n_cells: 2048,
@@ -310,7 +315,7 @@ mod tests {
     fn everything_that_counts_is_in_the_key() {
         let dir = tempfile::tempdir().unwrap();
         ask(dir.path(), &key(), 0.1);
-        let changes: [fn(&mut Key); 12] = [
+        let changes: [fn(&mut Key); 13] = [
             |key| key.version += 1,
             |key| key.device = "another".into(),
             |key| key.host = "robot-2".into(),
@@ -319,6 +324,7 @@ mod tests {
             |key| key.type_k = KvDtype::Q8_0,
             |key| key.type_v = KvDtype::Q8_0,
             |key| key.flash_attention = false,
+            |key| key.kernels = Some("avx2".into()),
             |key| key.n_gpu_layers = 9,
             |key| key.n_rows = 128,
             |key| key.n_cells = 256,

@@ -34,12 +34,32 @@ pub enum SynthType {
     F32,
     /// 16-bit floats.
     F16,
+    /// The upper halves of 32-bit floats.
+    Bf16,
     /// 8.5 bits a weight, blocks of 32.
     Q8_0,
     /// 4.5 bits a weight, blocks of 32.
     Q4_0,
+    /// 5 bits a weight, blocks of 32 with a minimum.
+    Q4_1,
+    /// 5.5 bits a weight, blocks of 32.
+    Q5_0,
+    /// 6 bits a weight, blocks of 32 with a minimum.
+    Q5_1,
     /// 4.5 bits a weight, blocks of 256.
     Q4K,
+    /// 5.5 bits a weight, blocks of 256.
+    Q5K,
+    /// 6.6 bits a weight, blocks of 256.
+    Q6K,
+    /// 4.5 bits a weight, blocks of 32, uneven steps.
+    Iq4Nl,
+    /// 4.25 bits a weight, blocks of 256, uneven steps.
+    Iq4Xs,
+    /// 4.25 bits a weight, blocks of 32, floats of 4 bits.
+    Mxfp4,
+    /// llama.cpp's mix for everyday use: `Q4_K`, and `Q6_K` where it matters most.
+    Q4KM,
 }
 
 impl SynthArch {
@@ -74,37 +94,85 @@ impl SynthArch {
 
 impl SynthType {
     /// Every type.
-    pub const ALL: [Self; 5] = [Self::F32, Self::F16, Self::Q8_0, Self::Q4_0, Self::Q4K];
+    pub const ALL: [Self; 15] = [
+        Self::F32,
+        Self::F16,
+        Self::Bf16,
+        Self::Q8_0,
+        Self::Q4_0,
+        Self::Q4_1,
+        Self::Q5_0,
+        Self::Q5_1,
+        Self::Q4K,
+        Self::Q5K,
+        Self::Q6K,
+        Self::Iq4Nl,
+        Self::Iq4Xs,
+        Self::Mxfp4,
+        Self::Q4KM,
+    ];
 
     /// llama.cpp's name of it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::F32 => "F32",
             Self::F16 => "F16",
+            Self::Bf16 => "BF16",
             Self::Q8_0 => "Q8_0",
             Self::Q4_0 => "Q4_0",
+            Self::Q4_1 => "Q4_1",
+            Self::Q5_0 => "Q5_0",
+            Self::Q5_1 => "Q5_1",
             Self::Q4K => "Q4_K",
+            Self::Q5K => "Q5_K",
+            Self::Q6K => "Q6_K",
+            Self::Iq4Nl => "IQ4_NL",
+            Self::Iq4Xs => "IQ4_XS",
+            Self::Mxfp4 => "MXFP4",
+            Self::Q4KM => "Q4_K_M",
         }
     }
 
-    /// The `ggml_type`.
+    /// The `ggml_type` of most matrices.
     pub const fn ggml_type(self) -> u32 {
         match self {
             Self::F32 => quantize::F32,
             Self::F16 => quantize::F16,
+            Self::Bf16 => quantize::BF16,
             Self::Q8_0 => quantize::Q8_0,
             Self::Q4_0 => quantize::Q4_0,
-            Self::Q4K => quantize::Q4_K,
+            Self::Q4_1 => quantize::Q4_1,
+            Self::Q5_0 => quantize::Q5_0,
+            Self::Q5_1 => quantize::Q5_1,
+            Self::Q4K | Self::Q4KM => quantize::Q4_K,
+            Self::Q5K => quantize::Q5_K,
+            Self::Q6K => quantize::Q6_K,
+            Self::Iq4Nl => quantize::IQ4_NL,
+            Self::Iq4Xs => quantize::IQ4_XS,
+            Self::Mxfp4 => quantize::MXFP4,
+        }
+    }
+
+    /// The `ggml_type` of the matrix `name`, which belongs to layer `il` of `n_layer` where it
+    /// belongs to one (`llama_tensor_get_type` of llama-quant.cpp).
+    pub(super) fn of_matrix(self, name: &str, il: Option<u32>, n_layer: u32) -> u32 {
+        let matters = match il {
+            None => name == "output.weight",
+            Some(il) => {
+                let eighth = n_layer / 8;
+                let is_chosen = il < eighth || il >= 7 * eighth || (il - eighth) % 3 == 2;
+                is_chosen && (name.contains("attn_v") || name.contains("ffn_down"))
+            }
+        };
+        match self == Self::Q4KM && matters {
+            true => quantize::Q6_K,
+            false => self.ggml_type(),
         }
     }
 
     /// Values in a block; rows are whole blocks.
-    pub(super) const fn block(self) -> u32 {
-        match self {
-            Self::F32 | Self::F16 => 1,
-            Self::Q8_0 | Self::Q4_0 => 32,
-            Self::Q4K => 256,
-        }
+    pub fn block(self) -> u32 {
+        quantize::type_traits(self.ggml_type()).map_or(1, |traits| traits.block_values as u32)
     }
 }
 

@@ -115,7 +115,17 @@ const fn file_type(ty: SynthType) -> u32 {
         SynthType::F32 => 0,
         SynthType::F16 => 1,
         SynthType::Q4_0 => 2,
+        SynthType::Q4_1 => 3,
         SynthType::Q8_0 => 7,
+        SynthType::Q5_0 => 8,
+        SynthType::Q5_1 => 9,
         SynthType::Q4K => 14,
+        SynthType::Q4KM => 15,
+        SynthType::Q5K => 16,
+        SynthType::Q6K => 18,
+        SynthType::Iq4Nl => 25,
+        SynthType::Iq4Xs => 30,
+        SynthType::Bf16 => 32,
+        SynthType::Mxfp4 => 38,
     }
 }

@@ -230,7 +230,7 @@ mod tests {
             "q4".parse::<SynthType>()
                 .unwrap_err()
                 .to_string()
-                .contains("Q4_0, Q4_K")
+                .contains("Q4_0, Q4_1")
         );
     }
 

@@ -253,7 +253,8 @@ impl Plan<'_> {
     }
 
     fn layer(&mut self, il: u32, name: &str, dims: &[u32], fill: Fill) {
-        self.matrix(&format!("blk.{il}.{name}.weight"), dims, fill);
+        let ggml_type = self.spec.ty.of_matrix(name, Some(il), self.spec.n_layer);
+        self.push(format!("blk.{il}.{name}.weight"), dims, ggml_type, fill);
     }
 
     fn gain(&mut self, il: u32, name: &str, n: u32, mean: f32) {
@@ -268,7 +269,8 @@ impl Plan<'_> {
     }
 
     fn matrix(&mut self, name: &str, dims: &[u32], fill: Fill) {
-        self.push(name.to_owned(), dims, self.spec.ty.ggml_type(), fill);
+        let ggml_type = self.spec.ty.of_matrix(name, None, self.spec.n_layer);
+        self.push(name.to_owned(), dims, ggml_type, fill);
     }
 
     fn small(&mut self, name: &str, n: u32, fill: Fill) {

@@ -9,6 +9,7 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 use jupiter::config::{DraftSetting, RuleSetting};
 use jupiter_actors::planning::placement::Objective;
+use jupiter_models::kernels::KernelChoice;
 
 /// Flags of every verb.
 #[derive(Args, Clone, Debug)]
@@ -74,6 +75,10 @@ pub(crate) struct EngineArgs {
         default_missing_value = "on"
     )]
     pub flash_attn: Option<Switch>,
+
+    /// Whose kernels compute on this machine: ours (auto) or llama.cpp's (off)
+    #[arg(long, env = "JUPITER_KERNELS", value_name = "auto|off")]
+    pub kernels: Option<KernelChoice>,
 
     /// Layers of each stage to hold on the GPU [short: -ngl]
     #[arg(

@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 
 use super::args::EmulationArgs;
 use super::output;
+use jupiter_models::kernels::KernelChoice;
 
 /// Ends in a row, each soon after the start, after which a child is given up: its fault will not
 /// go away by itself.
@@ -51,6 +52,8 @@ pub(crate) struct Launch {
     pub model: PathBuf,
     /// Whether to try unproven architectures.
     pub allow_unproven: bool,
+    /// Whose kernels they compute with.
+    pub kernels: KernelChoice,
     /// The file of Medusa heads, if there is one.
     pub medusa: Option<PathBuf>,
     /// What each child emulates, in the order of the nodes; the others emulate nothing.
@@ -215,6 +218,7 @@ impl Keeper {
         if let Some(path) = &self.launch.medusa {
             command.arg("--medusa").arg(path);
         }
+        command.args(["--kernels", &self.launch.kernels.to_string()]);
         if self.launch.allow_unproven {
             command.arg("--allow-unproven");
         }

@@ -222,6 +222,7 @@ async fn start_processes(pipeline: &mut Pipeline, args: &PipelineArgs<'_>) -> an
         connect: connect.clone(),
         model: config.model_path()?,
         allow_unproven: config.model.allow_unproven,
+        kernels: config.engine.kernels,
         medusa: config.speculation.medusa_path(&config.model)?,
         emulations: args.emulations.to_vec(),
         verbose: args.common.verbose,
@@ -249,6 +250,7 @@ pub(crate) fn settings(
         cache_type_k: engine.cache_type_k.map(kv_dtype),
         cache_type_v: engine.cache_type_v.map(kv_dtype),
         flash_attn: engine.flash_attn.map(|switch| switch == Switch::On),
+        kernels: engine.kernels,
         n_gpu_layers: engine.n_gpu_layers,
         ..Settings::default()
     };

@@ -58,7 +58,7 @@ pub(crate) struct SynthArgs {
     #[arg(long, env = "JUPITER_VOCAB", value_name = "N", value_parser = positive())]
     vocab: Option<u32>,
 
-    /// Type of the weights: f32, f16, q8_0, q4_0 or q4_k
+    /// Type of the weights, as q8_0, q4_0 or q4_k_m
     #[arg(
         long = "type",
         env = "JUPITER_TYPE",

@@ -19,6 +19,7 @@ use jupiter_models::default_model::{self, DefaultFile};
 use jupiter_models::engine::Emulation;
 use jupiter_models::gguf::{GgufFile, KvDtype, ModelInfo};
 use jupiter_models::hidden::HiddenDtype;
+use jupiter_models::kernels::KernelChoice;
 
 pub use self::outline::{OutlineConfig, OutlineMode, PromptSettings};
 pub use self::settings::Settings;
@@ -125,6 +126,8 @@ pub struct EngineConfig {
     pub type_v: KvDtype,
     /// Whether attention is computed without its full matrix.
     pub flash_attention: bool,
+    /// Whose kernels compute.
+    pub kernels: KernelChoice,
     /// Layers of each stage on the GPU.
     pub n_gpu_layers: u32,
 }
@@ -200,6 +203,8 @@ impl Config {
         let s = settings;
         let speculation = SpeculationConfig::from_settings(&s)?;
         let outline = OutlineConfig::from_settings(&s)?;
+        let kernels = s.kernels.unwrap_or_default();
+        kernels.check()?;
         let is_cluster = !(s.listen.is_empty() && s.connect.is_empty());
         Ok(Self {
             network: network(s.cluster, s.node, &s.listen, &s.connect)?,
@@ -232,6 +237,7 @@ impl Config {
                 type_k: s.cache_type_k.unwrap_or_default(),
                 type_v: s.cache_type_v.unwrap_or_default(),
                 flash_attention: s.flash_attn.unwrap_or(true),
+                kernels,
                 n_gpu_layers: s.n_gpu_layers.unwrap_or(0),
             },
             pipeline: PipelineConfig {

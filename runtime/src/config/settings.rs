@@ -7,6 +7,7 @@ use config::{Environment, Map};
 use jupiter_actors::planning::placement::Objective;
 use jupiter_models::gguf::KvDtype;
 use jupiter_models::hidden::HiddenDtype;
+use jupiter_models::kernels::KernelChoice;
 use serde::{Deserialize, Serialize};
 
 use super::outline::{OutlineMode, PromptSettings};
@@ -72,6 +73,9 @@ pub struct Settings {
     /// Flash attention.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flash_attn: Option<bool>,
+    /// Whose kernels compute: auto for ours, off for llama.cpp's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernels: Option<KernelChoice>,
     /// Layers of each stage on the GPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub n_gpu_layers: Option<u32>,
@@ -147,7 +151,7 @@ pub struct Settings {
 }
 
 /// The names of [`Settings`]' fields.
-pub(crate) const KEYS: [&str; 38] = [
+pub(crate) const KEYS: [&str; 39] = [
     "cluster",
     "node",
     "listen",
@@ -162,6 +166,7 @@ pub(crate) const KEYS: [&str; 38] = [
     "cache_type_k",
     "cache_type_v",
     "flash_attn",
+    "kernels",
     "n_gpu_layers",
     "stages",
     "split",
@@ -385,6 +390,7 @@ mod tests {
             cache_type_k: Some(KvDtype::F16),
             cache_type_v: Some(KvDtype::F16),
             flash_attn: Some(true),
+            kernels: Some(KernelChoice::Off),
             n_gpu_layers: Some(1),
             stages: Some(1),
             split: Some(vec![1]),

@@ -3,6 +3,7 @@
 
 use jupiter_models::engine::EngineParams;
 use jupiter_models::gguf::KvDtype;
+use jupiter_models::kernels::KernelChoice;
 use jupiter_models::synth::{SynthArch, SynthSpec, SynthType};
 
 use crate::kit::{Model, Trace, assert_same_bits, params, prompt};
@@ -14,12 +15,21 @@ const N_PROMPT: usize = 52;
 const CHUNK: usize = 24;
 const N_TOKENS: usize = 64;
 
+/// Types that people use, and those without blocks.
+const TYPES: [SynthType; 5] = [
+    SynthType::F32,
+    SynthType::F16,
+    SynthType::Q8_0,
+    SynthType::Q4_0,
+    SynthType::Q4KM,
+];
+
 /// Whole, two, three and uneven stages, and every single cut.
 const CUTS: [&[u32]; 8] = [&[], &[1], &[2], &[3], &[4], &[5], &[2, 4], &[1, 5]];
 
 fn spec(arch: SynthArch, ty: SynthType) -> SynthSpec {
-    // Q4_K takes rows of 256 values; the others may be smaller.
-    let n_embd = if ty == SynthType::Q4K { 256 } else { 128 };
+    // Some types take rows of 256 values; the others may be smaller.
+    let n_embd = ty.block().max(128);
     let n_ff = if arch == SynthArch::Qwen3Moe {
         n_embd
     } else {
@@ -72,8 +82,14 @@ macro_rules! parity_of_every_cut {
     ($($name:ident: $arch:ident,)*) => {$(
         #[test]
         fn $name() {
-            for ty in SynthType::ALL {
-                assert_parity(&spec(SynthArch::$arch, ty), &params(), &CUTS);
+            for ty in TYPES {
+                for kernels in [KernelChoice::Auto, KernelChoice::Off] {
+                    let params = EngineParams {
+                        kernels,
+                        ..params()
+                    };
+                    assert_parity(&spec(SynthArch::$arch, ty), &params, &CUTS);
+                }
             }
         }
     )*};
@@ -87,6 +103,13 @@ parity_of_every_cut! {
     gemma2: Gemma2,
     gemma3: Gemma3,
     phi3: Phi3,
+}
+
+#[test]
+fn every_type_is_cut() {
+    for ty in SynthType::ALL {
+        assert_parity(&spec(SynthArch::Llama, ty), &params(), &[&[2, 4]]);
+    }
 }
 
 #[test]

@@ -2,6 +2,8 @@
 //!
 //! - `cuts`: every architecture and type, cut everywhere: the same tokens, the same logits
 //! - `branches`: forks, draft trees and shortened sequences on slices
+//! - `company`: a row has the same bits whatever shares its step
+//! - `kernels`: ours beside llama.cpp's
 //! - `guesses`: the KV cache after guesses that were right and wrong
 //! - `refusals`: what cannot be split or run says so in one line
 //! - `kit`: models, pipelines and the greedy loop
@@ -9,7 +11,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod branches;
+mod company;
 mod cuts;
 mod guesses;
+mod kernels;
 mod kit;
 mod refusals;

@@ -303,7 +303,7 @@ impl Case {
         let mut stamps = vec![0; n_cells];
         let stamp = |cell: usize| match &self.order {
             Some(order) => order.iter().position(|&c| c as usize == cell).unwrap() as u32,
-            None => cell as u32,
+            None => cell as u64,
         };
         for cell in 0..self.n_cells {
             stamps[places[cell]] = 10 + stamp(cell);
@@ -356,7 +356,7 @@ prop_compose! {
         case.max_bias = if alibi { 8.0 } else { 0.0 };
         case.softcap = if softcap { 5.0 } else { 0.0 };
         case.sinks = sinks.then(|| (0..case.n_heads).map(|_| random.value(odd)).collect());
-        let stamps: Vec<u32> = (0..cells).map(|_| random.below(cells) as u32).collect();
+        let stamps: Vec<u64> = (0..cells).map(|_| random.below(cells) as u64).collect();
         case.order = if order { order_of(&stamps) } else { None };
         (case, random)
     }

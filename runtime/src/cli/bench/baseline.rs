@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use jupiter_models::engine::{EngineParams, ReferenceEngine, StageEngine, StepInput, StepOutput};
 use jupiter_models::gguf::GgufFile;
+use jupiter_models::kernels::KernelChoice;
 use jupiter_models::{Row, SequenceId, Token};
 
 use super::report::Run;
@@ -17,11 +18,13 @@ pub(crate) struct Baseline {
 }
 
 impl Baseline {
-    /// Loads the model with the parameters of the pipeline's engines, but llama.cpp's chunks.
+    /// Loads the model with the parameters of the pipeline's engines, but llama.cpp's chunks and
+    /// kernels.
     pub(crate) fn load(model: &GgufFile, params: &EngineParams) -> anyhow::Result<Self> {
         let params = EngineParams {
             n_seq_max: 1,
             n_batch: N_UBATCH,
+            kernels: KernelChoice::Off,
             ..params.clone()
         };
         let engine = ReferenceEngine::load(model, &params, &mut |_| ())?;

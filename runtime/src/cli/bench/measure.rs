@@ -5,18 +5,18 @@ use std::time::Instant;
 
 use jupiter::signals::Signals;
 use jupiter::{
-    ClusterStatus, Completion, GenerateOptions, Prompt, Runtime, SpeculationParams, StepTrace,
+    ClusterStatus, Completion, Config, GenerateOptions, Prompt, Runtime, SpeculationParams,
+    StepTrace,
 };
 use jupiter_models::Token;
 use jupiter_models::draw::{GOLDEN_GAMMA, splitmix};
 use jupiter_models::engine::{EngineMemory, EngineParams};
-use jupiter_models::gguf::GgufFile;
 
 use super::BenchArgs;
 use super::answer;
 use super::baseline::Baseline;
 use super::branches::{self, Expansions};
-use super::report::{Measured, Run, Stage, Test};
+use super::report::{Measured, Run, Stage, Test, model_name};
 use super::resident;
 use super::speculative::{self, Comparison};
 use crate::cli::args::{CommonArgs, EmulationArgs};
@@ -84,15 +84,7 @@ pub(super) async fn measure(common: &CommonArgs, args: &BenchArgs) -> anyhow::Re
         let engine = &config.engine;
         let n_threads = engine.n_threads.unwrap_or(DEFAULT_THREADS);
         if args.baseline {
-            let params = EngineParams {
-                n_ctx: engine.n_ctx_of(info.n_ctx_train),
-                n_threads,
-                type_k: engine.type_k,
-                type_v: engine.type_v,
-                flash_attention: engine.flash_attention,
-                n_gpu_layers: engine.n_gpu_layers,
-                ..EngineParams::default()
-            };
+            let params = engine_params(config, info.n_ctx_train);
             bench.baseline = Some(Baseline::load(&model, &params)?);
             bench.warm_up(args).await?;
         }
@@ -118,6 +110,21 @@ pub(super) async fn measure(common: &CommonArgs, args: &BenchArgs) -> anyhow::Re
         })
     })
     .await
+}
+
+/// Parameters of an engine for the whole model, as the flags have them.
+pub(super) fn engine_params(config: &Config, n_ctx_train: u32) -> EngineParams {
+    let engine = &config.engine;
+    EngineParams {
+        n_ctx: engine.n_ctx_of(n_ctx_train),
+        n_threads: engine.n_threads.unwrap_or(DEFAULT_THREADS),
+        type_k: engine.type_k,
+        type_v: engine.type_v,
+        flash_attention: engine.flash_attention,
+        kernels: engine.kernels,
+        n_gpu_layers: engine.n_gpu_layers,
+        ..EngineParams::default()
+    }
 }
 
 /// What is measured, and with what.
@@ -375,12 +382,6 @@ fn stages(status: &ClusterStatus, pids: &HashMap<String, u32>, before_bytes: u64
         }
     };
     status.stages.iter().enumerate().map(stage).collect()
-}
-
-/// The file's name, as llama-bench calls a model it knows nothing of.
-fn model_name(model: &GgufFile) -> String {
-    let name = model.path().file_name().unwrap_or(model.path().as_os_str());
-    name.to_string_lossy().into_owned()
 }
 
 #[cfg(test)]

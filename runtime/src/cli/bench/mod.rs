@@ -10,6 +10,7 @@ mod measure;
 mod predict;
 mod report;
 mod resident;
+mod rows;
 mod speculative;
 mod timeline;
 
@@ -31,6 +32,7 @@ Examples:
   jupiter bench -m model.gguf --stages 2 -t 1 --baseline
   jupiter bench -m model.gguf --stages 2 --processes -t 1 -p 1024 -n 64 --chunk 128 --baseline --json
   jupiter bench -m model.gguf --stages 2 --timeline bench.html
+  jupiter bench -m model.gguf --rows 1,2,4,8,16,64,512 --baseline
   jupiter bench -m model.gguf --stages 2 --processes -t 1 -p 0 -n 256 --speculative oracle:0.8
   jupiter bench -m model.gguf --stages 2 --processes -t 1 -p 0 -n 0 --branches 6 --branch-tokens 48
   jupiter bench -m model.gguf --stages 2 --processes -t 1 --slowdowns 1,2.5 --plan auto --predict")]
@@ -154,6 +156,18 @@ pub(crate) struct BenchArgs {
     )]
     branch_tokens: u32,
 
+    /// Measure steps of so many rows instead, in the whole model, as `1,2,4,8`
+    #[arg(
+        long,
+        env = "JUPITER_ROWS",
+        value_name = "N,..",
+        value_delimiter = ',',
+        value_parser = positive(),
+        conflicts_with_all = ["processes", "stages", "split", "predict", "timeline", "speculative",
+            "branches"]
+    )]
+    rows: Vec<u32>,
+
     #[command(flatten)]
     drafts: DraftArgs,
 
@@ -176,6 +190,14 @@ impl BenchArgs {
 }
 
 pub(crate) async fn execute(common: &CommonArgs, args: &BenchArgs) -> anyhow::Result<ExitCode> {
+    if !args.rows.is_empty() {
+        let report = rows::measure(common, args)?;
+        match args.json {
+            true => output::json_line(&report)?,
+            false => output::text(&report.table())?,
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     if args.n_prompt == 0 && args.n_gen == 0 && args.branches.is_none() {
         let how = "nothing to measure: -p or -n has to be above 0, or --branches given";
         return Err(UsageError(how.into()).into());

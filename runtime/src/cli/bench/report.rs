@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jupiter::StepTrace;
 use jupiter_actors::planner::MeasuredPlan;
 use jupiter_actors::planning::plan_file::MeasuredEntry;
+use jupiter_models::gguf::GgufFile;
 use serde::Serialize;
 
 use super::branches::OutlineReport;
@@ -373,6 +374,12 @@ fn prediction_table(measured: &Times, predicted: &Times) -> String {
         &columns,
         &rows.into_iter().filter_map(row).collect::<Vec<_>>(),
     )
+}
+
+/// The file's name, as llama-bench calls a model it knows nothing of.
+pub(super) fn model_name(model: &GgufFile) -> String {
+    let name = model.path().file_name().unwrap_or(model.path().as_os_str());
+    name.to_string_lossy().into_owned()
 }
 
 /// Tokens per second; 0 for work that took no time, which can only be a fault of the clock.

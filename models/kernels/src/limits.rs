@@ -1,0 +1,183 @@
+//! What the processor can do at best: how fast it reads memory, and how fast it multiplies.
+//!
+//! A product with quantized weights cannot be faster than both: each weight is read once for a step,
+//! and multiplied once for each row.
+
+use std::hint::black_box;
+use std::thread;
+use std::time::Instant;
+
+use crate::{InstructionSet, OutOfMemory, WeightMemory};
+
+/// Bytes that each thread reads: far more than its caches hold.
+const READ_BYTES: usize = 128 << 20;
+/// Bytes between the reading and what is fetched ahead of it.
+const AHEAD_BYTES: usize = 8 << 10;
+/// A line of the caches.
+const LINE: usize = 64;
+/// How often each is measured; the best counts.
+const REPEATS: usize = 5;
+/// Rounds of multiplications: about 10 ms.
+const ROUNDS: usize = 1 << 20;
+
+/// Bytes a second that `n_threads` threads read together, from memory like that of weights.
+///
+/// # Errors
+/// When there is no memory for it.
+pub fn read_bytes_per_s(n_threads: usize) -> Result<f64, OutOfMemory> {
+    let mut memories = (0..n_threads.max(1))
+        .map(|_| WeightMemory::new(READ_BYTES))
+        .collect::<Result<Vec<_>, _>>()?;
+    for memory in &mut memories {
+        memory.bytes_mut().fill(1);
+    }
+    let best = fastest(|| {
+        at_once(&memories, |memory| {
+            black_box(read(memory.bytes()));
+        })
+    });
+    Ok((READ_BYTES * memories.len()) as f64 / best)
+}
+
+/// Multiplications of 8-bit integers, each with an addition, that `n_threads` threads of `set` do
+/// together in a second; none for sets without such instructions here.
+pub fn macs_per_s(set: InstructionSet, n_threads: usize) -> Option<f64> {
+    if !set.is_available() {
+        return None;
+    }
+    // SAFETY: the processor has the set.
+    let work: fn() -> usize = match set {
+        #[cfg(target_arch = "x86_64")]
+        InstructionSet::Avx512Vnni => || unsafe { x86::vnni_512() },
+        #[cfg(target_arch = "x86_64")]
+        InstructionSet::AvxVnni => || unsafe { x86::vnni_256() },
+        #[cfg(target_arch = "x86_64")]
+        InstructionSet::Avx2 => || unsafe { x86::maddubs() },
+        _ => return None,
+    };
+    let threads = vec![(); n_threads.max(1)];
+    let best = fastest(|| {
+        at_once(&threads, |()| {
+            black_box(work());
+        })
+    });
+    Some((work() * threads.len()) as f64 / best)
+}
+
+/// Seconds of the fastest of several calls.
+fn fastest(mut work: impl FnMut()) -> f64 {
+    let once = |_| {
+        let started = Instant::now();
+        work();
+        started.elapsed().as_secs_f64()
+    };
+    (0..REPEATS).map(once).fold(f64::INFINITY, f64::min)
+}
+
+/// Does `work` for each item on a thread of its own; without a second thread where there is one item.
+fn at_once<T: Sync>(items: &[T], work: impl Fn(&T) + Sync) {
+    if let [one] = items {
+        return work(one);
+    }
+    thread::scope(|scope| {
+        for item in items {
+            scope.spawn(|| work(item));
+        }
+    });
+}
+
+/// The sum of all bytes, in words.
+fn read(bytes: &[u8]) -> u64 {
+    let (words, _) = bytes.as_chunks::<8>();
+    let (lines, _) = words.as_chunks::<8>();
+    let mut sums = [0u64; 8];
+    for line in lines {
+        fetch(line.as_ptr().cast::<u8>().wrapping_add(AHEAD_BYTES));
+        for (sum, word) in sums.iter_mut().zip(line) {
+            *sum = sum.wrapping_add(u64::from_le_bytes(*word));
+        }
+    }
+    const { assert!(LINE == size_of::<[[u8; 8]; 8]>()) };
+    sums.into_iter().fold(0, u64::wrapping_add)
+}
+
+/// Asks for the line at `address`, which may be anywhere.
+#[inline(always)]
+fn fetch(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch touches nothing and does not fault.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: as above.
+    unsafe {
+        std::arch::asm!("prfm pldl1strm, [{0}]", in(reg) address, options(nostack, readonly, preserves_flags));
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let _ = address;
+}
+
+/// A loop of independent multiplications, enough to fill the pipes; gives how many there were.
+macro_rules! multiply {
+    ($name:ident, $features:literal, $zero:expr, $lanes:literal, $step:expr) => {
+        /// # Safety
+        /// The processor has the features.
+        #[target_feature(enable = $features)]
+        pub(super) unsafe fn $name() -> usize {
+            let step = $step;
+            let mut sums = [black_box($zero); 12];
+            let factor = black_box($zero);
+            for _ in 0..ROUNDS {
+                for sum in &mut sums {
+                    *sum = step(*sum, factor);
+                }
+            }
+            black_box(sums);
+            ROUNDS * sums.len() * $lanes
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{ROUNDS, black_box};
+    use std::arch::x86_64::*;
+
+    multiply!(
+        vnni_512,
+        "avx512f,avx512bw,avx512vl,avx512vnni",
+        _mm512_setzero_si512(),
+        64,
+        |sum, factor| _mm512_dpbusd_epi32(sum, factor, factor)
+    );
+    multiply!(
+        vnni_256,
+        "avx2,avxvnni",
+        _mm256_setzero_si256(),
+        32,
+        |sum, factor| _mm256_dpbusd_avx_epi32(sum, factor, factor)
+    );
+    multiply!(
+        maddubs,
+        "avx2",
+        _mm256_setzero_si256(),
+        32,
+        |sum, factor| _mm256_add_epi16(sum, _mm256_maddubs_epi16(factor, sum))
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn limits_are_positive_numbers() {
+        assert!(read_bytes_per_s(2).unwrap() > 0.0);
+        for set in InstructionSet::available() {
+            assert!(macs_per_s(set, 1).is_none_or(|rate| rate > 0.0));
+        }
+    }
+}
