@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use anyhow::{Result, bail, ensure};
 use jupiter_models::engine::{EngineParams, ReferenceEngine, StageEngine, StepInput, StepOutput};
-use jupiter_models::gguf::{GgufFile, KvDtype};
+use jupiter_models::gguf::GgufFile;
 use jupiter_models::synth::{self, SynthArch, SynthSpec, SynthType};
 use jupiter_models::text::Vocabulary;
 use jupiter_models::{Row, SequenceId, Token};
@@ -21,11 +21,7 @@ pub fn engine_params() -> EngineParams {
         n_seq_max: 4,
         n_batch: CHUNK,
         n_threads: 1,
-        type_k: KvDtype::F16,
-        type_v: KvDtype::F16,
-        flash_attention: true,
-        n_gpu_layers: 0,
-        keeps_states: false,
+        ..EngineParams::default()
     }
 }
 
