@@ -402,11 +402,14 @@ proptest! {
         let mut most = 0;
         for part in 0..n_parts {
             let mut own = 0;
-            for (kv_head, pairs) in split::pieces(&attention, part, n_parts) {
-                own += pairs.len();
-                prop_assert!(pairs.len() <= split::most_pairs(&attention) && !pairs.is_empty());
-                for pair in pairs {
-                    seen[kv_head * rows * group + pair] += 1;
+            for piece in split::pieces(&attention, part, n_parts) {
+                let n = piece.kv_heads.len() * piece.pairs.len();
+                own += n;
+                prop_assert!(n <= split::most_pairs(&attention));
+                for kv_head in piece.kv_heads {
+                    for pair in piece.pairs.clone() {
+                        seen[kv_head * rows * group + pair] += 1;
+                    }
                 }
             }
             most = most.max(own);

@@ -1,4 +1,4 @@
-//! Attention of a tile: pairs of (row, head) that read one head of the cache.
+//! Attention of a tile: pairs of (row, head) that read the same cells of the cache.
 //!
 //! Everything is inlined into one function for each instruction set (see `Lanes`).
 #![allow(unsafe_op_in_unsafe_fn)] // Pointer arithmetic in work memory: the contract is `compute`'s.
@@ -8,7 +8,7 @@ use std::slice;
 
 use super::lanes::Lanes;
 use super::source::{self, Source};
-use super::split::{self, Seen};
+use super::split::{self, Piece, Seen};
 use super::{Attention, Cells, scalar};
 use crate::WeightType;
 
@@ -100,7 +100,7 @@ pub(super) unsafe fn compute<L: Lanes>(
 ) {
     let work = Work::at(attention, work).0;
     let group = attention.group();
-    for (kv_head, pairs) in split::pieces(attention, part, n_parts) {
+    for Piece { kv_heads, pairs } in split::pieces(attention, part, n_parts) {
         let rows = rows_of(&pairs, group);
         let bits = slice::from_raw_parts_mut(work.seen, rows.len() * work.n_words);
         for row in rows.clone() {
@@ -125,7 +125,11 @@ pub(super) unsafe fn compute<L: Lanes>(
                 n_left += 2;
                 continue;
             }
-            Tile::new(attention, &work, seen, kv_head, pairs).compute::<L>();
+            let piece = Piece {
+                kv_heads: kv_heads.clone(),
+                pairs,
+            };
+            Tile::new(attention, &work, seen, piece).compute::<L>();
         }
     }
 }
@@ -151,11 +155,22 @@ unsafe fn see<L: Lanes>(attention: &Attention<'_>, row: usize, bits: &mut [u64])
     }
 }
 
+/// Pairs that share registers: `n` from number `first` on, which is `pair` of that head of the cache.
+#[derive(Clone, Copy)]
+struct Group {
+    kv_head: usize,
+    first: usize,
+    n: usize,
+    pair: usize,
+}
+
 struct Tile<'a> {
     attention: &'a Attention<'a>,
     work: &'a Work,
     seen: Seen<'a>,
-    kv_head: usize,
+    kv_heads: Range<usize>,
+    /// The pairs of each of the heads of the cache. Number `i` in the work memory is pair
+    /// `pairs.start + i` of the first of them; the next one's follow.
     pairs: Range<usize>,
     /// The cells that it reads, in order, and the last one again and again.
     cells: &'a [u32],
@@ -169,10 +184,8 @@ impl<'a> Tile<'a> {
         attention: &'a Attention<'a>,
         work: &'a Work,
         seen: Seen<'a>,
-        kv_head: usize,
-        pairs: Range<usize>,
+        Piece { kv_heads, pairs }: Piece,
     ) -> Self {
-        debug_assert!(pairs.len() <= work.most_pairs);
         let cells = slice::from_raw_parts_mut(work.cells, attention.n_cells + BLOCK + AHEAD);
         let union = work.seen.add(work.most_pairs * work.n_words);
         let union = slice::from_raw_parts_mut(union, work.n_words);
@@ -184,7 +197,7 @@ impl<'a> Tile<'a> {
             attention,
             work,
             seen,
-            kv_head,
+            kv_heads,
             pairs,
             cells,
             n_cells,
@@ -195,8 +208,7 @@ impl<'a> Tile<'a> {
     #[inline(always)]
     unsafe fn compute<L: Lanes>(&self) {
         let (attention, work) = (self.attention, self.work);
-        for (i, pair) in self.pairs.clone().enumerate() {
-            let (row, head) = attention.row_and_head(self.kv_head, pair);
+        for (i, (row, head)) in self.rows_and_heads() {
             let query = slice::from_raw_parts_mut(work.queries.add(i * work.k_len), work.k_len);
             let (values, padding) = query.split_at_mut(attention.k.len);
             values.copy_from_slice(slice::from_raw_parts(
@@ -205,47 +217,32 @@ impl<'a> Tile<'a> {
             ));
             padding.fill(0.0);
             L::splat(f32::NEG_INFINITY).store(work.max.add(i * WIDEST));
+            slice::from_raw_parts_mut(work.totals.add(i * WIDEST / 2), WIDEST / 2).fill(0);
+            slice::from_raw_parts_mut(work.sums.add(i * work.v_len), work.v_len).fill(0.0);
         }
         for first in (0..self.n_cells).step_by(L::N) {
-            self.pack_keys::<L>(first);
             let seen = self.read_mask::<L>(first);
-            for pairs in self.groups::<L>() {
-                let rows = rows_of(
-                    &(self.pairs.start + pairs.start..self.pairs.start + pairs.end),
-                    attention.group(),
-                );
-                let seen = rows
-                    .clone()
-                    .any(|row| seen >> (row - self.first_row()) & 1 != 0);
-                match (seen, pairs.len()) {
-                    (false, _) => {
-                        for i in pairs {
-                            let hidden = L::splat(f32::NEG_INFINITY);
-                            hidden.store(work.scores.add(i * work.stride + first));
-                        }
-                    }
-                    (_, 1) => self.score::<L, 1>(pairs.start, first),
-                    (_, 2) => self.score::<L, 2>(pairs.start, first),
-                    (_, 3) => self.score::<L, 3>(pairs.start, first),
-                    (_, 4) => self.score::<L, 4>(pairs.start, first),
-                    (_, 5) => self.score::<L, 5>(pairs.start, first),
-                    _ => self.score::<L, 6>(pairs.start, first),
+            for kv_head in self.kv_heads.clone() {
+                self.pack_keys::<L>(kv_head, first);
+                for group in self.groups::<L>(kv_head) {
+                    self.score_group::<L>(group, first, seen);
                 }
             }
         }
         let mut max = [0.0f32; 64];
-        for (i, pair) in self.pairs.clone().enumerate() {
+        for (i, (_, head)) in self.rows_and_heads() {
             let lanes = slice::from_raw_parts(work.max.add(i * WIDEST), L::N);
-            max[i] = lanes.iter().copied().fold(self.sink(pair), f32::max);
-            slice::from_raw_parts_mut(work.totals.add(i * WIDEST / 2), WIDEST / 2).fill(0);
-            slice::from_raw_parts_mut(work.sums.add(i * work.v_len), work.v_len).fill(0.0);
+            let sink = attention.sinks.map_or(f32::NEG_INFINITY, |s| s[head]);
+            max[i] = lanes.iter().copied().fold(sink, f32::max);
         }
         for first in (0..self.n_cells).step_by(BLOCK) {
             let weighty = self.weigh::<L>(first, &max);
-            self.add_values::<L>(first, weighty);
+            for kv_head in self.kv_heads.clone() {
+                self.add_values::<L>(kv_head, first, weighty);
+            }
         }
-        for (i, pair) in self.pairs.clone().enumerate() {
-            self.finish::<L>(i, pair, max[i]);
+        for (i, (row, head)) in self.rows_and_heads() {
+            self.finish::<L>(i, row, head, max[i]);
         }
     }
 
@@ -253,27 +250,40 @@ impl<'a> Tile<'a> {
         self.pairs.start / self.attention.group()
     }
 
-    fn sink(&self, pair: usize) -> f32 {
-        let (_, head) = self.attention.row_and_head(self.kv_head, pair);
-        self.attention.sinks.map_or(f32::NEG_INFINITY, |s| s[head])
+    /// Number, row and query head of all pairs.
+    fn rows_and_heads(&self) -> impl Iterator<Item = (usize, (usize, usize))> {
+        let pairs = |kv_head| self.pairs.clone().map(move |pair| (kv_head, pair));
+        let all = self.kv_heads.clone().flat_map(pairs);
+        all.map(|(kv_head, pair)| self.attention.row_and_head(kv_head, pair))
+            .enumerate()
     }
 
-    /// The tile's pairs (from 0 on) in groups that share registers, as even as can be.
+    /// The numbers of the pairs of a head of the cache, in groups that share registers, as even as can
+    /// be.
     #[inline(always)]
-    fn groups<L: Lanes>(&self) -> impl Iterator<Item = Range<usize>> + use<L> {
-        let n_pairs = self.pairs.len();
+    fn groups<L: Lanes>(&self, kv_head: usize) -> impl Iterator<Item = Group> + use<L> {
+        let (n_pairs, first_pair) = (self.pairs.len(), self.pairs.start);
+        let first = (kv_head - self.kv_heads.start) * n_pairs;
         let n = n_pairs.div_ceil(L::ROWS);
-        (0..n).map(move |i| n_pairs * i / n..n_pairs * (i + 1) / n)
+        (0..n).map(move |i| {
+            let (start, end) = (n_pairs * i / n, n_pairs * (i + 1) / n);
+            Group {
+                kv_head,
+                first: first + start,
+                n: end - start,
+                pair: first_pair + start,
+            }
+        })
     }
 
     /// Prepares the keys of the `N` cells from number `first` on: for each four values of `d` four
     /// vectors; vector `i` holds them for cells `i`, `i + 4`, `i + 8` and so on.
     #[inline(always)]
-    unsafe fn pack_keys<L: Lanes>(&self, first: usize) {
+    unsafe fn pack_keys<L: Lanes>(&self, kv_head: usize, first: usize) {
         let (k, work) = (&self.attention.k, self.work);
         let mut vectors = [(std::ptr::null(), std::ptr::null()); WIDEST];
         for (i, vector) in vectors[..L::N].iter_mut().enumerate() {
-            let at = |i: usize| k.vector(self.kv_head, self.cells[i] as usize);
+            let at = |i: usize| k.vector(kv_head, self.cells[i] as usize);
             *vector = (at(first + i), at(first + i + AHEAD));
         }
         if k.len.is_multiple_of(L::N) {
@@ -326,11 +336,32 @@ impl<'a> Tile<'a> {
         rows_seen
     }
 
-    /// The scores of `R` pairs from number `pair` on for the `N` cells from number `first` on.
+    /// The scores of a group for the `N` cells from number `first` on; `seen` says which rows see one.
     #[inline(always)]
-    unsafe fn score<L: Lanes, const R: usize>(&self, pair: usize, first: usize) {
+    unsafe fn score_group<L: Lanes>(&self, group: Group, first: usize, seen: u64) {
+        let rows = rows_of(&(group.pair..group.pair + group.n), self.attention.group());
+        let sees = |row: usize| seen >> (row - self.first_row()) & 1 != 0;
+        if !rows.clone().any(sees) {
+            for i in group.first..group.first + group.n {
+                let scores = self.work.scores.add(i * self.work.stride + first);
+                L::splat(f32::NEG_INFINITY).store(scores);
+            }
+            return;
+        }
+        match group.n {
+            1 => self.score::<L, 1>(group, first),
+            2 => self.score::<L, 2>(group, first),
+            3 => self.score::<L, 3>(group, first),
+            4 => self.score::<L, 4>(group, first),
+            5 => self.score::<L, 5>(group, first),
+            _ => self.score::<L, 6>(group, first),
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn score<L: Lanes, const R: usize>(&self, group: Group, first: usize) {
         let (attention, work) = (self.attention, self.work);
-        let queries = work.queries.add(pair * work.k_len);
+        let queries = work.queries.add(group.first * work.k_len);
         let mut sums = [[L::splat(0.0); 4]; R];
         for d in (0..attention.k.len.next_multiple_of(L::N)).step_by(4) {
             let mut q = [L::splat(0.0); R];
@@ -347,7 +378,7 @@ impl<'a> Tile<'a> {
         let scale = L::splat(attention.dot_scale());
         let (hidden, infinite) = (L::splat(f32::NEG_INFINITY), L::splat(f32::INFINITY));
         for (r, &sums) in sums.iter().enumerate() {
-            let (row, head) = attention.row_and_head(self.kv_head, self.pairs.start + pair + r);
+            let (row, head) = attention.row_and_head(group.kv_head, group.pair + r);
             let mask = L::load(work.mask.add((row - self.first_row()) * WIDEST));
             let bias = if attention.max_bias > 0.0 {
                 mask.mul(L::splat(attention.slope(head)))
@@ -363,8 +394,8 @@ impl<'a> Tile<'a> {
             };
             let score = scaled.abs().lt(infinite, score, infinite);
             let score = hidden.lt(mask, score, hidden);
-            score.store(work.scores.add((pair + r) * work.stride + first));
-            let max = work.max.add((pair + r) * WIDEST);
+            score.store(work.scores.add((group.first + r) * work.stride + first));
+            let max = work.max.add((group.first + r) * WIDEST);
             L::load(max).max(score).store(max);
         }
     }
@@ -374,7 +405,7 @@ impl<'a> Tile<'a> {
     unsafe fn weigh<L: Lanes>(&self, first: usize, max: &[f32]) -> u64 {
         let n = (self.n_cells - first).min(BLOCK);
         let mut weighty = 0;
-        for i in 0..self.pairs.len() {
+        for i in 0..self.kv_heads.len() * self.pairs.len() {
             let scores = self.work.scores.add(i * self.work.stride + first);
             // Where there is no finite maximum, weights are not used.
             let max = L::splat(if max[i].is_finite() { max[i] } else { 0.0 });
@@ -394,21 +425,21 @@ impl<'a> Tile<'a> {
 
     /// Adds the values of a block of cells, times their weights, to the sums of the pairs in `weighty`.
     #[inline(always)]
-    unsafe fn add_values<L: Lanes>(&self, first: usize, weighty: u64) {
+    unsafe fn add_values<L: Lanes>(&self, kv_head: usize, first: usize, weighty: u64) {
         let (v, work) = (&self.attention.v, self.work);
         let n = (self.n_cells - first).min(BLOCK);
         let mut vectors = [std::ptr::null(); BLOCK + AHEAD];
         for (vector, &cell) in vectors.iter_mut().zip(&self.cells[first..]) {
-            *vector = v.vector(self.kv_head, cell as usize);
+            *vector = v.vector(kv_head, cell as usize);
         }
         let divides = v.len.is_multiple_of(L::N);
         let few = self.pairs.len() <= L::ROWS;
         match v.kind {
             WeightType::F16 if divides && few => {
-                self.add_from::<L, source::F16>(&vectors, n, first, weighty);
+                self.add_from::<L, source::F16>(kv_head, &vectors, n, first, weighty);
             }
             WeightType::F32 if divides => {
-                self.add_from::<L, source::F32>(&vectors, n, first, weighty);
+                self.add_from::<L, source::F32>(kv_head, &vectors, n, first, weighty);
             }
             _ => {
                 for i in 0..n {
@@ -425,7 +456,7 @@ impl<'a> Tile<'a> {
                     }
                     vectors[i] = floats.cast();
                 }
-                self.add_from::<L, source::Panel>(&vectors, n, first, weighty);
+                self.add_from::<L, source::Panel>(kv_head, &vectors, n, first, weighty);
             }
         }
     }
@@ -433,22 +464,24 @@ impl<'a> Tile<'a> {
     #[inline(always)]
     unsafe fn add_from<L: Lanes, S: Source>(
         &self,
+        kv_head: usize,
         vectors: &[*const u8; BLOCK + AHEAD],
         n: usize,
         first: usize,
         weighty: u64,
     ) {
-        for pairs in self.groups::<L>() {
-            if weighty >> pairs.start & ((1 << pairs.len()) - 1) == 0 {
+        let vectors = &vectors[..n + AHEAD];
+        for group in self.groups::<L>(kv_head) {
+            if weighty >> group.first & ((1 << group.n) - 1) == 0 {
                 continue;
             }
-            match pairs.len() {
-                1 => self.add_rows::<L, S, 1>(vectors, n, first, pairs.start),
-                2 => self.add_rows::<L, S, 2>(vectors, n, first, pairs.start),
-                3 => self.add_rows::<L, S, 3>(vectors, n, first, pairs.start),
-                4 => self.add_rows::<L, S, 4>(vectors, n, first, pairs.start),
-                5 => self.add_rows::<L, S, 5>(vectors, n, first, pairs.start),
-                _ => self.add_rows::<L, S, 6>(vectors, n, first, pairs.start),
+            match group.n {
+                1 => self.add_rows::<L, S, 1>(vectors, first, group.first),
+                2 => self.add_rows::<L, S, 2>(vectors, first, group.first),
+                3 => self.add_rows::<L, S, 3>(vectors, first, group.first),
+                4 => self.add_rows::<L, S, 4>(vectors, first, group.first),
+                5 => self.add_rows::<L, S, 5>(vectors, first, group.first),
+                _ => self.add_rows::<L, S, 6>(vectors, first, group.first),
             }
         }
     }
@@ -456,12 +489,10 @@ impl<'a> Tile<'a> {
     #[inline(always)]
     unsafe fn add_rows<L: Lanes, S: Source, const R: usize>(
         &self,
-        vectors: &[*const u8; BLOCK + AHEAD],
-        n: usize,
+        vectors: &[*const u8],
         first: usize,
         pair: usize,
     ) {
-        let vectors = &vectors[..n + AHEAD];
         let len = self.attention.v.len.next_multiple_of(L::N);
         let mut d = 0;
         while d < len {
@@ -479,7 +510,7 @@ impl<'a> Tile<'a> {
         }
     }
 
-    /// For `R` pairs, `D` vectors of their sums from value `d` on.
+    /// For `R` pairs from number `pair` on, `D` vectors of their sums from value `d` on.
     #[inline(always)]
     unsafe fn add_vectors<L: Lanes, S: Source, const R: usize, const D: usize>(
         &self,
@@ -523,11 +554,10 @@ impl<'a> Tile<'a> {
         D
     }
 
-    /// Writes the result of pair number `i`.
+    /// Writes the result of the pair with number `i`.
     #[inline(always)]
-    unsafe fn finish<L: Lanes>(&self, i: usize, pair: usize, max: f32) {
+    unsafe fn finish<L: Lanes>(&self, i: usize, row: usize, head: usize, max: f32) {
         let (attention, work) = (self.attention, self.work);
-        let (row, head) = attention.row_and_head(self.kv_head, pair);
         let v = &attention.v;
         let result = slice::from_raw_parts_mut(attention.result(row, head), v.len);
         let sink = attention.sinks.map(|s| s[head]);
@@ -541,7 +571,7 @@ impl<'a> Tile<'a> {
         }
         result.copy_from_slice(slice::from_raw_parts(work.sums.add(i * work.v_len), v.len));
         if result.iter().any(|value| value.is_nan()) {
-            self.add_carefully(i, result);
+            self.add_carefully(i, head / attention.group(), result);
         }
         let totals = slice::from_raw_parts(work.totals.add(i * WIDEST / 2), L::N / 2);
         scalar::finish(totals.iter().sum(), sink, max, result);
@@ -550,20 +580,14 @@ impl<'a> Tile<'a> {
     /// Adds the values up again, without those whose weight is 0: 0 times inf may have done harm.
     #[cold]
     #[inline(never)]
-    unsafe fn add_carefully(&self, i: usize, result: &mut [f32]) {
+    unsafe fn add_carefully(&self, i: usize, kv_head: usize, result: &mut [f32]) {
         let (v, work) = (&self.attention.v, self.work);
         let buffer = slice::from_raw_parts_mut(work.values, v.len);
         let weights = slice::from_raw_parts(work.scores.add(i * work.stride), self.n_cells);
         result.fill(0.0);
         for (&cell, &weight) in self.cells.iter().zip(weights) {
             if weight != 0.0 {
-                scalar::add(
-                    v,
-                    v.vector(self.kv_head, cell as usize),
-                    weight,
-                    buffer,
-                    result,
-                );
+                scalar::add(v, v.vector(kv_head, cell as usize), weight, buffer, result);
             }
         }
     }
