@@ -32,6 +32,9 @@ mod tests;
 
 use crate::{InstructionSet, WeightType};
 
+/// -inf in half precision: what the mask says of cells that a row does not see.
+const HIDDEN: u16 = 0xFC00;
+
 /// The keys or the values of a cache: a vector for each cell and each of its heads.
 #[derive(Clone, Copy, Debug)]
 pub struct Cells {

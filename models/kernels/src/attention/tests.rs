@@ -98,8 +98,6 @@ impl std::fmt::Debug for Case {
     }
 }
 
-const HIDDEN: u16 = 0xFC00;
-
 /// A vector's values as a cache holds them; 16-bit units, which all types are whole numbers of.
 fn encode(kind: WeightType, values: &[f32]) -> Vec<u16> {
     match kind {

@@ -9,7 +9,7 @@ use std::slice;
 use super::lanes::Lanes;
 use super::source::{self, Source};
 use super::split::{self, Piece, Seen};
-use super::{Attention, Cells, scalar};
+use super::{Attention, Cells, HIDDEN, scalar};
 use crate::WeightType;
 
 /// Cells whose weights and values are worked on together.
@@ -18,6 +18,8 @@ const BLOCK: usize = 64;
 const AHEAD: usize = 32;
 /// Floats of the widest vector; what is padded is padded for it, whatever the instruction set.
 const WIDEST: usize = 16;
+/// Floats of the narrowest vector.
+const NARROWEST: usize = 4;
 
 /// Where things lie in the work memory of a part.
 pub(super) struct Work {
@@ -30,6 +32,8 @@ pub(super) struct Work {
     /// Of each pair: scores, later weights of the listed cells, `stride` floats.
     scores: *mut f32,
     stride: usize,
+    /// Of each pair: what the mask is multiplied with.
+    slopes: *mut f32,
     /// Of each pair: the greatest score in each lane.
     max: *mut f32,
     /// Of each pair: the sum of weights in each pair of lanes.
@@ -46,6 +50,8 @@ pub(super) struct Work {
     /// Of each row: which cells it sees; then those that any of them sees.
     seen: *mut u64,
     n_words: usize,
+    /// Of each vector's worth of listed cells: which rows see one of them, a bit for each row.
+    seers: *mut u64,
     most_pairs: usize,
 }
 
@@ -74,6 +80,7 @@ impl Work {
             v_len,
             scores: take(4 * most_pairs * stride).cast(),
             stride,
+            slopes: take(4 * most_pairs).cast(),
             max: take(4 * most_pairs * WIDEST).cast(),
             totals: take(4 * most_pairs * WIDEST).cast(),
             keys: take(4 * WIDEST * k_len).cast(),
@@ -83,6 +90,7 @@ impl Work {
             cells: take(4 * (attention.n_cells + BLOCK + AHEAD)).cast(),
             seen: take(8 * (most_pairs + 1) * n_words).cast(),
             n_words,
+            seers: take(8 * attention.n_cells.div_ceil(NARROWEST)).cast(),
             most_pairs,
         };
         (work, used)
@@ -150,15 +158,14 @@ unsafe fn see<L: Lanes>(attention: &Attention<'_>, row: usize, bits: &mut [u64])
             L::seen(attention.mask_row(row).add(64 * i))
         } else {
             let mask = slice::from_raw_parts(attention.mask_row(row).add(64 * i), n);
-            (0..n).fold(0, |bits, j| bits | u64::from(mask[j] != 0xFC00) << j)
+            (0..n).fold(0, |bits, j| bits | u64::from(mask[j] != HIDDEN) << j)
         };
     }
 }
 
-/// Pairs that share registers: `n` from number `first` on, which is `pair` of that head of the cache.
+/// Pairs of a head of the cache that share registers: `n` from number `first` on; that one is `pair`.
 #[derive(Clone, Copy)]
 struct Group {
-    kv_head: usize,
     first: usize,
     n: usize,
     pair: usize,
@@ -216,16 +223,18 @@ impl<'a> Tile<'a> {
                 values.len(),
             ));
             padding.fill(0.0);
+            *work.slopes.add(i) = attention.slope(head);
             L::splat(f32::NEG_INFINITY).store(work.max.add(i * WIDEST));
             slice::from_raw_parts_mut(work.totals.add(i * WIDEST / 2), WIDEST / 2).fill(0);
             slice::from_raw_parts_mut(work.sums.add(i * work.v_len), work.v_len).fill(0.0);
         }
         for first in (0..self.n_cells).step_by(L::N) {
-            let seen = self.read_mask::<L>(first);
+            let seers = self.read_mask::<L>(first);
+            *work.seers.add(first / L::N) = seers;
             for kv_head in self.kv_heads.clone() {
                 self.pack_keys::<L>(kv_head, first);
                 for group in self.groups::<L>(kv_head) {
-                    self.score_group::<L>(group, first, seen);
+                    self.score_group::<L>(group, first, seers);
                 }
             }
         }
@@ -236,9 +245,8 @@ impl<'a> Tile<'a> {
             max[i] = lanes.iter().copied().fold(sink, f32::max);
         }
         for first in (0..self.n_cells).step_by(BLOCK) {
-            let weighty = self.weigh::<L>(first, &max);
             for kv_head in self.kv_heads.clone() {
-                self.add_values::<L>(kv_head, first, weighty);
+                self.add_values::<L>(kv_head, first, &max);
             }
         }
         for (i, (row, head)) in self.rows_and_heads() {
@@ -258,8 +266,13 @@ impl<'a> Tile<'a> {
             .enumerate()
     }
 
-    /// The numbers of the pairs of a head of the cache, in groups that share registers, as even as can
-    /// be.
+    /// A bit for each row of the tile that has a pair in the group.
+    fn rows_of_group(&self, group: Group) -> u64 {
+        let rows = rows_of(&(group.pair..group.pair + group.n), self.attention.group());
+        ((1 << rows.len()) - 1) << (rows.start - self.first_row())
+    }
+
+    /// The pairs of a head of the cache in groups, as even as can be.
     #[inline(always)]
     fn groups<L: Lanes>(&self, kv_head: usize) -> impl Iterator<Item = Group> + use<L> {
         let (n_pairs, first_pair) = (self.pairs.len(), self.pairs.start);
@@ -268,7 +281,6 @@ impl<'a> Tile<'a> {
         (0..n).map(move |i| {
             let (start, end) = (n_pairs * i / n, n_pairs * (i + 1) / n);
             Group {
-                kv_head,
                 first: first + start,
                 n: end - start,
                 pair: first_pair + start,
@@ -310,38 +322,35 @@ impl<'a> Tile<'a> {
         let cells = &self.cells[first..first + L::N];
         let n = (self.n_cells - first).min(L::N);
         let in_a_row = self.ascending && n == L::N && cells[L::N - 1] - cells[0] == L::N as u32 - 1;
-        let mut rows_seen = 0;
+        let has_mask = !self.attention.mask.is_null();
+        let mut seers = 0;
         for (i, row) in rows_of(&self.pairs, self.attention.group()).enumerate() {
             let mask = self.work.mask.add(i * WIDEST);
-            let mut seen = false;
-            if in_a_row && !self.attention.mask.is_null() {
+            let seen = if in_a_row && has_mask {
                 L::load_f16(self.attention.mask_row(row).add(cells[0] as usize)).store(mask);
-                seen = self.seen.any(row, cells[0] as usize, L::N);
+                self.seen.any(row, cells[0] as usize, L::N)
             } else {
-                for (j, &cell) in cells.iter().enumerate() {
-                    let bit = self.seen.row(row)[cell as usize / 64] >> (cell % 64) & 1;
-                    *mask.add(j) = if j >= n || bit == 0 {
-                        f32::NEG_INFINITY
-                    } else if self.attention.mask.is_null() {
-                        0.0
+                let mut halves = [HIDDEN; WIDEST];
+                for (half, &cell) in halves[..n].iter_mut().zip(cells) {
+                    *half = if has_mask {
+                        *self.attention.mask_row(row).add(cell as usize)
                     } else {
-                        half::f16::from_bits(*self.attention.mask_row(row).add(cell as usize))
-                            .to_f32_const()
+                        0
                     };
-                    seen |= j < n && bit != 0;
                 }
-            }
-            rows_seen |= u64::from(seen) << i;
+                L::load_f16(halves.as_ptr()).store(mask);
+                halves.iter().any(|&half| half != HIDDEN)
+            };
+            seers |= u64::from(seen) << i;
         }
-        rows_seen
+        seers
     }
 
-    /// The scores of a group for the `N` cells from number `first` on; `seen` says which rows see one.
+    /// The scores of a group for the `N` cells from number `first` on; `seers`
+    /// are the rows that see one.
     #[inline(always)]
-    unsafe fn score_group<L: Lanes>(&self, group: Group, first: usize, seen: u64) {
-        let rows = rows_of(&(group.pair..group.pair + group.n), self.attention.group());
-        let sees = |row: usize| seen >> (row - self.first_row()) & 1 != 0;
-        if !rows.clone().any(sees) {
+    unsafe fn score_group<L: Lanes>(&self, group: Group, first: usize, seers: u64) {
+        if seers & self.rows_of_group(group) == 0 {
             for i in group.first..group.first + group.n {
                 let scores = self.work.scores.add(i * self.work.stride + first);
                 L::splat(f32::NEG_INFINITY).store(scores);
@@ -378,13 +387,9 @@ impl<'a> Tile<'a> {
         let scale = L::splat(attention.dot_scale());
         let (hidden, infinite) = (L::splat(f32::NEG_INFINITY), L::splat(f32::INFINITY));
         for (r, &sums) in sums.iter().enumerate() {
-            let (row, head) = attention.row_and_head(group.kv_head, group.pair + r);
+            let row = (group.pair + r) / attention.group();
             let mask = L::load(work.mask.add((row - self.first_row()) * WIDEST));
-            let bias = if attention.max_bias > 0.0 {
-                mask.mul(L::splat(attention.slope(head)))
-            } else {
-                mask
-            };
+            let bias = mask.mul(L::splat(*work.slopes.add(group.first + r)));
             let dot = L::sum4(sums);
             let scaled = dot.fma(scale, bias);
             let score = if attention.softcap == 0.0 {
@@ -400,32 +405,25 @@ impl<'a> Tile<'a> {
         }
     }
 
-    /// Turns the scores of a block into weights; returns a bit for each pair that has one above 0.
+    /// Turns the scores of a group for `n` cells from number `first` on into weights.
     #[inline(always)]
-    unsafe fn weigh<L: Lanes>(&self, first: usize, max: &[f32]) -> u64 {
-        let n = (self.n_cells - first).min(BLOCK);
-        let mut weighty = 0;
-        for i in 0..self.kv_heads.len() * self.pairs.len() {
+    unsafe fn weigh<L: Lanes>(&self, group: Group, first: usize, n: usize, max: &[f32]) {
+        for i in group.first..group.first + group.n {
             let scores = self.work.scores.add(i * self.work.stride + first);
+            let totals = self.work.totals.add(i * WIDEST / 2);
             // Where there is no finite maximum, weights are not used.
             let max = L::splat(if max[i].is_finite() { max[i] } else { 0.0 });
-            let mut most = L::splat(0.0);
             for j in (0..n).step_by(L::N) {
                 let weight = L::load(scores.add(j)).sub(max).exp();
                 weight.store(scores.add(j));
-                weight.add_fixed(self.work.totals.add(i * WIDEST / 2));
-                most = most.max(weight);
+                weight.add_fixed(totals);
             }
-            let mut lanes = [0.0; WIDEST];
-            most.store(lanes.as_mut_ptr());
-            weighty |= u64::from(lanes.iter().any(|&w| w != 0.0)) << i;
         }
-        weighty
     }
 
-    /// Adds the values of a block of cells, times their weights, to the sums of the pairs in `weighty`.
+    /// Adds the values of a block of cells, times their weights, to the sums of a head's pairs.
     #[inline(always)]
-    unsafe fn add_values<L: Lanes>(&self, kv_head: usize, first: usize, weighty: u64) {
+    unsafe fn add_values<L: Lanes>(&self, kv_head: usize, first: usize, max: &[f32]) {
         let (v, work) = (&self.attention.v, self.work);
         let n = (self.n_cells - first).min(BLOCK);
         let mut vectors = [std::ptr::null(); BLOCK + AHEAD];
@@ -436,10 +434,10 @@ impl<'a> Tile<'a> {
         let few = self.pairs.len() <= L::ROWS;
         match v.kind {
             WeightType::F16 if divides && few => {
-                self.add_from::<L, source::F16>(kv_head, &vectors, n, first, weighty);
+                self.add_from::<L, source::F16>(kv_head, &vectors, n, first, max);
             }
             WeightType::F32 if divides => {
-                self.add_from::<L, source::F32>(kv_head, &vectors, n, first, weighty);
+                self.add_from::<L, source::F32>(kv_head, &vectors, n, first, max);
             }
             _ => {
                 for i in 0..n {
@@ -456,7 +454,7 @@ impl<'a> Tile<'a> {
                     }
                     vectors[i] = floats.cast();
                 }
-                self.add_from::<L, source::Panel>(kv_head, &vectors, n, first, weighty);
+                self.add_from::<L, source::Panel>(kv_head, &vectors, n, first, max);
             }
         }
     }
@@ -468,13 +466,20 @@ impl<'a> Tile<'a> {
         vectors: &[*const u8; BLOCK + AHEAD],
         n: usize,
         first: usize,
-        weighty: u64,
+        max: &[f32],
     ) {
-        let vectors = &vectors[..n + AHEAD];
         for group in self.groups::<L>(kv_head) {
-            if weighty >> group.first & ((1 << group.n) - 1) == 0 {
+            let rows = self.rows_of_group(group);
+            let seen = |i: &usize| *self.work.seers.add((first + i) / L::N) & rows != 0;
+            let Some(start) = (0..n).step_by(L::N).find(seen) else {
                 continue;
-            }
+            };
+            let end = (0..n)
+                .step_by(L::N)
+                .rfind(seen)
+                .map_or(n, |i| n.min(i + L::N));
+            let (vectors, first) = (&vectors[start..end + AHEAD], first + start);
+            self.weigh::<L>(group, first, end - start, max);
             match group.n {
                 1 => self.add_rows::<L, S, 1>(vectors, first, group.first),
                 2 => self.add_rows::<L, S, 2>(vectors, first, group.first),
@@ -578,6 +583,7 @@ impl<'a> Tile<'a> {
     }
 
     /// Adds the values up again, without those whose weight is 0: 0 times inf may have done harm.
+    /// Cells that the pair's whole group does not see still have their score of -inf.
     #[cold]
     #[inline(never)]
     unsafe fn add_carefully(&self, i: usize, kv_head: usize, result: &mut [f32]) {
@@ -586,7 +592,7 @@ impl<'a> Tile<'a> {
         let weights = slice::from_raw_parts(work.scores.add(i * work.stride), self.n_cells);
         result.fill(0.0);
         for (&cell, &weight) in self.cells.iter().zip(weights) {
-            if weight != 0.0 {
+            if weight > 0.0 {
                 scalar::add(v, v.vector(kv_head, cell as usize), weight, buffer, result);
             }
         }
@@ -594,6 +600,7 @@ impl<'a> Tile<'a> {
 }
 
 /// The values of a cell's vector, and zeros behind them.
+#[inline(never)]
 unsafe fn read_padded(cells: &Cells, vector: *const u8, floats: &mut [f32]) {
     let (values, padding) = floats.split_at_mut(cells.len);
     scalar::read(cells, vector, values);
