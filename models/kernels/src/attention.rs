@@ -235,6 +235,11 @@ impl Attention<'_> {
 }
 
 impl Cells {
+    /// Bytes of a vector.
+    fn bytes(&self) -> usize {
+        self.len / self.kind.block_len() * self.kind.block_bytes()
+    }
+
     /// The vector of a cell.
     ///
     /// # Safety

@@ -14,7 +14,7 @@ use crate::WeightType;
 
 /// Cells whose weights and values are worked on together.
 const BLOCK: usize = 64;
-/// How many cells ahead of their use vectors are asked for.
+/// How many cells ahead of their use vectors are asked for, where they are read in turn.
 const AHEAD: usize = 32;
 /// Floats of the widest vector; what is padded is padded for it, whatever the instruction set.
 const WIDEST: usize = 16;
@@ -87,7 +87,7 @@ impl Work {
             key_floats: take(4 * WIDEST * k_len).cast(),
             values: take(4 * BLOCK * v_len).cast(),
             mask: take(4 * most_pairs * WIDEST).cast(),
-            cells: take(4 * (attention.n_cells + BLOCK + AHEAD)).cast(),
+            cells: take(4 * (attention.n_cells + 2 * BLOCK)).cast(),
             seen: take(8 * (most_pairs + 1) * n_words).cast(),
             n_words,
             seers: take(8 * attention.n_cells.div_ceil(NARROWEST)).cast(),
@@ -183,6 +183,9 @@ struct Tile<'a> {
     cells: &'a [u32],
     n_cells: usize,
     ascending: bool,
+    /// Bytes of a key and of a value.
+    key_bytes: usize,
+    value_bytes: usize,
 }
 
 impl<'a> Tile<'a> {
@@ -193,7 +196,7 @@ impl<'a> Tile<'a> {
         seen: Seen<'a>,
         Piece { kv_heads, pairs }: Piece,
     ) -> Self {
-        let cells = slice::from_raw_parts_mut(work.cells, attention.n_cells + BLOCK + AHEAD);
+        let cells = slice::from_raw_parts_mut(work.cells, attention.n_cells + 2 * BLOCK);
         let union = work.seen.add(work.most_pairs * work.n_words);
         let union = slice::from_raw_parts_mut(union, work.n_words);
         let rows = rows_of(&pairs, attention.group());
@@ -208,6 +211,8 @@ impl<'a> Tile<'a> {
             pairs,
             cells,
             n_cells,
+            key_bytes: attention.k.bytes(),
+            value_bytes: attention.v.bytes(),
             ascending: attention.order.is_none() || cells[..n_cells].is_sorted(),
         }
     }
@@ -233,7 +238,11 @@ impl<'a> Tile<'a> {
             *work.seers.add(first / L::N) = seers;
             for kv_head in self.kv_heads.clone() {
                 self.pack_keys::<L>(kv_head, first);
-                for group in self.groups::<L>(kv_head) {
+                let n = self.pairs.len().div_ceil(L::ROWS);
+                for (i, group) in self.groups::<L>(kv_head).enumerate() {
+                    // Asking for few lines at a time, the core need not wait for them.
+                    let soon = first + AHEAD + L::N * i / n..first + AHEAD + L::N * (i + 1) / n;
+                    self.ask_for_keys::<L>(kv_head, &self.cells[soon]);
                     self.score_group::<L>(group, first, seers);
                 }
             }
@@ -293,10 +302,9 @@ impl<'a> Tile<'a> {
     #[inline(always)]
     unsafe fn pack_keys<L: Lanes>(&self, kv_head: usize, first: usize) {
         let (k, work) = (&self.attention.k, self.work);
-        let mut vectors = [(std::ptr::null(), std::ptr::null()); WIDEST];
-        for (i, vector) in vectors[..L::N].iter_mut().enumerate() {
-            let at = |i: usize| k.vector(kv_head, self.cells[i] as usize);
-            *vector = (at(first + i), at(first + i + AHEAD));
+        let mut vectors = [std::ptr::null(); WIDEST];
+        for (vector, &cell) in vectors[..L::N].iter_mut().zip(&self.cells[first..]) {
+            *vector = k.vector(kv_head, cell as usize);
         }
         if k.len.is_multiple_of(L::N) {
             match k.kind {
@@ -309,10 +317,20 @@ impl<'a> Tile<'a> {
         }
         for (i, vector) in vectors[..L::N].iter_mut().enumerate() {
             let floats = work.key_floats.add(i * work.k_len);
-            read_padded(k, vector.0, slice::from_raw_parts_mut(floats, work.k_len));
-            vector.0 = floats.cast();
+            read_padded(k, *vector, slice::from_raw_parts_mut(floats, work.k_len));
+            *vector = floats.cast();
         }
         pack::<L, source::Panel>(&vectors, k.len.next_multiple_of(L::N), work.keys);
+    }
+
+    #[inline(always)]
+    unsafe fn ask_for_keys<L: Lanes>(&self, kv_head: usize, cells: &[u32]) {
+        for &cell in cells {
+            let vector = self.attention.k.vector(kv_head, cell as usize);
+            for line in (0..self.key_bytes).step_by(64) {
+                L::prefetch(vector.wrapping_add(line));
+            }
+        }
     }
 
     /// Reads the mask of the tile's rows for the `N` cells from number `first` on; returns a bit for
@@ -379,8 +397,8 @@ impl<'a> Tile<'a> {
             }
             for i in 0..4 {
                 let k = L::load(work.keys.add((d + i) * L::N));
-                for r in 0..R {
-                    sums[r][i] = q[r].fma(k, sums[r][i]);
+                for (sums, q) in sums.iter_mut().zip(q) {
+                    sums[i] = q.fma(k, sums[i]);
                 }
             }
         }
@@ -426,7 +444,7 @@ impl<'a> Tile<'a> {
     unsafe fn add_values<L: Lanes>(&self, kv_head: usize, first: usize, max: &[f32]) {
         let (v, work) = (&self.attention.v, self.work);
         let n = (self.n_cells - first).min(BLOCK);
-        let mut vectors = [std::ptr::null(); BLOCK + AHEAD];
+        let mut vectors = [std::ptr::null(); 2 * BLOCK];
         for (vector, &cell) in vectors.iter_mut().zip(&self.cells[first..]) {
             *vector = v.vector(kv_head, cell as usize);
         }
@@ -440,19 +458,19 @@ impl<'a> Tile<'a> {
                 self.add_from::<L, source::F32>(kv_head, &vectors, n, first, max);
             }
             _ => {
-                for i in 0..n {
+                for (i, place) in vectors[..n].iter_mut().enumerate() {
                     let floats = work.values.add(i * work.v_len);
-                    let (vector, ahead) = (vectors[i], vectors[i + AHEAD]);
+                    let vector = *place;
                     match v.kind {
                         _ if !divides => {
                             let floats = slice::from_raw_parts_mut(floats, work.v_len);
                             read_padded(v, vector, floats);
                         }
-                        WeightType::F16 => unpack::<L, source::F16>(vector, ahead, v.len, floats),
-                        WeightType::Bf16 => unpack::<L, source::Bf16>(vector, ahead, v.len, floats),
-                        _ => unpack::<L, source::Q8_0>(vector, ahead, v.len, floats),
+                        WeightType::F16 => unpack::<L, source::F16>(vector, v.len, floats),
+                        WeightType::Bf16 => unpack::<L, source::Bf16>(vector, v.len, floats),
+                        _ => unpack::<L, source::Q8_0>(vector, v.len, floats),
                     }
-                    vectors[i] = floats.cast();
+                    *place = floats.cast();
                 }
                 self.add_from::<L, source::Panel>(kv_head, &vectors, n, first, max);
             }
@@ -463,12 +481,13 @@ impl<'a> Tile<'a> {
     unsafe fn add_from<L: Lanes, S: Source>(
         &self,
         kv_head: usize,
-        vectors: &[*const u8; BLOCK + AHEAD],
+        vectors: &[*const u8; 2 * BLOCK],
         n: usize,
         first: usize,
         max: &[f32],
     ) {
-        for group in self.groups::<L>(kv_head) {
+        let len = self.attention.v.len.next_multiple_of(L::N);
+        for (i, group) in self.groups::<L>(kv_head).enumerate() {
             let rows = self.rows_of_group(group);
             let seen = |i: &usize| *self.work.seers.add((first + i) / L::N) & rows != 0;
             let Some(start) = (0..n).step_by(L::N).find(seen) else {
@@ -478,15 +497,16 @@ impl<'a> Tile<'a> {
                 .step_by(L::N)
                 .rfind(seen)
                 .map_or(n, |i| n.min(i + L::N));
-            let (vectors, first) = (&vectors[start..end + AHEAD], first + start);
+            let (vectors, first) = (&vectors[start..end + BLOCK], first + start);
             self.weigh::<L>(group, first, end - start, max);
+            let line = i * len.div_ceil(4 * L::N);
             match group.n {
-                1 => self.add_rows::<L, S, 1>(vectors, first, group.first),
-                2 => self.add_rows::<L, S, 2>(vectors, first, group.first),
-                3 => self.add_rows::<L, S, 3>(vectors, first, group.first),
-                4 => self.add_rows::<L, S, 4>(vectors, first, group.first),
-                5 => self.add_rows::<L, S, 5>(vectors, first, group.first),
-                _ => self.add_rows::<L, S, 6>(vectors, first, group.first),
+                1 => self.add_rows::<L, S, 1>(vectors, first, group.first, line),
+                2 => self.add_rows::<L, S, 2>(vectors, first, group.first, line),
+                3 => self.add_rows::<L, S, 3>(vectors, first, group.first, line),
+                4 => self.add_rows::<L, S, 4>(vectors, first, group.first, line),
+                5 => self.add_rows::<L, S, 5>(vectors, first, group.first, line),
+                _ => self.add_rows::<L, S, 6>(vectors, first, group.first, line),
             }
         }
     }
@@ -497,6 +517,7 @@ impl<'a> Tile<'a> {
         vectors: &[*const u8],
         first: usize,
         pair: usize,
+        mut line: usize,
     ) {
         let len = self.attention.v.len.next_multiple_of(L::N);
         let mut d = 0;
@@ -504,18 +525,20 @@ impl<'a> Tile<'a> {
             let left = (len - d) / L::N;
             d += L::N
                 * if left >= 8 && 2 * R <= L::ROWS {
-                    self.add_vectors::<L, S, R, 8>(vectors, first, pair, d)
+                    self.add_vectors::<L, S, R, 8>(vectors, first, pair, d, line)
                 } else if left >= 4 {
-                    self.add_vectors::<L, S, R, 4>(vectors, first, pair, d)
+                    self.add_vectors::<L, S, R, 4>(vectors, first, pair, d, line)
                 } else if left >= 2 {
-                    self.add_vectors::<L, S, R, 2>(vectors, first, pair, d)
+                    self.add_vectors::<L, S, R, 2>(vectors, first, pair, d, line)
                 } else {
-                    self.add_vectors::<L, S, R, 1>(vectors, first, pair, d)
+                    self.add_vectors::<L, S, R, 1>(vectors, first, pair, d, line)
                 };
+            line += 1;
         }
     }
 
-    /// For `R` pairs from number `pair` on, `D` vectors of their sums from value `d` on.
+    /// For `R` pairs from number `pair` on, `D` vectors of their sums from value `d` on. Meanwhile asks
+    /// for what will be read next: where vectors were converted, for line `line` of the next block's.
     #[inline(always)]
     unsafe fn add_vectors<L: Lanes, S: Source, const R: usize, const D: usize>(
         &self,
@@ -523,7 +546,13 @@ impl<'a> Tile<'a> {
         first: usize,
         pair: usize,
         d: usize,
+        line: usize,
     ) -> usize {
+        let line = if S::BYTES_OF_64 == 0 {
+            64 * line
+        } else {
+            usize::MAX
+        };
         let work = self.work;
         let weights = work.scores.add(pair * work.stride + first);
         let place = |r: usize, i: usize| work.sums.add((pair + r) * work.v_len + d + i * L::N);
@@ -533,7 +562,10 @@ impl<'a> Tile<'a> {
                 *sum = L::load(place(r, i));
             }
         }
-        for (cell, vector) in vectors[..vectors.len() - AHEAD].iter().enumerate() {
+        for (cell, vector) in vectors[..vectors.len() - BLOCK].iter().enumerate() {
+            if line < self.value_bytes {
+                L::prefetch(vectors[cell + BLOCK].wrapping_add(line));
+            }
             if S::BYTES_OF_64 > 0 {
                 let ahead = vectors[cell + AHEAD].wrapping_add(d * S::BYTES_OF_64 / 64);
                 for line in (0..D * L::N * S::BYTES_OF_64 / 64).step_by(64) {
@@ -546,8 +578,8 @@ impl<'a> Tile<'a> {
             }
             for i in 0..D {
                 let v = S::load::<L>(*vector, d + i * L::N);
-                for r in 0..R {
-                    sums[r][i] = weight[r].fma(v, sums[r][i]);
+                for (sums, weight) in sums.iter_mut().zip(weight) {
+                    sums[i] = weight.fma(v, sums[i]);
                 }
             }
         }
@@ -607,22 +639,14 @@ unsafe fn read_padded(cells: &Cells, vector: *const u8, floats: &mut [f32]) {
     padding.fill(0.0);
 }
 
-/// Packs the keys of `N` cells; of each its vector and one that will be needed later.
+/// Packs the keys of `N` cells.
 #[inline(always)]
-unsafe fn pack<L: Lanes, S: Source>(
-    vectors: &[(*const u8, *const u8); WIDEST],
-    len: usize,
-    keys: *mut f32,
-) {
+unsafe fn pack<L: Lanes, S: Source>(vectors: &[*const u8; WIDEST], len: usize, keys: *mut f32) {
     for d in (0..len).step_by(L::N) {
         for i in 0..4 {
             let mut parts = [L::splat(0.0); 4];
             for j in 0..L::N / 4 {
-                let (vector, ahead) = vectors[i + 4 * j];
-                parts[j] = S::load::<L>(vector, d);
-                if S::BYTES_OF_64 > 0 {
-                    L::prefetch(ahead.wrapping_add(d * S::BYTES_OF_64 / 64));
-                }
+                parts[j] = S::load::<L>(vectors[i + 4 * j], d);
             }
             let parts = L::transpose(parts);
             for (j, part) in parts[..L::N / 4].iter().enumerate() {
@@ -632,16 +656,10 @@ unsafe fn pack<L: Lanes, S: Source>(
     }
 }
 
-/// The values of a cell as floats, while those of another are asked for.
+/// The values of a cell as floats.
 #[inline(always)]
-unsafe fn unpack<L: Lanes, S: Source>(
-    vector: *const u8,
-    ahead: *const u8,
-    len: usize,
-    floats: *mut f32,
-) {
+unsafe fn unpack<L: Lanes, S: Source>(vector: *const u8, len: usize, floats: *mut f32) {
     for d in (0..len).step_by(L::N) {
         S::load::<L>(vector, d).store(floats.add(d));
-        L::prefetch(ahead.wrapping_add(d * S::BYTES_OF_64 / 64));
     }
 }
