@@ -14,16 +14,20 @@
 //! - `split`: which pairs a thread takes, and which cells a tile reads.
 //! - `lanes`, `x86`, `neon`: vectors of an instruction set.
 //! - `functions`: exponential and tangent, the same on all of them.
-//! - `tile`: scores, weights and sums of a tile.
+//! - `tile`, `scores`, `values`, `work`: a tile's steps, and its memory.
+//! - `source`: the types of K and V.
 
 mod functions;
 mod lanes;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 pub mod scalar;
+mod scores;
 mod source;
 mod split;
 mod tile;
+mod values;
+mod work;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
@@ -31,6 +35,9 @@ mod x86;
 mod tests;
 
 use crate::{InstructionSet, WeightType};
+
+/// -inf in half precision: what the mask says of cells that a row does not see.
+const HIDDEN: u16 = 0xFC00;
 
 /// The keys or the values of a cache: a vector for each cell and each of its heads.
 #[derive(Clone, Copy, Debug)]
@@ -133,7 +140,7 @@ impl Attention<'_> {
 
     /// Bytes of work memory that each part needs, a multiple of 64; the same for all instruction sets.
     pub fn work_bytes(&self) -> usize {
-        tile::Work::bytes(self)
+        work::Work::bytes(self)
     }
 
     /// Computes part `part` of `n_parts`. Parts do not wait for each other and may run in any order.
@@ -232,6 +239,11 @@ impl Attention<'_> {
 }
 
 impl Cells {
+    /// Bytes of a vector.
+    fn bytes(&self) -> usize {
+        self.len / self.kind.block_len() * self.kind.block_bytes()
+    }
+
     /// The vector of a cell.
     ///
     /// # Safety

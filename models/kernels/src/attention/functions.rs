@@ -14,17 +14,17 @@ pub(super) const EXP: [f32; 6] = [
     8.333_452e-3,
     4.166_579_6e-2,
     1.666_666_5e-1,
-    5.000_000_1e-1,
+    0.5,
 ];
 /// Below this absolute value, the tangent is a polynomial.
 pub(super) const TANH_SMALL: f32 = 0.625;
 /// (tanh(x) / x - 1) / x^2 by powers of x^2, the highest first.
 pub(super) const TANH: [f32; 5] = [
     -5.704_988_7e-3,
-    2.063_908_9e-2,
+    2.063_909e-2,
     -5.373_971_5e-2,
     1.333_144_2e-1,
-    -3.333_328_2e-1,
+    -3.333_328e-1,
 ];
 /// Weights are added up as whole multiples of 1 / `ONE`, so that their order does not matter.
 pub(super) const ONE: f32 = (1u32 << 30) as f32;

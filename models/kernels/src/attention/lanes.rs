@@ -1,6 +1,7 @@
 //! What an instruction set does with a vector of `N` floats. The code above it is the same for all.
 #![allow(unsafe_op_in_unsafe_fn)] // Nothing but intrinsics: see the trait's contract.
 
+use super::HIDDEN;
 use super::functions::{EXP, EXP_LOWEST, LN_2, ROUNDER, TANH, TANH_SMALL};
 
 /// A vector of floats.
@@ -49,7 +50,7 @@ pub(super) trait Lanes: Copy {
     /// Which of 64 halves at `mask` are not -inf.
     #[inline(always)]
     unsafe fn seen(mask: *const u16) -> u64 {
-        (0..64).fold(0, |bits, i| bits | u64::from(*mask.add(i) != 0xFC00) << i)
+        (0..64).fold(0, |bits, i| bits | u64::from(*mask.add(i) != HIDDEN) << i)
     }
 
     /// [`exp`](super::functions::exp) of each lane.

@@ -4,35 +4,53 @@ use std::ops::Range;
 
 use super::Attention;
 
-/// Scores of a tile that should stay near the core; see [`most_pairs`].
-const MOST_SCORES: usize = 192 * 1024;
+/// Pairs of a tile at most: the more, the less it costs to read a cell.
+const MOST_PAIRS: usize = 48;
+
+/// Scores of a tile at most, as long as it has [`FEWEST_PAIRS`]: they should stay near the core.
+const MOST_SCORES: usize = 512 * 1024;
+const FEWEST_PAIRS: usize = 12;
 
 /// What it costs to read and convert a cell, in costs of one pair's work on it.
 const READING: usize = 4;
 
-/// Pairs of a tile at most: the more, the less a cell costs, as long as their scores stay near.
+/// Pairs of a tile at most.
 pub(super) fn most_pairs(attention: &Attention<'_>) -> usize {
-    let near = (MOST_SCORES / attention.n_cells.max(1)).clamp(12, 48);
-    near.min(attention.n_rows * attention.group()).max(1)
+    let near = MOST_SCORES / attention.n_cells.max(1);
+    let near = near.clamp(FEWEST_PAIRS, MOST_PAIRS);
+    near.min(attention.n_rows * attention.n_heads).max(1)
 }
 
-/// The pairs of each head of the cache that part `part` takes.
+/// Some heads of the cache, and of each of them the same pairs: numbered by row, then by head.
+#[derive(Clone, Debug)]
+pub(super) struct Piece {
+    pub(super) kv_heads: Range<usize>,
+    pub(super) pairs: Range<usize>,
+}
+
+/// What part `part` takes.
 ///
-/// Each head's pairs are cut into the number of pieces for which the busiest part has least to do.
+/// A step of few rows reads several heads of the cache at once, as they lie side by side. Otherwise
+/// each head's pairs are cut into the number of pieces for which the busiest part has least to do.
 /// Pieces are dealt to and fro: later rows see more cells.
 pub(super) fn pieces(
     attention: &Attention<'_>,
     part: usize,
     n_parts: usize,
-) -> impl Iterator<Item = (usize, Range<usize>)> {
+) -> impl Iterator<Item = Piece> {
     let (n_kv_heads, pairs) = (attention.n_kv_heads, attention.n_rows * attention.group());
-    let fewest = pairs.div_ceil(most_pairs(attention));
-    let busiest =
-        |n: usize| (n_kv_heads * n).div_ceil(n_parts) * (READING + pairs.div_ceil(n.max(1)));
+    let most = most_pairs(attention);
+    let at_once = (most / pairs.max(1)).min(n_kv_heads / n_parts).max(1);
+    let bundles = n_kv_heads
+        .div_ceil(at_once)
+        .next_multiple_of(if at_once > 1 { n_parts } else { 1 });
+    let fewest = pairs.div_ceil(most);
+    let busiest = |n: usize| (bundles * n).div_ceil(n_parts) * (READING + pairs.div_ceil(n.max(1)));
     let n = (fewest..=pairs.min(fewest + 2 * n_parts))
         .min_by_key(|&n| busiest(n))
+        .filter(|_| at_once == 1)
         .unwrap_or(fewest);
-    (0..n_kv_heads * n)
+    (0..bundles * n)
         .filter(move |piece| {
             let (round, place) = (piece / n_parts, piece % n_parts);
             part == if round % 2 == 0 {
@@ -42,8 +60,11 @@ pub(super) fn pieces(
             }
         })
         .map(move |piece| {
-            let (kv_head, i) = (piece / n, piece % n);
-            (kv_head, pairs * i / n..pairs * (i + 1) / n)
+            let (bundle, i) = (piece / n, piece % n);
+            Piece {
+                kv_heads: n_kv_heads * bundle / bundles..n_kv_heads * (bundle + 1) / bundles,
+                pairs: pairs * i / n..pairs * (i + 1) / n,
+            }
         })
 }
 

@@ -1,4 +1,4 @@
-//! Attention of a tile: pairs of (row, head) that read one head of the cache.
+//! Attention of a tile: pairs of (row, head) that read the same cells of the cache.
 //!
 //! Everything is inlined into one function for each instruction set (see `Lanes`).
 #![allow(unsafe_op_in_unsafe_fn)] // Pointer arithmetic in work memory: the contract is `compute`'s.
@@ -7,87 +7,9 @@ use std::ops::Range;
 use std::slice;
 
 use super::lanes::Lanes;
-use super::source::{self, Source};
-use super::split::{self, Seen};
-use super::{Attention, Cells, scalar};
-use crate::WeightType;
-
-/// Cells whose weights and values are worked on together.
-const BLOCK: usize = 64;
-/// How many cells ahead of their use vectors are asked for.
-const AHEAD: usize = 32;
-/// Floats of the widest vector; what is padded is padded for it, whatever the instruction set.
-const WIDEST: usize = 16;
-
-/// Where things lie in the work memory of a part.
-pub(super) struct Work {
-    /// Of each pair: its query, `k_len` floats.
-    queries: *mut f32,
-    k_len: usize,
-    /// Of each pair: its result, `v_len` floats, not yet divided.
-    sums: *mut f32,
-    v_len: usize,
-    /// Of each pair: scores, later weights of the listed cells, `stride` floats.
-    scores: *mut f32,
-    stride: usize,
-    /// Of each pair: the greatest score in each lane.
-    max: *mut f32,
-    /// Of each pair: the sum of weights in each pair of lanes.
-    totals: *mut u64,
-    /// Keys of a vector's worth of cells: as they are multiplied, and (where rows do not divide) in floats.
-    keys: *mut f32,
-    key_floats: *mut f32,
-    /// Values of a block of cells.
-    values: *mut f32,
-    /// Of each row: the mask of a vector's worth of cells.
-    mask: *mut f32,
-    /// The cells that the tile reads; the last one is repeated.
-    cells: *mut u32,
-    /// Of each row: which cells it sees; then those that any of them sees.
-    seen: *mut u64,
-    n_words: usize,
-    most_pairs: usize,
-}
-
-impl Work {
-    pub(super) fn bytes(attention: &Attention<'_>) -> usize {
-        Self::at(attention, std::ptr::null_mut()).1
-    }
-
-    fn at(attention: &Attention<'_>, start: *mut u8) -> (Self, usize) {
-        let most_pairs = split::most_pairs(attention);
-        let k_len = attention.k.len.next_multiple_of(WIDEST);
-        let v_len = attention.v.len.next_multiple_of(WIDEST);
-        let n_words = attention.n_cells.div_ceil(64);
-        // A row more than a power of two, so that rows do not share their places in a cache.
-        let stride = attention.n_cells.next_multiple_of(BLOCK) + WIDEST;
-        let mut used = 0;
-        let mut take = |bytes: usize| {
-            let place = start.wrapping_add(used);
-            used += bytes.next_multiple_of(64);
-            place
-        };
-        let work = Self {
-            queries: take(4 * most_pairs * k_len).cast(),
-            k_len,
-            sums: take(4 * most_pairs * v_len).cast(),
-            v_len,
-            scores: take(4 * most_pairs * stride).cast(),
-            stride,
-            max: take(4 * most_pairs * WIDEST).cast(),
-            totals: take(4 * most_pairs * WIDEST).cast(),
-            keys: take(4 * WIDEST * k_len).cast(),
-            key_floats: take(4 * WIDEST * k_len).cast(),
-            values: take(4 * BLOCK * v_len).cast(),
-            mask: take(4 * most_pairs * WIDEST).cast(),
-            cells: take(4 * (attention.n_cells + BLOCK + AHEAD)).cast(),
-            seen: take(8 * (most_pairs + 1) * n_words).cast(),
-            n_words,
-            most_pairs,
-        };
-        (work, used)
-    }
-}
+use super::split::{self, Piece, Seen};
+use super::work::{AHEAD, BLOCK, WIDEST, Work};
+use super::{Attention, Cells, HIDDEN, scalar};
 
 /// # Safety
 /// As for [`Attention::compute`]; inlined into a function with the features of `L`.
@@ -100,7 +22,7 @@ pub(super) unsafe fn compute<L: Lanes>(
 ) {
     let work = Work::at(attention, work).0;
     let group = attention.group();
-    for (kv_head, pairs) in split::pieces(attention, part, n_parts) {
+    for Piece { kv_heads, pairs } in split::pieces(attention, part, n_parts) {
         let rows = rows_of(&pairs, group);
         let bits = slice::from_raw_parts_mut(work.seen, rows.len() * work.n_words);
         for row in rows.clone() {
@@ -125,12 +47,16 @@ pub(super) unsafe fn compute<L: Lanes>(
                 n_left += 2;
                 continue;
             }
-            Tile::new(attention, &work, seen, kv_head, pairs).compute::<L>();
+            let piece = Piece {
+                kv_heads: kv_heads.clone(),
+                pairs,
+            };
+            Tile::new(attention, &work, seen, piece).compute::<L>();
         }
     }
 }
 
-fn rows_of(pairs: &Range<usize>, group: usize) -> Range<usize> {
+pub(super) fn rows_of(pairs: &Range<usize>, group: usize) -> Range<usize> {
     pairs.start / group..pairs.end.div_ceil(group)
 }
 
@@ -146,21 +72,34 @@ unsafe fn see<L: Lanes>(attention: &Attention<'_>, row: usize, bits: &mut [u64])
             L::seen(attention.mask_row(row).add(64 * i))
         } else {
             let mask = slice::from_raw_parts(attention.mask_row(row).add(64 * i), n);
-            (0..n).fold(0, |bits, j| bits | u64::from(mask[j] != 0xFC00) << j)
+            (0..n).fold(0, |bits, j| bits | u64::from(mask[j] != HIDDEN) << j)
         };
     }
 }
 
-struct Tile<'a> {
-    attention: &'a Attention<'a>,
-    work: &'a Work,
-    seen: Seen<'a>,
-    kv_head: usize,
-    pairs: Range<usize>,
+/// Pairs of a head of the cache that share registers: `n` from number `first` on; that one is `pair`.
+#[derive(Clone, Copy)]
+pub(super) struct Group {
+    pub(super) first: usize,
+    pub(super) n: usize,
+    pub(super) pair: usize,
+}
+
+pub(super) struct Tile<'a> {
+    pub(super) attention: &'a Attention<'a>,
+    pub(super) work: &'a Work,
+    pub(super) seen: Seen<'a>,
+    pub(super) kv_heads: Range<usize>,
+    /// The pairs of each of the heads of the cache. Number `i` in the work memory is pair
+    /// `pairs.start + i` of the first of them; the next one's follow.
+    pub(super) pairs: Range<usize>,
     /// The cells that it reads, in order, and the last one again and again.
-    cells: &'a [u32],
-    n_cells: usize,
-    ascending: bool,
+    pub(super) cells: &'a [u32],
+    pub(super) n_cells: usize,
+    pub(super) ascending: bool,
+    /// Bytes of a key and of a value.
+    pub(super) key_bytes: usize,
+    pub(super) value_bytes: usize,
 }
 
 impl<'a> Tile<'a> {
@@ -169,11 +108,9 @@ impl<'a> Tile<'a> {
         attention: &'a Attention<'a>,
         work: &'a Work,
         seen: Seen<'a>,
-        kv_head: usize,
-        pairs: Range<usize>,
+        Piece { kv_heads, pairs }: Piece,
     ) -> Self {
-        debug_assert!(pairs.len() <= work.most_pairs);
-        let cells = slice::from_raw_parts_mut(work.cells, attention.n_cells + BLOCK + AHEAD);
+        let cells = slice::from_raw_parts_mut(work.cells, attention.n_cells + 2 * BLOCK);
         let union = work.seen.add(work.most_pairs * work.n_words);
         let union = slice::from_raw_parts_mut(union, work.n_words);
         let rows = rows_of(&pairs, attention.group());
@@ -184,10 +121,12 @@ impl<'a> Tile<'a> {
             attention,
             work,
             seen,
-            kv_head,
+            kv_heads,
             pairs,
             cells,
             n_cells,
+            key_bytes: attention.k.bytes(),
+            value_bytes: attention.v.bytes(),
             ascending: attention.order.is_none() || cells[..n_cells].is_sorted(),
         }
     }
@@ -195,8 +134,7 @@ impl<'a> Tile<'a> {
     #[inline(always)]
     unsafe fn compute<L: Lanes>(&self) {
         let (attention, work) = (self.attention, self.work);
-        for (i, pair) in self.pairs.clone().enumerate() {
-            let (row, head) = attention.row_and_head(self.kv_head, pair);
+        for (i, (row, head)) in self.rows_and_heads() {
             let query = slice::from_raw_parts_mut(work.queries.add(i * work.k_len), work.k_len);
             let (values, padding) = query.split_at_mut(attention.k.len);
             values.copy_from_slice(slice::from_raw_parts(
@@ -204,330 +142,79 @@ impl<'a> Tile<'a> {
                 values.len(),
             ));
             padding.fill(0.0);
+            *work.slopes.add(i) = attention.slope(head);
             L::splat(f32::NEG_INFINITY).store(work.max.add(i * WIDEST));
+            slice::from_raw_parts_mut(work.totals.add(i * WIDEST / 2), WIDEST / 2).fill(0);
+            slice::from_raw_parts_mut(work.sums.add(i * work.v_len), work.v_len).fill(0.0);
         }
         for first in (0..self.n_cells).step_by(L::N) {
-            self.pack_keys::<L>(first);
-            let seen = self.read_mask::<L>(first);
-            for pairs in self.groups::<L>() {
-                let rows = rows_of(
-                    &(self.pairs.start + pairs.start..self.pairs.start + pairs.end),
-                    attention.group(),
-                );
-                let seen = rows
-                    .clone()
-                    .any(|row| seen >> (row - self.first_row()) & 1 != 0);
-                match (seen, pairs.len()) {
-                    (false, _) => {
-                        for i in pairs {
-                            let hidden = L::splat(f32::NEG_INFINITY);
-                            hidden.store(work.scores.add(i * work.stride + first));
-                        }
-                    }
-                    (_, 1) => self.score::<L, 1>(pairs.start, first),
-                    (_, 2) => self.score::<L, 2>(pairs.start, first),
-                    (_, 3) => self.score::<L, 3>(pairs.start, first),
-                    (_, 4) => self.score::<L, 4>(pairs.start, first),
-                    (_, 5) => self.score::<L, 5>(pairs.start, first),
-                    _ => self.score::<L, 6>(pairs.start, first),
+            let seers = self.read_mask::<L>(first);
+            *work.seers.add(first / L::N) = seers;
+            for kv_head in self.kv_heads.clone() {
+                self.pack_keys::<L>(kv_head, first);
+                let n = self.pairs.len().div_ceil(L::ROWS);
+                for (i, group) in self.groups::<L>(kv_head).enumerate() {
+                    // Asking for few lines at a time, the core need not wait for them.
+                    let soon = first + AHEAD + L::N * i / n..first + AHEAD + L::N * (i + 1) / n;
+                    self.ask_for_keys::<L>(kv_head, &self.cells[soon]);
+                    self.score_group::<L>(group, first, seers);
                 }
             }
         }
         let mut max = [0.0f32; 64];
-        for (i, pair) in self.pairs.clone().enumerate() {
+        for (i, (_, head)) in self.rows_and_heads() {
             let lanes = slice::from_raw_parts(work.max.add(i * WIDEST), L::N);
-            max[i] = lanes.iter().copied().fold(self.sink(pair), f32::max);
-            slice::from_raw_parts_mut(work.totals.add(i * WIDEST / 2), WIDEST / 2).fill(0);
-            slice::from_raw_parts_mut(work.sums.add(i * work.v_len), work.v_len).fill(0.0);
+            let sink = attention.sinks.map_or(f32::NEG_INFINITY, |s| s[head]);
+            max[i] = lanes.iter().copied().fold(sink, f32::max);
         }
         for first in (0..self.n_cells).step_by(BLOCK) {
-            let weighty = self.weigh::<L>(first, &max);
-            self.add_values::<L>(first, weighty);
+            for kv_head in self.kv_heads.clone() {
+                self.add_values::<L>(kv_head, first, &max);
+            }
         }
-        for (i, pair) in self.pairs.clone().enumerate() {
-            self.finish::<L>(i, pair, max[i]);
+        for (i, (row, head)) in self.rows_and_heads() {
+            self.finish::<L>(i, row, head, max[i]);
         }
     }
 
-    fn first_row(&self) -> usize {
+    pub(super) fn first_row(&self) -> usize {
         self.pairs.start / self.attention.group()
     }
 
-    fn sink(&self, pair: usize) -> f32 {
-        let (_, head) = self.attention.row_and_head(self.kv_head, pair);
-        self.attention.sinks.map_or(f32::NEG_INFINITY, |s| s[head])
+    /// Number, row and query head of all pairs.
+    fn rows_and_heads(&self) -> impl Iterator<Item = (usize, (usize, usize))> {
+        let pairs = |kv_head| self.pairs.clone().map(move |pair| (kv_head, pair));
+        let all = self.kv_heads.clone().flat_map(pairs);
+        all.map(|(kv_head, pair)| self.attention.row_and_head(kv_head, pair))
+            .enumerate()
     }
 
-    /// The tile's pairs (from 0 on) in groups that share registers, as even as can be.
+    /// A bit for each row of the tile that has a pair in the group.
+    pub(super) fn rows_of_group(&self, group: Group) -> u64 {
+        let rows = rows_of(&(group.pair..group.pair + group.n), self.attention.group());
+        ((1 << rows.len()) - 1) << (rows.start - self.first_row())
+    }
+
+    /// The pairs of a head of the cache in groups, as even as can be.
     #[inline(always)]
-    fn groups<L: Lanes>(&self) -> impl Iterator<Item = Range<usize>> + use<L> {
-        let n_pairs = self.pairs.len();
+    pub(super) fn groups<L: Lanes>(&self, kv_head: usize) -> impl Iterator<Item = Group> + use<L> {
+        let (n_pairs, first_pair) = (self.pairs.len(), self.pairs.start);
+        let first = (kv_head - self.kv_heads.start) * n_pairs;
         let n = n_pairs.div_ceil(L::ROWS);
-        (0..n).map(move |i| n_pairs * i / n..n_pairs * (i + 1) / n)
-    }
-
-    /// Prepares the keys of the `N` cells from number `first` on: for each four values of `d` four
-    /// vectors; vector `i` holds them for cells `i`, `i + 4`, `i + 8` and so on.
-    #[inline(always)]
-    unsafe fn pack_keys<L: Lanes>(&self, first: usize) {
-        let (k, work) = (&self.attention.k, self.work);
-        let mut vectors = [(std::ptr::null(), std::ptr::null()); WIDEST];
-        for (i, vector) in vectors[..L::N].iter_mut().enumerate() {
-            let at = |i: usize| k.vector(self.kv_head, self.cells[i] as usize);
-            *vector = (at(first + i), at(first + i + AHEAD));
-        }
-        if k.len.is_multiple_of(L::N) {
-            match k.kind {
-                WeightType::F16 => pack::<L, source::F16>(&vectors, k.len, work.keys),
-                WeightType::Bf16 => pack::<L, source::Bf16>(&vectors, k.len, work.keys),
-                WeightType::F32 => pack::<L, source::F32>(&vectors, k.len, work.keys),
-                _ => pack::<L, source::Q8_0>(&vectors, k.len, work.keys),
+        (0..n).map(move |i| {
+            let (start, end) = (n_pairs * i / n, n_pairs * (i + 1) / n);
+            Group {
+                first: first + start,
+                n: end - start,
+                pair: first_pair + start,
             }
-            return;
-        }
-        for (i, vector) in vectors[..L::N].iter_mut().enumerate() {
-            let floats = work.key_floats.add(i * work.k_len);
-            read_padded(k, vector.0, slice::from_raw_parts_mut(floats, work.k_len));
-            vector.0 = floats.cast();
-        }
-        pack::<L, source::Panel>(&vectors, k.len.next_multiple_of(L::N), work.keys);
+        })
     }
 
-    /// Reads the mask of the tile's rows for the `N` cells from number `first` on; returns a bit for
-    /// each row that sees one of them.
+    /// Writes the result of the pair with number `i`.
     #[inline(always)]
-    unsafe fn read_mask<L: Lanes>(&self, first: usize) -> u64 {
-        let cells = &self.cells[first..first + L::N];
-        let n = (self.n_cells - first).min(L::N);
-        let in_a_row = self.ascending && n == L::N && cells[L::N - 1] - cells[0] == L::N as u32 - 1;
-        let mut rows_seen = 0;
-        for (i, row) in rows_of(&self.pairs, self.attention.group()).enumerate() {
-            let mask = self.work.mask.add(i * WIDEST);
-            let mut seen = false;
-            if in_a_row && !self.attention.mask.is_null() {
-                L::load_f16(self.attention.mask_row(row).add(cells[0] as usize)).store(mask);
-                seen = self.seen.any(row, cells[0] as usize, L::N);
-            } else {
-                for (j, &cell) in cells.iter().enumerate() {
-                    let bit = self.seen.row(row)[cell as usize / 64] >> (cell % 64) & 1;
-                    *mask.add(j) = if j >= n || bit == 0 {
-                        f32::NEG_INFINITY
-                    } else if self.attention.mask.is_null() {
-                        0.0
-                    } else {
-                        half::f16::from_bits(*self.attention.mask_row(row).add(cell as usize))
-                            .to_f32_const()
-                    };
-                    seen |= j < n && bit != 0;
-                }
-            }
-            rows_seen |= u64::from(seen) << i;
-        }
-        rows_seen
-    }
-
-    /// The scores of `R` pairs from number `pair` on for the `N` cells from number `first` on.
-    #[inline(always)]
-    unsafe fn score<L: Lanes, const R: usize>(&self, pair: usize, first: usize) {
+    unsafe fn finish<L: Lanes>(&self, i: usize, row: usize, head: usize, max: f32) {
         let (attention, work) = (self.attention, self.work);
-        let queries = work.queries.add(pair * work.k_len);
-        let mut sums = [[L::splat(0.0); 4]; R];
-        for d in (0..attention.k.len.next_multiple_of(L::N)).step_by(4) {
-            let mut q = [L::splat(0.0); R];
-            for (r, q) in q.iter_mut().enumerate() {
-                *q = L::splat4(queries.add(r * work.k_len + d));
-            }
-            for i in 0..4 {
-                let k = L::load(work.keys.add((d + i) * L::N));
-                for r in 0..R {
-                    sums[r][i] = q[r].fma(k, sums[r][i]);
-                }
-            }
-        }
-        let scale = L::splat(attention.dot_scale());
-        let (hidden, infinite) = (L::splat(f32::NEG_INFINITY), L::splat(f32::INFINITY));
-        for (r, &sums) in sums.iter().enumerate() {
-            let (row, head) = attention.row_and_head(self.kv_head, self.pairs.start + pair + r);
-            let mask = L::load(work.mask.add((row - self.first_row()) * WIDEST));
-            let bias = if attention.max_bias > 0.0 {
-                mask.mul(L::splat(attention.slope(head)))
-            } else {
-                mask
-            };
-            let dot = L::sum4(sums);
-            let scaled = dot.fma(scale, bias);
-            let score = if attention.softcap == 0.0 {
-                scaled
-            } else {
-                dot.mul(scale).tanh().fma(L::splat(attention.softcap), bias)
-            };
-            let score = scaled.abs().lt(infinite, score, infinite);
-            let score = hidden.lt(mask, score, hidden);
-            score.store(work.scores.add((pair + r) * work.stride + first));
-            let max = work.max.add((pair + r) * WIDEST);
-            L::load(max).max(score).store(max);
-        }
-    }
-
-    /// Turns the scores of a block into weights; returns a bit for each pair that has one above 0.
-    #[inline(always)]
-    unsafe fn weigh<L: Lanes>(&self, first: usize, max: &[f32]) -> u64 {
-        let n = (self.n_cells - first).min(BLOCK);
-        let mut weighty = 0;
-        for i in 0..self.pairs.len() {
-            let scores = self.work.scores.add(i * self.work.stride + first);
-            // Where there is no finite maximum, weights are not used.
-            let max = L::splat(if max[i].is_finite() { max[i] } else { 0.0 });
-            let mut most = L::splat(0.0);
-            for j in (0..n).step_by(L::N) {
-                let weight = L::load(scores.add(j)).sub(max).exp();
-                weight.store(scores.add(j));
-                weight.add_fixed(self.work.totals.add(i * WIDEST / 2));
-                most = most.max(weight);
-            }
-            let mut lanes = [0.0; WIDEST];
-            most.store(lanes.as_mut_ptr());
-            weighty |= u64::from(lanes.iter().any(|&w| w != 0.0)) << i;
-        }
-        weighty
-    }
-
-    /// Adds the values of a block of cells, times their weights, to the sums of the pairs in `weighty`.
-    #[inline(always)]
-    unsafe fn add_values<L: Lanes>(&self, first: usize, weighty: u64) {
-        let (v, work) = (&self.attention.v, self.work);
-        let n = (self.n_cells - first).min(BLOCK);
-        let mut vectors = [std::ptr::null(); BLOCK + AHEAD];
-        for (vector, &cell) in vectors.iter_mut().zip(&self.cells[first..]) {
-            *vector = v.vector(self.kv_head, cell as usize);
-        }
-        let divides = v.len.is_multiple_of(L::N);
-        let few = self.pairs.len() <= L::ROWS;
-        match v.kind {
-            WeightType::F16 if divides && few => {
-                self.add_from::<L, source::F16>(&vectors, n, first, weighty);
-            }
-            WeightType::F32 if divides => {
-                self.add_from::<L, source::F32>(&vectors, n, first, weighty);
-            }
-            _ => {
-                for i in 0..n {
-                    let floats = work.values.add(i * work.v_len);
-                    let (vector, ahead) = (vectors[i], vectors[i + AHEAD]);
-                    match v.kind {
-                        _ if !divides => {
-                            let floats = slice::from_raw_parts_mut(floats, work.v_len);
-                            read_padded(v, vector, floats);
-                        }
-                        WeightType::F16 => unpack::<L, source::F16>(vector, ahead, v.len, floats),
-                        WeightType::Bf16 => unpack::<L, source::Bf16>(vector, ahead, v.len, floats),
-                        _ => unpack::<L, source::Q8_0>(vector, ahead, v.len, floats),
-                    }
-                    vectors[i] = floats.cast();
-                }
-                self.add_from::<L, source::Panel>(&vectors, n, first, weighty);
-            }
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn add_from<L: Lanes, S: Source>(
-        &self,
-        vectors: &[*const u8; BLOCK + AHEAD],
-        n: usize,
-        first: usize,
-        weighty: u64,
-    ) {
-        for pairs in self.groups::<L>() {
-            if weighty >> pairs.start & ((1 << pairs.len()) - 1) == 0 {
-                continue;
-            }
-            match pairs.len() {
-                1 => self.add_rows::<L, S, 1>(vectors, n, first, pairs.start),
-                2 => self.add_rows::<L, S, 2>(vectors, n, first, pairs.start),
-                3 => self.add_rows::<L, S, 3>(vectors, n, first, pairs.start),
-                4 => self.add_rows::<L, S, 4>(vectors, n, first, pairs.start),
-                5 => self.add_rows::<L, S, 5>(vectors, n, first, pairs.start),
-                _ => self.add_rows::<L, S, 6>(vectors, n, first, pairs.start),
-            }
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn add_rows<L: Lanes, S: Source, const R: usize>(
-        &self,
-        vectors: &[*const u8; BLOCK + AHEAD],
-        n: usize,
-        first: usize,
-        pair: usize,
-    ) {
-        let vectors = &vectors[..n + AHEAD];
-        let len = self.attention.v.len.next_multiple_of(L::N);
-        let mut d = 0;
-        while d < len {
-            let left = (len - d) / L::N;
-            d += L::N
-                * if left >= 8 && 2 * R <= L::ROWS {
-                    self.add_vectors::<L, S, R, 8>(vectors, first, pair, d)
-                } else if left >= 4 {
-                    self.add_vectors::<L, S, R, 4>(vectors, first, pair, d)
-                } else if left >= 2 {
-                    self.add_vectors::<L, S, R, 2>(vectors, first, pair, d)
-                } else {
-                    self.add_vectors::<L, S, R, 1>(vectors, first, pair, d)
-                };
-        }
-    }
-
-    /// For `R` pairs, `D` vectors of their sums from value `d` on.
-    #[inline(always)]
-    unsafe fn add_vectors<L: Lanes, S: Source, const R: usize, const D: usize>(
-        &self,
-        vectors: &[*const u8],
-        first: usize,
-        pair: usize,
-        d: usize,
-    ) -> usize {
-        let work = self.work;
-        let weights = work.scores.add(pair * work.stride + first);
-        let place = |r: usize, i: usize| work.sums.add((pair + r) * work.v_len + d + i * L::N);
-        let mut sums = [[L::splat(0.0); D]; R];
-        for (r, sums) in sums.iter_mut().enumerate() {
-            for (i, sum) in sums.iter_mut().enumerate() {
-                *sum = L::load(place(r, i));
-            }
-        }
-        for (cell, vector) in vectors[..vectors.len() - AHEAD].iter().enumerate() {
-            if S::BYTES_OF_64 > 0 {
-                let ahead = vectors[cell + AHEAD].wrapping_add(d * S::BYTES_OF_64 / 64);
-                for line in (0..D * L::N * S::BYTES_OF_64 / 64).step_by(64) {
-                    L::prefetch(ahead.wrapping_add(line));
-                }
-            }
-            let mut weight = [L::splat(0.0); R];
-            for (r, weight) in weight.iter_mut().enumerate() {
-                *weight = L::splat(*weights.add(r * work.stride + cell));
-            }
-            for i in 0..D {
-                let v = S::load::<L>(*vector, d + i * L::N);
-                for r in 0..R {
-                    sums[r][i] = weight[r].fma(v, sums[r][i]);
-                }
-            }
-        }
-        for (r, sums) in sums.iter().enumerate() {
-            for (i, sum) in sums.iter().enumerate() {
-                sum.store(place(r, i));
-            }
-        }
-        D
-    }
-
-    /// Writes the result of pair number `i`.
-    #[inline(always)]
-    unsafe fn finish<L: Lanes>(&self, i: usize, pair: usize, max: f32) {
-        let (attention, work) = (self.attention, self.work);
-        let (row, head) = attention.row_and_head(self.kv_head, pair);
         let v = &attention.v;
         let result = slice::from_raw_parts_mut(attention.result(row, head), v.len);
         let sink = attention.sinks.map(|s| s[head]);
@@ -541,76 +228,33 @@ impl<'a> Tile<'a> {
         }
         result.copy_from_slice(slice::from_raw_parts(work.sums.add(i * work.v_len), v.len));
         if result.iter().any(|value| value.is_nan()) {
-            self.add_carefully(i, result);
+            self.add_carefully(i, head / attention.group(), result);
         }
         let totals = slice::from_raw_parts(work.totals.add(i * WIDEST / 2), L::N / 2);
         scalar::finish(totals.iter().sum(), sink, max, result);
     }
 
     /// Adds the values up again, without those whose weight is 0: 0 times inf may have done harm.
+    /// Cells that the pair's whole group does not see still have their score of -inf.
     #[cold]
     #[inline(never)]
-    unsafe fn add_carefully(&self, i: usize, result: &mut [f32]) {
+    unsafe fn add_carefully(&self, i: usize, kv_head: usize, result: &mut [f32]) {
         let (v, work) = (&self.attention.v, self.work);
         let buffer = slice::from_raw_parts_mut(work.values, v.len);
         let weights = slice::from_raw_parts(work.scores.add(i * work.stride), self.n_cells);
         result.fill(0.0);
         for (&cell, &weight) in self.cells.iter().zip(weights) {
-            if weight != 0.0 {
-                scalar::add(
-                    v,
-                    v.vector(self.kv_head, cell as usize),
-                    weight,
-                    buffer,
-                    result,
-                );
+            if weight > 0.0 {
+                scalar::add(v, v.vector(kv_head, cell as usize), weight, buffer, result);
             }
         }
     }
 }
 
 /// The values of a cell's vector, and zeros behind them.
-unsafe fn read_padded(cells: &Cells, vector: *const u8, floats: &mut [f32]) {
+#[inline(never)]
+pub(super) unsafe fn read_padded(cells: &Cells, vector: *const u8, floats: &mut [f32]) {
     let (values, padding) = floats.split_at_mut(cells.len);
     scalar::read(cells, vector, values);
     padding.fill(0.0);
-}
-
-/// Packs the keys of `N` cells; of each its vector and one that will be needed later.
-#[inline(always)]
-unsafe fn pack<L: Lanes, S: Source>(
-    vectors: &[(*const u8, *const u8); WIDEST],
-    len: usize,
-    keys: *mut f32,
-) {
-    for d in (0..len).step_by(L::N) {
-        for i in 0..4 {
-            let mut parts = [L::splat(0.0); 4];
-            for j in 0..L::N / 4 {
-                let (vector, ahead) = vectors[i + 4 * j];
-                parts[j] = S::load::<L>(vector, d);
-                if S::BYTES_OF_64 > 0 {
-                    L::prefetch(ahead.wrapping_add(d * S::BYTES_OF_64 / 64));
-                }
-            }
-            let parts = L::transpose(parts);
-            for (j, part) in parts[..L::N / 4].iter().enumerate() {
-                part.store(keys.add((d + 4 * j + i) * L::N));
-            }
-        }
-    }
-}
-
-/// The values of a cell as floats, while those of another are asked for.
-#[inline(always)]
-unsafe fn unpack<L: Lanes, S: Source>(
-    vector: *const u8,
-    ahead: *const u8,
-    len: usize,
-    floats: *mut f32,
-) {
-    for d in (0..len).step_by(L::N) {
-        S::load::<L>(vector, d).store(floats.add(d));
-        L::prefetch(ahead.wrapping_add(d * S::BYTES_OF_64 / 64));
-    }
 }

@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 
 use super::functions::ONE;
 use super::lanes::Lanes;
-use super::{Attention, tile};
+use super::{Attention, HIDDEN, tile};
 
 /// # Safety
 /// As for [`Attention::compute`], and the processor has these features.
@@ -142,7 +142,7 @@ impl Lanes for Avx2 {
     }
     #[inline(always)]
     unsafe fn seen(mask: *const u16) -> u64 {
-        let mut hidden = [_mm256_set1_epi16(0xFC00u16.cast_signed()); 4];
+        let mut hidden = [_mm256_set1_epi16(HIDDEN.cast_signed()); 4];
         for (i, hidden) in hidden.iter_mut().enumerate() {
             *hidden = _mm256_cmpeq_epi16(*hidden, _mm256_loadu_si256(mask.add(16 * i).cast()));
         }
@@ -269,7 +269,7 @@ impl Lanes for Avx512 {
     }
     #[inline(always)]
     unsafe fn seen(mask: *const u16) -> u64 {
-        let hidden = _mm512_set1_epi16(0xFC00u16.cast_signed());
+        let hidden = _mm512_set1_epi16(HIDDEN.cast_signed());
         let (first, second) = (mask.cast(), mask.add(32).cast());
         let first = _mm512_cmpneq_epi16_mask(_mm512_loadu_si512(first), hidden);
         let second = _mm512_cmpneq_epi16_mask(_mm512_loadu_si512(second), hidden);
