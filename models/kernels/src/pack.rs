@@ -39,10 +39,10 @@ pub fn pack(weights: WeightType, shape: Shape, source: &[u8], packed: &mut [u8])
             WeightType::Q5_1 => blocks(weights, rows, group, q5_1),
             WeightType::Q8_0 => blocks(weights, rows, group, q8_0),
             WeightType::Mxfp4 => blocks(weights, rows, group, mxfp4),
-            WeightType::Q4K => units(weights, rows, group, q4_k),
-            WeightType::Q5K => units(weights, rows, group, q5_k),
-            WeightType::Q6K => units(weights, rows, group, q6_k),
-            WeightType::Iq4Xs => units(weights, rows, group, iq4_xs),
+            WeightType::Q4K => units(weights, rows, group, &[0, 2], q4_k),
+            WeightType::Q5K => units(weights, rows, group, &[0, 2], q5_k),
+            WeightType::Q6K => units(weights, rows, group, &[208], q6_k),
+            WeightType::Iq4Xs => units(weights, rows, group, &[0], iq4_xs),
         }
     }
 }
@@ -137,35 +137,33 @@ fn blocks<const BYTES: usize, const LINES: usize>(
     }
 }
 
-/// Packs rows of superblocks of 256 values.
+/// Packs rows of superblocks of 256 values, of which `read` takes one block. The head's f16 are at `heads`.
 #[inline(always)]
 fn units<const BYTES: usize, const LINES: usize>(
     weights: WeightType,
     rows: Rows<'_>,
     group: &mut [u8],
-    read: impl Fn(&[u8; BYTES]) -> ([u16; 2], [Block<LINES>; UNIT]),
+    heads: &[usize],
+    read: impl Fn(&[u8; BYTES], usize) -> Block<LINES>,
 ) {
     let form = Form::of(weights);
     for (u, unit) in group.chunks_exact_mut(form.unit_bytes()).enumerate() {
         let (quants, scales) = unit.split_at_mut(UNIT * form.quant_bytes());
         let (scales, head) = scales.split_at_mut(UNIT * form.scale_bytes());
-        let mut lines = [[[0; GROUP]; LINES]; UNIT];
-        for (r, block) in rows.blocks(u) {
-            let ([first, second], blocks) = read(block);
-            put_u16(head, r, first);
-            put_u16(head, GROUP + r, second);
-            let places = lines
-                .iter_mut()
-                .zip(scales.chunks_exact_mut(form.scale_bytes()));
-            for (block, (lines, scales)) in blocks.into_iter().zip(places) {
-                block.put(form, r, lines, scales);
+        head.fill(0);
+        for (r, block) in rows.blocks::<BYTES>(u) {
+            for (i, &at) in heads.iter().enumerate() {
+                put_u16(head, i * GROUP + r, u16_at(block, at));
             }
         }
-        for (lines, quants) in lines
-            .iter()
-            .zip(quants.chunks_exact_mut(form.quant_bytes()))
-        {
-            put_lines(lines, quants);
+        let scales = scales.chunks_exact_mut(form.scale_bytes());
+        let places = quants.chunks_exact_mut(form.quant_bytes()).zip(scales);
+        for (b, (quants, scales)) in places.enumerate() {
+            let mut lines = [[0; GROUP]; LINES];
+            for (r, block) in rows.blocks(u) {
+                read(block, b).put(form, r, &mut lines, scales);
+            }
+            put_lines(&lines, quants);
         }
     }
 }
@@ -280,67 +278,57 @@ fn k_scales(q: &[u8], b: usize) -> [u16; 2] {
 }
 
 #[inline(always)]
-fn q4_k(s: &[u8; 144]) -> ([u16; 2], [Block<4>; UNIT]) {
-    let blocks = core::array::from_fn(|b| Block {
+fn q4_k(s: &[u8; 144], b: usize) -> Block<4> {
+    Block {
         words: k_nibbles(&s[16..], b),
         scales: k_scales(&s[4..16], b),
-    });
-    ([u16_at(s, 0), u16_at(s, 2)], blocks)
+    }
 }
 
 #[inline(always)]
-fn q5_k(s: &[u8; 176]) -> ([u16; 2], [Block<5>; UNIT]) {
+fn q5_k(s: &[u8; 176], b: usize) -> Block<5> {
     let qh: [u32; 8] = words(s, 16);
-    let blocks = core::array::from_fn(|b| {
-        let [w0, w1, w2, w3] = k_nibbles(&s[48..], b);
-        let bit = |j: usize| ((qh[j] >> b) & 0x0101_0101) << j;
-        let fifth = (0..8).fold(0, |line, j| line | bit(j));
-        Block {
-            words: [w0, w1, w2, w3, fifth],
-            scales: k_scales(&s[4..16], b),
-        }
-    });
-    ([u16_at(s, 0), u16_at(s, 2)], blocks)
+    let [w0, w1, w2, w3] = k_nibbles(&s[48..], b);
+    let bit = |j: usize| ((qh[j] >> b) & 0x0101_0101) << j;
+    let fifth = (0..8).fold(0, |line, j| line | bit(j));
+    Block {
+        words: [w0, w1, w2, w3, fifth],
+        scales: k_scales(&s[4..16], b),
+    }
 }
 
 #[inline(always)]
-fn q6_k(s: &[u8; 210]) -> ([u16; 2], [Block<6>; UNIT]) {
-    let blocks = core::array::from_fn(|b| {
-        // Four blocks share 64 bytes of nibbles and 32 bytes of upper bits.
-        let (half, c) = (b / 4, b % 4);
-        let low: [u32; 8] = words(s, 64 * half + 32 * (c % 2));
-        let high: [u32; 8] = words(s, 128 + 32 * half);
-        let four = |j: usize| (low[j] >> (4 * (c / 2))) & 0x0f0f_0f0f;
-        let two = |j: usize| (high[j] >> (2 * c)) & 0x0303_0303;
-        let top = |j: usize| two(j) | (two(j + 1) << 2) | (two(j + 2) << 4) | (two(j + 3) << 6);
-        let nibbles = |j: usize| four(j) | (four(4 + j) << 4);
-        Block {
-            words: [
-                nibbles(0),
-                nibbles(1),
-                nibbles(2),
-                nibbles(3),
-                top(0),
-                top(4),
-            ],
-            scales: [u16::from(s[192 + 2 * b]), u16::from(s[193 + 2 * b])],
-        }
-    });
-    ([u16_at(s, 208), 0], blocks)
+fn q6_k(s: &[u8; 210], b: usize) -> Block<6> {
+    // Four blocks share 64 bytes of nibbles and 32 bytes of upper bits.
+    let (half, c) = (b / 4, b % 4);
+    let low: [u32; 8] = words(s, 64 * half + 32 * (c % 2));
+    let high: [u32; 8] = words(s, 128 + 32 * half);
+    let four = |j: usize| (low[j] >> (4 * (c / 2))) & 0x0f0f_0f0f;
+    let two = |j: usize| (high[j] >> (2 * c)) & 0x0303_0303;
+    let top = |j: usize| two(j) | (two(j + 1) << 2) | (two(j + 2) << 4) | (two(j + 3) << 6);
+    let nibbles = |j: usize| four(j) | (four(4 + j) << 4);
+    Block {
+        words: [
+            nibbles(0),
+            nibbles(1),
+            nibbles(2),
+            nibbles(3),
+            top(0),
+            top(4),
+        ],
+        scales: [u16::from(s[192 + 2 * b]), u16::from(s[193 + 2 * b])],
+    }
 }
 
 #[inline(always)]
-fn iq4_xs(s: &[u8; 136]) -> ([u16; 2], [Block<4>; UNIT]) {
+fn iq4_xs(s: &[u8; 136], b: usize) -> Block<4> {
     let high = u16_at(s, 2);
-    let blocks = core::array::from_fn(|b| {
-        let low = (s[4 + b / 2] >> (4 * (b % 2))) & 15;
-        let scale = i32::from(low) + (i32::from((high >> (2 * b)) & 3) << 4) - 32;
-        Block {
-            words: words(s, 8 + 16 * b),
-            scales: [scale as u16, 0],
-        }
-    });
-    ([u16_at(s, 0), 0], blocks)
+    let low = (s[4 + b / 2] >> (4 * (b % 2))) & 15;
+    let scale = i32::from(low) + (i32::from((high >> (2 * b)) & 3) << 4) - 32;
+    Block {
+        words: words(s, 8 + 16 * b),
+        scales: [scale as u16, 0],
+    }
 }
 
 /// A block of 32 columns of a packed group.
