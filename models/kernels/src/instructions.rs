@@ -103,7 +103,9 @@ impl fmt::Display for InstructionSet {
 
 /// No instruction set has this name.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{0}` is no instruction set: take scalar, avx2, avx-vnni, avx512-vnni, neon-dotprod or neon-i8mm")]
+#[error(
+    "`{0}` is no instruction set: take scalar, avx2, avx-vnni, avx512-vnni, neon-dotprod or neon-i8mm"
+)]
 pub struct UnknownInstructionSet(String);
 
 impl FromStr for InstructionSet {

@@ -8,9 +8,37 @@
 //! # Layout
 //! - [`instructions`]: what the processor has.
 //! - [`weights`]: the types of weights and their blocks in a GGUF file.
+//! - `forms`: what a packed matrix looks like; `pack`: how it gets there.
+//! - `panels`: what quantized activations look like, and how they are quantized.
+//! - `kernels`: quantize, multiply, and how many rows and much memory are cut into tiles and chunks.
+//! - [`scalar`]: the bits.
+//! - [`memory`]: memory for weights.
 
+mod forms;
 pub mod instructions;
+mod kernels;
+pub mod memory;
+mod pack;
+mod panels;
+pub mod scalar;
 pub mod weights;
 
+pub use forms::packed_bytes;
 pub use instructions::InstructionSet;
+pub use kernels::Kernels;
+pub use memory::{OutOfMemory, WeightMemory};
+pub use pack::{pack, unpack_row};
+pub use panels::panel_bytes;
 pub use weights::WeightType;
+
+/// Rows of weights that are packed together.
+pub const GROUP: usize = 16;
+
+/// A matrix of weights: `n_rows` outputs of `n_cols` inputs each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Rows of weights: outputs.
+    pub n_rows: usize,
+    /// Values of a row: inputs.
+    pub n_cols: usize,
+}

@@ -1,0 +1,431 @@
+//! From ggml's blocks to the packed form, and back.
+
+use half::{bf16, f16};
+
+use crate::forms::{BLOCK, Form, Quants, Scales, UNIT};
+use crate::{GROUP, Shape, WeightType, packed_bytes};
+
+/// Packs a matrix as it stands in a GGUF file (rows of blocks, ggml-common.h) into the kernels' layout.
+///
+/// # Panics
+/// Where the kernels do not take the matrix, or a slice has another length than [`WeightType::row_bytes`]
+/// times the rows, or [`packed_bytes`].
+pub fn pack(weights: WeightType, shape: Shape, source: &[u8], packed: &mut [u8]) {
+    let row_bytes = weights.row_bytes(shape.n_cols).unwrap_or(0);
+    assert_eq!(
+        Some(packed.len()),
+        packed_bytes(weights, shape),
+        "packed bytes of {shape:?}"
+    );
+    assert_eq!(
+        source.len(),
+        shape.n_rows * row_bytes,
+        "bytes of {shape:?} in {}",
+        weights.name()
+    );
+    let group_bytes = Form::of(weights).group_bytes(shape.n_cols);
+    let rows = source.chunks(GROUP * row_bytes);
+    for (rows, group) in rows.zip(packed.chunks_exact_mut(group_bytes)) {
+        if rows.len() < GROUP * row_bytes {
+            group.fill(0);
+        }
+        let rows = rows.chunks_exact(row_bytes).enumerate();
+        match weights {
+            WeightType::F16 | WeightType::Bf16 => {
+                rows.for_each(|(r, row)| floats::<2>(row, r, group))
+            }
+            WeightType::F32 => rows.for_each(|(r, row)| floats::<4>(row, r, group)),
+            WeightType::Q4_0 | WeightType::Iq4Nl => blocks::<18, 4>(weights, rows, group, q4_0),
+            WeightType::Q4_1 => blocks::<20, 4>(weights, rows, group, q4_1),
+            WeightType::Q5_0 => blocks::<22, 5>(weights, rows, group, q5_0),
+            WeightType::Q5_1 => blocks::<24, 5>(weights, rows, group, q5_1),
+            WeightType::Q8_0 => blocks::<34, 8>(weights, rows, group, q8_0),
+            WeightType::Mxfp4 => blocks::<17, 4>(weights, rows, group, mxfp4),
+            WeightType::Q4K => units::<144, 4>(weights, rows, group, q4_k),
+            WeightType::Q5K => units::<176, 5>(weights, rows, group, q5_k),
+            WeightType::Q6K => units::<210, 6>(weights, rows, group, q6_k),
+            WeightType::Iq4Xs => units::<136, 4>(weights, rows, group, iq4_xs),
+        }
+    }
+}
+
+/// A block of one row: a word for each line, and its scales (bytes or f16 bits).
+struct Block<const LINES: usize> {
+    words: [u32; LINES],
+    scales: [u16; 2],
+}
+
+/// Puts a block of row `r` into its unit, of `n` blocks.
+#[inline(always)]
+fn put<const LINES: usize>(
+    form: Form,
+    unit: &mut [u8],
+    n: usize,
+    b: usize,
+    r: usize,
+    block: Block<LINES>,
+) {
+    let quants = &mut unit[b * LINES * 64..][..LINES * 64];
+    for (line, word) in quants.chunks_exact_mut(64).zip(block.words) {
+        line[4 * r..4 * r + 4].copy_from_slice(&word.to_le_bytes());
+    }
+    let scales = &mut unit[n * LINES * 64 + b * form.scale_bytes()..][..form.scale_bytes()];
+    let [first, second] = block.scales;
+    match form.scales {
+        Scales::None => {}
+        Scales::F16 => put_u16(scales, r, first),
+        Scales::F16Min => {
+            put_u16(scales, r, first);
+            put_u16(scales, GROUP + r, second);
+        }
+        Scales::E8m0 | Scales::Xs => scales[r] = first as u8,
+        Scales::K | Scales::Halves => {
+            scales[r] = first as u8;
+            scales[GROUP + r] = second as u8;
+        }
+    }
+}
+
+#[inline(always)]
+fn put_u16(array: &mut [u8], i: usize, value: u16) {
+    array[2 * i..2 * i + 2].copy_from_slice(&value.to_le_bytes());
+}
+
+/// Packs rows of blocks of 32 values.
+#[inline(always)]
+fn blocks<'a, const BYTES: usize, const LINES: usize>(
+    weights: WeightType,
+    rows: impl Iterator<Item = (usize, &'a [u8])>,
+    group: &mut [u8],
+    read: impl Fn(&[u8; BYTES]) -> Block<LINES>,
+) {
+    let form = Form::of(weights);
+    for (r, row) in rows {
+        let units = row
+            .chunks(UNIT * BYTES)
+            .zip(group.chunks_mut(form.unit_bytes()));
+        for (blocks, unit) in units {
+            let (blocks, _) = blocks.as_chunks::<BYTES>();
+            for (b, block) in blocks.iter().enumerate() {
+                put(form, unit, blocks.len(), b, r, read(block));
+            }
+        }
+    }
+}
+
+/// Packs rows of superblocks of 256 values.
+#[inline(always)]
+fn units<'a, const BYTES: usize, const LINES: usize>(
+    weights: WeightType,
+    rows: impl Iterator<Item = (usize, &'a [u8])>,
+    group: &mut [u8],
+    read: impl Fn(&[u8; BYTES]) -> ([u16; 2], [Block<LINES>; UNIT]),
+) {
+    let form = Form::of(weights);
+    let head = form.unit_bytes() - form.head_bytes();
+    for (r, row) in rows {
+        let (blocks, _) = row.as_chunks::<BYTES>();
+        for (block, unit) in blocks.iter().zip(group.chunks_exact_mut(form.unit_bytes())) {
+            let ([first, second], blocks) = read(block);
+            put_u16(&mut unit[head..], r, first);
+            put_u16(&mut unit[head..], GROUP + r, second);
+            for (b, block) in blocks.into_iter().enumerate() {
+                put(form, unit, UNIT, b, r, block);
+            }
+        }
+    }
+}
+
+/// Packs row `r` of values of `BYTES` bytes.
+fn floats<const BYTES: usize>(row: &[u8], r: usize, group: &mut [u8]) {
+    let (values, _) = row.as_chunks::<BYTES>();
+    let columns = group.chunks_exact_mut(GROUP * BYTES);
+    for (value, column) in values.iter().zip(columns) {
+        column[BYTES * r..][..BYTES].copy_from_slice(value);
+    }
+}
+
+#[inline(always)]
+fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes([bytes[at], bytes[at + 1]])
+}
+
+#[inline(always)]
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+/// Words of 4 bytes each from `at` on.
+#[inline(always)]
+fn words<const N: usize>(bytes: &[u8], at: usize) -> [u32; N] {
+    core::array::from_fn(|j| u32_at(bytes, at + 4 * j))
+}
+
+/// The line of fifth bits from ggml's `qh`, whose bit `k` belongs to column `k`: bit `8 t + j` of the line
+/// is bit `4 j + t`.
+#[inline(always)]
+fn fifth(qh: u32) -> u32 {
+    (0..8).fold(0, |line, j| {
+        let four = (qh >> (4 * j)) & 15;
+        line | ((four.wrapping_mul(0x0020_4081) & 0x0101_0101) << j)
+    })
+}
+
+fn q4_0(b: &[u8; 18]) -> Block<4> {
+    Block {
+        words: words(b, 2),
+        scales: [u16_at(b, 0), 0],
+    }
+}
+
+fn q4_1(b: &[u8; 20]) -> Block<4> {
+    Block {
+        words: words(b, 4),
+        scales: [u16_at(b, 0), u16_at(b, 2)],
+    }
+}
+
+fn q5_0(b: &[u8; 22]) -> Block<5> {
+    let [w0, w1, w2, w3] = words(b, 6);
+    Block {
+        words: [w0, w1, w2, w3, fifth(u32_at(b, 2))],
+        scales: [u16_at(b, 0), 0],
+    }
+}
+
+fn q5_1(b: &[u8; 24]) -> Block<5> {
+    let [w0, w1, w2, w3] = words(b, 8);
+    Block {
+        words: [w0, w1, w2, w3, fifth(u32_at(b, 4))],
+        scales: [u16_at(b, 0), u16_at(b, 2)],
+    }
+}
+
+fn q8_0(b: &[u8; 34]) -> Block<8> {
+    Block {
+        words: words(b, 2),
+        scales: [u16_at(b, 0), 0],
+    }
+}
+
+fn mxfp4(b: &[u8; 17]) -> Block<4> {
+    Block {
+        words: words(b, 1),
+        scales: [u16::from(b[0]), 0],
+    }
+}
+
+/// Nibbles of block `b` of a superblock of Q4_K and Q5_K, whose bytes hold two blocks: one in the low and
+/// one in the high nibbles.
+#[inline(always)]
+fn k_nibbles(qs: &[u8], b: usize) -> [u32; 4] {
+    let pair: [u32; 8] = words(qs, b / 2 * 32);
+    let four = |word: u32| (word >> (4 * (b % 2))) & 0x0f0f_0f0f;
+    core::array::from_fn(|j| four(pair[j]) | (four(pair[4 + j]) << 4))
+}
+
+/// The 6-bit scale and minimum of block `b` (ggml-quants.c, `get_scale_min_k4`).
+#[inline(always)]
+fn k_scales(q: &[u8], b: usize) -> [u16; 2] {
+    let (scale, min) = if b < 4 {
+        (q[b] & 63, q[b + 4] & 63)
+    } else {
+        (
+            (q[b + 4] & 15) | ((q[b - 4] >> 6) << 4),
+            (q[b + 4] >> 4) | ((q[b] >> 6) << 4),
+        )
+    };
+    [u16::from(scale), u16::from(min)]
+}
+
+fn q4_k(s: &[u8; 144]) -> ([u16; 2], [Block<4>; UNIT]) {
+    let blocks = core::array::from_fn(|b| Block {
+        words: k_nibbles(&s[16..], b),
+        scales: k_scales(&s[4..16], b),
+    });
+    ([u16_at(s, 0), u16_at(s, 2)], blocks)
+}
+
+fn q5_k(s: &[u8; 176]) -> ([u16; 2], [Block<5>; UNIT]) {
+    let qh: [u32; 8] = words(s, 16);
+    let blocks = core::array::from_fn(|b| {
+        let [w0, w1, w2, w3] = k_nibbles(&s[48..], b);
+        let bit = |j: usize| ((qh[j] >> b) & 0x0101_0101) << j;
+        let fifth = (0..8).fold(0, |line, j| line | bit(j));
+        Block {
+            words: [w0, w1, w2, w3, fifth],
+            scales: k_scales(&s[4..16], b),
+        }
+    });
+    ([u16_at(s, 0), u16_at(s, 2)], blocks)
+}
+
+fn q6_k(s: &[u8; 210]) -> ([u16; 2], [Block<6>; UNIT]) {
+    let blocks = core::array::from_fn(|b| {
+        // Four blocks share 64 bytes of nibbles and 32 bytes of upper bits.
+        let (half, c) = (b / 4, b % 4);
+        let low: [u32; 8] = words(s, 64 * half + 32 * (c % 2));
+        let high: [u32; 8] = words(s, 128 + 32 * half);
+        let four = |j: usize| (low[j] >> (4 * (c / 2))) & 0x0f0f_0f0f;
+        let two = |j: usize| (high[j] >> (2 * c)) & 0x0303_0303;
+        let top = |j: usize| two(j) | (two(j + 1) << 2) | (two(j + 2) << 4) | (two(j + 3) << 6);
+        let nibbles = |j: usize| four(j) | (four(4 + j) << 4);
+        Block {
+            words: [
+                nibbles(0),
+                nibbles(1),
+                nibbles(2),
+                nibbles(3),
+                top(0),
+                top(4),
+            ],
+            scales: [u16::from(s[192 + 2 * b]), u16::from(s[193 + 2 * b])],
+        }
+    });
+    ([u16_at(s, 208), 0], blocks)
+}
+
+fn iq4_xs(s: &[u8; 136]) -> ([u16; 2], [Block<4>; UNIT]) {
+    let high = u16_at(s, 2);
+    let blocks = core::array::from_fn(|b| {
+        let low = (s[4 + b / 2] >> (4 * (b % 2))) & 15;
+        let scale = i32::from(low) + (i32::from((high >> (2 * b)) & 3) << 4) - 32;
+        Block {
+            words: words(s, 8 + 16 * b),
+            scales: [scale as u16, 0],
+        }
+    });
+    ([u16_at(s, 0), 0], blocks)
+}
+
+/// A block of 32 columns of a packed group.
+pub(crate) struct Packed<'a> {
+    form: Form,
+    quants: &'a [u8],
+    scales: &'a [u8],
+    head: &'a [u8],
+}
+
+impl<'a> Packed<'a> {
+    /// Block `b` of a group of rows of `n_cols` columns.
+    pub(crate) fn new(form: Form, group: &'a [u8], n_cols: usize, b: usize) -> Self {
+        let unit = &group[b / UNIT * form.unit_bytes()..];
+        if form.is_float() {
+            return Self {
+                form,
+                quants: &unit[b % UNIT * form.quant_bytes()..],
+                scales: &[],
+                head: &[],
+            };
+        }
+        let n = UNIT.min(n_cols / BLOCK - b / UNIT * UNIT);
+        let (quants, scales) = unit.split_at(n * form.quant_bytes());
+        Self {
+            form,
+            quants: &quants[b % UNIT * form.quant_bytes()..],
+            scales: &scales[b % UNIT * form.scale_bytes()..],
+            head: &scales[n * form.scale_bytes()..],
+        }
+    }
+
+    /// The integer in column `k` of row `r`, before scale and minimum.
+    pub(crate) fn quant(&self, r: usize, k: usize) -> i32 {
+        let (j, t) = (k / 4, k % 4);
+        let byte = |line: usize| self.quants[64 * line + 4 * r + t];
+        let nibble = || (byte(j % 4) >> (4 * (j / 4))) & 15;
+        let code = match self.form.quants {
+            Quants::Nibbles => nibble(),
+            Quants::Table(table) => return i32::from(table[usize::from(nibble())]),
+            Quants::FiveBits => nibble() | (((byte(4) >> j) & 1) << 4),
+            Quants::SixBits => nibble() | (((byte(4 + j / 4) >> (2 * (j % 4))) & 3) << 4),
+            Quants::Bytes => return i32::from(byte(j) as i8),
+            Quants::F16 | Quants::Bf16 | Quants::F32 => 0,
+        };
+        i32::from(code) - self.form.offset
+    }
+
+    /// The value in column `k` of row `r`, where values are floats.
+    pub(crate) fn float(&self, r: usize, k: usize) -> f32 {
+        let i = GROUP * k + r;
+        match self.form.quants {
+            Quants::F16 => f16::from_bits(u16_at(self.quants, 2 * i)).to_f32(),
+            Quants::Bf16 => bf16::from_bits(u16_at(self.quants, 2 * i)).to_f32(),
+            _ => f32::from_bits(u32_at(self.quants, 4 * i)),
+        }
+    }
+
+    /// The factor of row `r` that both halves of a block share, and the scale of half `h`.
+    pub(crate) fn half_scale(&self, r: usize, h: usize) -> (f32, f32) {
+        let factor = f16::from_bits(u16_at(self.head, 2 * r)).to_f32();
+        (factor, f32::from(self.scales[GROUP * h + r] as i8))
+    }
+
+    /// The scale of row `r` for half `h` of the block, and the minimum that is added.
+    pub(crate) fn scale(&self, r: usize, h: usize) -> (f32, f32) {
+        let half_at = |array: &[u8], i: usize| f16::from_bits(u16_at(array, 2 * i)).to_f32();
+        match self.form.scales {
+            Scales::None => (1.0, 0.0),
+            Scales::F16 => (half_at(self.scales, r), 0.0),
+            Scales::F16Min => (half_at(self.scales, r), half_at(self.scales, GROUP + r)),
+            Scales::E8m0 => (e8m0(self.scales[r]), 0.0),
+            Scales::K => {
+                let (scale, min) = (self.scales[r], self.scales[GROUP + r]);
+                (
+                    half_at(self.head, r) * f32::from(scale),
+                    -(half_at(self.head, GROUP + r) * f32::from(min)),
+                )
+            }
+            Scales::Halves => {
+                let (factor, scale) = self.half_scale(r, h);
+                (factor * scale, 0.0)
+            }
+            Scales::Xs => {
+                let scale = self.scales[r] as i8;
+                (half_at(self.head, r) * f32::from(scale), 0.0)
+            }
+        }
+    }
+}
+
+/// 2^(e - 128), as ggml has it for 255 too (ggml-impl.h, `ggml_e8m0_to_fp32_half`).
+fn e8m0(e: u8) -> f32 {
+    let e = i32::from(e);
+    f32::from_bits(((e - 1) << 23).max((e + 1) << 21) as u32)
+}
+
+/// Row `row` of a packed matrix as floats.
+///
+/// # Panics
+/// Where a slice has another length than [`packed_bytes`] or `shape.n_cols`, or there is no such row.
+pub fn unpack_row(
+    weights: WeightType,
+    shape: Shape,
+    packed: &[u8],
+    row: usize,
+    values: &mut [f32],
+) {
+    assert_eq!(
+        Some(packed.len()),
+        packed_bytes(weights, shape),
+        "packed bytes of {shape:?}"
+    );
+    assert_eq!(values.len(), shape.n_cols, "columns of {shape:?}");
+    assert!(row < shape.n_rows, "row {row} of {shape:?}");
+    let form = Form::of(weights);
+    let group_bytes = form.group_bytes(shape.n_cols);
+    let (group, r) = (
+        &packed[row / GROUP * group_bytes..][..group_bytes],
+        row % GROUP,
+    );
+    for (b, values) in values.chunks_mut(BLOCK).enumerate() {
+        let block = Packed::new(form, group, shape.n_cols, b);
+        for (k, value) in values.iter_mut().enumerate() {
+            let (scale, min) = block.scale(r, k / 16);
+            *value = if form.is_float() {
+                block.float(r, k)
+            } else {
+                scale * block.quant(r, k) as f32 + min
+            };
+        }
+    }
+}
