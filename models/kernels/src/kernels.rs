@@ -5,6 +5,8 @@ use std::ops::Range;
 
 use crate::forms::Form;
 use crate::panels::{self, MAX_TILE, Slot};
+#[cfg(target_arch = "x86_64")]
+use crate::x86;
 use crate::{GROUP, InstructionSet, Shape, WeightType, scalar};
 
 /// Bytes of weights that stay in the second-level cache while the tiles of a step pass over them.
@@ -38,6 +40,15 @@ pub(crate) struct Tile<'a> {
     pub(crate) ahead_bytes: usize,
 }
 
+/// Multiplies one tile.
+///
+/// # Safety
+/// As [`Tile`] says; the processor has the instruction set.
+pub(crate) type TileKernel = unsafe fn(&Tile<'_>);
+
+/// Quantizes a row, as [`panels::quantize_row`].
+pub(crate) type Quantizer = unsafe fn(Form, &[f32], Slot);
+
 impl Kernels {
     /// The fastest kernels that this processor can run.
     pub fn best() -> Self {
@@ -58,7 +69,27 @@ impl Kernels {
 
     /// Most rows of a tile.
     fn max_tile(self) -> usize {
+        #[cfg(target_arch = "x86_64")]
+        return x86::max_tile(self.set);
+        #[cfg(not(target_arch = "x86_64"))]
         MAX_TILE
+    }
+
+    /// How rows are quantized.
+    fn quantizer(self) -> Quantizer {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(quantizer) = x86::quantizer(self.set) {
+            return quantizer;
+        }
+        panels::quantize_row
+    }
+
+    /// The tile of `m` rows, or `None` for plain Rust's.
+    fn tile(self, weights: WeightType, m: usize) -> Option<TileKernel> {
+        #[cfg(target_arch = "x86_64")]
+        return x86::tile(self.set, weights, m);
+        #[cfg(not(target_arch = "x86_64"))]
+        None
     }
 
     /// Quantizes `row`, which is row `i` of the `n` of a step, into `panels`. Threads may share the rows.
@@ -92,7 +123,7 @@ impl Kernels {
             i: i - first,
         };
         // SAFETY: the tiles before take the rows before `first`, so the slot is in the caller's panels.
-        unsafe { panels::quantize_row(form, row, slot) }
+        unsafe { self.quantizer()(form, row, slot) }
     }
 
     /// Multiplies: `output(r)[c]` becomes the product of row `r` of the activations and row `c` of the weights, for
@@ -148,6 +179,7 @@ impl Kernels {
             };
             let ahead_bytes = group_bytes.div_ceil(count);
             for (first, m) in tiles.clone() {
+                let kernel = self.tile(weights, m);
                 let mut rows = [core::ptr::null_mut(); MAX_TILE];
                 for (i, row) in rows[..m].iter_mut().enumerate() {
                     *row = output(first + i);
@@ -163,21 +195,18 @@ impl Kernels {
                         ahead,
                         ahead_bytes,
                     };
-                    // SAFETY: group, panel and outputs are parts of what the caller vouches for.
-                    unsafe { self.tile(weights, &tile) };
+                    // SAFETY: group, panel and outputs are parts of what the caller vouches for, and these
+                    // kernels were made only where the processor has them.
+                    unsafe {
+                        match kernel {
+                            Some(kernel) => kernel(&tile),
+                            None => scalar::tile(weights, &tile),
+                        }
+                    }
                     ahead = ahead.wrapping_add(ahead_bytes);
                 }
             }
             start = end;
         }
-    }
-
-    /// Multiplies one tile.
-    ///
-    /// # Safety
-    /// As [`Tile`] says, with the panel written by these kernels.
-    unsafe fn tile(self, weights: WeightType, tile: &Tile<'_>) {
-        // SAFETY: the caller's contract.
-        unsafe { scalar::tile(weights, tile) }
     }
 }

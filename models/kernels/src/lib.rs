@@ -12,6 +12,7 @@
 //! - `panels`: what quantized activations look like, and how they are quantized.
 //! - `kernels`: quantize, multiply, and how many rows and much memory are cut into tiles and chunks.
 //! - [`scalar`]: the bits.
+//! - `x86`: the kernels of x86-64.
 //! - [`memory`]: memory for weights.
 
 mod forms;
@@ -22,6 +23,8 @@ mod pack;
 mod panels;
 pub mod scalar;
 pub mod weights;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 pub use forms::packed_bytes;
 pub use instructions::InstructionSet;
