@@ -14,7 +14,7 @@ use crate::{GROUP, InstructionSet, Shape, WeightType, scalar};
 /// Bytes of weights that stay in the second-level cache while the tiles of a step pass over them.
 const CHUNK_BYTES: usize = 192 << 10;
 
-/// How far ahead one tile fetches the weights.
+/// How far ahead a tile that is the only one fetches its group of weights.
 const AHEAD: usize = 8192;
 
 /// The kernels of one instruction set.
@@ -173,6 +173,9 @@ impl Kernels {
         );
         let tiles = panels::tiles(n, self.max_tile());
         let count = tiles.clone().count();
+        if count == 0 {
+            return;
+        }
         let chunk = if count == 1 {
             usize::MAX
         } else {
@@ -181,7 +184,7 @@ impl Kernels {
         let mut start = groups.start;
         while start < groups.end {
             let end = start.saturating_add(chunk).min(groups.end);
-            // One tile fetches what it will need itself. Several tiles share the fetching of the next chunk.
+            // One tile fetches what it will need itself. Several share the fetching of the next chunk.
             let mut ahead = if count == 1 {
                 packed.wrapping_add(start * group_bytes + AHEAD)
             } else {

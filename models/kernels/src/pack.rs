@@ -25,27 +25,46 @@ pub fn pack(weights: WeightType, shape: Shape, source: &[u8], packed: &mut [u8])
     );
     let group_bytes = Form::of(weights).group_bytes(shape.n_cols);
     let rows = source.chunks(GROUP * row_bytes);
-    for (rows, group) in rows.zip(packed.chunks_exact_mut(group_bytes)) {
-        if rows.len() < GROUP * row_bytes {
+    for (source, group) in rows.zip(packed.chunks_exact_mut(group_bytes)) {
+        if source.len() < GROUP * row_bytes {
             group.fill(0);
         }
-        let rows = rows.chunks_exact(row_bytes).enumerate();
+        let rows = Rows { source, row_bytes };
         match weights {
-            WeightType::F16 | WeightType::Bf16 => {
-                rows.for_each(|(r, row)| floats::<2>(row, r, group))
-            }
-            WeightType::F32 => rows.for_each(|(r, row)| floats::<4>(row, r, group)),
-            WeightType::Q4_0 | WeightType::Iq4Nl => blocks::<18, 4>(weights, rows, group, q4_0),
-            WeightType::Q4_1 => blocks::<20, 4>(weights, rows, group, q4_1),
-            WeightType::Q5_0 => blocks::<22, 5>(weights, rows, group, q5_0),
-            WeightType::Q5_1 => blocks::<24, 5>(weights, rows, group, q5_1),
-            WeightType::Q8_0 => blocks::<34, 8>(weights, rows, group, q8_0),
-            WeightType::Mxfp4 => blocks::<17, 4>(weights, rows, group, mxfp4),
-            WeightType::Q4K => units::<144, 4>(weights, rows, group, q4_k),
-            WeightType::Q5K => units::<176, 5>(weights, rows, group, q5_k),
-            WeightType::Q6K => units::<210, 6>(weights, rows, group, q6_k),
-            WeightType::Iq4Xs => units::<136, 4>(weights, rows, group, iq4_xs),
+            WeightType::F16 | WeightType::Bf16 => floats::<2>(rows, group),
+            WeightType::F32 => floats::<4>(rows, group),
+            WeightType::Q4_0 | WeightType::Iq4Nl => blocks(weights, rows, group, q4_0),
+            WeightType::Q4_1 => blocks(weights, rows, group, q4_1),
+            WeightType::Q5_0 => blocks(weights, rows, group, q5_0),
+            WeightType::Q5_1 => blocks(weights, rows, group, q5_1),
+            WeightType::Q8_0 => blocks(weights, rows, group, q8_0),
+            WeightType::Mxfp4 => blocks(weights, rows, group, mxfp4),
+            WeightType::Q4K => units(weights, rows, group, q4_k),
+            WeightType::Q5K => units(weights, rows, group, q5_k),
+            WeightType::Q6K => units(weights, rows, group, q6_k),
+            WeightType::Iq4Xs => units(weights, rows, group, iq4_xs),
         }
+    }
+}
+
+/// The rows of a group in the file, [`GROUP`] or fewer.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    source: &'a [u8],
+    row_bytes: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// Block `b` of each row.
+    #[inline(always)]
+    fn blocks<const BYTES: usize>(
+        self,
+        b: usize,
+    ) -> impl Iterator<Item = (usize, &'a [u8; BYTES])> {
+        let blocks = self.source.chunks_exact(self.row_bytes);
+        blocks
+            .filter_map(move |row| row[b * BYTES..].first_chunk())
+            .enumerate()
     }
 }
 
@@ -55,33 +74,26 @@ struct Block<const LINES: usize> {
     scales: [u16; 2],
 }
 
-/// Puts a block of row `r` into its unit, of `n` blocks.
-#[inline(always)]
-fn put<const LINES: usize>(
-    form: Form,
-    unit: &mut [u8],
-    n: usize,
-    b: usize,
-    r: usize,
-    block: Block<LINES>,
-) {
-    let quants = &mut unit[b * LINES * 64..][..LINES * 64];
-    for (line, word) in quants.chunks_exact_mut(64).zip(block.words) {
-        line[4 * r..4 * r + 4].copy_from_slice(&word.to_le_bytes());
-    }
-    let scales = &mut unit[n * LINES * 64 + b * form.scale_bytes()..][..form.scale_bytes()];
-    let [first, second] = block.scales;
-    match form.scales {
-        Scales::None => {}
-        Scales::F16 => put_u16(scales, r, first),
-        Scales::F16Min => {
-            put_u16(scales, r, first);
-            put_u16(scales, GROUP + r, second);
+impl<const LINES: usize> Block<LINES> {
+    /// Puts row `r`'s block into the lines and the scales of the group's.
+    #[inline(always)]
+    fn put(self, form: Form, r: usize, lines: &mut [[u32; GROUP]; LINES], scales: &mut [u8]) {
+        for (line, word) in lines.iter_mut().zip(self.words) {
+            line[r] = word.to_le();
         }
-        Scales::E8m0 | Scales::Xs => scales[r] = first as u8,
-        Scales::K | Scales::Halves => {
-            scales[r] = first as u8;
-            scales[GROUP + r] = second as u8;
+        let [first, second] = self.scales;
+        match form.scales {
+            Scales::None => {}
+            Scales::F16 => put_u16(scales, r, first),
+            Scales::F16Min => {
+                put_u16(scales, r, first);
+                put_u16(scales, GROUP + r, second);
+            }
+            Scales::E8m0 | Scales::Xs => scales[r] = first as u8,
+            Scales::K | Scales::Halves => {
+                scales[r] = first as u8;
+                scales[GROUP + r] = second as u8;
+            }
         }
     }
 }
@@ -91,57 +103,80 @@ fn put_u16(array: &mut [u8], i: usize, value: u16) {
     array[2 * i..2 * i + 2].copy_from_slice(&value.to_le_bytes());
 }
 
+/// Writes the lines of a block.
+#[inline(always)]
+fn put_lines<const LINES: usize>(lines: &[[u32; GROUP]; LINES], to: &mut [u8]) {
+    for (words, line) in lines.iter().zip(to.chunks_exact_mut(64)) {
+        for (word, bytes) in words.iter().zip(line.as_chunks_mut().0) {
+            *bytes = word.to_ne_bytes();
+        }
+    }
+}
+
 /// Packs rows of blocks of 32 values.
 #[inline(always)]
-fn blocks<'a, const BYTES: usize, const LINES: usize>(
+fn blocks<const BYTES: usize, const LINES: usize>(
     weights: WeightType,
-    rows: impl Iterator<Item = (usize, &'a [u8])>,
+    rows: Rows<'_>,
     group: &mut [u8],
     read: impl Fn(&[u8; BYTES]) -> Block<LINES>,
 ) {
     let form = Form::of(weights);
-    for (r, row) in rows {
-        let units = row
-            .chunks(UNIT * BYTES)
-            .zip(group.chunks_mut(form.unit_bytes()));
-        for (blocks, unit) in units {
-            let (blocks, _) = blocks.as_chunks::<BYTES>();
-            for (b, block) in blocks.iter().enumerate() {
-                put(form, unit, blocks.len(), b, r, read(block));
+    let count = rows.row_bytes / BYTES;
+    for (u, unit) in group.chunks_mut(form.unit_bytes()).enumerate() {
+        let n = UNIT.min(count - u * UNIT);
+        let (quants, scales) = unit.split_at_mut(n * form.quant_bytes());
+        for b in 0..n {
+            let scales = &mut scales[b * form.scale_bytes()..][..form.scale_bytes()];
+            let mut lines = [[0; GROUP]; LINES];
+            for (r, block) in rows.blocks(u * UNIT + b) {
+                read(block).put(form, r, &mut lines, scales);
             }
+            put_lines(&lines, &mut quants[b * form.quant_bytes()..]);
         }
     }
 }
 
 /// Packs rows of superblocks of 256 values.
 #[inline(always)]
-fn units<'a, const BYTES: usize, const LINES: usize>(
+fn units<const BYTES: usize, const LINES: usize>(
     weights: WeightType,
-    rows: impl Iterator<Item = (usize, &'a [u8])>,
+    rows: Rows<'_>,
     group: &mut [u8],
     read: impl Fn(&[u8; BYTES]) -> ([u16; 2], [Block<LINES>; UNIT]),
 ) {
     let form = Form::of(weights);
-    let head = form.unit_bytes() - form.head_bytes();
-    for (r, row) in rows {
-        let (blocks, _) = row.as_chunks::<BYTES>();
-        for (block, unit) in blocks.iter().zip(group.chunks_exact_mut(form.unit_bytes())) {
+    for (u, unit) in group.chunks_exact_mut(form.unit_bytes()).enumerate() {
+        let (quants, scales) = unit.split_at_mut(UNIT * form.quant_bytes());
+        let (scales, head) = scales.split_at_mut(UNIT * form.scale_bytes());
+        let mut lines = [[[0; GROUP]; LINES]; UNIT];
+        for (r, block) in rows.blocks(u) {
             let ([first, second], blocks) = read(block);
-            put_u16(&mut unit[head..], r, first);
-            put_u16(&mut unit[head..], GROUP + r, second);
-            for (b, block) in blocks.into_iter().enumerate() {
-                put(form, unit, UNIT, b, r, block);
+            put_u16(head, r, first);
+            put_u16(head, GROUP + r, second);
+            let places = lines
+                .iter_mut()
+                .zip(scales.chunks_exact_mut(form.scale_bytes()));
+            for (block, (lines, scales)) in blocks.into_iter().zip(places) {
+                block.put(form, r, lines, scales);
             }
+        }
+        for (lines, quants) in lines
+            .iter()
+            .zip(quants.chunks_exact_mut(form.quant_bytes()))
+        {
+            put_lines(lines, quants);
         }
     }
 }
 
-/// Packs row `r` of values of `BYTES` bytes.
-fn floats<const BYTES: usize>(row: &[u8], r: usize, group: &mut [u8]) {
-    let (values, _) = row.as_chunks::<BYTES>();
-    let columns = group.chunks_exact_mut(GROUP * BYTES);
-    for (value, column) in values.iter().zip(columns) {
-        column[BYTES * r..][..BYTES].copy_from_slice(value);
+/// Packs rows of values of `BYTES` bytes.
+fn floats<const BYTES: usize>(rows: Rows<'_>, group: &mut [u8]) {
+    for (r, row) in rows.source.chunks_exact(rows.row_bytes).enumerate() {
+        let (values, _) = row.as_chunks::<BYTES>();
+        for (value, column) in values.iter().zip(group.chunks_exact_mut(GROUP * BYTES)) {
+            column[BYTES * r..][..BYTES].copy_from_slice(value);
+        }
     }
 }
 
@@ -171,6 +206,7 @@ fn fifth(qh: u32) -> u32 {
     })
 }
 
+#[inline(always)]
 fn q4_0(b: &[u8; 18]) -> Block<4> {
     Block {
         words: words(b, 2),
@@ -178,6 +214,7 @@ fn q4_0(b: &[u8; 18]) -> Block<4> {
     }
 }
 
+#[inline(always)]
 fn q4_1(b: &[u8; 20]) -> Block<4> {
     Block {
         words: words(b, 4),
@@ -185,6 +222,7 @@ fn q4_1(b: &[u8; 20]) -> Block<4> {
     }
 }
 
+#[inline(always)]
 fn q5_0(b: &[u8; 22]) -> Block<5> {
     let [w0, w1, w2, w3] = words(b, 6);
     Block {
@@ -193,6 +231,7 @@ fn q5_0(b: &[u8; 22]) -> Block<5> {
     }
 }
 
+#[inline(always)]
 fn q5_1(b: &[u8; 24]) -> Block<5> {
     let [w0, w1, w2, w3] = words(b, 8);
     Block {
@@ -201,6 +240,7 @@ fn q5_1(b: &[u8; 24]) -> Block<5> {
     }
 }
 
+#[inline(always)]
 fn q8_0(b: &[u8; 34]) -> Block<8> {
     Block {
         words: words(b, 2),
@@ -208,6 +248,7 @@ fn q8_0(b: &[u8; 34]) -> Block<8> {
     }
 }
 
+#[inline(always)]
 fn mxfp4(b: &[u8; 17]) -> Block<4> {
     Block {
         words: words(b, 1),
@@ -238,6 +279,7 @@ fn k_scales(q: &[u8], b: usize) -> [u16; 2] {
     [u16::from(scale), u16::from(min)]
 }
 
+#[inline(always)]
 fn q4_k(s: &[u8; 144]) -> ([u16; 2], [Block<4>; UNIT]) {
     let blocks = core::array::from_fn(|b| Block {
         words: k_nibbles(&s[16..], b),
@@ -246,6 +288,7 @@ fn q4_k(s: &[u8; 144]) -> ([u16; 2], [Block<4>; UNIT]) {
     ([u16_at(s, 0), u16_at(s, 2)], blocks)
 }
 
+#[inline(always)]
 fn q5_k(s: &[u8; 176]) -> ([u16; 2], [Block<5>; UNIT]) {
     let qh: [u32; 8] = words(s, 16);
     let blocks = core::array::from_fn(|b| {
@@ -260,6 +303,7 @@ fn q5_k(s: &[u8; 176]) -> ([u16; 2], [Block<5>; UNIT]) {
     ([u16_at(s, 0), u16_at(s, 2)], blocks)
 }
 
+#[inline(always)]
 fn q6_k(s: &[u8; 210]) -> ([u16; 2], [Block<6>; UNIT]) {
     let blocks = core::array::from_fn(|b| {
         // Four blocks share 64 bytes of nibbles and 32 bytes of upper bits.
@@ -285,6 +329,7 @@ fn q6_k(s: &[u8; 210]) -> ([u16; 2], [Block<6>; UNIT]) {
     ([u16_at(s, 208), 0], blocks)
 }
 
+#[inline(always)]
 fn iq4_xs(s: &[u8; 136]) -> ([u16; 2], [Block<4>; UNIT]) {
     let high = u16_at(s, 2);
     let blocks = core::array::from_fn(|b| {

@@ -11,10 +11,10 @@ use simd::{Avx2, Avx512Vnni, AvxVnni};
 
 /// Most rows of a tile: as many as leave the registers free for sums.
 pub(crate) fn max_tile(set: InstructionSet) -> usize {
-    if set == InstructionSet::Avx2 {
-        4
-    } else {
-        MAX_TILE
+    match set {
+        InstructionSet::Avx2 => 4,
+        InstructionSet::AvxVnni => 6,
+        _ => MAX_TILE,
     }
 }
 
@@ -35,25 +35,25 @@ pub(crate) fn tile(set: InstructionSet, weights: WeightType, m: usize) -> Option
     Some(table[weights as usize][m - 1])
 }
 
-/// Tiles of each type and of 1 to 8 rows.
+/// Tiles of each type and number of rows.
 type Table = [[TileKernel; MAX_TILE]; WeightType::ALL.len()];
 
 macro_rules! tiles {
-    ($table:ident, $kernel:ident, $simd:ty, $features:literal, [$($t:literal)*], $rows:tt) => {
+    ($table:ident, $kernel:ident, $simd:ty, $parts:literal, $features:literal, $rows:tt) => {
         /// # Safety
         /// As [`Tile`] says, and the processor has the features.
         #[target_feature(enable = $features)]
         unsafe fn $kernel<const T: usize, const M: usize>(tile: &Tile<'_>) {
             // SAFETY: the caller's contract; these are the features that the vectors need.
-            unsafe { tile::tile::<$simd, T, M>(tile) }
+            unsafe { tile::tile::<$simd, T, M, $parts>(tile) }
         }
-        static $table: Table = [$(tiles!(@ $kernel, $t, $rows)),*];
+        static $table: Table = tiles!(@ $kernel, $rows, 0 1 2 3 4 5 6 7 8 9 10 11 12 13);
     };
-    (@ $kernel:ident, $t:literal, [$($m:literal)*]) => { [$($kernel::<$t, $m>),*] };
+    (@ $kernel:ident, $rows:tt, $($t:literal)*) => { [$(tiles!(@@ $kernel, $t, $rows)),*] };
+    (@@ $kernel:ident, $t:literal, [$($m:literal)*]) => { [$($kernel::<$t, $m>),*] };
 }
 
-tiles!(AVX2, avx2, Avx2, "avx2,fma,f16c", [0 1 2 3 4 5 6 7 8 9 10 11 12 13], [1 2 3 4 4 4 4 4]);
-tiles!(AVX_VNNI, avx_vnni, AvxVnni, "avx2,fma,f16c,avxvnni",
-    [0 1 2 3 4 5 6 7 8 9 10 11 12 13], [1 2 3 4 5 6 7 8]);
-tiles!(AVX512_VNNI, avx512_vnni, Avx512Vnni, "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni",
-    [0 1 2 3 4 5 6 7 8 9 10 11 12 13], [1 2 3 4 5 6 7 8]);
+tiles!(AVX2, avx2, Avx2, 2, "avx2,fma,f16c", [1 2 3 4 4 4 4 4]);
+tiles!(AVX_VNNI, avx_vnni, AvxVnni, 2, "avx2,fma,f16c,avxvnni", [1 2 3 4 5 6 6 6]);
+tiles!(AVX512_VNNI, avx512_vnni, Avx512Vnni, 1,
+    "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni", [1 2 3 4 5 6 7 8]);

@@ -17,13 +17,6 @@ macro_rules! unroll {
     };
 }
 
-/// Runs the body with a constant `$h` for each vector that the rows of weights of a group take: 1 or 2.
-macro_rules! parts {
-    ($simd:ty, $h:ident => $body:block) => {
-        unroll!(@ GROUP / <$simd>::LANES, $h, $body, 0 1);
-    };
-}
-
 /// A type's form as constants.
 struct Of<const T: usize>;
 
@@ -63,26 +56,30 @@ impl<const T: usize> Of<T> {
     };
 }
 
-/// Multiplies one tile.
+/// Multiplies one tile, whose rows of weights are `P` vectors: one of 16 or two of 8, which share each
+/// activation that is loaded.
 ///
 /// # Safety
 /// As [`Tile`] says; the processor has the vectors `S`; `M` is the number of outputs.
 #[inline(always)]
-pub(super) unsafe fn tile<S: Simd, const T: usize, const M: usize>(tile: &Tile<'_>) {
-    // SAFETY: all pointers stay in group, panel and outputs, whose layouts are those of `forms` and `panels`.
+pub(super) unsafe fn tile<S: Simd, const T: usize, const M: usize, const P: usize>(
+    tile: &Tile<'_>,
+) {
+    // SAFETY: all pointers stay in groups, panel and outputs, whose layouts are those of `forms` and `panels`.
     unsafe {
-        let mut acc = [[S::zero(); M]; 2];
+        let mut acc = [[S::zero(); M]; P];
         if Of::<T>::FORM.is_float() {
-            floats::<S, T, M>(tile, &mut acc);
+            floats::<S, T, M, P>(tile, &mut acc);
         } else {
-            quantized::<S, T, M>(tile, &mut acc);
+            quantized::<S, T, M, P>(tile, &mut acc);
         }
         unroll!(M, I => {
             let mut whole = [0f32; GROUP];
             let output = *tile.outputs.get_unchecked(I);
-            let to = if tile.n_rows == GROUP { output } else { whole.as_mut_ptr() };
-            parts!(S, H => { S::store(to.add(H * S::LANES), acc[H][I]); });
-            if tile.n_rows < GROUP {
+            let is_whole = tile.n_rows == GROUP;
+            let to = if is_whole { output } else { whole.as_mut_ptr() };
+            unroll!(P, H => { S::store(to.add(H * S::LANES), acc[H][I]); });
+            if !is_whole {
                 output.copy_from_nonoverlapping(whole.as_ptr(), tile.n_rows);
             }
         });
@@ -106,15 +103,15 @@ impl Ahead {
         }
     }
 
-    /// Fetches one block's share. One or two rows wait for memory: to them the first-level cache. More have
-    /// the time to take it from the second.
+    /// Fetches one block's share. Few rows wait for memory: to them the first-level cache. More have the
+    /// time to take it from the second.
     #[inline(always)]
     fn fetch<const M: usize>(&mut self) {
         self.end = self.end.wrapping_add(self.step);
         while self.next < self.end {
             // SAFETY: a hint, whatever the address.
             unsafe {
-                if M <= 2 {
+                if M <= 4 {
                     _mm_prefetch::<_MM_HINT_T0>(self.next);
                 } else {
                     _mm_prefetch::<_MM_HINT_T1>(self.next);
@@ -128,9 +125,9 @@ impl Ahead {
 /// # Safety
 /// As [`tile`].
 #[inline(always)]
-unsafe fn floats<S: Simd, const T: usize, const M: usize>(
+unsafe fn floats<S: Simd, const T: usize, const M: usize, const P: usize>(
     tile: &Tile<'_>,
-    acc: &mut [[S::F; M]; 2],
+    acc: &mut [[S::F; M]; P],
 ) {
     let size = Of::<T>::FORM.quant_bytes() / BLOCK / GROUP;
     let mut ahead = Ahead::new(tile, tile.n_cols.div_ceil(BLOCK));
@@ -140,22 +137,23 @@ unsafe fn floats<S: Simd, const T: usize, const M: usize>(
         while left > 0 {
             ahead.fetch::<M>();
             let columns = left.min(BLOCK);
-            let mut part = [[S::zero(); M]; 2];
+            let mut sums = [[S::zero(); M]; P];
             for _ in 0..columns {
-                parts!(S, H => {
-                    let p = w.add(H * S::LANES * size);
+                unroll!(P, H => {
+                    let row = H * S::LANES;
+                    let p = w.add(row * size);
                     let value = match Of::<T>::FORM.quants {
                         Quants::F16 => S::load_f16(p),
                         Quants::Bf16 => S::load_bf16(p),
                         _ => S::load_f32(p),
                     };
-                    unroll!(M, I => { part[H][I] = S::fma(value, S::splat(a.cast::<f32>().add(I)), part[H][I]); });
+                    unroll!(M, I => { sums[H][I] = S::fma(value, S::splat(a.cast::<f32>().add(I)), sums[H][I]); });
                 });
                 w = w.add(GROUP * size);
                 a = a.add(4 * M);
             }
-            parts!(S, H => {
-                unroll!(M, I => { acc[H][I] = S::add(acc[H][I], part[H][I]); });
+            unroll!(P, H => {
+                unroll!(M, I => { acc[H][I] = S::add(acc[H][I], sums[H][I]); });
             });
             left -= columns;
         }
@@ -165,9 +163,9 @@ unsafe fn floats<S: Simd, const T: usize, const M: usize>(
 /// # Safety
 /// As [`tile`].
 #[inline(always)]
-unsafe fn quantized<S: Simd, const T: usize, const M: usize>(
+unsafe fn quantized<S: Simd, const T: usize, const M: usize, const P: usize>(
     tile: &Tile<'_>,
-    acc: &mut [[S::F; M]; 2],
+    acc: &mut [[S::F; M]; P],
 ) {
     let form = Of::<T>::FORM;
     let mut left = tile.n_cols / BLOCK;
@@ -182,9 +180,7 @@ unsafe fn quantized<S: Simd, const T: usize, const M: usize>(
             let mut quants = unit;
             for _ in 0..n {
                 ahead.fetch::<M>();
-                parts!(S, H => {
-                    block::<S, T, M, H>(quants.add(64 / 2 * H), scales, head, a, &mut acc[H]);
-                });
+                block::<S, T, M, P>(quants, scales, head, a, acc);
                 quants = quants.add(form.quant_bytes());
                 scales = scales.add(form.scale_bytes());
                 a = a.add(M * block_bytes(form));
@@ -195,66 +191,88 @@ unsafe fn quantized<S: Simd, const T: usize, const M: usize>(
     }
 }
 
-/// Adds one block's products in the rows of weights of part `H` of a group.
+/// Adds one block's products.
 ///
 /// # Safety
 /// As [`tile`].
 #[inline(always)]
-unsafe fn block<S: Simd, const T: usize, const M: usize, const H: usize>(
+unsafe fn block<S: Simd, const T: usize, const M: usize, const P: usize>(
     quants: *const u8,
     scales: *const u8,
     head: *const u8,
     a: *const u8,
-    acc: &mut [S::F; M],
+    acc: &mut [[S::F; M]; P],
 ) {
     let form = Of::<T>::FORM;
-    let first = H * S::LANES;
     // SAFETY: as in `tile`.
     unsafe {
         let (activation, correction) = (a.add(M * BLOCK), a.add(M * (BLOCK + 4)));
-        let mut sums = [S::splat8(0); M];
+        let mut sums = [[S::splat8(0); M]; P];
         let start = |i: usize| S::splat32(correction.cast::<i32>().add(i));
         let splat = |p: *const u8, i: usize| S::splat(p.cast::<f32>().add(i));
         if form.offset != 0 {
-            unroll!(M, I => { sums[I] = start(I); });
+            unroll!(M, I => {
+                let from = start(I);
+                unroll!(P, H => { sums[H][I] = from; });
+            });
         }
         if form.has_halves() {
-            let mut upper = [S::splat8(0); M];
-            unroll!(M, I => { upper[I] = start(M + I); });
-            dots::<S, T, M, 0, 4>(quants, a, &mut sums);
-            dots::<S, T, M, 4, 8>(quants, a, &mut upper);
-            let factor = S::load_f16(head.add(2 * first));
-            let (s0, s1) = (
-                S::load_i8(scales.add(first)),
-                S::load_i8(scales.add(GROUP + first)),
-            );
+            let mut upper = [[S::splat8(0); M]; P];
             unroll!(M, I => {
-                let dot = S::fma(S::to_f32(upper[I]), s1, S::mul(S::to_f32(sums[I]), s0));
-                acc[I] = S::fma(dot, S::mul(factor, splat(activation, I)), acc[I]);
+                let from = start(M + I);
+                unroll!(P, H => { upper[H][I] = from; });
+            });
+            dots::<S, T, M, P, 0, 4>(quants, a, &mut sums);
+            // The first half's products, before the second takes its registers.
+            let mut halves = [[S::zero(); M]; P];
+            unroll!(P, H => {
+                let row = H * S::LANES;
+                let scale = S::load_i8(scales.add(row));
+                unroll!(M, I => { halves[H][I] = S::mul(S::to_f32(sums[H][I]), scale); });
+            });
+            dots::<S, T, M, P, 4, 8>(quants, a, &mut upper);
+            unroll!(P, H => {
+                let row = H * S::LANES;
+                let factor = S::load_f16(head.add(2 * row));
+                let scale = S::load_i8(scales.add(GROUP + row));
+                unroll!(M, I => {
+                    let dot = S::fma(S::to_f32(upper[H][I]), scale, halves[H][I]);
+                    acc[H][I] = S::fma(dot, S::mul(factor, splat(activation, I)), acc[H][I]);
+                });
             });
             return;
         }
-        dots::<S, T, M, 0, 8>(quants, a, &mut sums);
-        let factor = |i: usize| S::load_f16(head.add(2 * i));
-        let scale = match form.scales {
-            Scales::K => S::mul(factor(first), S::load_u8(scales.add(first))),
-            Scales::Xs => S::mul(factor(first), S::load_i8(scales.add(first))),
-            Scales::E8m0 => S::load_e8m0(scales.add(first)),
-            _ => S::load_f16(scales.add(2 * first)),
-        };
-        unroll!(M, I => {
-            acc[I] = S::fma(S::to_f32(sums[I]), S::mul(scale, splat(activation, I)), acc[I]);
-        });
-        if form.has_min() {
-            let min = match form.scales {
-                Scales::K => S::neg(S::mul(
-                    factor(GROUP + first),
-                    S::load_u8(scales.add(GROUP + first)),
-                )),
-                _ => S::load_f16(scales.add(2 * (GROUP + first))),
-            };
-            unroll!(M, I => { acc[I] = S::fma(min, splat(correction, I), acc[I]); });
+        if Of::<T>::WIDE && !S::VNNI {
+            // Two sums for each output: those of all vectors of rows would not fit the registers.
+            unroll!(P, H => {
+                let sums = core::array::from_mut(&mut sums[H]);
+                dots::<S, T, M, 1, 0, 8>(quants.add(4 * H * S::LANES), a, sums);
+            });
+        } else {
+            dots::<S, T, M, P, 0, 8>(quants, a, &mut sums);
         }
+        unroll!(P, H => {
+            let row = H * S::LANES;
+            let factor = |i: usize| S::load_f16(head.add(2 * i));
+            let scale = match form.scales {
+                Scales::K => S::mul(factor(row), S::load_u8(scales.add(row))),
+                Scales::Xs => S::mul(factor(row), S::load_i8(scales.add(row))),
+                Scales::E8m0 => S::load_e8m0(scales.add(row)),
+                _ => S::load_f16(scales.add(2 * row)),
+            };
+            unroll!(M, I => {
+                acc[H][I] = S::fma(S::to_f32(sums[H][I]), S::mul(scale, splat(activation, I)), acc[H][I]);
+            });
+            if form.has_min() {
+                let min = match form.scales {
+                    Scales::K => {
+                        S::neg(S::mul(factor(GROUP + row), S::load_u8(scales.add(GROUP + row))))
+                    }
+                    _ => S::load_f16(scales.add(2 * (GROUP + row))),
+                };
+                unroll!(M, I => { acc[H][I] = S::fma(min, splat(correction, I), acc[H][I]); });
+            }
+        });
     }
 }
 
@@ -263,51 +281,56 @@ unsafe fn block<S: Simd, const T: usize, const M: usize, const H: usize>(
 /// # Safety
 /// As [`tile`].
 #[inline(always)]
-unsafe fn dots<S: Simd, const T: usize, const M: usize, const FROM: usize, const TO: usize>(
+unsafe fn dots<
+    S: Simd,
+    const T: usize,
+    const M: usize,
+    const P: usize,
+    const FROM: usize,
+    const TO: usize,
+>(
     quants: *const u8,
     a: *const u8,
-    sums: &mut [S::I; M],
+    sums: &mut [[S::I; M]; P],
 ) {
     // SAFETY: as in `tile`.
     unsafe {
-        let activation = |i: usize, j: usize| S::splat32(a.add(BLOCK * i + 4 * j).cast());
-        if S::VNNI {
-            unroll!(4, P => {
-                // The low and the high nibbles of a line one after the other.
-                unroll!(2, Q => {
-                    const J: usize = P + 4 * Q;
-                    if FROM <= J && J < TO {
-                        let w = codes::<S, T>(quants, J, 0);
-                        unroll!(M, I => { sums[I] = S::dot(sums[I], w, activation(I, J)); });
+        let zero = S::splat8(0);
+        let (mut low, mut high) = ([[zero; M]; P], [[zero; M]; P]);
+        unroll!(8, J => {
+            if (FROM..TO).contains(&J) {
+                // Sums in i16 start anew before they could overflow.
+                let is_first = J.is_multiple_of(Of::<T>::LINES_IN_I16);
+                let is_last = (J + 1).is_multiple_of(Of::<T>::LINES_IN_I16);
+                let add = |sum: S::I, products: S::I| if is_first { products } else { S::add16(sum, products) };
+                let (mut w0, mut w1) = ([zero; P], [zero; P]);
+                unroll!(P, H => {
+                    let row = H * S::LANES;
+                    let quants = quants.add(4 * row);
+                    if S::VNNI || !Of::<T>::WIDE {
+                        w0[H] = codes::<S, T>(quants, J, 0);
+                    } else {
+                        (w0[H], w1[H]) = (codes::<S, T>(quants, J, 1), codes::<S, T>(quants, J, 2));
                     }
                 });
-            });
-            return;
-        }
-        let zero = S::splat8(0);
-        let (mut low, mut high) = ([zero; M], [zero; M]);
-        unroll!(8, J => {
-            if FROM <= J && J < TO {
-                // Sums in i16 start anew before they could overflow.
-                let start = J.is_multiple_of(Of::<T>::LINES_IN_I16);
-                let end = (J + 1).is_multiple_of(Of::<T>::LINES_IN_I16);
-                let add = |sum: S::I, products: S::I| if start { products } else { S::add16(sum, products) };
-                let (w0, w1) = if Of::<T>::WIDE {
-                    (codes::<S, T>(quants, J, 1), codes::<S, T>(quants, J, 2))
-                } else {
-                    (codes::<S, T>(quants, J, 0), zero)
-                };
                 unroll!(M, I => {
-                    low[I] = add(low[I], S::maddubs(w0, activation(I, J)));
-                    if Of::<T>::WIDE {
-                        high[I] = add(high[I], S::maddubs(w1, activation(I, J)));
-                    }
-                    if end {
-                        sums[I] = S::add32(sums[I], S::madd(low[I], S::splat16(1)));
-                    }
-                    if end && Of::<T>::WIDE {
-                        sums[I] = S::add32(sums[I], S::madd(high[I], S::splat16(16)));
-                    }
+                    let activation = S::splat32(a.add(BLOCK * I + 4 * J).cast());
+                    unroll!(P, H => {
+                        if S::VNNI {
+                            sums[H][I] = S::dot(sums[H][I], w0[H], activation);
+                        } else {
+                            low[H][I] = add(low[H][I], S::maddubs(w0[H], activation));
+                            if is_last {
+                                sums[H][I] = S::add32(sums[H][I], S::madd(low[H][I], S::splat16(1)));
+                            }
+                            if Of::<T>::WIDE {
+                                high[H][I] = add(high[H][I], S::maddubs(w1[H], activation));
+                            }
+                            if Of::<T>::WIDE && is_last {
+                                sums[H][I] = S::add32(sums[H][I], S::madd(high[H][I], S::splat16(16)));
+                            }
+                        }
+                    });
                 });
             }
         });
