@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites chat test lint format layering deny bench plans speculation outlines evaluation train install
+.PHONY: help prerequisites chat test aarch64 check-aarch64 lint format layering deny bench plans speculation outlines evaluation train install
 
 # rustup's folder, for shells that have not read its profile yet.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
@@ -19,7 +19,7 @@ BENCH_MODEL ?= target/bench.gguf
 JUPITER = $(CARGO) run -q --release --bin jupiter --
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 prerequisites: ## Check, and install where possible, what the build needs besides Rust
 	@.ci/prerequisites
@@ -31,6 +31,12 @@ test: lint ## Check format, lints and layering, and run all tests
 	@cache=$$(mktemp -d); trap 'rm -rf "$$cache"' EXIT; \
 	echo "$(CARGO) test $(MEMBERS) --locked"; \
 	JUPITER_CACHE=$$cache $(CARGO) test $(MEMBERS) --locked
+
+aarch64: prerequisites ## Run the kernels' tests as ARM machines would, emulated by qemu
+	@.ci/aarch64 test
+
+check-aarch64: prerequisites ## Check that everything compiles for ARM
+	@.ci/aarch64 check
 
 lint: prerequisites layering deny ## Check format, lints, layering and licences
 	$(CARGO) fmt --all -- --check

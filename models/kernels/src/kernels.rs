@@ -3,6 +3,8 @@
 
 use std::ops::Range;
 
+#[cfg(target_arch = "aarch64")]
+use crate::arm;
 use crate::forms::Form;
 use crate::panels::{self, MAX_TILE, Slot};
 #[cfg(target_arch = "x86_64")]
@@ -71,7 +73,9 @@ impl Kernels {
     fn max_tile(self) -> usize {
         #[cfg(target_arch = "x86_64")]
         return x86::max_tile(self.set);
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(target_arch = "aarch64")]
+        return arm::max_tile(self.set);
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
         MAX_TILE
     }
 
@@ -81,6 +85,10 @@ impl Kernels {
         if let Some(quantizer) = x86::quantizer(self.set) {
             return quantizer;
         }
+        #[cfg(target_arch = "aarch64")]
+        if let Some(quantizer) = arm::quantizer(self.set) {
+            return quantizer;
+        }
         panels::quantize_row
     }
 
@@ -88,7 +96,9 @@ impl Kernels {
     fn tile(self, weights: WeightType, m: usize) -> Option<TileKernel> {
         #[cfg(target_arch = "x86_64")]
         return x86::tile(self.set, weights, m);
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(target_arch = "aarch64")]
+        return arm::tile(self.set, weights, m);
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
         None
     }
 

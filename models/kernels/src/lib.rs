@@ -13,9 +13,11 @@
 //! - `panels`: what quantized activations look like, and how they are quantized.
 //! - `kernels`: quantize, multiply, and how many rows and much memory are cut into tiles and chunks.
 //! - [`scalar`]: the bits.
-//! - `x86`: the kernels of x86-64.
+//! - `x86`: the kernels of x86-64; `arm`: those of aarch64.
 //! - [`memory`]: memory for weights.
 
+#[cfg(target_arch = "aarch64")]
+mod arm;
 pub mod attention;
 mod forms;
 pub mod instructions;

@@ -28,6 +28,14 @@ fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(bits).collect()
 }
 
+/// Where a machine is emulated to test a set, it must be there: `make aarch64` says which.
+#[test]
+fn the_set_that_is_to_be_tested_is_there() {
+    if let Ok(name) = std::env::var("JUPITER_TESTED_SET") {
+        assert_eq!(InstructionSet::best().name(), name);
+    }
+}
+
 fn columns(t: WeightType, blocks: usize) -> usize {
     if t.block_len() == 1 {
         29 * blocks
@@ -108,6 +116,28 @@ fn rows_that_are_not_finite_become_nan_and_leave_the_others_alone() {
                     }
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn halves_are_rounded_to_even() {
+    let mut random = Random::new(5);
+    for t in WeightType::ALL {
+        let shape = Shape {
+            n_rows: 16,
+            n_cols: columns(t, 2),
+        };
+        let matrix = Matrix::new(t, shape, &random_weights(t, shape, &mut random, sane));
+        let mut x: Vec<f32> = (0..2 * shape.n_cols)
+            .map(|_| (random.unit() * 126.0).trunc() + 0.5)
+            .collect();
+        // The largest value of each block, so that the others are multiples of the scale and a half.
+        x.iter_mut().step_by(32).for_each(|x| *x = 127.0);
+        let expected = bits(&matrix.times(scalar(), &x, 2));
+        for kernels in sets() {
+            let got = bits(&matrix.times(kernels, &x, 2));
+            assert_eq!(got, expected, "{t:?} {}", kernels.instruction_set());
         }
     }
 }
