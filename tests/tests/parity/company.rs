@@ -85,10 +85,13 @@ fn assert_same(got: &Bits, expected: &Bits, what: &str) {
 fn assert_alike(arch: SynthArch, ty: SynthType, n_threads: u32) {
     let model = model(arch, ty);
     let what = |how: &str| format!("{arch} {ty}, {n_threads} threads, {how}");
-    let one = params();
+    let one = EngineParams {
+        n_ctx: 512,
+        ..params()
+    };
     let params = EngineParams {
         n_threads,
-        ..params()
+        ..one.clone()
     };
     let expected = Reader::new(&model, &one).read(1);
     for chunk in [1, 2, 3, 5, 8, 24, 33, 64] {
