@@ -87,12 +87,6 @@ pub fn capture<T>(call: impl FnOnce() -> T) -> (T, Captured) {
     (value, Captured(LINES.replace(outer).unwrap_or_default()))
 }
 
-/// Writes an error as llama.cpp would: for code that it calls while it loads a model.
-#[cfg(kernels)]
-pub(super) fn error(line: &str) {
-    keep(sys::GGML_LOG_LEVEL_ERROR, line);
-}
-
 /// # Safety
 /// `text` is null or a NUL-terminated string that lives for the call, as ggml's logger passes it.
 unsafe extern "C" fn on_line(level: sys::ggml_log_level, text: *const c_char, _: *mut c_void) {
@@ -106,10 +100,6 @@ unsafe extern "C" fn on_line(level: sys::ggml_log_level, text: *const c_char, _:
     if level == sys::GGML_LOG_LEVEL_CONT || line.trim_matches('.').is_empty() {
         return;
     }
-    keep(level, line);
-}
-
-fn keep(level: sys::ggml_log_level, line: &str) {
     match level {
         sys::GGML_LOG_LEVEL_ERROR => tracing::warn!(target: "llama.cpp", "{line}"),
         sys::GGML_LOG_LEVEL_WARN => tracing::info!(target: "llama.cpp", "{line}"),

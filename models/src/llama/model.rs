@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 use jupiter_kernels::Kernels;
 use llama_cpp_sys_2 as sys;
 
-use super::kernels::load_with;
+use super::kernels::{lacking_memory, load_with};
 use super::log::capture;
 use super::residency::release_file_pages;
 use crate::{ModelError, Result};
@@ -74,8 +74,14 @@ impl LoadedModel {
             }
         });
         let Some(model) = NonNull::new(model) else {
-            return Err(ModelError::Llama {
-                what: format!("cannot load {}: {}", path.display(), log.errors()),
+            let path = path.display();
+            return Err(match lacking_memory() {
+                Some(what) => ModelError::OutOfMemory {
+                    what: format!("{path}: {what}"),
+                },
+                None => ModelError::Llama {
+                    what: format!("cannot load {path}: {}", log.errors()),
+                },
             });
         };
         release_file_pages(path);

@@ -7,6 +7,7 @@ mod default_model;
 mod ends;
 mod files;
 mod inputs;
+mod kernels;
 mod plan;
 mod templates;
 

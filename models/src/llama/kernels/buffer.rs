@@ -95,9 +95,17 @@ thread_local! {
     /// The first and the last tensor whose size was asked since the last allocation, for the message
     /// when there is no memory.
     static ASKED: Cell<Option<(Name, Name)>> = const { Cell::new(None) };
+    /// What there was no memory for.
+    static LACKING: Cell<Option<String>> = const { Cell::new(None) };
 }
 
+/// `ggml_tensor::name`.
 type Name = [c_char; 64];
+
+/// Why the load that has just failed on this thread had no memory, if that was it.
+pub(crate) fn lacking_memory() -> Option<String> {
+    LACKING.take()
+}
 
 /// Runs `load`; weights that it loads on this thread are packed for `kernels`, where these take them.
 pub(crate) fn load_with<T>(kernels: Option<Kernels>, load: impl FnOnce() -> T) -> T {
@@ -192,21 +200,17 @@ unsafe extern "C" fn alloc_buffer(buffer_type: *mut BufferType, size: usize) -> 
     let Some(kernels) = loading() else {
         return ptr::null_mut();
     };
-    let memory = match WeightMemory::new(size) {
-        Ok(memory) => memory,
-        Err(error) => {
-            // SAFETY: ggml ends names with a NUL.
-            let name = |name: &Name| {
-                unsafe { CStr::from_ptr(name.as_ptr()) }
-                    .to_string_lossy()
-                    .into_owned()
-            };
-            let tensors = asked.map_or(String::new(), |(first, last)| {
-                format!(" for {} to {}", name(&first), name(&last))
-            });
-            super::super::log::error(&format!("packed weights{tensors}: {error}"));
-            return ptr::null_mut();
-        }
+    let Ok(memory) = WeightMemory::new(size) else {
+        // SAFETY: ggml ends names with a NUL.
+        let text = |name: &Name| unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy();
+        let tensors = asked.map_or(String::new(), |(first, last)| {
+            format!(" ({} to {})", text(&first), text(&last))
+        });
+        LACKING.set(Some(format!(
+            "there is no memory for {} MB of weights{tensors}: take more stages, or a smaller model",
+            size.div_ceil(1_000_000)
+        )));
+        return ptr::null_mut();
     };
     let weights = Box::into_raw(Box::new(Weights { memory, kernels }));
     let interface = BufferInterface {
@@ -293,5 +297,38 @@ unsafe extern "C" fn set_tensor(
     let matrices = source.chunks_exact(n_bytes / n_matrices.max(1));
     for (source, packed) in matrices.zip(packed.chunks_exact_mut(bytes)) {
         jupiter_kernels::pack(weights, shape, source, packed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn memory_that_ends_is_told_with_the_tensors_and_how_much() {
+        super::super::readiness().unwrap();
+        let buffer_type = buffer_type(|| unreachable!("it is there since the start"));
+        // SAFETY: a struct of numbers and null pointers.
+        let mut tensor: sys::ggml_tensor = unsafe { std::mem::zeroed() };
+        tensor.type_ = sys::GGML_TYPE_Q4_0;
+        (tensor.ne, tensor.nb) = ([64, 1 << 44, 1, 1], [18, 36, 36 << 44, 36 << 44]);
+        for (to, from) in tensor.name.iter_mut().zip(b"output.weight") {
+            *to = from.cast_signed() as c_char;
+        }
+        load_with(Some(Kernels::best()), || {
+            // SAFETY: the tensor lives through the calls.
+            let buffer = unsafe {
+                let size = get_alloc_size(buffer_type, &raw const tensor);
+                alloc_buffer(buffer_type, size)
+            };
+            assert!(buffer.is_null());
+        });
+        assert_eq!(
+            lacking_memory().unwrap(),
+            "there is no memory for 633318698 MB of weights (output.weight to output.weight): take \
+             more stages, or a smaller model"
+        );
+        assert_eq!(lacking_memory(), None);
     }
 }

@@ -56,6 +56,11 @@ fn try_install() -> Result<(), &'static str> {
 }
 
 #[cfg(not(kernels))]
+pub(crate) fn lacking_memory() -> Option<String> {
+    None
+}
+
+#[cfg(not(kernels))]
 #[derive(Default)]
 pub(crate) struct WrittenCells;
 
@@ -70,7 +75,7 @@ pub(crate) fn load_with<T>(_: Option<jupiter_kernels::Kernels>, load: impl FnOnc
 }
 
 #[cfg(kernels)]
-pub(crate) use buffer::load_with;
+pub(crate) use buffer::{lacking_memory, load_with};
 #[cfg(kernels)]
 pub(crate) use cells::{WrittenCells, decode_with};
 
