@@ -5,6 +5,7 @@
 use jupiter_models::engine::{EngineMemory, EngineParams};
 use jupiter_models::gguf::KvDtype;
 use jupiter_models::hidden::HiddenDtype;
+use jupiter_models::kernels::KernelChoice;
 use jupiter_models::sampling::SamplingParams;
 use jupiter_models::{KvOp, LayerRange, Row, SequenceId};
 use proptest::collection::vec;
@@ -232,6 +233,7 @@ fn assign(epoch: u64, n: u32) -> Message {
             type_k: KvDtype::F16,
             type_v: KvDtype::Q8_0,
             flash_attention: true,
+            kernels: KernelChoice::Auto,
             n_gpu_layers: 0,
             keeps_states: false,
         },

@@ -6,6 +6,7 @@ use jupiter_models::draw::splitmix;
 use jupiter_models::engine::EngineParams;
 use jupiter_models::gguf::KvDtype;
 use jupiter_models::hidden::HiddenDtype;
+use jupiter_models::kernels::KernelChoice;
 use jupiter_models::{Row, Token};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -127,6 +128,7 @@ impl World {
                 type_k: KvDtype::F16,
                 type_v: KvDtype::F16,
                 flash_attention: true,
+                kernels: KernelChoice::Auto,
                 n_gpu_layers: 0,
                 keeps_states: false,
             },
