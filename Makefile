@@ -62,7 +62,7 @@ bench: prerequisites ## Measure against plain llama.cpp on a generated model (AR
 plans: prerequisites ## Time the planning, and compare plans for published devices with the papers
 	$(CARGO) run --release --bin plans -- $(ARGS)
 
-speculation: prerequisites ## What guessing ahead can bring on 2, 4 and 8 stages, predicted and simulated
+speculation: prerequisites ## What guessing ahead can bring on 1, 2, 4 and 8 stages, predicted and simulated
 	$(CARGO) run --release --bin speculation
 
 outlines: prerequisites ## What writing point by point brings to the default model, as a table and a picture

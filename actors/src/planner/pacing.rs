@@ -6,9 +6,13 @@ use std::sync::Arc;
 use super::fleet::MeasuredPlan;
 use crate::planning::chunks::{ChunkGrid, ChunkTable};
 
-/// Smallest chunk that is tried: below this a row costs so much more that no overlap pays it back.
-const SMALLEST_CHUNK: u32 = 16;
-/// Boundaries up to [`FINE_UNTIL`] are multiples of this: kernels work in fours.
+/// Smallest chunk that is tried: below this a row costs so much more that no overlap pays it back,
+/// since up to eight rows cost nearly the same. On eight equal stages chunks of eight make prompts of
+/// 32 rows 15 % faster than the best larger ones, prompts of 128 rows no more.
+const SMALLEST_CHUNK: u32 = 8;
+/// Boundaries up to [`FINE_UNTIL`] are multiples of this. Kernels take eight rows at a time, but what
+/// a rest costs grows evenly, and chunks that are more nearly equal leave stages idle less: multiples
+/// of eight make a prompt of 100 rows 4 % slower on four stages and more.
 const FINE_QUANTUM: u32 = 4;
 /// Tokens up to which boundaries are fine.
 const FINE_UNTIL: u32 = 512;

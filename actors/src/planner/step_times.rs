@@ -360,7 +360,7 @@ pub(super) mod tests {
         assert!(near(one.around, 400.0) && near(one.alone, 400.0), "{one:?}");
         // Four rows were never seen: as the curve says, from what one row takes.
         let four = costs.of(4).cloned().unwrap_or_default();
-        assert!(near(four.servers[1], 333.3), "{four:?}");
+        assert!(near(four.servers[1], 200.0 * 12.4 / 11.2), "{four:?}");
         for _ in 0..100 {
             let took = [timing(0, 400), timing(1, 800)];
             times.observe(

@@ -3,22 +3,27 @@
 
 use super::cost::Work;
 
-/// Rows and milliseconds of eight layers of a 0.3 GB model in Q4_0 on one core. Four rows cost less
-/// than three, as kernels work in fours.
-pub const POINTS: [(u32, f64); 13] = [
-    (1, 15.6),
-    (2, 27.0),
-    (3, 36.0),
-    (4, 26.0),
-    (6, 45.0),
-    (8, 49.0),
-    (12, 70.0),
-    (16, 80.0),
-    (32, 155.0),
-    (64, 255.0),
-    (128, 510.0),
-    (256, 1000.0),
-    (512, 2020.0),
+/// Rows and milliseconds of eight layers of a 0.3 GB model in Q4_0 on one core, by our own kernels
+/// (`jupiter bench --rows`, AVX512-VNNI). The weights' way from memory is what few rows wait for, so
+/// eight of them, a tile of the kernels, cost little more than one; from some sixteen on time is
+/// nearly linear. A device whose rows cost otherwise is soon known by its own steps.
+pub const POINTS: [(u32, f64); 16] = [
+    (1, 11.2),
+    (2, 11.8),
+    (3, 11.9),
+    (4, 12.4),
+    (6, 14.0),
+    (8, 15.0),
+    (12, 18.8),
+    (16, 21.6),
+    (24, 26.7),
+    (32, 33.2),
+    (48, 48.0),
+    (64, 63.7),
+    (96, 95.0),
+    (128, 125.7),
+    (256, 264.0),
+    (512, 557.0),
 ];
 
 /// Layers that [`POINTS`] are of.

@@ -137,10 +137,10 @@ fn grids_that_leave_prompts_without_chunks_are_refused() {
     };
     check(
         ChunkGrid {
-            largest: 47,
+            largest: 31,
             ..good
         },
-        "largest is 47, expected at least 2 * smallest + quantum, at most 2^20",
+        "largest is 31, expected at least 2 * smallest + quantum, at most 2^20",
     );
     check(
         ChunkGrid {

@@ -34,10 +34,10 @@ fn predicted(pipeline: Stages<'_>, a: f64, pace: Pace) -> f64 {
 #[test]
 fn the_limits_of_two_stages() {
     for (a, rows, in_flight, limit) in [
-        (0.8, 4, 1, 1.78),
-        (0.8, 4, 2, 2.2),
-        (0.9, 4, 1, 2.07),
-        (0.9, 4, 2, 3.1),
+        (0.8, 4, 1, 2.67),
+        (0.8, 4, 2, 3.35),
+        (0.9, 4, 1, 3.11),
+        (0.9, 4, 2, 4.62),
     ] {
         let fixed = Policy::Fixed(Pace { rows, in_flight });
         let (got, _) = ratio(pipeline(2, 0), a, fixed, 20_000);
@@ -155,11 +155,11 @@ fn the_chooser_finds_what_pays_and_stops_what_does_not() {
         branches: 1,
     };
     let auto = |a, n_tokens| ratio(pipeline(2, 100_000), a, Policy::Auto(limits), n_tokens);
-    // The issue asks for 1.95, 2.7 and 0.97 on a benchmark; an answer has some hundred tokens.
+    // Benchmarks are to reach 3.2, 4.3 and 0.97; an answer has some hundred tokens.
     let (at_8, _) = auto(0.8, 4000);
     let (at_9, _) = auto(0.9, 4000);
     let (at_0, measured) = auto(0.0, 128);
     println!("{at_8:.2} {at_9:.2} {at_0:.3} {measured:?}");
-    assert!(at_8 > 2.0 && at_9 > 2.8, "{at_8} {at_9}");
+    assert!(at_8 > 3.2 && at_9 > 4.5, "{at_8} {at_9}");
     assert!(at_0 > 0.98, "{at_0}");
 }

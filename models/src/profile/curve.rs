@@ -15,8 +15,9 @@ pub struct RowPoint {
     pub ms: f64,
 }
 
-/// Time of a step over its number of rows. Neither linear nor monotone: four rows may cost less
-/// than three, because kernels work in fours.
+/// Time of a step over its number of rows. Not linear: up to eight rows cost hardly more than one with
+/// our own kernels. With others not even monotone: where they work in fours, four rows cost less than
+/// three.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RowCurve {

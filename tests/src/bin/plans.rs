@@ -72,8 +72,7 @@ fn main() -> Result<()> {
     println!(
         "Llama2-7B in 4 bits, 260 prompt tokens, 64 generated; * published, all else simulated on \
          calibrated profiles. Plain: one chunk, one stream. Equal \
-         chunks: the best number of them, of any size; ours are multiples of four rows, since kernels \
-         work in fours.\n"
+         chunks: the best number of them, of any size; ours are multiples of four rows.\n"
     );
     let rows = jetson::ENVIRONMENTS
         .into_iter()

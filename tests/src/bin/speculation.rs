@@ -1,4 +1,4 @@
-//! What speculation can bring on 2, 4 and 8 equal stages with a typical row curve: the prediction of
+//! What speculation can bring on 1, 2, 4 and 8 equal stages with a typical row curve: the prediction of
 //! the rule that chooses shapes, beside a simulation that does not know it.
 //!
 //! ```sh
@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!(
         "stages  a     way            rows  in flight  predicted  simulated  error  tokens/step  wasted rows/token  auto"
     );
-    for n_stages in [2, 4, 8] {
+    for n_stages in [1, 2, 4, 8] {
         for a in [0.0, 0.5, 0.7, 0.8, 0.9, 0.95] {
             for is_pipelined in [false, true] {
                 line(n_stages, a, is_pipelined)?;

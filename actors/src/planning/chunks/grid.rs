@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::planning::{PlanError, Result};
 
 /// Boundaries that are considered: fine ones at the beginning, where prompts are short and every
-/// chunk counts; coarser ones behind. Quanta are multiples of four, as kernels work in fours.
+/// chunk counts; coarser ones behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChunkGrid {
@@ -28,7 +28,7 @@ pub struct ChunkGrid {
 impl Default for ChunkGrid {
     fn default() -> ChunkGrid {
         ChunkGrid {
-            smallest: 16,
+            smallest: 8,
             largest: 512,
             fine_quantum: 4,
             fine_until: 512,

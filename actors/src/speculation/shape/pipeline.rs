@@ -126,12 +126,12 @@ pub fn deepest(pace: Pace) -> u32 {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::planning::typical::rows_ns;
 
-    /// Two equal stages with a typical row curve (four rows in 1.66 times the time of one) at 1 and 4 rows.
+    /// Two equal stages with the typical row curve: four rows in 1.11 times the time of one.
     fn predict_two_stages(a: f64, rows: u32, in_flight: u32) -> f64 {
-        let stage_ns = |rows| if rows == 4 { 26_000 } else { 15_600 };
-        let servers_ns = |rows| vec![stage_ns(rows); 2];
-        let around_ns = |rows| 2 * stage_ns(rows);
+        let servers_ns = |rows| vec![rows_ns(rows); 2];
+        let around_ns = |rows| 2 * rows_ns(rows);
         let cost = StepCost {
             servers_ns: &servers_ns,
             around_ns: &around_ns,
@@ -150,18 +150,18 @@ mod tests {
             );
         };
         check(0.8, 1, 1, 1.0);
-        check(0.8, 4, 1, 1.771);
-        check(0.9, 4, 1, 2.063);
+        check(0.8, 4, 1, 2.666);
+        check(0.9, 4, 1, 3.106);
         // The formula above.
         for a in [0.3f64, 0.8, 0.9] {
             let run = 1.0 / (1.0 - a.powi(4)) + 1.0;
-            check(a, 4, 2, 15.6 / (1.0 - a) * 2.0 / (run * 26.0));
+            check(a, 4, 2, 11.2 / (1.0 - a) * 2.0 / (run * 12.4));
         }
-        check(0.8, 4, 2, 2.23);
-        check(0.9, 4, 2, 3.07);
-        check(0.0, 4, 2, 0.6);
+        check(0.8, 4, 2, 3.353);
+        check(0.9, 4, 2, 4.622);
+        check(0.0, 4, 2, 0.903);
         // All right: both stages always busy, four tokens a step.
-        check(1.0, 4, 2, 4.0 * 2.0 * 15.6 / 26.0);
+        check(1.0, 4, 2, 4.0 * 2.0 * 11.2 / 12.4);
     }
 
     #[test]

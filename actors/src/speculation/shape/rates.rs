@@ -16,10 +16,13 @@ const DECAY: f64 = 0.98;
 /// What everything counts after an observation of anything: a depth that had bad luck is not sent
 /// any more, so it would never be seen again; so it comes to follow the depth before it.
 const FADE: f64 = 0.997;
-/// A first guess is expected to be right this often before anything is known: with it four rows
-/// pay on a typical curve, so a source is tried, and a bad one left after one step.
+/// A first guess is expected to be right this often before anything is known: with it a few rows pay
+/// on every curve, so a source is tried; a bad one is left after one step where rows are dear, after
+/// some ten where they cost hardly anything.
 const PRIOR_FIRST: f64 = 0.55;
-/// A further guess, when those before it are wrong.
+/// A further guess, when those before it are wrong, of a source whose first guesses are as good as
+/// expected; less of one whose first guesses are worse. Else a bad source would always be thought to
+/// have good second guesses: where rows cost hardly anything they would seem to pay for ever.
 const PRIOR_FURTHER: f64 = 0.25;
 /// What the prior counts, in observations: one failure is enough to doubt it.
 const PRIOR_WEIGHT: f64 = 2.0;
@@ -110,7 +113,10 @@ impl AcceptanceRates {
     }
 
     fn when_lower_are_wrong(&self, depth: u32, rank: usize) -> f64 {
-        let mut rate = if rank == 0 { self.prior } else { PRIOR_FURTHER };
+        let mut rate = match rank {
+            0 => self.prior,
+            _ => PRIOR_FURTHER * (self.when_lower_are_wrong(depth, 0) / PRIOR_FIRST).min(1.0),
+        };
         let mut weight = PRIOR_WEIGHT;
         for ranks in &self.seen[..=index(depth)] {
             let (hits, all) = ranks[rank];
@@ -145,8 +151,10 @@ mod tests {
         };
         assert!((see(&mut rates, 0.8, 400) - 0.8).abs() < 0.15);
         assert!(see(&mut rates, 0.1, 100) < 0.3);
-        // A second guess is never seen here: it is expected among what is left.
+        // A second guess is never seen here: it is expected among what is left, and as bad as the first.
         assert!(rates.rate(1, 1) < 1.0 - rates.rate(1, 0));
+        see(&mut rates, 0.0, 100);
+        assert!(rates.rate(1, 1) < rates.rate(1, 0) && rates.rate(1, 0) < 0.1);
     }
 
     #[test]

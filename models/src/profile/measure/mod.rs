@@ -37,8 +37,8 @@ use crate::profile::{ComputeProfile, ModelProfile};
 use crate::slice::SliceCache;
 use crate::{LayerRange, ModelError, Result, Token};
 
-/// Numbers of rows whose steps are measured: dense among few rows, where time goes in steps because
-/// kernels work in fours.
+/// Numbers of rows whose steps are measured: dense among few rows, where time is anything but linear
+/// (our own kernels take up to eight rows at a time, llama.cpp's four).
 const ROWS: [u32; 18] = [
     1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512,
 ];
