@@ -1,7 +1,9 @@
-//! What steps of few rows cost: `cargo run --release -p jupiter-kernels --example rows -- [types] [sets] [rows]`,
-//! each a list with commas, or `all`.
+//! What steps of few rows cost:
+//! `cargo run --release -p jupiter-kernels --example rows -- [types] [sets] [rows] [MiB]`, the first three lists
+//! with commas, or `all`.
 //!
-//! For each type and instruction set, products with a matrix that fits no cache. Limits are measured in the
+//! For each type and instruction set, products with matrices of 256 MiB together, or as many as the last argument
+//! says: a large last-level cache may serve 100 MiB twice as fast as memory. Limits are measured in the
 //! same run, interleaved: reading the packed weights once, and the peak of the instruction that multiplies
 //! (`vpdpbusd`, `vpmaddubsw`, fma for floats) with nothing else. `share` is the larger of both limits over
 //! the time taken.
@@ -19,9 +21,6 @@ const SHAPE: Shape = Shape {
     n_cols: 1536,
 };
 
-/// Bytes of weights at least: more than this many caches hold.
-const BYTES: usize = 96 << 20;
-
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let list = |i: usize| arguments.get(i).map_or("all", String::as_str);
@@ -32,6 +31,10 @@ fn main() {
         "all" => vec![1, 2, 3, 4, 6, 8, 16, 64, 512],
         some => some.split(',').filter_map(|n| n.parse().ok()).collect(),
     };
+    let bytes = arguments
+        .get(3)
+        .map_or(256, |mib| mib.parse().expect("MiB"))
+        << 20;
     println!(
         "type    set            pack GB/s   rows       ms   ms/row    GB/s  GMAC/s  read GB/s  peak GMAC/s  share"
     );
@@ -43,7 +46,7 @@ fn main() {
             .filter(|set| *set != InstructionSet::Scalar && picked(list(1), set.name()))
             .filter_map(Kernels::with)
             .collect();
-        let weights = Weights::new(t);
+        let weights = Weights::new(t, bytes);
         for &n in &rows {
             weights.compare(&sets, n);
         }
@@ -57,7 +60,7 @@ struct Weights {
 }
 
 impl Weights {
-    fn new(t: WeightType) -> Self {
+    fn new(t: WeightType, at_least: usize) -> Self {
         let mut random = 88172645463325252u64;
         let source: Vec<u8> = (0..SHAPE.n_rows * t.row_bytes(SHAPE.n_cols).expect("whole blocks"))
             .map(|_| {
@@ -70,7 +73,7 @@ impl Weights {
             .collect();
         let bytes = packed_bytes(t, SHAPE).expect("a shape that is taken");
         let mut pack_gbps = 0f64;
-        let matrices = (0..BYTES.div_ceil(bytes))
+        let matrices = (0..at_least.div_ceil(bytes))
             .map(|_| {
                 let mut memory = WeightMemory::new(bytes).expect("memory");
                 // SAFETY: the memory is ours, and as large.

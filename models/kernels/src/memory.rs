@@ -81,13 +81,14 @@ mod system {
 
     /// Pages from the system, which are zero and not there before they are written.
     pub(super) fn take(bytes: usize) -> Option<NonNull<u8>> {
+        let mapped = mapped(bytes);
         let spare = if bytes < HUGE_PAGE { 0 } else { HUGE_PAGE };
         // SAFETY: a mapping of its own, at an address of the system's choice. What lies before and behind
         // the aligned part of it is given back, and nothing else is.
         unsafe {
             let start = libc::mmap(
                 core::ptr::null_mut(),
-                bytes + spare,
+                mapped + spare,
                 libc::PROT_READ | libc::PROT_WRITE,
                 libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
                 -1,
@@ -101,13 +102,12 @@ mod system {
             }
             let before = start.align_offset(HUGE_PAGE) % HUGE_PAGE;
             let aligned = start.byte_add(before);
-            let end = aligned.byte_add(bytes.next_multiple_of(HUGE_PAGE));
+            let end = aligned.byte_add(mapped);
             if before > 0 {
                 libc::munmap(start, before);
             }
-            let behind = (start.byte_add(bytes + spare) as usize).saturating_sub(end as usize);
-            if behind > 0 {
-                libc::munmap(end, behind);
+            if before < spare {
+                libc::munmap(end, spare - before);
             }
             // Advice: without huge pages it is slower, and right.
             libc::madvise(aligned, bytes, libc::MADV_HUGEPAGE);
@@ -118,13 +118,17 @@ mod system {
     /// # Safety
     /// Taken with as many bytes, and not given back yet.
     pub(super) unsafe fn give_back(start: NonNull<u8>, bytes: usize) {
-        let bytes = if bytes < HUGE_PAGE {
+        // SAFETY: the mapping is ours by the caller's contract, and has this size.
+        unsafe { libc::munmap(start.as_ptr().cast(), mapped(bytes)) };
+    }
+
+    /// Bytes of addresses that are taken for so many bytes, and given back: whole huge pages.
+    fn mapped(bytes: usize) -> usize {
+        if bytes < HUGE_PAGE {
             bytes
         } else {
             bytes.next_multiple_of(HUGE_PAGE)
-        };
-        // SAFETY: the mapping is ours by the caller's contract; behind its pages nothing of it is left.
-        unsafe { libc::munmap(start.as_ptr().cast(), bytes) };
+        }
     }
 }
 
@@ -177,6 +181,22 @@ mod tests {
             let all = unsafe { core::slice::from_raw_parts_mut(memory.as_mut_ptr(), bytes) };
             assert!(all.iter().all(|&byte| byte == 0));
             all.fill(1);
+        }
+    }
+
+    /// The system places mappings side by side, so that behind one there is another.
+    #[test]
+    fn what_is_given_back_is_nobody_elses() {
+        let take = |bytes: usize| WeightMemory::new(bytes).unwrap();
+        let mut pairs: Vec<_> = (1..100)
+            .map(|pages| (take(4096 * pages), Some(take(HUGE_PAGE + 4096 * pages))))
+            .collect();
+        for i in 0..pairs.len() {
+            pairs[i].1 = None;
+            for (small, large) in &mut pairs {
+                small.bytes_mut().fill(1);
+                large.iter_mut().for_each(|large| large.bytes_mut()[0] = 1);
+            }
         }
     }
 

@@ -7,10 +7,11 @@
 //!   `acc = fma(min, activation_scale · sum, acc)`. Scales of superblocks are products `d · s`
 //!   (exact in f32), minima `-(dmin · m)`. Q6_K has a scale for each 16 columns, and takes
 //!   `fma(dot1, s1, dot0 · s0)` (exact) for `dot` and `d` for `scale`.
-//! - float weights: `part = fma(weight, activation, part)` over the columns of a block, from `part = 0`, then
-//!   `acc = acc + part`.
+//! - float weights: `part = fma(weight, activation, part)` over the columns of a block, from `part = 0`; such
+//!   parts are added to a sum for each 8 blocks (from 0, the last 8 may be fewer), and those sums to `acc`. One
+//!   sum after the other would lose more bits the longer the row.
 
-use crate::forms::{BLOCK, Form};
+use crate::forms::{BLOCK, Form, UNIT};
 use crate::kernels::Tile;
 use crate::pack::Packed;
 use crate::panels::Slot;
@@ -43,8 +44,9 @@ pub(crate) unsafe fn tile(weights: WeightType, tile: &Tile<'_>) {
 /// # Safety
 /// The slot's panel is aligned to 4 bytes and holds the quantized rows.
 unsafe fn dot(form: Form, group: &[u8], r: usize, slot: Slot, n_cols: usize) -> f32 {
-    let mut acc = 0f32;
-    for b in 0..n_cols.div_ceil(BLOCK) {
+    let (mut acc, mut unit) = (0f32, 0f32);
+    let blocks = n_cols.div_ceil(BLOCK);
+    for b in 0..blocks {
         let block = Packed::new(form, group, n_cols, b);
         if form.is_float() {
             let columns = BLOCK.min(n_cols - b * BLOCK);
@@ -54,7 +56,11 @@ unsafe fn dot(form: Form, group: &[u8], r: usize, slot: Slot, n_cols: usize) -> 
                 let x = unsafe { *slot.value(b * BLOCK + k) };
                 part = block.float(r, k).mul_add(x, part);
             }
-            acc += part;
+            unit += part;
+            if b + 1 == blocks || (b + 1).is_multiple_of(UNIT) {
+                acc += unit;
+                unit = 0.0;
+            }
             continue;
         }
         let (quants, scale, correction) = slot.block(form, b);

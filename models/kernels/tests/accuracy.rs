@@ -103,8 +103,8 @@ fn products_are_as_exact_as_ggmls() {
         }
         let (ours, ggmls) = ((ours / size).sqrt(), (ggmls / size).sqrt());
         println!("{:7} ours {ours:.2e} ggml's {ggmls:.2e}", t.name());
-        // Sums of f32 in two levels are worth a bit less than ggml's in 32 lanes.
-        let slack = if t == WeightType::F32 { 1.5 } else { 1.02 };
+        // Of many equal errors, the last digits are luck.
+        let slack = if t == WeightType::F32 { 1.0 } else { 1.02 };
         assert!(ours <= slack * ggmls, "{t:?}: {ours:e}, ggml {ggmls:e}");
     }
 }

@@ -98,6 +98,7 @@ unsafe fn floats<const T: usize, const M: usize>(tile: &Tile<'_>, acc: &mut [[fl
     let (mut w, mut a, mut left) = (tile.group, tile.panel.cast::<f32>(), tile.n_cols);
     // SAFETY: as in `tile`.
     unsafe {
+        let mut unit = [[vdupq_n_f32(0.0); M]; 4];
         while left > 0 {
             ahead.fetch::<M>();
             let columns = left.min(BLOCK);
@@ -117,12 +118,18 @@ unsafe fn floats<const T: usize, const M: usize>(tile: &Tile<'_>, acc: &mut [[fl
                     });
                 }
                 unroll!(2, Q => {
-                    unroll!(M, I => { acc[2 * H + Q][I] = vaddq_f32(acc[2 * H + Q][I], part[Q][I]); });
+                    unroll!(M, I => { unit[2 * H + Q][I] = vaddq_f32(unit[2 * H + Q][I], part[Q][I]); });
                 });
             });
             w = w.add(columns * GROUP * size);
             a = a.add(columns * M);
             left -= columns;
+            if left == 0 || (tile.n_cols - left).is_multiple_of(UNIT * BLOCK) {
+                unroll!(4, Q => {
+                    unroll!(M, I => { acc[Q][I] = vaddq_f32(acc[Q][I], unit[Q][I]); });
+                });
+                unit = [[vdupq_n_f32(0.0); M]; 4];
+            }
         }
     }
 }

@@ -9,11 +9,13 @@ use crate::kernels::Tile;
 use crate::panels::block_bytes;
 use crate::{GROUP, WeightType};
 
-/// Runs the body with a constant `$i` of 0 to `$n` (8 at most), so that arrays of vectors become registers.
+/// Runs the body with a constant `$i` of 0 to `$n` (8 at most; 2 for `P`), so that arrays of vectors become
+/// registers. Conditions are constants, so that the compiler never sees what a tile does without.
 macro_rules! unroll {
+    (P, $i:ident => $body:block) => { unroll!(@ P, $i, $body, 0 1) };
     ($n:expr, $i:ident => $body:block) => { unroll!(@ $n, $i, $body, 0 1 2 3 4 5 6 7) };
     (@ $n:expr, $i:ident, $body:block, $($k:literal)*) => {
-        $(if $k < $n { const $i: usize = $k; $body })*
+        $(if const { $k < $n } { const $i: usize = $k; $body })*
     };
 }
 
@@ -134,6 +136,7 @@ unsafe fn floats<S: Simd, const T: usize, const M: usize, const P: usize>(
     let (mut w, mut a, mut left) = (tile.group, tile.panel, tile.n_cols);
     // SAFETY: as in `tile`.
     unsafe {
+        let mut unit = [[S::zero(); M]; P];
         while left > 0 {
             ahead.fetch::<M>();
             let columns = left.min(BLOCK);
@@ -153,9 +156,15 @@ unsafe fn floats<S: Simd, const T: usize, const M: usize, const P: usize>(
                 a = a.add(4 * M);
             }
             unroll!(P, H => {
-                unroll!(M, I => { acc[H][I] = S::add(acc[H][I], sums[H][I]); });
+                unroll!(M, I => { unit[H][I] = S::add(unit[H][I], sums[H][I]); });
             });
             left -= columns;
+            if left == 0 || (tile.n_cols - left).is_multiple_of(UNIT * BLOCK) {
+                unroll!(P, H => {
+                    unroll!(M, I => { acc[H][I] = S::add(acc[H][I], unit[H][I]); });
+                });
+                unit = [[S::zero(); M]; P];
+            }
         }
     }
 }
@@ -298,7 +307,7 @@ unsafe fn dots<
         let zero = S::splat8(0);
         let (mut low, mut high) = ([[zero; M]; P], [[zero; M]; P]);
         unroll!(8, J => {
-            if (FROM..TO).contains(&J) {
+            if const { FROM <= J && J < TO } {
                 // Sums in i16 start anew before they could overflow.
                 let is_first = J.is_multiple_of(Of::<T>::LINES_IN_I16);
                 let is_last = (J + 1).is_multiple_of(Of::<T>::LINES_IN_I16);
