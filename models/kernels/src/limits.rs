@@ -18,6 +18,7 @@ const LINE: usize = 64;
 /// How often each is measured; the best counts.
 const REPEATS: usize = 5;
 /// Rounds of multiplications: about 10 ms.
+#[cfg(target_arch = "x86_64")]
 const ROUNDS: usize = 1 << 20;
 
 /// Bytes a second that `n_threads` threads read together, from memory like that of weights.
@@ -42,19 +43,9 @@ pub fn read_bytes_per_s(n_threads: usize) -> Result<f64, OutOfMemory> {
 /// Multiplications of 8-bit integers, each with an addition, that `n_threads` threads of `set` do
 /// together in a second; none for sets without such instructions here.
 pub fn macs_per_s(set: InstructionSet, n_threads: usize) -> Option<f64> {
-    if !set.is_available() {
-        return None;
-    }
-    // SAFETY: the processor has the set.
-    let work: fn() -> usize = match set {
-        #[cfg(target_arch = "x86_64")]
-        InstructionSet::Avx512Vnni => || unsafe { x86::vnni_512() },
-        #[cfg(target_arch = "x86_64")]
-        InstructionSet::AvxVnni => || unsafe { x86::vnni_256() },
-        #[cfg(target_arch = "x86_64")]
-        InstructionSet::Avx2 => || unsafe { x86::maddubs() },
-        _ => return None,
-    };
+    let work = set.is_available().then(|| multiplications(set)).flatten()?;
+    // SAFETY: the processor has the set, as was asked.
+    let work = || unsafe { work() };
     let threads = vec![(); n_threads.max(1)];
     let best = fastest(|| {
         at_once(&threads, |()| {
@@ -62,6 +53,19 @@ pub fn macs_per_s(set: InstructionSet, n_threads: usize) -> Option<f64> {
         })
     });
     Some((work() * threads.len()) as f64 / best)
+}
+
+/// The loop for `set`, which must be available to call it; it gives the number of its multiplications.
+fn multiplications(set: InstructionSet) -> Option<unsafe fn() -> usize> {
+    match set {
+        #[cfg(target_arch = "x86_64")]
+        InstructionSet::Avx512Vnni => Some(x86::vnni_512),
+        #[cfg(target_arch = "x86_64")]
+        InstructionSet::AvxVnni => Some(x86::vnni_256),
+        #[cfg(target_arch = "x86_64")]
+        InstructionSet::Avx2 => Some(x86::maddubs),
+        _ => None,
+    }
 }
 
 /// Seconds of the fastest of several calls.
@@ -119,6 +123,7 @@ fn fetch(address: *const u8) {
     let _ = address;
 }
 
+#[cfg(target_arch = "x86_64")]
 /// A loop of independent multiplications, enough to fill the pipes; gives how many there were.
 macro_rules! multiply {
     ($name:ident, $features:literal, $zero:expr, $lanes:literal, $step:expr) => {
