@@ -124,9 +124,9 @@ mod tests {
         assert!(routing.slots(1).is_empty());
         assert_eq!(routing.slots(2), [0, 2, 3]);
         assert_eq!(routing.slots(5), [4]);
-        for place in 0..6 {
+        for (place, slot) in slots.iter().enumerate() {
             let (expert, i) = routing.place(place);
-            assert_eq!(routing.slots(expert)[i], slots[place]);
+            assert_eq!(routing.slots(expert)[i], *slot);
         }
     }
 }
