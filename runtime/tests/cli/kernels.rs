@@ -1,16 +1,18 @@
 //! Whose kernels compute, and how a person sees and chooses it.
 
+use std::sync::LazyLock;
+
 use jupiter_kernels::InstructionSet;
 use serde_json::Value;
 
 use super::{FOLDER, command, events, jupiter, text};
 
 /// A quantized model beside the shared one.
-fn quantized() -> &'static str {
+static QUANTIZED: LazyLock<&str> = LazyLock::new(|| {
     let output = jupiter(&["synth", "--type", "q4_0", "-o", "q4.gguf"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     "q4.gguf"
-}
+});
 
 /// Whether our kernels can be used on this system.
 fn can_be_used() -> bool {
@@ -31,7 +33,7 @@ fn devices_say_whose_kernels_compute() {
 
 #[test]
 fn every_instruction_set_writes_the_same_text() {
-    let model = quantized();
+    let model = *QUANTIZED;
     let run = [
         "run", "-m", model, "-p", "Hello", "--temp", "0", "-n", "24", "--json",
     ];
@@ -75,7 +77,7 @@ fn the_row_curve_is_printed_beside_the_limits() {
     let bench = [
         "bench",
         "-m",
-        quantized(),
+        *QUANTIZED,
         "--rows",
         "1,3",
         "-r",
