@@ -5,7 +5,7 @@
 
 use jupiter_models::engine::EngineParams;
 use jupiter_models::kernels::{self, KernelChoice};
-use jupiter_models::synth::{SynthArch, SynthSpec, SynthType};
+use jupiter_models::synth::{SynthArch, SynthType};
 use jupiter_models::{KvOp, Row, SequenceId, Token};
 
 use crate::kit::{Model, Pipeline, params, prompt, rows};
@@ -19,17 +19,6 @@ const TYPES: [SynthType; 4] = [
     SynthType::Q4KM,
     SynthType::F32,
 ];
-
-fn model(arch: SynthArch, ty: SynthType) -> Model {
-    Model::new(&SynthSpec {
-        n_embd: 256,
-        n_ff: 512,
-        n_vocab: N_VOCAB,
-        n_layer: 4,
-        ty,
-        ..SynthSpec::new(arch)
-    })
-}
 
 /// The bits of the logits after each token of a text.
 type Bits = Vec<Vec<u32>>;
@@ -83,7 +72,7 @@ fn assert_same(got: &Bits, expected: &Bits, what: &str) {
 
 /// Each way of reading gives the bits of reading one token a step.
 fn assert_alike(arch: SynthArch, ty: SynthType, n_threads: u32) {
-    let model = model(arch, ty);
+    let model = Model::of_any_type(arch, ty, N_VOCAB);
     let what = |how: &str| format!("{arch} {ty}, {n_threads} threads, {how}");
     let one = EngineParams {
         n_ctx: 512,

@@ -2,7 +2,7 @@
 
 use jupiter_models::engine::EngineParams;
 use jupiter_models::kernels::KernelChoice;
-use jupiter_models::synth::{SynthArch, SynthSpec, SynthType};
+use jupiter_models::synth::{SynthArch, SynthType};
 
 use crate::kit::{Model, params, prompt, rows};
 
@@ -22,14 +22,7 @@ fn bound(ty: SynthType) -> f64 {
 }
 
 fn assert_close(arch: SynthArch, ty: SynthType) {
-    let model = Model::new(&SynthSpec {
-        n_embd: 256,
-        n_ff: 512,
-        n_vocab: N_VOCAB,
-        n_layer: 4,
-        ty,
-        ..SynthSpec::new(arch)
-    });
+    let model = Model::of_any_type(arch, ty, N_VOCAB);
     let logits = |kernels: KernelChoice| {
         let params = EngineParams {
             kernels,

@@ -6,7 +6,7 @@ use jupiter_models::engine::{
 use jupiter_models::gguf::GgufFile;
 use jupiter_models::slice::SliceCache;
 use jupiter_models::split::ranges_from_cuts;
-use jupiter_models::synth::{self, SynthSpec};
+use jupiter_models::synth::{self, SynthArch, SynthSpec, SynthType};
 use jupiter_models::{KvOp, LayerRange, Row, SequenceId, Token};
 use tempfile::TempDir;
 
@@ -25,6 +25,18 @@ impl Model {
             file: GgufFile::open(path).unwrap(),
             dir,
         }
+    }
+
+    /// Four layers whose rows are whole blocks of every type.
+    pub(crate) fn of_any_type(arch: SynthArch, ty: SynthType, n_vocab: u32) -> Model {
+        Model::new(&SynthSpec {
+            n_embd: 256,
+            n_ff: 512,
+            n_vocab,
+            n_layer: 4,
+            ty,
+            ..SynthSpec::new(arch)
+        })
     }
 
     pub(crate) fn cache(&self) -> SliceCache {
