@@ -107,12 +107,6 @@ fn try_install() -> Result<(), &'static str> {
     verdict.map_err(|_| "their self-test failed")
 }
 
-/// Whether products of this type are better off with our kernels.
-#[cfg(kernels)]
-fn is_used(_: jupiter_kernels::Kernels, _: jupiter_kernels::WeightType) -> bool {
-    true
-}
-
 /// A number of things, as ggml has it.
 #[cfg(kernels)]
 fn count(n: i64) -> usize {

@@ -36,13 +36,10 @@ impl fmt::Display for Difference {
 
 /// Compares products of all types.
 pub(super) fn run(ours: *mut BufferType) -> Result<(), Difference> {
-    WeightType::ALL
-        .into_iter()
-        .filter(|weights| super::is_used(Kernels::best(), *weights))
-        .try_for_each(|weights| {
-            let [theirs, ours] = products(weights, ours);
-            compare(weights.name(), &theirs, &ours)
-        })
+    WeightType::ALL.into_iter().try_for_each(|weights| {
+        let [theirs, ours] = products(weights, ours);
+        compare(weights.name(), &theirs, &ours)
+    })
 }
 
 /// An error where the products differ by more than rounding.
