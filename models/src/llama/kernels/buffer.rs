@@ -110,6 +110,7 @@ pub(crate) fn lacking_memory() -> Option<String> {
 /// Runs `load`; weights that it loads on this thread are packed for `kernels`, where these take them.
 pub(crate) fn load_with<T>(kernels: Option<Kernels>, load: impl FnOnce() -> T) -> T {
     let before = LOADING.replace(kernels);
+    ASKED.set(None);
     let loaded = load();
     LOADING.set(before);
     loaded
