@@ -7,14 +7,13 @@ use std::hint::black_box;
 use std::thread;
 use std::time::Instant;
 
+use crate::prefetch::prefetch;
 use crate::{InstructionSet, OutOfMemory, WeightMemory};
 
 /// Bytes that each thread reads: far more than its caches hold.
 const READ_BYTES: usize = 128 << 20;
 /// Bytes between the reading and what is fetched ahead of it.
 const AHEAD_BYTES: usize = 8 << 10;
-/// A line of the caches.
-const LINE: usize = 64;
 /// How often each is measured; the best counts.
 const REPEATS: usize = 5;
 /// Rounds of multiplications: about 10 ms.
@@ -96,31 +95,12 @@ fn read(bytes: &[u8]) -> u64 {
     let (lines, _) = words.as_chunks::<8>();
     let mut sums = [0u64; 8];
     for line in lines {
-        fetch(line.as_ptr().cast::<u8>().wrapping_add(AHEAD_BYTES));
+        prefetch(line.as_ptr().cast::<u8>().wrapping_add(AHEAD_BYTES), true);
         for (sum, word) in sums.iter_mut().zip(line) {
             *sum = sum.wrapping_add(u64::from_le_bytes(*word));
         }
     }
-    const { assert!(LINE == size_of::<[[u8; 8]; 8]>()) };
     sums.into_iter().fold(0, u64::wrapping_add)
-}
-
-/// Asks for the line at `address`, which may be anywhere.
-#[inline(always)]
-fn fetch(address: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch touches nothing and does not fault.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(address.cast());
-    }
-    #[cfg(target_arch = "aarch64")]
-    // SAFETY: as above.
-    unsafe {
-        std::arch::asm!("prfm pldl1strm, [{0}]", in(reg) address, options(nostack, readonly, preserves_flags));
-    }
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    let _ = address;
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -39,19 +39,6 @@ pub(super) unsafe fn smmla(mut sum: int32x4_t, w: int8x16_t, x: int8x16_t) -> in
     sum
 }
 
-/// Fetches the line of an address into the cache of the first level, or of the second.
-#[inline(always)]
-pub(super) fn prefetch(address: *const u8, first: bool) {
-    // SAFETY: a hint, whatever the address.
-    unsafe {
-        if first {
-            asm!("prfm pldl1keep, [{}]", in(reg) address, options(nostack, preserves_flags, readonly));
-        } else {
-            asm!("prfm pldl2keep, [{}]", in(reg) address, options(nostack, preserves_flags, readonly));
-        }
-    }
-}
-
 /// Four f16.
 ///
 /// # Safety

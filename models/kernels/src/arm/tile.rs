@@ -7,17 +7,11 @@ use super::neon;
 use crate::forms::{BLOCK, Form, Quants, Scales, UNIT};
 use crate::kernels::Tile;
 use crate::panels::block_bytes;
+use crate::prefetch::Ahead;
 use crate::{GROUP, WeightType};
 
-/// Runs the body with a constant `$i` of 0 to `$n` (8 at most), so that arrays of vectors become registers.
-macro_rules! unroll {
-    (2, $i:ident => $body:block) => { unroll!(@ 2, $i, $body, 0 1) };
-    (4, $i:ident => $body:block) => { unroll!(@ 4, $i, $body, 0 1 2 3) };
-    ($n:expr, $i:ident => $body:block) => { unroll!(@ $n, $i, $body, 0 1 2 3 4 5 6 7) };
-    (@ $n:expr, $i:ident, $body:block, $($k:literal)*) => {
-        $(if $k < $n { const $i: usize = $k; $body })*
-    };
-}
+/// Up to so many rows of activations wait for memory, more for the processor.
+const FEW: usize = 2;
 
 /// A type's form as a constant.
 struct Of<const T: usize>;
@@ -60,35 +54,6 @@ pub(super) unsafe fn tile<const PAIRS: bool, const T: usize, const M: usize>(til
     }
 }
 
-/// What is fetched into the cache while a tile runs.
-struct Ahead {
-    next: *const u8,
-    end: *const u8,
-    step: usize,
-}
-
-impl Ahead {
-    #[inline(always)]
-    fn new(tile: &Tile<'_>, blocks: usize) -> Self {
-        Self {
-            next: tile.ahead,
-            end: tile.ahead,
-            step: tile.ahead_bytes.div_ceil(blocks.max(1)),
-        }
-    }
-
-    /// Fetches one block's share. One or two rows wait for memory: to them the first-level cache. More have
-    /// the time to take it from the second.
-    #[inline(always)]
-    fn fetch<const M: usize>(&mut self) {
-        self.end = self.end.wrapping_add(self.step);
-        while self.next < self.end {
-            neon::prefetch(self.next, M <= 2);
-            self.next = self.next.wrapping_add(64);
-        }
-    }
-}
-
 /// # Safety
 /// As [`tile`].
 #[inline(always)]
@@ -100,7 +65,7 @@ unsafe fn floats<const T: usize, const M: usize>(tile: &Tile<'_>, acc: &mut [[fl
     unsafe {
         let mut unit = [[vdupq_n_f32(0.0); M]; 4];
         while left > 0 {
-            ahead.fetch::<M>();
+            ahead.fetch(M <= FEW);
             let columns = left.min(BLOCK);
             // Eight rows of weights at a time: more sums would not stay in registers.
             unroll!(2, H => {
@@ -159,7 +124,7 @@ unsafe fn quantized<const PAIRS: bool, const T: usize, const M: usize>(
             }
             let mut quants = unit;
             for _ in 0..n {
-                ahead.fetch::<M>();
+                ahead.fetch(M <= FEW);
                 unroll!(4, Q => {
                     block::<PAIRS, T, M, Q>(quants.add(16 * Q), scales, factors[Q], a, &mut acc[Q]);
                 });

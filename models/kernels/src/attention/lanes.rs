@@ -44,8 +44,6 @@ pub(super) trait Lanes: Copy {
     unsafe fn sum4(vectors: [Self; 4]) -> Self;
     /// Adds the lanes as integers in units of 2^-30, rounded to even, to the `N / 2` sums at `sums`.
     unsafe fn add_fixed(self, sums: *mut u64);
-    /// Asks for the cache line at `p`, which need not be valid.
-    unsafe fn prefetch(p: *const u8);
 
     /// Which of 64 halves at `mask` are not -inf.
     #[inline(always)]

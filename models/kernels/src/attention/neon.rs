@@ -120,8 +120,4 @@ impl Lanes for Neon {
         let fixed = vcvtnq_u32_f32(vmulq_n_f32(self.0, ONE));
         vst1q_u64(sums, vpadalq_u32(vld1q_u64(sums), fixed));
     }
-    #[inline(always)]
-    unsafe fn prefetch(p: *const u8) {
-        asm!("prfm pldl1keep, [{0}]", in(reg) p, options(nostack, preserves_flags, readonly));
-    }
 }

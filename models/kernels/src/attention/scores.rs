@@ -9,6 +9,7 @@ use super::source::{self, Source};
 use super::tile::{Group, Tile, read_padded, rows_of};
 use super::work::WIDEST;
 use crate::WeightType;
+use crate::prefetch::prefetch;
 
 impl Tile<'_> {
     /// Prepares the keys of the `N` cells from number `first` on: for each four values of `d` four
@@ -38,11 +39,11 @@ impl Tile<'_> {
     }
 
     #[inline(always)]
-    pub(super) unsafe fn ask_for_keys<L: Lanes>(&self, kv_head: usize, cells: &[u32]) {
+    pub(super) unsafe fn ask_for_keys(&self, kv_head: usize, cells: &[u32]) {
         for &cell in cells {
             let vector = self.attention.k.vector(kv_head, cell as usize);
             for line in (0..self.key_bytes).step_by(64) {
-                L::prefetch(vector.wrapping_add(line));
+                prefetch(vector.wrapping_add(line), true);
             }
         }
     }

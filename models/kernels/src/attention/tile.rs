@@ -156,7 +156,7 @@ impl<'a> Tile<'a> {
                 for (i, group) in self.groups::<L>(kv_head).enumerate() {
                     // Asking for few lines at a time, the core need not wait for them.
                     let soon = first + AHEAD + L::N * i / n..first + AHEAD + L::N * (i + 1) / n;
-                    self.ask_for_keys::<L>(kv_head, &self.cells[soon]);
+                    self.ask_for_keys(kv_head, &self.cells[soon]);
                     self.score_group::<L>(group, first, seers);
                 }
             }

@@ -8,6 +8,7 @@ use super::source::{self, Source};
 use super::tile::{Group, Tile, read_padded};
 use super::work::{AHEAD, BLOCK, WIDEST};
 use crate::WeightType;
+use crate::prefetch::prefetch;
 
 impl Tile<'_> {
     /// Turns the scores of a group for `n` cells from number `first` on into weights.
@@ -151,12 +152,12 @@ impl Tile<'_> {
         }
         for (cell, vector) in vectors[..vectors.len() - BLOCK].iter().enumerate() {
             if line < self.value_bytes {
-                L::prefetch(vectors[cell + BLOCK].wrapping_add(line));
+                prefetch(vectors[cell + BLOCK].wrapping_add(line), true);
             }
             if S::BYTES_OF_64 > 0 {
                 let ahead = vectors[cell + AHEAD].wrapping_add(d * S::BYTES_OF_64 / 64);
                 for line in (0..D * L::N * S::BYTES_OF_64 / 64).step_by(64) {
-                    L::prefetch(ahead.wrapping_add(line));
+                    prefetch(ahead.wrapping_add(line), true);
                 }
             }
             let mut weight = [L::splat(0.0); R];

@@ -137,10 +137,6 @@ impl Lanes for Avx2 {
         _mm256_storeu_si256(sums.cast(), sum);
     }
     #[inline(always)]
-    unsafe fn prefetch(p: *const u8) {
-        _mm_prefetch::<_MM_HINT_T0>(p.cast());
-    }
-    #[inline(always)]
     unsafe fn seen(mask: *const u16) -> u64 {
         let mut hidden = [_mm256_set1_epi16(HIDDEN.cast_signed()); 4];
         for (i, hidden) in hidden.iter_mut().enumerate() {
@@ -262,10 +258,6 @@ impl Lanes for Avx512 {
         let odd = _mm512_srli_epi64::<32>(fixed);
         let sum = _mm512_add_epi64(_mm512_loadu_si512(sums.cast()), _mm512_add_epi64(even, odd));
         _mm512_storeu_si512(sums.cast(), sum);
-    }
-    #[inline(always)]
-    unsafe fn prefetch(p: *const u8) {
-        _mm_prefetch::<_MM_HINT_T0>(p.cast());
     }
     #[inline(always)]
     unsafe fn seen(mask: *const u16) -> u64 {

@@ -1,23 +1,15 @@
 //! The tile: a group of 16 rows of weights times `M` rows of activations, in the order of operations that
 //! [`crate::scalar`] lays down.
 
-use core::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
-
 use super::simd::Simd;
 use crate::forms::{BLOCK, Form, Quants, Scales, UNIT};
 use crate::kernels::Tile;
 use crate::panels::block_bytes;
+use crate::prefetch::Ahead;
 use crate::{GROUP, WeightType};
 
-/// Runs the body with a constant `$i` of 0 to `$n` (8 at most; 2 for `P`), so that arrays of vectors become
-/// registers. Conditions are constants, so that the compiler never sees what a tile does without.
-macro_rules! unroll {
-    (P, $i:ident => $body:block) => { unroll!(@ P, $i, $body, 0 1) };
-    ($n:expr, $i:ident => $body:block) => { unroll!(@ $n, $i, $body, 0 1 2 3 4 5 6 7) };
-    (@ $n:expr, $i:ident, $body:block, $($k:literal)*) => {
-        $(if const { $k < $n } { const $i: usize = $k; $body })*
-    };
-}
+/// Up to so many rows of activations wait for memory, more for the processor.
+const FEW: usize = 4;
 
 /// A type's form as constants.
 struct Of<const T: usize>;
@@ -88,42 +80,6 @@ pub(super) unsafe fn tile<S: Simd, const T: usize, const M: usize, const P: usiz
     }
 }
 
-/// What is fetched into the cache while a tile runs.
-struct Ahead {
-    next: *const i8,
-    end: *const i8,
-    step: usize,
-}
-
-impl Ahead {
-    #[inline(always)]
-    fn new(tile: &Tile<'_>, blocks: usize) -> Self {
-        Self {
-            next: tile.ahead.cast(),
-            end: tile.ahead.cast(),
-            step: tile.ahead_bytes.div_ceil(blocks.max(1)),
-        }
-    }
-
-    /// Fetches one block's share. Few rows wait for memory: to them the first-level cache. More have the
-    /// time to take it from the second.
-    #[inline(always)]
-    fn fetch<const M: usize>(&mut self) {
-        self.end = self.end.wrapping_add(self.step);
-        while self.next < self.end {
-            // SAFETY: a hint, whatever the address.
-            unsafe {
-                if M <= 4 {
-                    _mm_prefetch::<_MM_HINT_T0>(self.next);
-                } else {
-                    _mm_prefetch::<_MM_HINT_T1>(self.next);
-                }
-            }
-            self.next = self.next.wrapping_add(64);
-        }
-    }
-}
-
 /// # Safety
 /// As [`tile`].
 #[inline(always)]
@@ -138,7 +94,7 @@ unsafe fn floats<S: Simd, const T: usize, const M: usize, const P: usize>(
     unsafe {
         let mut unit = [[S::zero(); M]; P];
         while left > 0 {
-            ahead.fetch::<M>();
+            ahead.fetch(M <= FEW);
             let columns = left.min(BLOCK);
             let mut sums = [[S::zero(); M]; P];
             for _ in 0..columns {
@@ -188,7 +144,7 @@ unsafe fn quantized<S: Simd, const T: usize, const M: usize, const P: usize>(
             let head = scales.add(n * form.scale_bytes());
             let mut quants = unit;
             for _ in 0..n {
-                ahead.fetch::<M>();
+                ahead.fetch(M <= FEW);
                 block::<S, T, M, P>(quants, scales, head, a, acc);
                 quants = quants.add(form.quant_bytes());
                 scales = scales.add(form.scale_bytes());
