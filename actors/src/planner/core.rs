@@ -33,7 +33,7 @@ use super::trace::{StepTrace, Trace};
 use super::{ClusterStatus, PlannerConfig, StageStatus};
 use crate::link::Address;
 use crate::message::{Acceptance, Message, StepBatch, StepHeader, StepReport};
-use crate::request::{Completion, FinishReason, RequestError, StageUsage, StreamEvent};
+use crate::request::{Completion, EventSink, FinishReason, RequestError, StageUsage, StreamEvent};
 use crate::speculation::accept::Next;
 use crate::speculation::inflight::StepVerdict;
 use crate::{NodeId, PlanEpoch, StepId};
@@ -93,6 +93,8 @@ pub(super) struct PlannerCore {
     trace: Trace,
     last_fault: String,
     outbox: Vec<(Address, Message)>,
+    /// What clients are to be told.
+    news: Vec<(EventSink, StreamEvent)>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -147,6 +149,7 @@ impl PlannerCore {
             trace: Trace::default(),
             last_fault: String::new(),
             outbox: Vec::new(),
+            news: Vec::new(),
             config,
         };
         core.forget_generations();
@@ -156,6 +159,15 @@ impl PlannerCore {
     /// What has to be sent since the last call.
     pub(super) fn take_outbox(&mut self) -> Vec<(Address, Message)> {
         std::mem::take(&mut self.outbox)
+    }
+
+    /// Tells the clients what happened since the last call. Comes after the messages: it wakes threads,
+    /// and stages are not to wait for them.
+    pub(super) fn tell_clients(&mut self) {
+        for (sink, event) in self.news.drain(..) {
+            // A client that is gone needs no word of it.
+            let _ = sink.send(event);
+        }
     }
 
     /// Sends micro-batches while there are credits and rows.
@@ -297,10 +309,12 @@ impl PlannerCore {
         sequence.speculator.take_guesses(&acceptance.guesses);
         for &token in &outcome.accepted {
             sequence.tokens.push(token);
-            if sequence.sink.send(StreamEvent::Token(token)).is_err() {
+            if sequence.sink.is_closed() {
                 self.retire(at);
                 return Ok(());
             }
+            let news = (sequence.sink.clone(), StreamEvent::Token(token));
+            self.news.push(news);
         }
         let is_under_way = usize::from(sequence.steps.n_live() == 0 && !outcome.ends);
         sequence.n_sent = sequence.tokens.len() - is_under_way;
@@ -317,8 +331,8 @@ impl PlannerCore {
         }
         let sequence = &self.live[at];
         if outcome.ends {
-            // Whoever is gone does not mind.
-            let _ = sequence.sink.send(StreamEvent::End(acceptance.next_token));
+            let end = StreamEvent::End(acceptance.next_token);
+            self.news.push((sequence.sink.clone(), end));
             self.complete(at, FinishReason::Stop, now);
         } else if sequence.tokens.len() >= sequence.n_max {
             self.complete(at, FinishReason::Length, now);

@@ -290,5 +290,6 @@ impl PlannerArgs {
                 tracing::warn!(%error, %to, "could not send");
             }
         }
+        core.tell_clients();
     }
 }

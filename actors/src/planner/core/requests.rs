@@ -191,15 +191,14 @@ impl PlannerCore {
         let until = self.live[at].holds.then(|| now + HOLD);
         let sequence = self.end(at, until);
         let done = self.completion(&sequence, reason, now);
-        // A client that is gone needs no word of it.
-        let _ = sequence.sink.send(StreamEvent::Done(done));
+        self.news.push((sequence.sink, StreamEvent::Done(done)));
     }
 
     /// Ends a live sequence with an error, and with it the branches that began with it.
     pub(super) fn fail(&mut self, at: usize, error: &RequestError) {
         let sequence = self.retire(at);
-        // A client that is gone needs no word of it.
-        let _ = sequence.sink.send(StreamEvent::Failed(error.clone()));
+        let failed = StreamEvent::Failed(error.clone());
+        self.news.push((sequence.sink, failed));
         if sequence.role != Role::Shared {
             return;
         }
@@ -209,7 +208,8 @@ impl PlannerCore {
         let is_its = |expansion: &Expansion| expansion.id == sequence.request;
         if let Some(at) = self.expansions.iter().position(is_its) {
             for branch in self.expansions.remove(at).waiting {
-                let _ = branch.sink.send(StreamEvent::Failed(error.clone()));
+                let failed = StreamEvent::Failed(error.clone());
+                self.news.push((branch.sink, failed));
             }
         }
     }

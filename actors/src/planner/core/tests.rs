@@ -182,6 +182,7 @@ fn a_model_that_cannot_be_loaded_is_told_to_everyone() {
         restarting: false,
     };
     world.core.node_report(down, world.now);
+    world.core.tell_clients();
     assert_error(&mut events, "no room");
     assert_error(&mut world.ask(2, &[1], 1), "no room");
 }

@@ -319,6 +319,7 @@ impl World {
     pub(super) fn settle(&mut self) {
         loop {
             let outbox = self.core.take_outbox();
+            self.core.tell_clients();
             if outbox.is_empty() {
                 return;
             }
