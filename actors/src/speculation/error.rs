@@ -51,15 +51,6 @@ pub enum SpeculationError {
         /// What it may be.
         expected: String,
     },
-    /// A drafted token that its own source holds for impossible.
-    #[error(
-        "token {token} was drafted, but its source gives it no probability: drafts and \
-         probabilities must come from the same step"
-    )]
-    ImpossibleDraft {
-        /// Which.
-        token: Token,
-    },
     /// A verdict that does not fit what is in flight.
     #[error("verdict of {sequence}: {field} is {got}, expected {expected}: start a new epoch")]
     BadVerdict {

@@ -63,21 +63,6 @@ impl Distribution {
     pub fn entropy(&self) -> f64 {
         -self.entries.iter().map(|&(_, p)| p * p.ln()).sum::<f64>()
     }
-
-    /// What is left to sample when a draw of `q` was refused: in proportion to max(p - q, 0)
-    /// (Leviathan et al., arXiv 2211.17192, section 2.3). None where nothing is left: the two are
-    /// equal, and nothing is ever refused but by rounding.
-    pub fn residual(&self, q: &Distribution) -> Option<Distribution> {
-        let rest = |&(token, p): &(Token, f64)| (token, p - q.p(token));
-        let entries = self.entries.iter().map(rest).filter(|&(_, p)| p > 0.0);
-        normalised(entries.collect()).ok()
-    }
-
-    /// The distribution when `token` is known not to come; none where no other was possible.
-    pub fn without(&self, token: Token) -> Option<Distribution> {
-        let entries = self.entries.iter().copied().filter(|&(t, _)| t != token);
-        normalised(entries.collect()).ok()
-    }
 }
 
 /// Divides by the sum, which is the error where it is none.
@@ -104,7 +89,6 @@ mod tests {
         assert_eq!(d.entries(), [(2, 0.25), (7, 0.75)]);
         assert_eq!((d.p(7), d.p(5), d.p(99)), (0.75, 0.0, 0.0));
         assert_eq!((d.draw(0.0), d.draw(0.25), d.draw(0.999)), (2, 7, 7));
-        assert_eq!(d.without(2).unwrap().entries(), [(7, 1.0)]);
         let error = |weights: &[(Token, f64)]| {
             let weights = weights.iter().copied();
             Distribution::new(weights).err().unwrap().to_string()
@@ -116,14 +100,6 @@ mod tests {
         assert!(error(&[]).contains("add up to"));
         assert!(error(&[(1, f64::MAX), (2, f64::MAX)]).contains("add up to inf"));
         assert!(error(&[(1, 0.5), (1, 0.5)]).contains("twice"));
-    }
-
-    #[test]
-    fn the_residual_is_what_the_draft_leaves() {
-        let p = Distribution::new([(0, 0.5), (1, 0.5)]).unwrap();
-        let q = Distribution::new([(0, 0.9), (2, 0.1)]).unwrap();
-        assert_eq!(p.residual(&q).unwrap().entries(), [(1, 1.0)]);
-        assert_eq!(p.residual(&p), None);
         let even = Distribution::new((0..4).map(|t| (t, 1.0))).unwrap();
         assert!((even.entropy() - 4f64.ln()).abs() < 1e-12);
     }

@@ -5,9 +5,10 @@
 //! is already there; the first time that it is not, it is the next token all the same. By induction
 //! over the tokens, what comes out is what plain decoding writes, token by token.
 //!
-//! A guess is accepted with the target's probability of it, p(x). [`super::rejection`] accepts
-//! min(p, q)/q of what was drawn from q, which is more where q is spread; for guesses that are a
-//! source's likeliest token both accept p(x).
+//! A guess is accepted with the target's probability of it, p(x), which for guesses that are a
+//! source's likeliest token is what speculative sampling accepts (Leviathan et al., arXiv
+//! 2211.17192). Of guesses that were drawn from q that accepts more, min(p, q)/q; the text then is
+//! another than without a draft.
 
 use crate::speculation::Result;
 use crate::speculation::accept::{Next, Verdict};

@@ -3,20 +3,16 @@
 //! - [`follow`]: sample the target as without a draft and go on while the draft holds just that
 //!   token. Works for greedy decoding and for any sampler, with penalties and grammars, since the
 //!   sampler sees exactly the calls that it would have seen; the text stays the very same.
-//! - [`rejection`]: accept by `min(1, p/q)`, else sample the rest; the distribution stays the same,
-//!   the text does not. More is accepted when drafts are sampled from a good draft model.
 //! - [`typical`]: accept what is likely enough. Changes the distribution.
 
 mod distribution;
 mod follow;
-mod rejection;
 mod typical;
 
 use serde::{Deserialize, Serialize};
 
 pub use distribution::Distribution;
 pub use follow::follow;
-pub use rejection::{draw_siblings, rejection};
 pub use typical::{TypicalParams, typical};
 
 use jupiter_models::Token;

@@ -72,9 +72,6 @@ pub fn grow(n_nodes: usize, mut candidates: impl Candidates) -> Result<Vec<Shape
 /// the node and its rank among its siblings. The first k nodes of what it returns are the best k;
 /// `marginals` are theirs.
 ///
-/// Which guesses stay depends on the guesses: not for trees that [`crate::speculation::accept::rejection`]
-/// judges with draft probabilities.
-///
 /// # Errors
 /// As [`grow`].
 pub fn prune(
