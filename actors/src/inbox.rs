@@ -14,9 +14,9 @@ use crate::drafter::DrafterMessage;
 use crate::link::{Address, Link, send_message};
 use crate::message::{Message, NodeReport};
 use crate::planner::PlannerMessage;
-use crate::stage::StageMessage;
+use crate::stage::Entrance;
 use crate::supervisor::SupervisorMessage;
-use crate::verifier::VerifierMessage;
+use crate::verifier::Judge;
 
 /// The entrance of a node.
 #[derive(Clone)]
@@ -31,8 +31,8 @@ pub struct Inbox {
 struct Routes {
     supervisor: Option<ActorRef<SupervisorMessage>>,
     planner: Option<ActorRef<PlannerMessage>>,
-    stages: HashMap<u32, ActorRef<StageMessage>>,
-    verifiers: HashMap<u32, ActorRef<VerifierMessage>>,
+    stages: HashMap<u32, Arc<Entrance>>,
+    verifiers: HashMap<u32, Arc<Judge>>,
     drafter: Option<ActorRef<DrafterMessage>>,
 }
 
@@ -65,14 +65,12 @@ impl Inbox {
         let delivered = match message {
             Message::Step(step) => {
                 let stage = routes.stages.get(&step.header.stage);
-                stage.is_some_and(|stage| stage.cast(StageMessage::Step(step)).is_ok())
+                stage.is_some_and(|stage| stage.take(step))
             }
             Message::Cancel(cancel) => {
-                let tell = |stage: &ActorRef<StageMessage>| {
-                    stage.cast(StageMessage::Cancel(cancel)).is_ok()
-                };
+                let stages = routes.stages.values();
                 // All of them have to hear it.
-                routes.stages.values().filter(|&stage| tell(stage)).count() > 0
+                stages.filter(|stage| stage.cancel(cancel)).count() > 0
             }
             Message::Draft(request) => {
                 let drafter = routes.drafter.as_ref();
@@ -108,18 +106,18 @@ impl Inbox {
         self.write().planner = planner;
     }
 
-    pub(crate) fn set_stage(&self, stage: u32, actor: Option<ActorRef<StageMessage>>) {
+    pub(crate) fn set_stage(&self, stage: u32, entrance: Option<Arc<Entrance>>) {
         let mut routes = self.write();
-        match actor {
-            Some(actor) => routes.stages.insert(stage, actor),
+        match entrance {
+            Some(entrance) => routes.stages.insert(stage, entrance),
             None => routes.stages.remove(&stage),
         };
     }
 
-    pub(crate) fn set_verifier(&self, stage: u32, actor: Option<ActorRef<VerifierMessage>>) {
+    pub(crate) fn set_verifier(&self, stage: u32, judge: Option<Arc<Judge>>) {
         let mut routes = self.write();
-        match actor {
-            Some(actor) => routes.verifiers.insert(stage, actor),
+        match judge {
+            Some(judge) => routes.verifiers.insert(stage, judge),
             None => routes.verifiers.remove(&stage),
         };
     }
@@ -129,7 +127,7 @@ impl Inbox {
     }
 
     /// The living Verifier beside a stage.
-    pub(crate) fn verifier(&self, stage: u32) -> Option<ActorRef<VerifierMessage>> {
+    pub(crate) fn verifier(&self, stage: u32) -> Option<Arc<Judge>> {
         let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
         routes.verifiers.get(&stage).cloned()
     }

@@ -63,6 +63,15 @@ pub trait Link: Send + Sync + 'static {
     /// When the bounded queue towards `to` is full or the link is closed.
     fn send(&self, to: &Address, frame: Vec<u8>) -> Result<(), LinkError>;
 
+    /// The same, from a thread that has nothing else to do and may wait for the network: the link can
+    /// save the way over a thread of its own.
+    ///
+    /// # Errors
+    /// As [`Link::send`].
+    fn send_from_own_thread(&self, to: &Address, frame: Vec<u8>) -> Result<(), LinkError> {
+        self.send(to, frame)
+    }
+
     /// Tells the link which stages of `epoch` this node holds from now on, instead of those named
     /// before. The Supervisor calls it before it reports a stage as ready, so that a network link
     /// can subscribe to exactly these stages. Links that see every frame need not care.
@@ -81,7 +90,23 @@ pub(crate) fn send_message(
     to: &Address,
     message: &Message,
 ) -> Result<(), LinkError> {
-    match link.send(to, codec::encode(message)) {
+    as_sent(link.send(to, codec::encode(message)))
+}
+
+/// The same, from a thread that may wait for the network.
+///
+/// # Errors
+/// When the bounded queue towards `to` is full.
+pub(crate) fn send_from_own_thread(
+    link: &dyn Link,
+    to: &Address,
+    message: &Message,
+) -> Result<(), LinkError> {
+    as_sent(link.send_from_own_thread(to, codec::encode(message)))
+}
+
+fn as_sent(sent: Result<(), LinkError>) -> Result<(), LinkError> {
+    match sent {
         Err(LinkError::Closed) => Ok(()),
         sent => sent,
     }

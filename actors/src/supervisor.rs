@@ -25,8 +25,8 @@ use crate::inbox::send_report;
 use crate::link::Link;
 use crate::message::{DrafterAssignment, NodeCommand, NodeReport, StageAssignment};
 use crate::planner::{Planner, PlannerArgs, PlannerConfig};
-use crate::stage::{Stage, StageArgs, StageFactory, StageMessage, ThreadGuard};
-use crate::verifier::{Verifier, VerifierArgs, VerifierMessage};
+use crate::stage::{Entrance, Stage, StageArgs, StageFactory, StageMessage, ThreadGuard};
+use crate::verifier::{Judge, Verifier, VerifierArgs, VerifierMessage};
 use crate::{Inbox, NodeId, PlanEpoch};
 
 /// Longest wait for engine threads to end: a step on a slow machine.
@@ -256,15 +256,17 @@ impl SupervisorState {
         let assignment = &slot.assignment;
         let is_last = assignment.stage + 1 == assignment.n_stages;
         if is_last && slot.verifier.is_none() {
+            let judge = Judge::new();
             let args = VerifierArgs {
                 node: self.args.node.clone(),
                 link: self.args.link.clone(),
                 factory: self.args.factory.clone(),
                 assignment: assignment.clone(),
+                judge: judge.clone(),
             };
             match Actor::spawn_linked(None, Verifier, args, myself.get_cell()).await {
                 Ok((verifier, _)) => {
-                    self.args.inbox.set_verifier(stage, Some(verifier.clone()));
+                    self.args.inbox.set_verifier(stage, Some(judge));
                     slot.verifier = Some(verifier);
                 }
                 Err(error) => {
@@ -282,6 +284,7 @@ impl SupervisorState {
             let _ = tokio::time::timeout(STOP_TIMEOUT, ended.recv()).await;
         }
         let (engine_guard, engine_ended) = mpsc::channel(1);
+        let entrance = Entrance::new();
         let args = StageArgs {
             node: self.args.node.clone(),
             link: self.args.link.clone(),
@@ -290,10 +293,11 @@ impl SupervisorState {
             epoch: self.epoch,
             assignment: assignment.clone(),
             guards: [self.guard.clone(), engine_guard],
+            entrance: entrance.clone(),
         };
         match Actor::spawn_linked(None, Stage, args, myself.get_cell()).await {
             Ok((actor, _)) => {
-                self.args.inbox.set_stage(stage, Some(actor.clone()));
+                self.args.inbox.set_stage(stage, Some(entrance));
                 slot.stage = Some(actor);
                 slot.engine_ended = Some(engine_ended);
             }

@@ -1,10 +1,11 @@
 //! The Verifier: turns logits into accepted tokens.
 //!
-//! Spawned by the [Supervisor](crate::supervisor) beside the last stage, which casts each step's
-//! logits to it, so they never cross the network. It samples, accepts or rejects the drafted
-//! tokens of each sequence, and answers the Planner over the [`Link`]. All that it knows of a
+//! Spawned by the [Supervisor](crate::supervisor) beside the last stage, which gives each step's
+//! logits to its [`Judge`], so they never cross the network. It samples, accepts or rejects the
+//! drafted tokens of each sequence, and answers the Planner over the [`Link`]. All that it knows of a
 //! sequence came in [`SequenceOpen`]: lose it, and the next epoch opens the sequence again.
 
+mod judge;
 mod rules;
 
 use std::collections::HashMap;
@@ -17,12 +18,13 @@ use jupiter_models::text::Vocabulary;
 use jupiter_models::{KvOp, SequenceId};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
+pub(crate) use self::judge::Judge;
 use self::rules::TargetSampler;
 use crate::inbox::send_report;
-use crate::link::{Address, Link, send_message};
+use crate::link::Link;
 use crate::message::{
-    Acceptance, DraftKind, DraftRows, HeadGuess, Message, NodeReport, SequenceFailure,
-    SequenceOpen, StageAssignment, StepHeader, StepReport,
+    Acceptance, DraftKind, DraftRows, HeadGuess, NodeReport, SequenceFailure, SequenceOpen,
+    StageAssignment, StepHeader, StepReport,
 };
 use crate::speculation::accept::AcceptanceRule;
 use crate::speculation::inflight::VerifierGate;
@@ -34,8 +36,17 @@ use crate::{NodeId, PlanEpoch};
 /// figure 3).
 const GUESSES_PER_HEAD: usize = 4;
 
-/// From the last stage: a step's logits, in the order of its rows that want them.
-pub struct VerifierMessage {
+/// What a Verifier is told.
+pub enum VerifierMessage {
+    /// From the last stage, which computes something else already: a step to judge.
+    Step(ComputedStep),
+    /// From the last stage: judging failed on its thread, and why. The actor fails with it, and is
+    /// restarted.
+    Died(String),
+}
+
+/// A step's logits, in the order of its rows that want them.
+pub struct ComputedStep {
     /// The step.
     pub header: StepHeader,
     /// (n_rows, n_vocab), f32.
@@ -48,15 +59,24 @@ pub struct VerifierArgs {
     pub(crate) link: Arc<dyn Link>,
     pub(crate) factory: Arc<dyn StageFactory>,
     pub(crate) assignment: StageAssignment,
+    pub(crate) judge: Arc<Judge>,
 }
 
 /// The actor; its state is [`VerifierState`].
 pub struct Verifier;
 
 /// A living Verifier.
-pub struct VerifierState {
-    node: NodeId,
-    link: Arc<dyn Link>,
+pub struct VerifierState(Arc<Judge>);
+
+impl Drop for VerifierState {
+    /// The inbox still knows the judge of a Verifier that failed or was killed.
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// What a living Verifier knows.
+struct Verified {
     vocabulary: Arc<Vocabulary>,
     medusa: Option<Arc<MedusaHeads>>,
     epoch: PlanEpoch,
@@ -77,7 +97,7 @@ impl Actor for Verifier {
 
     async fn pre_start(
         &self,
-        _myself: ActorRef<VerifierMessage>,
+        myself: ActorRef<VerifierMessage>,
         args: VerifierArgs,
     ) -> Result<VerifierState, ActorProcessingErr> {
         let (factory, assignment) = (args.factory, args.assignment);
@@ -98,45 +118,31 @@ impl Actor for Verifier {
             send_report(args.link.as_ref(), down);
             None
         });
-        Ok(VerifierState {
+        let verified = Verified {
             medusa,
-            node: args.node,
-            link: args.link,
             vocabulary,
             epoch: PlanEpoch::default(),
             sequences: HashMap::new(),
-        })
+        };
+        args.judge.open(myself, args.node, args.link, verified);
+        Ok(VerifierState(args.judge))
     }
 
     async fn handle(
         &self,
         _myself: ActorRef<VerifierMessage>,
-        VerifierMessage { header, logits }: VerifierMessage,
-        state: &mut VerifierState,
+        message: VerifierMessage,
+        VerifierState(judge): &mut VerifierState,
     ) -> Result<(), ActorProcessingErr> {
-        let epoch = header.epoch;
-        match state.verify(header, &logits) {
-            Ok(report) => {
-                let (link, to) = (state.link.as_ref(), Address::Accept { epoch });
-                if let Err(error) = send_message(link, &to, &Message::Report(report)) {
-                    tracing::warn!(%error, "could not send a step report");
-                }
-            }
-            Err(what) => {
-                let node = state.node.clone();
-                let fault = NodeReport::StepFault {
-                    epoch: Some(epoch),
-                    node,
-                    what,
-                };
-                send_report(state.link.as_ref(), fault);
-            }
+        match message {
+            VerifierMessage::Step(step) => judge.judge_queued(step),
+            VerifierMessage::Died(why) => return Err(why.into()),
         }
         Ok(())
     }
 }
 
-impl VerifierState {
+impl Verified {
     fn verify(&mut self, mut header: StepHeader, logits: &Logits) -> Result<StepReport, String> {
         if header.epoch != self.epoch {
             self.epoch = header.epoch;

@@ -5,8 +5,10 @@
 //! ```
 //!
 //! Publishing with back-pressure blocks its thread, and actors must not wait: so each address has a
-//! bounded queue and a thread of its own. A full queue is the sender's to handle. That zenoh took a
-//! frame does not mean that it arrived: receivers notice gaps by step ids.
+//! bounded queue and a thread of its own. A full queue is the sender's to handle. Where no frame is
+//! before it, a small one goes past the queue, since waking another thread takes longer than sending
+//! it: to this process, or from an engine's thread, which may wait. That zenoh took a frame does not
+//! mean that it arrived: receivers notice gaps by step ids.
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -55,10 +57,18 @@ struct Inner {
     own: Vec<Subscriber<()>>,
     /// Keep the entrances of its stages open.
     hosted: HashMap<(PlanEpoch, u32), Subscriber<()>>,
-    queues: HashMap<Address, Arc<SendQueue>>,
+    lanes: HashMap<Address, Arc<Lane>>,
     /// The newest epoch that anything was sent to.
     newest: PlanEpoch,
     closed: bool,
+}
+
+/// The way to one address.
+#[derive(Default)]
+struct Lane {
+    queue: Arc<SendQueue>,
+    /// As long as the thread lives.
+    publisher: Mutex<Option<Publisher<'static>>>,
 }
 
 impl ZenohLink {
@@ -110,27 +120,27 @@ impl ZenohLink {
             };
             std::mem::replace(&mut *inner, closed)
         };
-        old.queues.values().for_each(|queue| queue.close());
+        old.lanes.values().for_each(|lane| lane.queue.close());
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A queue towards `to` and its thread.
-    fn start_queue(&self, to: &Address) -> std::io::Result<Arc<SendQueue>> {
-        let queue = Arc::new(SendQueue::default());
-        let (ours, session) = (queue.clone(), self.session.clone());
+    /// The way to `to` and its thread.
+    fn start_lane(&self, to: &Address) -> std::io::Result<Arc<Lane>> {
+        let lane = Arc::new(Lane::default());
+        let (ours, session) = (lane.clone(), self.session.clone());
         let (to, key) = (to.clone(), self.keys.address(to));
         std::thread::Builder::new()
             .name(format!("to {to}"))
             .spawn(move || publish(&session, &to, key, &ours))?;
-        Ok(queue)
+        Ok(lane)
     }
-}
 
-impl Link for ZenohLink {
-    fn send(&self, to: &Address, frame: Vec<u8>) -> Result<(), LinkError> {
+    /// Sends a frame through its queue or, if nothing is before it and it stays in this process or the
+    /// caller may wait, past it.
+    fn forward(&self, to: &Address, frame: Vec<u8>, may_wait: bool) -> Result<(), LinkError> {
         let mut inner = self.lock();
         if inner.closed {
             return Err(LinkError::Closed);
@@ -142,35 +152,74 @@ impl Link for ZenohLink {
             }
             inner.retire_before(epoch);
         }
-        if !inner.queues.contains_key(to) {
-            let queue = self.start_queue(to).map_err(|error| {
-                tracing::error!(%error, "cannot start the thread that sends to {to}");
-                LinkError::Closed
-            })?;
-            inner.queues.insert(to.clone(), queue);
-        }
-        let due = if inner.is_local(to) {
+        let lane = match inner.lanes.get(to) {
+            Some(lane) => lane.clone(),
+            None => {
+                let lane = self.start_lane(to).map_err(|error| {
+                    tracing::error!(%error, "cannot start the thread that sends to {to}");
+                    LinkError::Closed
+                })?;
+                inner.lanes.insert(to.clone(), lane.clone());
+                lane
+            }
+        };
+        let is_local = inner.is_local(to);
+        let due = if is_local {
             None
         } else {
             self.emulated.arrival(frame.len(), Instant::now())
         };
+        // What stays in this process waits for no network.
+        if (may_wait || is_local) && due.is_none() && lane.queue.claim(frame.len()) {
+            drop(inner);
+            return lane.publish(frame, to);
+        }
         let frame = Frame { bytes: frame, due };
-        match inner
-            .queues
-            .get(to)
-            .map(|queue| queue.push(frame, QUEUE_FRAMES))
-        {
-            Some(Push::Taken) => Ok(()),
-            Some(Push::Full) => Err(LinkError::Full {
+        match lane.queue.push(frame, QUEUE_FRAMES) {
+            Push::Taken => Ok(()),
+            Push::Full => Err(LinkError::Full {
                 to: to.clone(),
                 capacity: QUEUE_FRAMES,
             }),
             // Its thread could not publish: the next frame gets a new one.
-            Some(Push::Closed) | None => {
-                inner.queues.remove(to);
+            Push::Closed => {
+                inner.lanes.remove(to);
                 Err(LinkError::Closed)
             }
         }
+    }
+}
+
+impl Lane {
+    /// Publishes the frame whose turn it is.
+    fn publish(&self, frame: Vec<u8>, to: &Address) -> Result<(), LinkError> {
+        let publisher = self.publisher();
+        let Some(publisher) = publisher.as_ref() else {
+            return Err(LinkError::Closed);
+        };
+        let put = publisher.put(frame).wait();
+        self.queue.published();
+        put.map_err(|error| {
+            self.queue.close();
+            tracing::warn!(%error, "cannot send to {to}");
+            LinkError::Closed
+        })
+    }
+
+    fn publisher(&self) -> MutexGuard<'_, Option<Publisher<'static>>> {
+        self.publisher
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Link for ZenohLink {
+    fn send(&self, to: &Address, frame: Vec<u8>) -> Result<(), LinkError> {
+        self.forward(to, frame, false)
+    }
+
+    fn send_from_own_thread(&self, to: &Address, frame: Vec<u8>) -> Result<(), LinkError> {
+        self.forward(to, frame, true)
     }
 
     fn host(&self, epoch: PlanEpoch, stages: &[u32]) {
@@ -214,16 +263,16 @@ impl Inner {
         }
     }
 
-    /// Ends the queues of epochs older than `epoch`, which has just appeared.
+    /// Ends the lanes of epochs older than `epoch`, which has just appeared.
     fn retire_before(&mut self, epoch: PlanEpoch) {
         if epoch <= self.newest {
             return;
         }
         self.newest = epoch;
-        self.queues.retain(|address, queue| {
+        self.lanes.retain(|address, lane| {
             let current = epoch_of(address).is_none_or(|other| other >= epoch);
             if !current {
-                queue.close();
+                lane.queue.close();
             }
             current
         });
@@ -258,17 +307,17 @@ fn deliver_contiguous(payload: &ZBytes, deliver: &Deliver) {
 }
 
 /// The life of a sender thread.
-fn publish(session: &Session, to: &Address, key: String, queue: &Arc<SendQueue>) {
-    let publisher = match declare_publisher(session, to, key, queue) {
-        Ok(publisher) => publisher,
+fn publish(session: &Session, to: &Address, key: String, lane: &Lane) {
+    match declare_publisher(session, to, key, &lane.queue) {
+        Ok(publisher) => *lane.publisher() = Some(publisher),
         Err(error) => {
-            queue.close();
+            lane.queue.close();
             return tracing::error!(%error, "cannot send to {to}");
         }
-    };
+    }
     loop {
-        match queue.next(RECEIVER_PATIENCE) {
-            Next::Closed => return,
+        match lane.queue.next(RECEIVER_PATIENCE) {
+            Next::Closed => break,
             Next::NoReceiver(n_frames) => tracing::warn!(
                 "dropped {n_frames} frames to {to}: nobody received them for {} s; \
                  is its node reachable from this one?",
@@ -278,34 +327,33 @@ fn publish(session: &Session, to: &Address, key: String, queue: &Arc<SendQueue>)
                 if let Some(due) = frame.due {
                     std::thread::sleep(due.saturating_duration_since(Instant::now()));
                 }
-                if let Err(error) = publisher.put(frame.bytes).wait() {
-                    queue.close();
-                    return tracing::warn!(%error, "cannot send to {to}");
+                if lane.publish(frame.bytes, to).is_err() {
+                    break;
                 }
             }
         }
     }
+    drop(lane.publisher().take());
 }
 
-fn declare_publisher<'a>(
-    session: &'a Session,
+fn declare_publisher(
+    session: &Session,
     to: &Address,
     key: String,
     queue: &Arc<SendQueue>,
-) -> Result<Publisher<'a>> {
-    // Activations have a lane of their own, so that commands and reports overtake them.
-    let (priority, express) = match to {
-        Address::Stage { .. } => (Priority::Data, false),
-        Address::Accept { .. } | Address::Node(_) | Address::Head => {
-            (Priority::InteractiveHigh, true)
-        }
+) -> Result<Publisher<'static>> {
+    // Activations have a priority of their own, so that commands and reports overtake them.
+    let priority = match to {
+        Address::Stage { .. } => Priority::Data,
+        Address::Accept { .. } | Address::Node(_) | Address::Head => Priority::InteractiveHigh,
     };
     let publisher = session
         .declare_publisher(key)
         .congestion_control(CongestionControl::Block)
         .reliability(Reliability::Reliable)
         .priority(priority)
-        .express(express)
+        // No message waits for another to share a batch with.
+        .express(true)
         .wait()
         .map_err(zenoh_error)?;
     let watched = queue.clone();

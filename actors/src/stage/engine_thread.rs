@@ -1,13 +1,14 @@
 //! The OS thread that owns a stage's engine.
 //!
-//! It takes jobs from a channel and answers by casting to its Stage. A panic in the engine is
-//! caught and cast as well, since ractor does not see panics of other threads. It ends when its
-//! Stage does. Steps of an epoch that is over are skipped, not computed; so are single rows that
-//! were cancelled, while the rest of their step is.
+//! It takes jobs from a channel, and sends what it computed on itself: an actor in between would be
+//! a second thread to wake for every step. A panic in the engine is caught and cast to the Stage,
+//! since ractor does not see panics of other threads. It ends when its Stage does. Steps of an
+//! epoch that is over are skipped, not computed; so are single rows that were cancelled, while the
+//! rest of their step is.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
@@ -17,30 +18,16 @@ use ractor::ActorRef;
 
 use super::live_rows::LiveRows;
 use super::{StageFactory, StageMessage};
-use crate::message::{CancelRows, StageAssignment, StepBatch, StepHeader};
-use crate::{PlanEpoch, clock};
+use crate::link::{Address, Link, send_from_own_thread};
+use crate::message::{CancelRows, Message, StageAssignment, StageTiming, StepBatch, StepHeader};
+use crate::verifier::ComputedStep;
+use crate::{Inbox, PlanEpoch, clock};
 
 /// Held by engine threads: its channel closes when the last one that holds it has ended.
 pub type ThreadGuard = tokio::sync::mpsc::Sender<()>;
 
-/// What became of a step.
-pub struct Computed {
-    /// The step's header, as it came.
-    pub header: StepHeader,
-    /// What the engine made of it.
-    pub result: jupiter_models::Result<StepResult>,
-    /// When the engine began, in microseconds since the UNIX epoch.
-    pub began_us: u64,
-    /// Time from the step's arrival to `began_us`, in microseconds.
-    pub waited_us: u64,
-    /// Time from the start of the engine's work to its end, in microseconds.
-    pub busy_us: u64,
-}
-
 /// What a step leaves.
-pub enum StepResult {
-    /// Nothing: its epoch was over before it began.
-    Skipped,
+enum StepResult {
     /// Hidden states for the next stage, already written in the assignment's dtype.
     Hidden {
         /// The bytes.
@@ -52,7 +39,7 @@ pub enum StepResult {
     Logits(Logits),
 }
 
-/// No plan counts so far.
+/// No plan counts.
 const NO_EPOCH: u64 = u64::MAX;
 
 enum Job {
@@ -65,81 +52,92 @@ enum Job {
 pub(super) struct EngineThread {
     /// None when the thread has been told to end.
     jobs: Option<Sender<Job>>,
-    epoch: Arc<AtomicU64>,
-    live: Arc<LiveRows>,
-    n_waiting: usize,
+    shared: Arc<Shared>,
+}
+
+/// What both sides of the thread see.
+struct Shared {
+    /// The epoch whose steps are computed and sent on; `NO_EPOCH` when it cannot go on here.
+    epoch: AtomicU64,
+    live: LiveRows,
+    /// Steps that are not computed yet.
+    n_waiting: AtomicUsize,
+}
+
+/// What the thread is made of.
+pub(super) struct EngineArgs {
+    pub(super) stage: ActorRef<StageMessage>,
+    pub(super) link: Arc<dyn Link>,
+    pub(super) inbox: Inbox,
+    pub(super) factory: Arc<dyn StageFactory>,
+    pub(super) assignment: StageAssignment,
+    pub(super) guards: [ThreadGuard; 2],
 }
 
 impl EngineThread {
-    pub(super) fn spawn(
-        stage: ActorRef<StageMessage>,
-        factory: Arc<dyn StageFactory>,
-        assignment: StageAssignment,
-        guards: [ThreadGuard; 2],
-    ) -> std::io::Result<Self> {
-        // Unbounded in type; in fact at most `credits` steps wait (the Stage counts), and the
+    pub(super) fn spawn(args: EngineArgs) -> std::io::Result<Self> {
+        // Unbounded in type; in fact at most `credits` steps wait (the Entrance counts), and the
         // Planner clears once per epoch.
         let (jobs, inbox) = channel();
-        let epoch = Arc::new(AtomicU64::new(0));
-        let live = Arc::new(LiveRows::new(assignment.engine.n_seq_max));
-        let (current, rows) = (epoch.clone(), live.clone());
+        let shared = Arc::new(Shared {
+            epoch: AtomicU64::new(NO_EPOCH),
+            live: LiveRows::new(args.assignment.engine.n_seq_max),
+            n_waiting: AtomicUsize::new(0),
+        });
+        let seen = shared.clone();
         std::thread::Builder::new()
-            .name(format!("stage-{}", assignment.stage))
+            .name(format!("stage-{}", args.assignment.stage))
             .spawn(move || {
-                let worker = catch_unwind(AssertUnwindSafe(|| {
-                    run(
-                        &stage,
-                        factory.as_ref(),
-                        &assignment,
-                        &inbox,
-                        &current,
-                        &rows,
-                    );
-                }));
+                let worker = catch_unwind(AssertUnwindSafe(|| run(&args, &inbox, &seen)));
                 if let Err(panic) = worker {
+                    let died = StageMessage::EngineDied(panic_text(panic.as_ref()));
                     // A Stage that is gone needs no news.
-                    let _ = stage.cast(StageMessage::EngineDied(panic_text(panic.as_ref())));
+                    let _ = args.stage.cast(died);
                 }
-                drop(guards);
+                drop(args.guards);
             })?;
         Ok(Self {
             jobs: Some(jobs),
-            epoch,
-            live,
-            n_waiting: 0,
+            shared,
         })
     }
 
     /// Empties the KV cache for a new epoch; queued steps of older ones are skipped.
     pub(super) fn clear(&self, epoch: PlanEpoch) {
-        self.live.clear();
-        self.epoch.store(epoch.0, Ordering::Release);
+        self.shared.live.clear();
+        self.shared.epoch.store(epoch.0, Ordering::Release);
         self.send(Job::Clear(epoch));
+    }
+
+    /// Whether steps of `epoch` are computed.
+    pub(super) fn serves(&self, epoch: PlanEpoch) -> bool {
+        self.shared.serves(epoch)
+    }
+
+    /// Ends `epoch` here, if it goes on; whether it did.
+    pub(super) fn give_up(&self, epoch: PlanEpoch) -> bool {
+        self.shared.give_up(epoch)
     }
 
     /// Rows of queued steps that need not be computed any more.
     pub(super) fn cancel(&self, cancel: CancelRows) {
-        if cancel.epoch.0 == self.epoch.load(Ordering::Acquire) {
-            self.live.cancel(cancel);
+        if self.serves(cancel.epoch) {
+            self.shared.live.cancel(cancel);
         }
     }
 
-    pub(super) fn step(&mut self, step: StepBatch) {
-        self.n_waiting += 1;
+    pub(super) fn step(&self, step: StepBatch) {
+        self.shared.n_waiting.fetch_add(1, Ordering::AcqRel);
         self.send(Job::Step(step, Instant::now()));
     }
 
-    pub(super) fn finished_one(&mut self) {
-        self.n_waiting = self.n_waiting.saturating_sub(1);
-    }
-
     pub(super) fn n_waiting(&self) -> usize {
-        self.n_waiting
+        self.shared.n_waiting.load(Ordering::Acquire)
     }
 
     /// Lets the thread end after what it computes now; the steps that wait are skipped.
     pub(super) fn end(&mut self) {
-        self.epoch.store(NO_EPOCH, Ordering::Release);
+        self.shared.epoch.store(NO_EPOCH, Ordering::Release);
         self.jobs = None;
     }
 
@@ -151,15 +149,23 @@ impl EngineThread {
     }
 }
 
-fn run(
-    stage: &ActorRef<StageMessage>,
-    factory: &dyn StageFactory,
-    assignment: &StageAssignment,
-    jobs: &Receiver<Job>,
-    current: &AtomicU64,
-    live: &LiveRows,
-) {
-    let mut engine = match factory.load(assignment) {
+impl Shared {
+    fn serves(&self, epoch: PlanEpoch) -> bool {
+        self.epoch.load(Ordering::Acquire) == epoch.0
+    }
+
+    fn give_up(&self, epoch: PlanEpoch) -> bool {
+        let (order, failure) = (Ordering::AcqRel, Ordering::Acquire);
+        let ended = self
+            .epoch
+            .compare_exchange(epoch.0, NO_EPOCH, order, failure);
+        ended.is_ok()
+    }
+}
+
+fn run(args: &EngineArgs, jobs: &Receiver<Job>, shared: &Shared) {
+    let (stage, assignment) = (&args.stage, &args.assignment);
+    let mut engine = match args.factory.load(assignment) {
         Ok(engine) => engine,
         Err(error) => {
             let _ = stage.cast(StageMessage::Loaded(Err(error)));
@@ -173,35 +179,89 @@ fn run(
         return;
     }
     while let Ok(job) = jobs.recv() {
-        let answer = match job {
+        match job {
             Job::Clear(epoch) => {
                 engine.clear();
-                StageMessage::Cleared(epoch)
+                if stage.cast(StageMessage::Cleared(epoch)).is_err() {
+                    return;
+                }
             }
             Job::Step(step, arrived) => {
-                let StepBatch {
-                    mut header,
-                    payload,
-                } = step;
-                let began_us = clock::unix_us();
-                let begin = Instant::now();
-                let result = if header.epoch.0 == current.load(Ordering::Acquire) {
-                    compute(engine.as_mut(), live, &mut header, &payload, assignment)
-                } else {
-                    Ok(StepResult::Skipped)
+                let (epoch, id) = (step.header.epoch, step.header.step);
+                let done = shared
+                    .serves(epoch)
+                    .then(|| compute_step(engine.as_mut(), shared, step, arrived, assignment));
+                let is_idle = shared.n_waiting.fetch_sub(1, Ordering::AcqRel) == 1;
+                // Meanwhile the epoch may have ended.
+                let Some(done) = done.filter(|_| shared.serves(epoch)) else {
+                    continue;
                 };
-                let busy_us = clock::micros(begin.elapsed());
-                StageMessage::Computed(Computed {
-                    header,
-                    result,
-                    began_us,
-                    waited_us: clock::micros(begin.duration_since(arrived)),
-                    busy_us,
-                })
+                let sent = done.map_err(|error| format!("{id}: {error}"));
+                let sent = sent.and_then(|(header, result)| pass_on(args, is_idle, header, result));
+                if let Err(what) = sent
+                    && shared.give_up(epoch)
+                    && stage.cast(StageMessage::Faulted(epoch, what)).is_err()
+                {
+                    return;
+                }
             }
-        };
-        if stage.cast(answer).is_err() {
-            return;
+        }
+    }
+}
+
+/// Computes a step, and notes in its header what it took.
+fn compute_step(
+    engine: &mut dyn StageEngine,
+    shared: &Shared,
+    step: StepBatch,
+    arrived: Instant,
+    assignment: &StageAssignment,
+) -> jupiter_models::Result<(StepHeader, StepResult)> {
+    let StepBatch {
+        mut header,
+        payload,
+    } = step;
+    let began_us = clock::unix_us();
+    let begin = Instant::now();
+    let result = compute(engine, &shared.live, &mut header, &payload, assignment)?;
+    header.timings.push(StageTiming {
+        stage: assignment.stage,
+        began_us,
+        waited_us: clock::micros(begin.duration_since(arrived)),
+        busy_us: clock::micros(begin.elapsed()),
+    });
+    Ok((header, result))
+}
+
+/// Sends a step's result to the next stage, or gives it to the Verifier beside the last one; `is_idle`
+/// when no other step waits.
+///
+/// # Errors
+/// Why the epoch cannot go on.
+fn pass_on(
+    args: &EngineArgs,
+    is_idle: bool,
+    mut header: StepHeader,
+    result: StepResult,
+) -> Result<(), String> {
+    let assignment = &args.assignment;
+    match result {
+        StepResult::Hidden { payload, n_embd } => {
+            header.stage += 1;
+            header.payload_dtype = assignment.payload_dtype;
+            header.n_embd = n_embd;
+            let to = Address::Stage {
+                epoch: header.epoch,
+                stage: header.stage,
+            };
+            let step = Message::Step(StepBatch { header, payload });
+            send_from_own_thread(args.link.as_ref(), &to, &step).map_err(|error| error.to_string())
+        }
+        StepResult::Logits(logits) => {
+            let judge = args.inbox.verifier(assignment.stage);
+            let step = ComputedStep { header, logits };
+            let told = judge.is_some_and(|judge| judge.take(step, is_idle));
+            told.then_some(()).ok_or("the verifier is gone".into())
         }
     }
 }

@@ -1,11 +1,13 @@
 //! The Stage: computes one layer range.
 //!
-//! Spawned by the [Supervisor](crate::supervisor). Steps arrive from the [`Inbox`], are checked
-//! for epoch and order, and go to the [engine thread](engine_thread); what it computed goes on to
-//! the next stage over the [`Link`], or from the last stage to the Verifier beside it. The actor
-//! itself never blocks.
+//! Spawned by the [Supervisor](crate::supervisor). Steps arrive from the [`Inbox`] at the
+//! [`Entrance`], are checked for epoch and order, and go to the [engine thread](engine_thread); what
+//! it computed goes on to the next stage over the [`Link`], or from the last stage to the Verifier
+//! beside it. The actor is not on that way, where every thread that has to be woken costs time: it
+//! loads, begins epochs and tells of faults. It never blocks.
 
 mod engine_thread;
+mod entrance;
 mod live_rows;
 
 use std::sync::Arc;
@@ -17,14 +19,12 @@ use jupiter_models::text::Vocabulary;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use crate::inbox::send_report;
-use crate::link::{Address, Link, send_message};
-use crate::message::{
-    CancelRows, DrafterAssignment, Message, NodeReport, StageAssignment, StageTiming, StepBatch,
-};
-use crate::verifier::VerifierMessage;
-use crate::{Inbox, NodeId, PlanEpoch, StepId};
+use crate::link::Link;
+use crate::message::{DrafterAssignment, NodeReport, StageAssignment};
+use crate::{Inbox, NodeId, PlanEpoch};
 pub use engine_thread::ThreadGuard;
-use engine_thread::{Computed, EngineThread, StepResult};
+use engine_thread::{EngineArgs, EngineThread};
+pub(crate) use entrance::Entrance;
 
 /// Makes what a stage needs from the model file; called on threads that may block.
 pub trait StageFactory: Send + Sync + 'static {
@@ -55,18 +55,15 @@ pub trait StageFactory: Send + Sync + 'static {
 
 /// What a Stage is told.
 pub enum StageMessage {
-    /// From the link: a step. Repeats and steps of other epochs are dropped.
-    Step(StepBatch),
-    /// From the link: some rows need not be computed any more. A repeat changes nothing.
-    Cancel(CancelRows),
     /// From the Supervisor: serve a new epoch with the same layers. A repeat only reports again.
     Reset(PlanEpoch, StageAssignment),
     /// From the engine thread: loading ended.
     Loaded(jupiter_models::Result<EngineMemory>),
     /// From the engine thread: the KV cache is empty, the epoch may begin.
     Cleared(PlanEpoch),
-    /// From the engine thread: a step ended.
-    Computed(Computed),
+    /// From the entrance or the engine thread, once an epoch: it cannot go on here, and why. What
+    /// comes of it is dropped.
+    Faulted(PlanEpoch, String),
     /// From the engine thread: it panicked. The actor fails with it, and is restarted.
     EngineDied(String),
 }
@@ -80,6 +77,7 @@ pub struct StageArgs {
     pub(crate) epoch: PlanEpoch,
     pub(crate) assignment: StageAssignment,
     pub(crate) guards: [ThreadGuard; 2],
+    pub(crate) entrance: Arc<Entrance>,
 }
 
 /// The actor; its state is [`StageState`].
@@ -89,13 +87,9 @@ pub struct Stage;
 pub struct StageState {
     node: NodeId,
     link: Arc<dyn Link>,
-    inbox: Inbox,
     assignment: StageAssignment,
-    thread: EngineThread,
+    entrance: Arc<Entrance>,
     epoch: PlanEpoch,
-    expected: StepId,
-    /// Set when the epoch cannot go on here: the rest of it is dropped without further reports.
-    faulted: bool,
     memory: Option<EngineMemory>,
     /// Whether the KV cache is empty for `epoch`.
     ready: bool,
@@ -111,18 +105,22 @@ impl Actor for Stage {
         myself: ActorRef<StageMessage>,
         args: StageArgs,
     ) -> Result<StageState, ActorProcessingErr> {
-        let thread =
-            EngineThread::spawn(myself, args.factory, args.assignment.clone(), args.guards)?;
-        thread.clear(args.epoch);
+        let thread = EngineThread::spawn(EngineArgs {
+            stage: myself.clone(),
+            link: args.link.clone(),
+            inbox: args.inbox,
+            factory: args.factory,
+            assignment: args.assignment.clone(),
+            guards: args.guards,
+        })?;
+        args.entrance.open(thread, myself);
+        args.entrance.begin(args.epoch, &args.assignment);
         Ok(StageState {
             node: args.node,
             link: args.link,
-            inbox: args.inbox,
             assignment: args.assignment,
-            thread,
+            entrance: args.entrance,
             epoch: args.epoch,
-            expected: StepId::default(),
-            faulted: false,
             memory: None,
             ready: false,
         })
@@ -135,8 +133,6 @@ impl Actor for Stage {
         state: &mut StageState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            StageMessage::Step(step) => state.take(step),
-            StageMessage::Cancel(cancel) => state.thread.cancel(cancel),
             StageMessage::Reset(epoch, assignment) => state.reset(epoch, assignment),
             StageMessage::Loaded(Ok(memory)) => state.memory = Some(memory),
             StageMessage::Loaded(Err(error)) => {
@@ -158,7 +154,8 @@ impl Actor for Stage {
                 state.report_ready();
             }
             StageMessage::Cleared(_) => {}
-            StageMessage::Computed(computed) => state.pass_on(computed),
+            StageMessage::Faulted(epoch, what) if epoch == state.epoch => state.tell_fault(&what),
+            StageMessage::Faulted(..) => {}
             StageMessage::EngineDied(why) => return Err(why.into()),
         }
         Ok(())
@@ -171,38 +168,26 @@ impl Actor for Stage {
         _myself: ActorRef<StageMessage>,
         state: &mut StageState,
     ) -> Result<(), ActorProcessingErr> {
-        state.thread.end();
+        state.entrance.close();
         Ok(())
     }
 }
 
-impl StageState {
-    fn take(&mut self, step: StepBatch) {
-        let header = &step.header;
-        if header.epoch != self.epoch || header.step < self.expected || self.faulted {
-            tracing::debug!(stage = self.assignment.stage, epoch = %header.epoch, step = %header.step,
-                "dropped a step: {}, {} expected", self.epoch, self.expected);
-            return;
-        }
-        if header.step > self.expected {
-            return self.fault(format!("{} came, {} expected", header.step, self.expected));
-        }
-        if self.thread.n_waiting() >= self.assignment.credits as usize {
-            return self.fault(format!("more than {} steps wait", self.assignment.credits));
-        }
-        self.expected = self.expected.next();
-        self.thread.step(step);
+impl Drop for StageState {
+    /// The inbox still knows the entrance of a Stage that failed or was killed.
+    fn drop(&mut self) {
+        self.entrance.close();
     }
+}
 
+impl StageState {
     fn reset(&mut self, epoch: PlanEpoch, assignment: StageAssignment) {
         if epoch > self.epoch {
             self.epoch = epoch;
             self.assignment = assignment;
-            self.expected = StepId::default();
-            self.faulted = false;
             self.ready = false;
-            self.thread.clear(epoch);
-        } else if self.ready && self.expected == StepId::default() {
+            self.entrance.begin(epoch, &self.assignment);
+        } else if self.ready && self.entrance.is_unused() {
             self.report_ready();
         }
     }
@@ -220,49 +205,7 @@ impl StageState {
         );
     }
 
-    fn pass_on(&mut self, computed: Computed) {
-        self.thread.finished_one();
-        let Computed {
-            mut header,
-            result,
-            began_us,
-            waited_us,
-            busy_us,
-        } = computed;
-        if header.epoch != self.epoch || self.faulted {
-            return;
-        }
-        header.timings.push(StageTiming {
-            stage: self.assignment.stage,
-            began_us,
-            waited_us,
-            busy_us,
-        });
-        match result {
-            Ok(StepResult::Skipped) => {}
-            Ok(StepResult::Hidden { payload, n_embd }) => {
-                header.stage += 1;
-                header.payload_dtype = self.assignment.payload_dtype;
-                header.n_embd = n_embd;
-                let to = Address::Stage {
-                    epoch: header.epoch,
-                    stage: header.stage,
-                };
-                let step = Message::Step(StepBatch { header, payload });
-                if let Err(error) = send_message(self.link.as_ref(), &to, &step) {
-                    self.fault(error.to_string());
-                }
-            }
-            Ok(StepResult::Logits(logits)) => match self.inbox.verifier(self.assignment.stage) {
-                Some(verifier) if verifier.cast(VerifierMessage { header, logits }).is_ok() => {}
-                _ => self.fault("the verifier is gone".into()),
-            },
-            Err(error) => self.fault(format!("{}: {error}", header.step)),
-        }
-    }
-
-    fn fault(&mut self, what: String) {
-        self.faulted = true;
+    fn tell_fault(&self, what: &str) {
         let what = format!("stage {}: {what}", self.assignment.stage);
         tracing::warn!(node = %self.node, epoch = %self.epoch, what, "the epoch cannot go on");
         let fault = NodeReport::StepFault {

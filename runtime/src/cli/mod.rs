@@ -7,7 +7,7 @@
 //! - [`split`], [`synth`]: write model files; [`bench`], [`devices`]: measure and look
 //! - [`start`]: from flags to a running pipeline; [`processes`]: stages in child processes;
 //!   [`leave`]: the end of the program
-//! - [`output`], [`table`]: what is printed; [`huge_pages`]: faster memory for the weights
+//! - [`output`], [`table`]: what is printed; [`process_settings`]: faster memory and messages
 
 mod answer_args;
 mod args;
@@ -15,13 +15,13 @@ mod argv;
 mod bench;
 mod chat;
 mod devices;
-mod huge_pages;
 mod leave;
 mod outline_args;
 mod output;
 mod plan;
 mod plan_report;
 mod precedence;
+mod process_settings;
 mod processes;
 mod run;
 mod serve;
@@ -91,7 +91,7 @@ enum Verb {
 
 /// Runs the program, to its end.
 pub(crate) fn main() -> ! {
-    huge_pages::ask_for();
+    process_settings::ask_for();
     run_verb().leave()
 }
 

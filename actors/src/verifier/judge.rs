@@ -1,0 +1,118 @@
+//! Where the last stage's steps are judged: on the engine's thread while it has nothing else to do,
+//! since waking another takes longer than sampling; else by the actor, beside the next step.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ractor::ActorRef;
+
+use super::{ComputedStep, Verified, VerifierMessage};
+use crate::NodeId;
+use crate::inbox::send_report;
+use crate::link::{Address, Link, send_from_own_thread, send_message};
+use crate::message::{Message, NodeReport};
+
+/// A Verifier's part that both threads may run. Steps are judged in the order given.
+#[derive(Default)]
+pub(crate) struct Judge {
+    state: Mutex<Option<State>>,
+    /// Steps in the actor's mailbox, or in its hands.
+    n_queued: AtomicUsize,
+}
+
+struct State {
+    verifier: ActorRef<VerifierMessage>,
+    node: NodeId,
+    link: Arc<dyn Link>,
+    verified: Verified,
+}
+
+impl Judge {
+    /// One that judges nothing before its Verifier lives.
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    pub(super) fn open(
+        &self,
+        verifier: ActorRef<VerifierMessage>,
+        node: NodeId,
+        link: Arc<dyn Link>,
+        verified: Verified,
+    ) {
+        *self.lock() = Some(State {
+            verifier,
+            node,
+            link,
+            verified,
+        });
+    }
+
+    /// Judges nothing more.
+    pub(super) fn close(&self) {
+        *self.lock() = None;
+    }
+
+    /// From the last stage's thread, `is_idle` when no other step waits for it: judges the step, or
+    /// has it judged. Whether the Verifier lives.
+    pub(crate) fn take(&self, step: ComputedStep, is_idle: bool) -> bool {
+        let mut lock = self.lock();
+        let Some(state) = lock.as_mut() else {
+            return false;
+        };
+        if !is_idle || self.n_queued.load(Ordering::Acquire) > 0 {
+            self.n_queued.fetch_add(1, Ordering::AcqRel);
+            return state.verifier.cast(VerifierMessage::Step(step)).is_ok();
+        }
+        let judged = catch_unwind(AssertUnwindSafe(|| state.judge(step, true)));
+        if judged.is_ok() {
+            return true;
+        }
+        // Half of a judgement is none: the Verifier starts anew.
+        let died = VerifierMessage::Died("judging a step panicked".into());
+        lock.take()
+            .is_some_and(|state| state.verifier.cast(died).is_ok())
+    }
+
+    /// From the actor: judges a step that was in its mailbox.
+    pub(super) fn judge_queued(&self, step: ComputedStep) {
+        if let Some(state) = self.lock().as_mut() {
+            state.judge(step, false);
+        }
+        self.n_queued.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<State>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Judges a step and reports; a thread that `may_wait` for the network sends itself.
+    fn judge(&mut self, ComputedStep { header, logits }: ComputedStep, may_wait: bool) {
+        let epoch = header.epoch;
+        let link = self.link.as_ref();
+        match self.verified.verify(header, &logits) {
+            Ok(report) => {
+                let to = Address::Accept { epoch };
+                let report = Message::Report(report);
+                let sent = match may_wait {
+                    true => send_from_own_thread(link, &to, &report),
+                    false => send_message(link, &to, &report),
+                };
+                if let Err(error) = sent {
+                    tracing::warn!(%error, "could not send a step report");
+                }
+            }
+            Err(what) => {
+                let fault = NodeReport::StepFault {
+                    epoch: Some(epoch),
+                    node: self.node.clone(),
+                    what,
+                };
+                send_report(link, fault);
+            }
+        }
+    }
+}
