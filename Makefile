@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites chat test aarch64 check-aarch64 lint format layering deny bench plans speculation outlines evaluation train install
+.PHONY: help prerequisites chat test sanitize aarch64 check-aarch64 lint format layering deny bench plans speculation outlines evaluation train install
 
 # rustup's folder, for shells that have not read its profile yet.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
@@ -31,6 +31,9 @@ test: lint ## Check format, lints and layering, and run all tests
 	@cache=$$(mktemp -d); trap 'rm -rf "$$cache"' EXIT; \
 	echo "$(CARGO) test $(MEMBERS) --locked"; \
 	JUPITER_CACHE=$$cache $(CARGO) test $(MEMBERS) --locked
+
+sanitize: prerequisites ## Run the kernels' tests under AddressSanitizer
+	@.ci/sanitize
 
 aarch64: prerequisites ## Run the kernels' tests as ARM machines would, emulated by qemu
 	@.ci/aarch64 test

@@ -9,7 +9,7 @@
 //! the time taken.
 
 use jupiter_kernels::{
-    GROUP, InstructionSet, Kernels, Shape, WeightMemory, WeightType, pack, packed_bytes,
+    GROUP, InstructionSet, Kernels, Shape, WeightMemory, WeightType, limits, pack, packed_bytes,
     panel_bytes,
 };
 use std::hint::black_box;
@@ -105,7 +105,11 @@ impl Weights {
         let (mut best, mut read, mut peak) =
             (vec![f64::MAX; sets.len()], f64::MAX, vec![0f64; sets.len()]);
         for _ in 0..if n >= 64 { 3 } else { 10 } {
-            read = read.min(seconds(|| self.matrices.iter().for_each(read_all)));
+            read = read.min(seconds(|| {
+                for matrix in &self.matrices {
+                    black_box(limits::read(matrix.bytes()));
+                }
+            }));
             for (i, &kernels) in sets.iter().enumerate() {
                 peak[i] = peak[i].max(peak_gmacs(kernels.instruction_set(), self.t));
                 best[i] = best[i].min(seconds(|| self.step(kernels, &x, n, &mut panels, &mut out)));
@@ -167,136 +171,10 @@ fn seconds(run: impl FnOnce()) -> f64 {
     start.elapsed().as_secs_f64()
 }
 
-#[cfg(not(target_arch = "x86_64"))]
-fn read_all(memory: &WeightMemory) {
-    // SAFETY: the memory's own bytes.
-    let bytes =
-        unsafe { std::slice::from_raw_parts(memory.as_ptr().cast::<u64>(), memory.len() / 8) };
-    black_box(bytes.iter().fold(0, |sum, word| sum ^ word));
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn peak_gmacs(_: InstructionSet, _: WeightType) -> f64 {
-    f64::INFINITY
-}
-
-#[cfg(target_arch = "x86_64")]
-use x86::{peak_gmacs, read_all};
-
-#[cfg(target_arch = "x86_64")]
-mod x86 {
-    use super::*;
-    use std::arch::x86_64::*;
-
-    /// Reads everything, 8 KiB ahead, with the widest loads that there are.
-    pub(super) fn read_all(memory: &WeightMemory) {
-        if InstructionSet::Avx512Vnni.is_available() {
-            // SAFETY: the processor has the features; the memory is a multiple of 64 bytes.
-            black_box(unsafe { read_512(memory.as_ptr(), memory.len()) });
-        } else if InstructionSet::Avx2.is_available() {
-            // SAFETY: as above.
-            black_box(unsafe { read_256(memory.as_ptr(), memory.len()) });
-        }
-    }
-
-    #[target_feature(enable = "avx512f")]
-    unsafe fn read_512(start: *const u8, bytes: usize) -> i32 {
-        let mut sums = [_mm512_setzero_si512(); 4];
-        for i in (0..bytes / 256).map(|i| i * 256) {
-            for (j, sum) in sums.iter_mut().enumerate() {
-                // SAFETY: within the memory, or a hint.
-                unsafe {
-                    _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(i + j * 64 + 8192).cast());
-                    *sum = _mm512_xor_si512(*sum, _mm512_loadu_si512(start.add(i + j * 64).cast()));
-                }
-            }
-        }
-        sums.into_iter()
-            .map(|sum| _mm512_reduce_add_epi32(sum))
-            .fold(0, i32::wrapping_add)
-    }
-
-    #[target_feature(enable = "avx2")]
-    unsafe fn read_256(start: *const u8, bytes: usize) -> i32 {
-        let mut sums = [_mm256_setzero_si256(); 8];
-        for i in (0..bytes / 256).map(|i| i * 256) {
-            for (j, sum) in sums.iter_mut().enumerate() {
-                // SAFETY: within the memory, or a hint.
-                unsafe {
-                    _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(i + j * 32 + 8192).cast());
-                    *sum = _mm256_xor_si256(*sum, _mm256_loadu_si256(start.add(i + j * 32).cast()));
-                }
-            }
-        }
-        sums.into_iter()
-            .fold(0, |all, sum| all ^ _mm256_extract_epi32::<0>(sum))
-    }
-
-    /// The peak of the multiplying instruction from registers.
-    pub(super) fn peak_gmacs(set: InstructionSet, t: WeightType) -> f64 {
-        let float = matches!(t, WeightType::F16 | WeightType::Bf16 | WeightType::F32);
-        let (run, lanes): (unsafe fn(usize) -> i32, usize) = match (set, float) {
-            (InstructionSet::Avx512Vnni, false) => (dot_512, 64),
-            (InstructionSet::Avx512Vnni, true) => (fma_512, 16),
-            (InstructionSet::AvxVnni, false) => (dot_256, 32),
-            (_, false) => (maddubs_256, 32),
-            (_, true) => (fma_256, 8),
-        };
-        let times = 20_000;
-        // SAFETY: only sets that the processor has are measured.
-        let seconds = seconds(|| _ = black_box(unsafe { run(black_box(times)) }));
-        (times * 12 * lanes) as f64 / seconds / 1e9
-    }
-
-    macro_rules! peak {
-        ($name:ident, $features:literal, $zero:expr, |$sum:ident, $w:ident| $op:expr, $end:expr) => {
-            #[target_feature(enable = $features)]
-            unsafe fn $name(times: usize) -> i32 {
-                let mut sums = [$zero; 12];
-                for _ in 0..times {
-                    let $w = black_box($zero);
-                    for sum in &mut sums {
-                        let $sum = *sum;
-                        *sum = $op;
-                    }
-                }
-                sums.into_iter().map($end).fold(0, i32::wrapping_add)
-            }
-        };
-    }
-    peak!(
-        dot_512,
-        "avx512f,avx512vnni",
-        _mm512_setzero_si512(),
-        |s, w| _mm512_dpbusd_epi32(s, w, w),
-        |s| { _mm512_reduce_add_epi32(s) }
-    );
-    peak!(
-        dot_256,
-        "avx2,avxvnni",
-        _mm256_setzero_si256(),
-        |s, w| _mm256_dpbusd_avx_epi32(s, w, w),
-        |s| { _mm256_extract_epi32::<0>(s) }
-    );
-    peak!(
-        maddubs_256,
-        "avx2",
-        _mm256_setzero_si256(),
-        |s, w| _mm256_add_epi16(s, _mm256_maddubs_epi16(w, s)),
-        |s| _mm256_extract_epi32::<0>(s)
-    );
-    peak!(
-        fma_512,
-        "avx512f",
-        _mm512_setzero_ps(),
-        |s, w| _mm512_fmadd_ps(w, w, s),
-        |s| { _mm512_reduce_add_ps(s) as i32 }
-    );
-    peak!(
-        fma_256,
-        "avx2,fma",
-        _mm256_setzero_ps(),
-        |s, w| _mm256_fmadd_ps(w, w, s),
-        |s| { _mm256_cvtss_f32(s) as i32 }
-    );
+/// Multiplications of `set` in a second, from registers, of integers or (for weights that are floats) of floats.
+fn peak_gmacs(set: InstructionSet, t: WeightType) -> f64 {
+    let are_floats = matches!(t, WeightType::F16 | WeightType::Bf16 | WeightType::F32);
+    let mut macs = None;
+    let seconds = seconds(|| macs = limits::multiply(set, are_floats));
+    macs.map_or(f64::INFINITY, |macs| macs as f64 / seconds / 1e9)
 }

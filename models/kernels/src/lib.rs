@@ -13,10 +13,13 @@
 //! - `panels`: what quantized activations look like, and how they are quantized.
 //! - `kernels`: quantize, multiply, and how many rows and much memory are cut into tiles and chunks.
 //! - [`scalar`]: the bits.
-//! - `unroll`, `prefetch`: what the kernels of all processors are written with.
+//! - `ops`, `unroll`, `prefetch`: what the kernels of all processors are written with.
 //! - `x86`: the kernels of x86-64; `arm`: those of aarch64.
 //! - [`memory`]: memory for weights.
 
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[macro_use]
+mod ops;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[macro_use]
 mod unroll;

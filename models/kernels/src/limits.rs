@@ -42,27 +42,38 @@ pub fn read_bytes_per_s(n_threads: usize) -> Result<f64, OutOfMemory> {
 /// Multiplications of 8-bit integers, each with an addition, that `n_threads` threads of `set` do
 /// together in a second; none for sets without such instructions here.
 pub fn macs_per_s(set: InstructionSet, n_threads: usize) -> Option<f64> {
-    let work = set.is_available().then(|| multiplications(set)).flatten()?;
-    // SAFETY: the processor has the set, as was asked.
-    let work = || unsafe { work() };
+    let n_macs = multiply(set, false)?;
     let threads = vec![(); n_threads.max(1)];
     let best = fastest(|| {
         at_once(&threads, |()| {
-            black_box(work());
+            black_box(multiply(set, false));
         })
     });
-    Some((work() * threads.len()) as f64 / best)
+    Some((n_macs * threads.len()) as f64 / best)
 }
 
-/// The loop for `set`, which must be available to call it; it gives the number of its multiplications.
-fn multiplications(set: InstructionSet) -> Option<unsafe fn() -> usize> {
-    match set {
+/// Does independent multiplications of `set`, of 8-bit integers or of f32, for about 10 ms, and says how many;
+/// none for sets without such instructions here.
+pub fn multiply(set: InstructionSet, are_floats: bool) -> Option<usize> {
+    if !set.is_available() {
+        return None;
+    }
+    match (set, are_floats) {
+        // SAFETY: the processor has the set, as was asked.
         #[cfg(target_arch = "x86_64")]
-        InstructionSet::Avx512Vnni => Some(x86::vnni_512),
+        (InstructionSet::Avx512Vnni, false) => Some(unsafe { x86::vnni_512() }),
+        // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        InstructionSet::AvxVnni => Some(x86::vnni_256),
+        (InstructionSet::AvxVnni, false) => Some(unsafe { x86::vnni_256() }),
+        // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        InstructionSet::Avx2 => Some(x86::maddubs),
+        (InstructionSet::Avx2, false) => Some(unsafe { x86::maddubs() }),
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        (InstructionSet::Avx512Vnni, true) => Some(unsafe { x86::fma_512() }),
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        (InstructionSet::AvxVnni | InstructionSet::Avx2, true) => Some(unsafe { x86::fma_256() }),
         _ => None,
     }
 }
@@ -89,8 +100,8 @@ fn at_once<T: Sync>(items: &[T], work: impl Fn(&T) + Sync) {
     });
 }
 
-/// The sum of all bytes, in words.
-fn read(bytes: &[u8]) -> u64 {
+/// The sum of all bytes, in words: what takes no longer than memory does.
+pub fn read(bytes: &[u8]) -> u64 {
     let (words, _) = bytes.as_chunks::<8>();
     let (lines, _) = words.as_chunks::<8>();
     let mut sums = [0u64; 8];
@@ -150,6 +161,20 @@ mod x86 {
         _mm256_setzero_si256(),
         32,
         |sum, factor| _mm256_add_epi16(sum, _mm256_maddubs_epi16(factor, sum))
+    );
+    multiply!(
+        fma_512,
+        "avx512f",
+        _mm512_setzero_ps(),
+        16,
+        |sum, factor| _mm512_fmadd_ps(factor, factor, sum)
+    );
+    multiply!(
+        fma_256,
+        "avx2,fma",
+        _mm256_setzero_ps(),
+        8,
+        |sum, factor| _mm256_fmadd_ps(factor, factor, sum)
     );
 }
 

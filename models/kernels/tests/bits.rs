@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Matrix, Random, random_weights, sane};
+use common::{Matrix, Random, random_weights, sane, weights_of};
 use half::f16;
 use jupiter_kernels::{InstructionSet, Kernels, Shape, WeightType};
 use proptest::prelude::*;
@@ -92,6 +92,95 @@ fn threads_may_cut_the_groups_anywhere() {
     }
 }
 
+/// Groups so large that a cache holds one or two of them: several tiles pass over a few at a time.
+#[test]
+fn matrices_larger_than_a_cache_give_the_scalar_bits() {
+    let mut random = Random::new(6);
+    for (t, n_cols) in [(WeightType::F32, 2048), (WeightType::Q8_0, 4096)] {
+        let n_rows = 71;
+        let shape = Shape { n_rows, n_cols };
+        let matrix = Matrix::new(t, shape, &random_weights(t, shape, &mut random, sane));
+        let x: Vec<f32> = (0..9 * n_cols).map(|_| random.normal()).collect();
+        // One row is one tile, which passes over all groups.
+        let alone = x
+            .chunks(n_cols)
+            .flat_map(|row| matrix.times(scalar(), row, 1));
+        let expected = bits(&alone.collect::<Vec<_>>());
+        for kernels in sets() {
+            let got = bits(&matrix.times(kernels, &x, 9));
+            assert_eq!(got, expected, "{t:?} {}", kernels.instruction_set());
+        }
+    }
+}
+
+/// Sums of the largest products, which must not overflow on their way.
+#[test]
+fn largest_codes_give_the_scalar_bits() {
+    let mut random = Random::new(7);
+    for t in WeightType::ALL {
+        let shape = Shape {
+            n_rows: 16,
+            n_cols: columns(t, 2),
+        };
+        for code in [0, 0x77, 0x7f, 0x80, 0xff] {
+            let source = weights_of(t, shape, &mut random, sane, |_| code);
+            let matrix = Matrix::new(t, shape, &source);
+            for x in [1.0, -1.0].map(|x| vec![x; shape.n_cols]) {
+                let expected = bits(&matrix.times(scalar(), &x, 1));
+                for kernels in sets() {
+                    let got = bits(&matrix.times(kernels, &x, 1));
+                    let set = kernels.instruction_set();
+                    assert_eq!(got, expected, "{t:?}, codes of {code:#x}, {set}");
+                }
+            }
+        }
+    }
+}
+
+/// A block a row, so that no other hides its product.
+#[test]
+fn each_exponent_gives_the_scalar_bits() {
+    let mut random = Random::new(9);
+    let (t, shape) = (
+        WeightType::Mxfp4,
+        Shape {
+            n_rows: 256,
+            n_cols: 32,
+        },
+    );
+    let mut source = random_weights(t, shape, &mut random, sane);
+    for (e, block) in source.chunks_exact_mut(17).enumerate() {
+        block[0] = e as u8;
+    }
+    let matrix = Matrix::new(t, shape, &source);
+    let x: Vec<f32> = (0..32).map(|_| random.normal()).collect();
+    let expected = bits(&matrix.times(scalar(), &x, 1));
+    for kernels in sets() {
+        let got = bits(&matrix.times(kernels, &x, 1));
+        assert_eq!(got, expected, "{}", kernels.instruction_set());
+    }
+}
+
+#[test]
+fn blocks_below_the_smallest_scale_are_zero() {
+    let mut random = Random::new(8);
+    let smallest = 2f32.powi(-112);
+    for t in WeightType::ALL.into_iter().filter(|t| t.block_len() > 1) {
+        let shape = Shape {
+            n_rows: 16,
+            n_cols: columns(t, 1),
+        };
+        let matrix = Matrix::new(t, shape, &random_weights(t, shape, &mut random, sane));
+        for kernels in sets() {
+            for (x, is_zero) in [(smallest, false), (smallest.next_down(), true)] {
+                let got = matrix.times(kernels, &vec![x; shape.n_cols], 1);
+                let set = kernels.instruction_set();
+                assert_eq!(got.iter().all(|&v| v == 0.0), is_zero, "{t:?} {x:e} {set}");
+            }
+        }
+    }
+}
+
 #[test]
 fn rows_that_are_not_finite_become_nan_and_leave_the_others_alone() {
     let mut random = Random::new(4);
@@ -110,7 +199,10 @@ fn rows_that_are_not_finite_become_nan_and_leave_the_others_alone() {
                 let got = matrix.times(kernels, &x, 5);
                 for (i, (got, clean)) in got.chunks(20).zip(clean.chunks(20)).enumerate() {
                     if i == 2 {
-                        assert!(got.iter().all(|v| !v.is_finite()), "{t:?} {bad}: {got:?}");
+                        // Floats are multiplied as they are.
+                        let is_float = t.block_len() == 1;
+                        let is_bad = |v: &f32| v.is_nan() || is_float && v.is_infinite();
+                        assert!(got.iter().all(is_bad), "{t:?} {bad}: {got:?}");
                     } else {
                         assert_eq!(got, clean, "{t:?} {bad} row {i}");
                     }
@@ -120,6 +212,7 @@ fn rows_that_are_not_finite_become_nan_and_leave_the_others_alone() {
     }
 }
 
+/// Values halfway between two bytes, of a scale that is 1 and of others, where they are only nearly so.
 #[test]
 fn halves_are_rounded_to_even() {
     let mut random = Random::new(5);
@@ -129,15 +222,17 @@ fn halves_are_rounded_to_even() {
             n_cols: columns(t, 2),
         };
         let matrix = Matrix::new(t, shape, &random_weights(t, shape, &mut random, sane));
-        let mut x: Vec<f32> = (0..2 * shape.n_cols)
-            .map(|_| (random.unit() * 126.0).trunc() + 0.5)
-            .collect();
-        // The largest value of each block, so that the others are multiples of the scale and a half.
-        x.iter_mut().step_by(32).for_each(|x| *x = 127.0);
-        let expected = bits(&matrix.times(scalar(), &x, 2));
-        for kernels in sets() {
-            let got = bits(&matrix.times(kernels, &x, 2));
-            assert_eq!(got, expected, "{t:?} {}", kernels.instruction_set());
+        for scale in [1.0, 0.7, 1.1, 1.3] {
+            let mut x: Vec<f32> = (0..2 * shape.n_cols)
+                .map(|_| ((random.unit() * 126.0).trunc() + 0.5) * scale)
+                .collect();
+            // The largest value of each block, so that the others are multiples of the scale and a half.
+            x.iter_mut().step_by(32).for_each(|x| *x = 127.0 * scale);
+            let expected = bits(&matrix.times(scalar(), &x, 2));
+            for kernels in sets() {
+                let got = bits(&matrix.times(kernels, &x, 2));
+                assert_eq!(got, expected, "{t:?} {}", kernels.instruction_set());
+            }
         }
     }
 }

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Matrix, Random, dequantize, random_weights, sane};
-use jupiter_kernels::{Shape, WeightType, packed_bytes, unpack_row};
+use jupiter_kernels::{Shape, WeightType, pack, packed_bytes, unpack_row};
 
 #[test]
 fn each_value_comes_out_again() {
@@ -28,6 +28,22 @@ fn each_value_comes_out_again() {
                 assert_eq!(values, dequantize(t, row), "{t:?} {shape:?} row {r}");
             }
         }
+    }
+}
+
+#[test]
+fn rows_that_lack_are_packed_as_zeros() {
+    let mut random = Random::new(2);
+    for t in WeightType::ALL {
+        let shape = Shape {
+            n_rows: 21,
+            n_cols: 256,
+        };
+        let source = random_weights(t, shape, &mut random, sane);
+        let mut packed = vec![0; packed_bytes(t, shape).unwrap()];
+        pack(t, shape, &source, &mut packed);
+        // The same in memory that held something else.
+        assert!(packed == Matrix::new(t, shape, &source).packed, "{t:?}");
     }
 }
 

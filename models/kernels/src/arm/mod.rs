@@ -1,6 +1,6 @@
 //! The kernels of aarch64: one generic tile ([`tile`]), with `sdot` or with `smmla` ([`neon`]).
 
-mod neon;
+pub(crate) mod neon;
 mod quantize;
 mod tile;
 

@@ -39,20 +39,26 @@ pub(super) unsafe fn smmla(mut sum: int32x4_t, w: int8x16_t, x: int8x16_t) -> in
     sum
 }
 
+/// Four f16 as f32. The intrinsic is not stable in all compilers that the crate is for.
+#[inline(always)]
+pub(crate) fn widen(halves: uint16x4_t) -> float32x4_t {
+    let result: float32x4_t;
+    // SAFETY: arithmetic of registers, of an instruction that each aarch64 has.
+    unsafe {
+        asm!("fcvtl {result:v}.4s, {halves:v}.4h", result = out(vreg) result, halves = in(vreg) halves,
+            options(pure, nomem, nostack, preserves_flags));
+    }
+    result
+}
+
 /// Four f16.
 ///
 /// # Safety
 /// They are readable.
 #[inline(always)]
-pub(super) unsafe fn load_f16(p: *const u8) -> float32x4_t {
-    let result: float32x4_t;
-    // SAFETY: the caller's contract; each aarch64 has the instruction.
-    unsafe {
-        let halves = vreinterpret_u16_u8(vld1_u8(p));
-        asm!("fcvtl {result:v}.4s, {halves:v}.4h", result = out(vreg) result, halves = in(vreg) halves,
-            options(pure, nomem, nostack, preserves_flags));
-    }
-    result
+pub(crate) unsafe fn load_f16(p: *const u8) -> float32x4_t {
+    // SAFETY: the caller's contract.
+    unsafe { widen(vreinterpret_u16_u8(vld1_u8(p))) }
 }
 
 /// Four bf16.
@@ -60,7 +66,7 @@ pub(super) unsafe fn load_f16(p: *const u8) -> float32x4_t {
 /// # Safety
 /// They are readable.
 #[inline(always)]
-pub(super) unsafe fn load_bf16(p: *const u8) -> float32x4_t {
+pub(crate) unsafe fn load_bf16(p: *const u8) -> float32x4_t {
     // SAFETY: the caller's contract.
     unsafe { vreinterpretq_f32_u32(vshll_n_u16::<16>(vreinterpret_u16_u8(vld1_u8(p)))) }
 }

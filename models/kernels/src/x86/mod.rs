@@ -1,7 +1,7 @@
 //! The kernels of x86-64: one generic tile ([`tile`]) over vectors of 8 or 16 lanes ([`simd`]).
 
 mod quantize;
-mod simd;
+pub(crate) mod simd;
 mod tile;
 
 use crate::kernels::{Quantizer, Tile, TileKernel};

@@ -9,7 +9,7 @@ use core::arch::x86_64::*;
 /// # Safety
 /// Each function: the processor has the features of the implementation, and pointers are valid for the lanes
 /// that are read or written there, whatever their alignment.
-pub(super) trait Simd {
+pub(crate) trait Simd {
     /// 4 bytes, two i16 or one i32 a lane.
     type I: Copy;
     /// One f32 a lane.
@@ -61,23 +61,11 @@ pub(super) trait Simd {
 }
 
 /// 256 bits, `maddubs`.
-pub(super) enum Avx2 {}
+pub(crate) enum Avx2 {}
 /// 256 bits, `vpdpbusd`.
-pub(super) enum AvxVnni {}
+pub(crate) enum AvxVnni {}
 /// 512 bits, `vpdpbusd`.
-pub(super) enum Avx512Vnni {}
-
-/// A function of the trait, by an expression of intrinsics.
-macro_rules! ops {
-    ($($name:ident($($arg:ident: $t:ty),*) -> $r:ty = $body:expr;)*) => {
-        $(#[inline(always)]
-        #[allow(unused_unsafe)]
-        unsafe fn $name($($arg: $t),*) -> $r {
-            // SAFETY: the trait's contract.
-            unsafe { $body }
-        })*
-    };
-}
+pub(crate) enum Avx512Vnni {}
 
 /// A shift by a constant number of bits, since the instructions take no other.
 macro_rules! shift {
@@ -141,7 +129,7 @@ macro_rules! avx2 {
                     let small = _mm256_slli_epi32::<21>(_mm256_add_epi32(e, one));
                     _mm256_castsi256_ps(_mm256_max_epi32(normal, small))
                 };
-                store(p: *mut f32, a: __m256) -> () = _mm256_storeu_ps(p, a);
+                store(p: *mut f32, a: __m256) = _mm256_storeu_ps(p, a);
             }
         }
     };
@@ -195,6 +183,6 @@ impl Simd for Avx512Vnni {
             let small = _mm512_slli_epi32::<21>(_mm512_add_epi32(e, one));
             _mm512_castsi512_ps(_mm512_max_epi32(normal, small))
         };
-        store(p: *mut f32, a: __m512) -> () = _mm512_storeu_ps(p, a);
+        store(p: *mut f32, a: __m512) = _mm512_storeu_ps(p, a);
     }
 }

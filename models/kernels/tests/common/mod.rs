@@ -2,10 +2,10 @@
 //! `dequantize_row_*`).
 #![allow(clippy::unwrap_used, dead_code)]
 
+use std::alloc::{Layout, alloc, dealloc};
+
 use half::{bf16, f16};
-use jupiter_kernels::{
-    GROUP, Kernels, Shape, WeightMemory, WeightType, pack, packed_bytes, panel_bytes,
-};
+use jupiter_kernels::{GROUP, Kernels, Shape, WeightType, pack, packed_bytes, panel_bytes};
 
 /// Random numbers (xorshift64*).
 pub(crate) struct Random(u64);
@@ -40,8 +40,21 @@ pub(crate) fn random_weights(
     random: &mut Random,
     scale: impl Fn(&mut Random) -> f16,
 ) -> Vec<u8> {
+    weights_of(t, shape, random, scale, |random| {
+        (random.bits() >> 32) as u8
+    })
+}
+
+/// The same with bytes of codes by `code`.
+pub(crate) fn weights_of(
+    t: WeightType,
+    shape: Shape,
+    random: &mut Random,
+    scale: impl Fn(&mut Random) -> f16,
+    code: impl Fn(&mut Random) -> u8,
+) -> Vec<u8> {
     let mut bytes: Vec<u8> = (0..shape.n_rows * t.row_bytes(shape.n_cols).unwrap())
-        .map(|_| (random.bits() >> 32) as u8)
+        .map(|_| code(random))
         .collect();
     for block in bytes.chunks_exact_mut(t.block_bytes()) {
         let mut put = |at: usize| {
@@ -202,6 +215,31 @@ pub(crate) fn dequantize(t: WeightType, row: &[u8]) -> Vec<f32> {
     values
 }
 
+/// Memory for panels that is not a byte larger than it must be, so that `make sanitize` finds what is read
+/// or written beyond: `WeightMemory` ends with a page.
+struct Panels {
+    start: *mut u8,
+    layout: Layout,
+}
+
+impl Panels {
+    fn new(bytes: usize) -> Self {
+        assert!(bytes > 0);
+        let layout = Layout::from_size_align(bytes, 64).unwrap();
+        // SAFETY: at least one byte.
+        let start = unsafe { alloc(layout) };
+        assert!(!start.is_null());
+        Self { start, layout }
+    }
+}
+
+impl Drop for Panels {
+    fn drop(&mut self) {
+        // SAFETY: taken with this layout.
+        unsafe { dealloc(self.start, self.layout) };
+    }
+}
+
 /// A packed matrix.
 pub(crate) struct Matrix {
     pub(crate) t: WeightType,
@@ -234,7 +272,7 @@ impl Matrix {
         cuts: &[usize],
     ) -> Vec<f32> {
         let (rows, cols) = (self.shape.n_rows, self.shape.n_cols);
-        let mut panels = WeightMemory::new(panel_bytes(self.t, cols, n)).unwrap();
+        let panels = Panels::new(panel_bytes(self.t, cols, n));
         // A canary before, between and behind the rows.
         let stride = rows + 3;
         let mut out = vec![1234.5f32; n * stride + 3];
@@ -242,7 +280,7 @@ impl Matrix {
         // SAFETY: panels and outputs are as large as they are to be, and the test has one thread.
         unsafe {
             for (i, row) in x.chunks_exact(cols).enumerate().rev() {
-                kernels.quantize_row(self.t, row, i, n, panels.as_mut_ptr());
+                kernels.quantize_row(self.t, row, i, n, panels.start);
             }
             for cut in cuts.windows(2) {
                 kernels.matmul(
@@ -250,7 +288,7 @@ impl Matrix {
                     self.shape,
                     self.packed.as_ptr(),
                     cut[0]..cut[1],
-                    panels.as_ptr(),
+                    panels.start,
                     n,
                     &|r| start.wrapping_add(3 + r * stride),
                 );
