@@ -188,10 +188,15 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
-/// Words of 4 bytes each from `at` on.
+/// Words of 4 bytes each from `at` on. A loop: of `array::from_fn` compilers leave a call for each word.
 #[inline(always)]
 fn words<const N: usize>(bytes: &[u8], at: usize) -> [u32; N] {
-    core::array::from_fn(|j| u32_at(bytes, at + 4 * j))
+    let mut words = [0; N];
+    let (fours, _) = bytes[at..at + 4 * N].as_chunks();
+    for (word, four) in words.iter_mut().zip(fours) {
+        *word = u32::from_le_bytes(*four);
+    }
+    words
 }
 
 /// The line of fifth bits from ggml's `qh`, whose bit `k` belongs to column `k`: bit `8 t + j` of the line
