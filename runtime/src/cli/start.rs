@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use jupiter::config::Split;
-use jupiter::session::Endpoints;
+use jupiter::net::session::Endpoints;
 use jupiter::signals::Signals;
 use jupiter::terminal::ProgressBars;
 use jupiter::{Config, GenerateOptions, NodeId, Runtime, SamplingParams, Settings};

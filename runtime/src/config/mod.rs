@@ -24,10 +24,10 @@ use jupiter_models::kernels::KernelChoice;
 pub use self::outline::{OutlineConfig, OutlineMode, PromptSettings};
 pub use self::settings::Settings;
 pub use self::speculation::{DraftSetting, RuleSetting, SpeculationConfig};
-use crate::emulated_link::LinkLimits;
 use crate::error::{Error, Result};
-use crate::keys::{Keys, check_name};
-use crate::session::{Endpoints, parse_endpoint};
+use crate::net::emulation::LinkLimits;
+use crate::net::keys::{Keys, check_name};
+use crate::net::session::{Endpoints, parse_endpoint};
 
 /// Cluster when nothing is said.
 pub const DEFAULT_CLUSTER: &str = "default";

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ModelConfig, Settings, within};
 use crate::error::Result;
-use crate::keys::check_name;
+use crate::net::keys::check_name;
 
 /// Most tokens of a guess: beyond, hardly any is right.
 const MAX_DRAFT: u32 = 128;

@@ -20,9 +20,9 @@ use super::roster::{Change, Roster};
 use super::survey::Survey;
 use super::{ASK_TIMEOUT, Answer, Profile};
 use crate::client::planner;
-use crate::entrance;
 use crate::error::{Error, Result, zenoh_error};
-use crate::keys::Keys;
+use crate::net::entrance;
+use crate::net::keys::Keys;
 
 /// Longest profile that is read: a node's name and a hash are a few hundred bytes.
 const MAX_PROFILE_BYTES: usize = 16 << 10;

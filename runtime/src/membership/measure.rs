@@ -22,11 +22,11 @@ use serde::{Deserialize, Serialize};
 use zenoh::Session;
 use zenoh::query::{Query, Queryable};
 
-use crate::emulated_link::EmulatedLink;
-use crate::entrance;
 use crate::error::{Error, Result, zenoh_error};
-use crate::keys::HeadKeys;
-use crate::node::ModelFactory;
+use crate::net::emulation::EmulatedLink;
+use crate::net::entrance;
+use crate::net::keys::HeadKeys;
+use crate::node::factory::ModelFactory;
 
 /// Longest question that is read.
 const MAX_QUESTION_BYTES: usize = 16 << 10;

@@ -30,9 +30,9 @@ use zenoh::query::{Query, Queryable};
 use super::heads::{Head, Heads};
 use super::{ASK_TIMEOUT, protocol_mismatch};
 use crate::client::planner;
-use crate::entrance;
 use crate::error::Result;
-use crate::keys::Keys;
+use crate::net::entrance;
+use crate::net::keys::Keys;
 
 /// Pause before a head that did not answer is asked again: its token may be all that is left of it.
 const ASK_AGAIN: Duration = Duration::from_secs(1);

@@ -13,7 +13,7 @@ use zenoh::Session;
 
 use super::measure::{Answer, Question};
 use crate::error::{Error, Result, zenoh_error};
-use crate::keys::HeadKeys;
+use crate::net::keys::HeadKeys;
 
 /// How long a node may take to measure itself: its 20 s, the slices that it has to write first,
 /// and other nodes of the same machine that measure before it.

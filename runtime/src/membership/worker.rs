@@ -8,7 +8,7 @@ use zenoh::Session;
 use super::heads::{Head, Heads};
 use super::{ASK_TIMEOUT, Answer, Profile, protocol_mismatch};
 use crate::error::{Error, Result, zenoh_error};
-use crate::keys::{HeadKeys, Keys};
+use crate::net::keys::{HeadKeys, Keys};
 
 /// How long a name may be taken before a worker gives up: a process of that name that was killed
 /// keeps it until its lease ends.

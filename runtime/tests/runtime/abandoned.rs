@@ -5,7 +5,7 @@
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use jupiter::session::{self, Endpoints};
+use jupiter::net::session::{self, Endpoints};
 use jupiter::{Config, Prompt, Runtime, Settings};
 use jupiter_models::kernels::KernelChoice;
 use serde::{Deserialize, Serialize};

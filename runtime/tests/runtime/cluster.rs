@@ -6,7 +6,7 @@ use crate::support::{
     worker_settings,
 };
 use futures::StreamExt;
-use jupiter::session::{self, Endpoints};
+use jupiter::net::session::{self, Endpoints};
 use jupiter::{ClusterPhase, Config, Prompt, Runtime, StreamItem, Worker};
 
 /// Waits until the cluster is as wanted.

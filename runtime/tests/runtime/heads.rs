@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use jupiter::session::{self, Endpoints};
+use jupiter::net::session::{self, Endpoints};
 use jupiter::{ClusterPhase, Prompt, Runtime};
 use serde_json::Value;
 use zenoh::query::ConsolidationMode;

@@ -4,11 +4,11 @@ use jupiter_models::sampling::SamplingParams;
 use jupiter_models::text::ChatMessage;
 use serde::{Deserialize, Serialize};
 
+use crate::client::event::Event;
+use crate::client::prompt::{GenerateOptions, Prompt};
+use crate::client::stream::StreamItem;
 use crate::config::OutlineMode;
-use crate::event::Event;
 use crate::named_fields;
-use crate::prompt::{GenerateOptions, Prompt};
-use crate::stream::StreamItem;
 use crate::text_file;
 
 /// Longest request: more text than any context holds.

@@ -11,7 +11,7 @@ use jupiter_models::kernels::KernelChoice;
 use crate::config::{Config, DraftSetting, OutlineMode, Settings};
 use crate::error::Result;
 use crate::node::Progress;
-use crate::runtime::Runtime;
+use crate::node::head::Runtime;
 
 /// Describes a runtime; what is not said is as in [`Settings`].
 #[derive(Clone, Default)]

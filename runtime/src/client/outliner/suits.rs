@@ -7,10 +7,10 @@ use jupiter_actors::request::Completion;
 use jupiter_models::sampling::SamplingParams;
 
 use super::{Items, Outliner, send};
+use crate::client::prompt::GenerateOptions;
+use crate::client::stream::{Part, StreamItem};
 use crate::error::{Error, Result};
 use crate::outline::{Class, JUDGEMENT_GRAMMAR, Verdict, is_long};
-use crate::prompt::GenerateOptions;
-use crate::stream::{Part, StreamItem};
 
 impl Outliner {
     /// One token of the model's judgement, by its likeliest word.

@@ -23,14 +23,14 @@ use jupiter_models::text::ChatMessage;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 pub(crate) use self::plan::Plan;
-use crate::branches::together;
+use crate::client::branches::together;
+use crate::client::prompt::{GenerateOptions, Prompt};
+use crate::client::stream::{AnswerStream, Part, StreamItem};
 use crate::client::{Chain, Client};
 use crate::config::OutlineConfig;
 use crate::error::{Error, Result};
 use crate::membership::head::AbortOnDrop;
 use crate::outline::{OutlinePrompts, Verdict};
-use crate::prompt::{GenerateOptions, Prompt};
-use crate::stream::{AnswerStream, Part, StreamItem};
 
 /// How this cluster's model is asked for outlines.
 pub(crate) struct OutlineSetup {

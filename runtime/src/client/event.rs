@@ -6,8 +6,8 @@ use jupiter_actors::request::{Completion, FinishReason, LengthLimit};
 use jupiter_models::Token;
 use serde::Serialize;
 
+use crate::client::stream::StreamItem;
 use crate::outline::{BranchEnd, BranchEvent};
-use crate::stream::StreamItem;
 
 /// One event: any number of tokens, in answers of points with outlines and branches between them,
 /// then one `done` or `error`.

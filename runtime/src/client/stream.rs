@@ -12,11 +12,11 @@ use jupiter_models::Token;
 use jupiter_models::text::Detokenizer;
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use crate::client::outliner::Outlined;
+use crate::client::stop_filter::StopFilter;
 use crate::client::tell_living;
 use crate::error::{Error, Result};
 use crate::outline::{BranchEvent, Outline};
-use crate::outliner::Outlined;
-use crate::stop_filter::StopFilter;
 
 /// A part of an answer.
 #[derive(Clone, Debug, PartialEq)]

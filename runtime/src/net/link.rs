@@ -19,11 +19,11 @@ use zenoh::pubsub::{Publisher, Subscriber};
 use zenoh::qos::{CongestionControl, Priority, Reliability};
 use zenoh::{Session, Wait};
 
-use crate::emulated_link::{EmulatedLink, LinkLimits};
-use crate::entrance;
 use crate::error::{Result, zenoh_error};
-use crate::keys::HeadKeys;
-use crate::send_queue::{Frame, Next, Push, SendQueue};
+use crate::net::emulation::{EmulatedLink, LinkLimits};
+use crate::net::entrance;
+use crate::net::keys::HeadKeys;
+use crate::net::send_queue::{Frame, Next, Push, SendQueue};
 
 /// Most frames that wait for one address: well above the credits of a pipeline (twice its stages plus
 /// two, with cancelled steps), so that only a receiver that is stuck fills it.

@@ -13,20 +13,21 @@ use ractor::rpc::CallResult;
 use tokio::sync::mpsc;
 use zenoh::Session;
 
-use crate::builder::RuntimeBuilder;
-use crate::chat_format::ChatFormat;
+use crate::client::chat_format::ChatFormat;
+use crate::client::outliner::OutlineSetup;
 use crate::client::{self, Client};
 use crate::config::Config;
-use crate::drafts::Drafts;
 use crate::error::{Error, Result};
-use crate::keys::Keys;
+use crate::gateway::zenoh::Service;
 use crate::membership::head::{AbortOnDrop, GivesWay, HeadMembership, arrive, tell_planner};
 use crate::membership::survey::Survey;
-use crate::node::{ModelFactory, Node, Progress, n_cores};
-use crate::outliner::OutlineSetup;
-use crate::plan::planner_config;
-use crate::service::Service;
-use crate::session::{self, REACH_PATIENCE};
+use crate::net::keys::Keys;
+use crate::net::session::{self, REACH_PATIENCE};
+use crate::node::builder::RuntimeBuilder;
+use crate::node::drafts::Drafts;
+use crate::node::factory::ModelFactory;
+use crate::node::plan::planner_config;
+use crate::node::{Node, Progress, n_cores};
 
 /// How long the Planner may take to say how it is going.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(5);

@@ -14,9 +14,9 @@ use jupiter_actors::{Inbox, RequestId};
 use jupiter_models::Token;
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use crate::client::stream::{AnswerStream, Part};
 use crate::client::tell_living;
 use crate::error::{Error, Result};
-use crate::stream::{AnswerStream, Part};
 
 /// A part of one of several answers.
 #[derive(Clone, Debug, PartialEq)]

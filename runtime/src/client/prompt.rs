@@ -6,7 +6,7 @@ use jupiter_models::Token;
 use jupiter_models::sampling::SamplingParams;
 use jupiter_models::text::{ChatMessage, Vocabulary};
 
-use crate::chat_format::ChatFormat;
+use crate::client::chat_format::ChatFormat;
 use crate::config::OutlineMode;
 use crate::error::Result;
 

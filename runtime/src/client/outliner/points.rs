@@ -5,12 +5,12 @@ use jupiter_actors::request::{Completion, FinishReason, LengthLimit};
 use jupiter_models::text::ChatMessage;
 
 use super::{Items, Outliner, send};
-use crate::branches::BranchItem;
+use crate::client::branches::BranchItem;
 use crate::client::n_shared;
+use crate::client::prompt::{GenerateOptions, Prompt};
+use crate::client::stream::{Part, StreamItem};
 use crate::error::{Error, Result};
 use crate::outline::{BranchEnd, BranchEvent, Joiner, Outline, OutlineParser, Progress};
-use crate::prompt::{GenerateOptions, Prompt};
-use crate::stream::{Part, StreamItem};
 
 /// Most tokens of an outline: ten points with a few words about each. A model that has not come to
 /// its end by then answers already.

@@ -32,9 +32,9 @@ use self::asker::{Asker, SILENCE};
 use self::presence::Presence;
 use self::request::{MAX_REQUEST_BYTES, item_event, parse};
 use crate::client::Client;
-use crate::entrance;
 use crate::error::{Error, Result};
-use crate::keys::Keys;
+use crate::net::entrance;
+use crate::net::keys::Keys;
 
 /// Most public requests at the same time; each holds a thread of tokio's blocking pool while a
 /// slow client takes an event. More are refused.

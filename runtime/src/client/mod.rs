@@ -1,4 +1,17 @@
 //! Asks the Planner.
+//!
+//! - [`prompt`], `chat_format`: what is asked, and how it is written for the model
+//! - [`stream`], `stop_filter`: an answer as it comes; [`branches`]: several side by side
+//! - `outliner`: an answer that is written point by point
+//! - [`event`]: an answer as JSON
+
+pub(crate) mod branches;
+pub(crate) mod chat_format;
+pub mod event;
+pub(crate) mod outliner;
+pub(crate) mod prompt;
+mod stop_filter;
+pub(crate) mod stream;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,13 +26,13 @@ use jupiter_models::sampling::SamplingParams;
 use jupiter_models::text::{Detokenizer, Vocabulary};
 use tokio::sync::mpsc;
 
-use crate::branches::BranchStream;
-use crate::chat_format::ChatFormat;
+use crate::client::branches::BranchStream;
+use crate::client::chat_format::ChatFormat;
+use crate::client::outliner::{OutlineSetup, Outliner, Plan};
+use crate::client::prompt::{GenerateOptions, Prompt};
+use crate::client::stream::{AnswerStream, TokenStream};
 use crate::error::{Error, Result};
 use crate::outline::{Verdict, in_one_piece};
-use crate::outliner::{OutlineSetup, Outliner, Plan};
-use crate::prompt::{GenerateOptions, Prompt};
-use crate::stream::{AnswerStream, TokenStream};
 
 /// How long a request waits for a Planner that is being started again.
 const PLANNER_PATIENCE: Duration = Duration::from_secs(10);

@@ -10,17 +10,18 @@ use zenoh::Session;
 use zenoh::liveliness::LivelinessToken;
 
 use crate::config::Config;
-use crate::drafts::Drafts;
-use crate::emulated_link::LinkLimits;
 use crate::error::{Error, Result, zenoh_error};
-use crate::keys::Keys;
 use crate::membership::Profile;
 use crate::membership::heads::Head;
 use crate::membership::worker::{Choice, join};
-use crate::node::{ModelFactory, Node, Progress};
-use crate::own_address::listen_towards;
-use crate::runtime::close;
-use crate::session;
+use crate::net::emulation::LinkLimits;
+use crate::net::keys::Keys;
+use crate::net::own_address::listen_towards;
+use crate::net::session;
+use crate::node::drafts::Drafts;
+use crate::node::factory::ModelFactory;
+use crate::node::head::close;
+use crate::node::{Node, Progress};
 
 /// How long a worker looks for its head before it says so: a head that is there is found at once.
 const HEAD_HINT: Duration = Duration::from_secs(5);

@@ -17,7 +17,7 @@ use jupiter_models::split::check_cover;
 
 use crate::config::{Config, Split};
 use crate::error::{Error, Result};
-use crate::session::is_local;
+use crate::net::session::is_local;
 
 /// Sequences for branches of answers. They take no memory of their own: all share one cache, whose
 /// room decides how many run at a time.

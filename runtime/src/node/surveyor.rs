@@ -12,12 +12,12 @@ use zenoh::Session;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::keys::Keys;
 use crate::membership::head::{AbortOnDrop, HeadMembership, News, arrive};
 use crate::membership::survey::Survey;
+use crate::net::keys::Keys;
+use crate::net::session::{self, REACH_PATIENCE};
 use crate::node::Node;
-use crate::runtime::{close, load_model};
-use crate::session::{self, REACH_PATIENCE};
+use crate::node::head::{close, load_model};
 
 /// How long no node may join before those that are there count as all.
 const QUIET: Duration = Duration::from_secs(3);

@@ -11,7 +11,7 @@ use zenoh::sample::SampleKind;
 use zenoh::session::{TransportEvent, TransportEventsListener};
 
 use crate::error::{Result, zenoh_error};
-use crate::keys::Keys;
+use crate::net::keys::Keys;
 
 /// How long one may be out of sight.
 pub(super) const PATIENCE: Patience = Patience {

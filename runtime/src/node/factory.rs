@@ -1,13 +1,12 @@
-//! One node, put together: link, inbox, Supervisor, and how stages are made from the model file.
+//! Makes stages, draft models and measurements from the files of this machine.
 
 use std::sync::Arc;
 
+use jupiter_actors::NodeId;
 use jupiter_actors::message::{DrafterAssignment, StageAssignment};
-use jupiter_actors::planner::PlannerConfig;
 use jupiter_actors::planning::profile::DeviceProfile;
 use jupiter_actors::stage::StageFactory;
-use jupiter_actors::supervisor::{NodeHandle, SupervisorArgs, start_node};
-use jupiter_actors::{Inbox, NodeId};
+use jupiter_models::ModelError;
 use jupiter_models::draft_model::DraftModel;
 use jupiter_models::engine::{Emulation, EngineParams, StageEngine, free_memory_bytes};
 use jupiter_models::gguf::GgufFile;
@@ -17,110 +16,14 @@ use jupiter_models::medusa::MedusaHeads;
 use jupiter_models::profile::{ModelProfile, device_kind, measure_cached, watched};
 use jupiter_models::slice::SliceCache;
 use jupiter_models::text::Vocabulary;
-use jupiter_models::{LayerRange, ModelError};
-use zenoh::Session;
 
+use super::drafts::Drafts;
+use super::{Progress, n_cores};
 use crate::config::Config;
-use crate::drafts::Drafts;
-use crate::emulated_link::{EmulatedLink, LinkLimits};
-use crate::error::{Error, Result};
-use crate::keys::HeadKeys;
-use crate::membership::measure::Respondent;
-use crate::zenoh_link::ZenohLink;
 
 /// Memory that counts as free where the system does not say: more than any model needs, so that
 /// loading decides.
 const UNKNOWN_MEMORY_BYTES: u64 = 1 << 48;
-
-/// Learns how far slices and loads are. Called from the stages' threads.
-pub trait Progress: Send + Sync {
-    /// The slice of `layers` is being written: `done` of `total` bytes.
-    fn slicing(&self, layers: LayerRange, done: u64, total: u64);
-
-    /// The engine of `layers` is being loaded: `share` of it, 0 to 1.
-    fn loading(&self, layers: LayerRange, share: f32);
-}
-
-/// The cores that this process may use.
-pub(crate) fn n_cores() -> u32 {
-    std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1))
-}
-
-/// A running node. Dropping it ends its actors too, in the background.
-pub(crate) struct Node {
-    inbox: Inbox,
-    link: Arc<ZenohLink>,
-    _respondent: Respondent,
-    handle: Option<NodeHandle>,
-    tokio: tokio::runtime::Handle,
-}
-
-impl Node {
-    /// Starts the actors of a node; with `planner` it is the head.
-    pub(crate) async fn start(
-        session: &Session,
-        keys: &HeadKeys,
-        node: &NodeId,
-        factory: Arc<ModelFactory>,
-        limits: LinkLimits,
-        planner: Option<PlannerConfig>,
-    ) -> Result<Self> {
-        let emulated = Arc::new(EmulatedLink::new(limits));
-        let link = ZenohLink::through(emulated.clone(), session.clone(), keys.clone());
-        let link = Arc::new(link);
-        let respondent = Respondent::start(session, keys, node, factory.clone(), emulated)?;
-        let inbox = Inbox::new(node.clone(), link.clone());
-        let entrance = inbox.clone();
-        let is_head = planner.is_some();
-        link.attach(
-            node,
-            is_head,
-            Arc::new(move |frame: &[u8]| entrance.deliver(frame)),
-        )?;
-        let args = SupervisorArgs {
-            node: node.clone(),
-            link: link.clone(),
-            inbox: inbox.clone(),
-            factory,
-            planner,
-        };
-        let tokio = tokio::runtime::Handle::current();
-        match start_node(args).await {
-            Ok(handle) => Ok(Self {
-                inbox,
-                link,
-                _respondent: respondent,
-                handle: Some(handle),
-                tokio,
-            }),
-            Err(error) => {
-                link.close();
-                Err(Error::Cluster(format!("cannot start node {node}: {error}")))
-            }
-        }
-    }
-
-    pub(crate) fn inbox(&self) -> &Inbox {
-        &self.inbox
-    }
-
-    /// Ends all actors and waits for them.
-    pub(crate) async fn stop(mut self) {
-        self.link.close();
-        if let Some(handle) = self.handle.take() {
-            handle.stop().await;
-        }
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        self.link.close();
-        if let Some(handle) = self.handle.take() {
-            self.tokio.spawn(handle.stop());
-        }
-    }
-}
 
 /// Makes stages from a model file on this machine.
 pub(crate) struct ModelFactory {

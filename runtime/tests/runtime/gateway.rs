@@ -2,7 +2,7 @@
 use std::time::Duration;
 
 use crate::support::{PATIENCE, ask, greedy, head, model};
-use jupiter::session::{self, Endpoints};
+use jupiter::net::session::{self, Endpoints};
 use jupiter::{Prompt, Runtime};
 use serde_json::{Value, json};
 use zenoh::Session;

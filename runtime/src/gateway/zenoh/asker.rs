@@ -26,9 +26,9 @@ use super::presence::{PATIENCE, Presence, until_gone};
 use super::reply::{Route, reply};
 use super::request::{error_event, item_event};
 use super::{Desk, Source};
+use crate::client::stream::StreamItem;
 use crate::error::{Result, zenoh_error};
-use crate::keys::check_name;
-use crate::stream::StreamItem;
+use crate::net::keys::check_name;
 
 /// Longest silence within an answer, or before it: so soon a query that has timed out is noticed,
 /// and many times more often than clients lose patience.

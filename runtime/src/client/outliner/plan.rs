@@ -3,9 +3,9 @@
 use jupiter_actors::request::OutlineUsage;
 
 use super::OutlineSetup;
+use crate::client::prompt::{GenerateOptions, Prompt};
 use crate::config::OutlineMode;
 use crate::outline::{Class, Decision, Verdict, decide};
-use crate::prompt::{GenerateOptions, Prompt};
 
 /// An answer that may have no more tokens than this is written in one piece: behind the outline there
 /// would be hardly any left for three points.
