@@ -23,10 +23,12 @@
 //!
 //! # Layout
 //!
-//! Each uses only those above it in this list.
+//! Each uses only those before it; `make layering` asserts it.
 //!
+//! - `error`: what can go wrong
 //! - [`text_file`], [`named_fields`]: what people write, from any file or pipe, and what is wrong in it
 //! - [`environment`], [`signals`]: what a shell says to the program
+//! - `task`, `planner`: tasks that somebody owns; the way to this process's Planner
 //! - [`outline`]: outlines, their points and how they become one answer; pure functions
 //! - [`net`]: sessions, names, frames
 //! - [`config`]: what a file, the environment and flags may say
@@ -36,7 +38,7 @@
 //! - `gateway`: the same for any program that speaks zenoh
 //! - `node`: link, actors and stages put together, as a head ([`Runtime`]), a node that serves one
 //!   ([`Worker`]) or a head that only measures ([`Surveyor`])
-//! - [`terminal`]: what programs share that talk with a person; [`telemetry`]: the log
+//! - [`terminal`], [`telemetry`]: what programs share that talk with a person; the log
 //! - [`timeline`]: pictures of what stages and links did when
 
 mod client;
@@ -49,7 +51,9 @@ pub mod named_fields;
 pub mod net;
 mod node;
 pub mod outline;
+mod planner;
 pub mod signals;
+mod task;
 pub mod telemetry;
 pub mod terminal;
 pub mod text_file;

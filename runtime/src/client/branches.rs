@@ -7,16 +7,15 @@ use std::time::Instant;
 use futures::stream::{BoxStream, SelectAll, select_all};
 use futures::{Stream, StreamExt};
 use jupiter_actors::planner::PlannerMessage;
-use jupiter_actors::request::{
-    Completion, FinishReason, LengthLimit, SpeculationUsage, StageUsage, StreamEvent,
-};
+use jupiter_actors::request::{Completion, FinishReason, LengthLimit, StreamEvent};
 use jupiter_actors::{Inbox, RequestId};
 use jupiter_models::Token;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::client::stream::{AnswerStream, Part};
-use crate::client::tell_living;
+use super::answer::{AnswerStream, Part};
+use super::usage::together;
 use crate::error::{Error, Result};
+use crate::planner::tell_if_living;
 
 /// A part of one of several answers.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,7 +91,7 @@ impl BranchStream {
     /// Has enough of a branch's text: its end follows. A repeat is harmless.
     pub(crate) fn finish(&self, branch: usize) {
         if let Some(&id) = self.ids.get(branch) {
-            tell_living(&self.request.inbox, PlannerMessage::Finish(id));
+            tell_if_living(&self.request.inbox, PlannerMessage::Finish(id));
         }
     }
 
@@ -145,7 +144,7 @@ impl Stream for BranchStream {
 impl Drop for Cancel {
     fn drop(&mut self) {
         if !self.ended {
-            tell_living(&self.inbox, PlannerMessage::Cancel(self.id));
+            tell_if_living(&self.inbox, PlannerMessage::Cancel(self.id));
         }
     }
 }
@@ -173,45 +172,5 @@ fn with_branches(shared: Completion, branches: &[Completion], first_ms: f64) -> 
         prompt_ms: first_ms,
         eval_ms: (whole_ms - first_ms).max(0.0),
         ..all
-    }
-}
-
-/// What two answers took; how they ended, and when, is that of the first.
-pub(crate) fn together(mut all: Completion, more: &Completion) -> Completion {
-    all.n_prompt += more.n_prompt;
-    all.n_cached += more.n_cached;
-    all.n_eval += more.n_eval;
-    all.n_replays = all.n_replays.max(more.n_replays);
-    for stage in &more.stages {
-        let is_same = |s: &&mut StageUsage| s.node == stage.node && s.layers == stage.layers;
-        match all.stages.iter_mut().find(is_same) {
-            Some(sum) => {
-                sum.prompt_busy_ms += stage.prompt_busy_ms;
-                sum.eval_busy_ms += stage.eval_busy_ms;
-            }
-            None => all.stages.push(stage.clone()),
-        }
-    }
-    all.speculation = match (all.speculation, &more.speculation) {
-        (Some(all), Some(more)) => Some(guesses_together(all, more)),
-        (all, more) => all.or_else(|| more.clone()),
-    };
-    all
-}
-
-/// The source of the one with most guesses stands for both, and its prediction.
-fn guesses_together(all: SpeculationUsage, more: &SpeculationUsage) -> SpeculationUsage {
-    let most = match more.n_drafted > all.n_drafted {
-        true => more,
-        false => &all,
-    };
-    SpeculationUsage {
-        source: most.source,
-        predicted_ratio: most.predicted_ratio,
-        n_steps: all.n_steps + more.n_steps,
-        n_tokens: all.n_tokens + more.n_tokens,
-        n_drafted: all.n_drafted + more.n_drafted,
-        n_accepted: all.n_accepted + more.n_accepted,
-        n_wasted: all.n_wasted + more.n_wasted,
     }
 }

@@ -19,10 +19,11 @@ use super::meeting::{Meeting, Own};
 use super::roster::{Change, Roster};
 use super::survey::Survey;
 use super::{ASK_TIMEOUT, Answer, Profile};
-use crate::client::planner;
 use crate::error::{Error, Result, zenoh_error};
 use crate::net::entrance;
 use crate::net::keys::Keys;
+use crate::planner;
+use crate::task::AbortOnDrop;
 
 /// Longest profile that is read: a node's name and a hash are a few hundred bytes.
 const MAX_PROFILE_BYTES: usize = 16 << 10;
@@ -226,15 +227,6 @@ async fn keep_roster(
     }
 }
 
-/// A task that ends with its owner.
-pub(crate) struct AbortOnDrop(pub(crate) JoinHandle<()>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 /// Measures a node where plans need that, and tells of it.
 pub(crate) async fn arrive(news: NewsSender, survey: Option<Arc<Survey>>, node: NodeId) {
     let profile = match survey {
@@ -321,7 +313,7 @@ async fn reply(query: &Query, answer: &Answer) {
 async fn tell(inbox: &Inbox, message: impl Fn() -> PlannerMessage) -> Result<()> {
     loop {
         // A Planner that fails in this moment is waited for again.
-        if planner(inbox).await?.cast(message()).is_ok() {
+        if planner::living(inbox).await?.cast(message()).is_ok() {
             return Ok(());
         }
     }

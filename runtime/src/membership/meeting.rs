@@ -29,10 +29,10 @@ use zenoh::query::{Query, Queryable};
 
 use super::heads::{Head, Heads};
 use super::{ASK_TIMEOUT, protocol_mismatch};
-use crate::client::planner;
 use crate::error::Result;
 use crate::net::entrance;
 use crate::net::keys::Keys;
+use crate::planner;
 
 /// Pause before a head that did not answer is asked again: its token may be all that is left of it.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
@@ -212,7 +212,7 @@ impl Meeting {
             return 0;
         };
         let status = async {
-            let planner = planner(inbox).await.ok()?;
+            let planner = planner::living(inbox).await.ok()?;
             match planner
                 .call(PlannerMessage::Status, Some(BUSY_TIMEOUT))
                 .await

@@ -38,6 +38,9 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// is there is reached at once.
 pub(crate) const REACH_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long the closing of the session may take; peers notice by the lease otherwise.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// Protocols compiled into the session.
 const PROTOCOLS: [&str; 3] = ["tcp", "tls", "unixsock-stream"];
 
@@ -96,6 +99,15 @@ pub(crate) async fn is_reached(session: &Session, patience: Duration) -> bool {
         }
     };
     tokio::time::timeout(patience, connected).await.is_ok()
+}
+
+/// Closes a session, but does not wait for peers that do not answer.
+pub(crate) async fn close(session: Session) {
+    match tokio::time::timeout(CLOSE_TIMEOUT, session.close()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "closing the session"),
+        Err(_) => tracing::debug!("the session does not close in {CLOSE_TIMEOUT:?}"),
+    }
 }
 
 /// Brings an endpoint into zenoh's form: `host:port` means TCP.

@@ -8,10 +8,10 @@ use jupiter_models::gguf::KvDtype;
 use jupiter_models::hidden::HiddenDtype;
 use jupiter_models::kernels::KernelChoice;
 
+use super::Progress;
+use super::head::Runtime;
 use crate::config::{Config, DraftSetting, OutlineMode, Settings};
 use crate::error::Result;
-use crate::node::Progress;
-use crate::node::head::Runtime;
 
 /// Describes a runtime; what is not said is as in [`Settings`].
 #[derive(Clone, Default)]
@@ -19,6 +19,13 @@ pub struct RuntimeBuilder {
     settings: Settings,
     config: Option<Config>,
     progress: Option<Arc<dyn Progress>>,
+}
+
+impl Runtime {
+    /// Begins to describe a runtime.
+    pub fn builder() -> RuntimeBuilder {
+        RuntimeBuilder::default()
+    }
 }
 
 impl RuntimeBuilder {

@@ -5,41 +5,33 @@ use std::time::{Duration, Instant};
 
 use jupiter_actors::Inbox;
 use jupiter_actors::planner::{
-    ClusterPhase, ClusterStatus, DraftConfig, PlannerConfig, PlannerMessage, StepTrace,
+    ClusterPhase, ClusterStatus, PlannerConfig, PlannerMessage, StepTrace,
 };
-use jupiter_models::text::Vocabulary;
 use ractor::RpcReplyPort;
 use ractor::rpc::CallResult;
 use tokio::sync::mpsc;
 use zenoh::Session;
 
-use crate::client::chat_format::ChatFormat;
+use super::loaded::load_model;
+use super::{Node, Progress};
+use crate::client::Client;
 use crate::client::outliner::OutlineSetup;
-use crate::client::{self, Client};
+use crate::client::planner_client::PlannerClient;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::gateway::zenoh::Service;
-use crate::membership::head::{AbortOnDrop, GivesWay, HeadMembership, arrive, tell_planner};
+use crate::membership::head::{GivesWay, HeadMembership, arrive, tell_planner};
 use crate::membership::survey::Survey;
 use crate::net::keys::Keys;
 use crate::net::session::{self, REACH_PATIENCE};
-use crate::node::builder::RuntimeBuilder;
-use crate::node::drafts::Drafts;
-use crate::node::factory::ModelFactory;
-use crate::node::plan::planner_config;
-use crate::node::{Node, Progress, n_cores};
+use crate::planner;
+use crate::task::AbortOnDrop;
 
 /// How long the Planner may take to say how it is going.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often a starting pipeline is asked whether it runs.
 const READY_POLL: Duration = Duration::from_millis(20);
-
-/// How long the closing of the session may take; peers notice by the lease otherwise.
-pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// What assignments call the model where there is no other node to mix it up with.
-const EMBEDDED_MODEL: &str = "embedded";
 
 /// A running head, alone in this process or with workers elsewhere. Dropping it ends everything
 /// in the background; [`Runtime::shutdown`] waits for the end.
@@ -58,11 +50,6 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// Begins to describe a runtime.
-    pub fn builder() -> RuntimeBuilder {
-        RuntimeBuilder::default()
-    }
-
     /// Asks this cluster.
     pub fn client(&self) -> Client {
         self.client.clone()
@@ -101,7 +88,7 @@ impl Runtime {
         &self,
         question: impl FnOnce(RpcReplyPort<T>) -> PlannerMessage,
     ) -> Result<T> {
-        let planner = client::planner(&self.inbox).await?;
+        let planner = planner::living(&self.inbox).await?;
         match planner.call(question, Some(STATUS_TIMEOUT)).await {
             Ok(CallResult::Success(answer)) => Ok(answer),
             _ => Err(Error::Cluster("the planner does not answer".to_owned())),
@@ -157,7 +144,7 @@ impl Runtime {
         }
         // Last, so that the requests that end with the node hear of it.
         self.service = None;
-        close(self.session.clone()).await;
+        session::close(self.session.clone()).await;
     }
 
     fn n_nodes(&self) -> u32 {
@@ -186,18 +173,13 @@ impl Runtime {
             Node::start(&session, &keys, &network.node, factory, limits, planner).await?
         };
         let inbox = node.inbox().clone();
-        let is_default = config.model.is_default();
-        let client = Client::new(
-            inbox.clone(),
-            loaded.vocabulary,
-            loaded.format,
-            OutlineSetup {
-                config: config.outline.clone(),
-                prompts: config.outline.prompts_for(&config.model)?,
-            },
-            loaded.planner.engine.n_ctx,
-            is_default,
-        );
+        let planner = PlannerClient::new(inbox.clone(), loaded.vocabulary, loaded.format);
+        let outline = OutlineSetup {
+            config: config.outline.clone(),
+            prompts: config.outline.prompts_for(&config.model)?,
+            is_default_model: config.model.is_default(),
+        };
+        let client = Client::new(planner, outline, loaded.planner.engine.n_ctx);
         let mut runtime = Self {
             service: None,
             membership: None,
@@ -281,55 +263,4 @@ impl Drop for Runtime {
     fn drop(&mut self) {
         self.client.stop();
     }
-}
-
-/// Closes a session, but does not wait for peers that do not answer.
-pub(crate) async fn close(session: Session) {
-    match tokio::time::timeout(CLOSE_TIMEOUT, session.close()).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "closing the session"),
-        Err(_) => tracing::debug!("the session does not close in {CLOSE_TIMEOUT:?}"),
-    }
-}
-
-/// What is read from the model file.
-pub(crate) struct Loaded {
-    pub(crate) planner: PlannerConfig,
-    pub(crate) factory: ModelFactory,
-    vocabulary: Arc<Vocabulary>,
-    format: ChatFormat,
-}
-
-/// Blocks while it reads, and hashes the file when others have to have the same.
-pub(crate) fn load_model(
-    config: &Config,
-    is_embedded: bool,
-    progress: Option<Arc<dyn Progress>>,
-) -> Result<Loaded> {
-    let (model, info) = config.open_model()?;
-    let id = if is_embedded {
-        EMBEDDED_MODEL.to_owned()
-    } else {
-        model.content_hash()?
-    };
-    let mut planner = planner_config(config, &model, &info, id.clone(), n_cores())?;
-    let drafts = Drafts::load(config, &info);
-    planner.draft = drafts.model_id().map(|model| DraftConfig {
-        node: (config.speculation.draft_node.clone())
-            .unwrap_or_else(|| config.network.node.clone()),
-        model,
-    });
-    planner.medusa = drafts.medusa_id();
-    planner.engine.keeps_states = planner.medusa.is_some();
-    let vocabulary = Arc::new(Vocabulary::load(model.path())?);
-    let format = ChatFormat::load(config.model.chat_template.as_deref(), &model, &vocabulary)?;
-    // llama.cpp reads the vocabulary by the path.
-    model.check_current()?;
-    let factory = ModelFactory::new(model, id, vocabulary.clone(), config, drafts, progress);
-    Ok(Loaded {
-        planner,
-        factory,
-        vocabulary,
-        format,
-    })
 }

@@ -1,15 +1,16 @@
 //! One node, put together: link, inbox, Supervisor, and how stages are made from the model file.
 //!
-//! - [`head`]: a head ([`Runtime`](crate::Runtime)), which [`builder`] describes; [`plan`]: what its
-//!   Planner is told
+//! - [`head`]: a head ([`Runtime`](crate::Runtime)), which [`builder`] describes; `loaded`: what it
+//!   reads first; [`plan`]: what its Planner is told
 //! - [`worker`]: a node that serves one; [`surveyor`]: a head that only measures
 //! - `factory`: stages, draft models and measurements from the files of this machine; `drafts`: those
 //!   that guess
 
 pub(crate) mod builder;
 mod drafts;
-pub(crate) mod factory;
+mod factory;
 pub(crate) mod head;
+mod loaded;
 pub(crate) mod plan;
 pub(crate) mod surveyor;
 pub(crate) mod worker;
@@ -20,6 +21,7 @@ use jupiter_actors::planner::PlannerConfig;
 use jupiter_actors::supervisor::{NodeHandle, SupervisorArgs, start_node};
 use jupiter_actors::{Inbox, NodeId};
 use jupiter_models::LayerRange;
+use jupiter_models::engine::EngineParams;
 use zenoh::Session;
 
 use self::factory::ModelFactory;
@@ -65,7 +67,9 @@ impl Node {
         let emulated = Arc::new(EmulatedLink::new(limits));
         let link = ZenohLink::through(emulated.clone(), session.clone(), keys.clone());
         let link = Arc::new(link);
-        let respondent = Respondent::start(session, keys, node, factory.clone(), emulated)?;
+        let measured = factory.clone();
+        let measure = move |node: &NodeId, params: &EngineParams| measured.measure(node, params);
+        let respondent = Respondent::start(session, keys, node, Arc::new(measure), emulated)?;
         let inbox = Inbox::new(node.clone(), link.clone());
         let entrance = inbox.clone();
         let is_head = planner.is_some();

@@ -10,14 +10,15 @@ use jupiter_actors::planning::profile::{Cluster, DeviceProfile, LinkProfile};
 use tokio::sync::mpsc;
 use zenoh::Session;
 
+use super::Node;
+use super::loaded::load_model;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::membership::head::{AbortOnDrop, HeadMembership, News, arrive};
+use crate::membership::head::{HeadMembership, News, arrive};
 use crate::membership::survey::Survey;
 use crate::net::keys::Keys;
 use crate::net::session::{self, REACH_PATIENCE};
-use crate::node::Node;
-use crate::node::head::{close, load_model};
+use crate::task::AbortOnDrop;
 
 /// How long no node may join before those that are there count as all.
 const QUIET: Duration = Duration::from_secs(3);
@@ -57,7 +58,7 @@ impl Surveyor {
         let session = session::open(&network.endpoints).await?;
         let connect = &network.endpoints.connect;
         if !connect.is_empty() && !session::is_reached(&session, REACH_PATIENCE).await {
-            close(session).await;
+            session::close(session).await;
             return Err(Error::Cluster(format!(
                 "nobody answers at {}: start what listens there first, or leave out --connect",
                 connect.join(", ")
@@ -193,6 +194,6 @@ impl Surveyor {
     pub async fn shutdown(self) {
         drop(self.membership);
         self.node.stop().await;
-        close(self.session).await;
+        session::close(self.session).await;
     }
 }

@@ -9,6 +9,9 @@ use tokio::task::JoinHandle;
 use zenoh::Session;
 use zenoh::liveliness::LivelinessToken;
 
+use super::drafts::Drafts;
+use super::factory::ModelFactory;
+use super::{Node, Progress};
 use crate::config::Config;
 use crate::error::{Error, Result, zenoh_error};
 use crate::membership::Profile;
@@ -18,10 +21,6 @@ use crate::net::emulation::LinkLimits;
 use crate::net::keys::Keys;
 use crate::net::own_address::listen_towards;
 use crate::net::session;
-use crate::node::drafts::Drafts;
-use crate::node::factory::ModelFactory;
-use crate::node::head::close;
-use crate::node::{Node, Progress};
 
 /// How long a worker looks for its head before it says so: a head that is there is found at once.
 const HEAD_HINT: Duration = Duration::from_secs(5);
@@ -125,7 +124,7 @@ impl Worker {
             // An error is told by `run_until`.
             let _ = (&mut self.task).await;
         }
-        close(self.session.clone()).await;
+        session::close(self.session.clone()).await;
     }
 }
 

@@ -13,6 +13,7 @@ mod points;
 mod suits;
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
@@ -23,19 +24,22 @@ use jupiter_models::text::ChatMessage;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 pub(crate) use self::plan::Plan;
-use crate::client::branches::together;
-use crate::client::prompt::{GenerateOptions, Prompt};
-use crate::client::stream::{AnswerStream, Part, StreamItem};
-use crate::client::{Chain, Client};
+use super::answer::{AnswerStream, Part};
+use super::planner_client::{Chain, PlannerClient};
+use super::prompt::{GenerateOptions, Prompt};
+use super::stream::StreamItem;
+use super::usage::together;
 use crate::config::OutlineConfig;
 use crate::error::{Error, Result};
-use crate::membership::head::AbortOnDrop;
 use crate::outline::{OutlinePrompts, Verdict};
+use crate::task::AbortOnDrop;
 
 /// How this cluster's model is asked for outlines.
 pub(crate) struct OutlineSetup {
     pub(crate) config: OutlineConfig,
     pub(crate) prompts: OutlinePrompts,
+    /// Whether that is the default model, which was taught few outlines.
+    pub(crate) is_default_model: bool,
 }
 
 /// An answer that is being written.
@@ -61,7 +65,8 @@ impl Stream for Outlined {
 
 /// Writes one answer.
 pub(crate) struct Outliner {
-    client: Client,
+    planner: PlannerClient,
+    setup: Arc<OutlineSetup>,
     chat: Vec<ChatMessage>,
     options: GenerateOptions,
     plan: Plan,
@@ -83,14 +88,16 @@ type Items = UnboundedSender<Result<StreamItem>>;
 
 impl Outliner {
     pub(crate) fn new(
-        client: Client,
+        planner: PlannerClient,
+        setup: Arc<OutlineSetup>,
         chat: Vec<ChatMessage>,
         mut options: GenerateOptions,
         plan: Plan,
     ) -> Self {
         options.sampling.fix_seed();
         Self {
-            client,
+            planner,
+            setup,
             chat,
             options,
             plan,
@@ -137,7 +144,7 @@ impl Outliner {
     /// Nothing goes on from the last request: who waits for its place need not wait longer.
     fn let_go(&mut self) {
         if let Some(id) = self.held.take() {
-            self.client.release(id);
+            self.planner.release(id);
         }
     }
 
@@ -145,7 +152,7 @@ impl Outliner {
     async fn write_outlined(&mut self, items: &Items) -> Result<Option<Completion>> {
         if self.plan.verdict == Verdict::Undecided {
             self.judge().await?;
-        } else if self.client.is_default_model()
+        } else if self.setup.is_default_model
             && !self.plan.is_asked_for
             && let Some(done) = self.begin_plainly(items).await?
         {
@@ -191,7 +198,7 @@ impl Outliner {
         let follows = self.held.take();
         let chain = Chain { follows, holds };
         let answer = self
-            .client
+            .planner
             .answer(Prompt::Chat(chat), options, chain)
             .await?;
         self.held = holds.then_some(answer.id());

@@ -5,10 +5,11 @@ use jupiter_actors::request::{Completion, FinishReason, LengthLimit};
 use jupiter_models::text::ChatMessage;
 
 use super::{Items, Outliner, send};
+use crate::client::answer::Part;
 use crate::client::branches::BranchItem;
-use crate::client::n_shared;
+use crate::client::planner_client::n_shared;
 use crate::client::prompt::{GenerateOptions, Prompt};
-use crate::client::stream::{Part, StreamItem};
+use crate::client::stream::StreamItem;
 use crate::error::{Error, Result};
 use crate::outline::{BranchEnd, BranchEvent, Joiner, Outline, OutlineParser, Progress};
 
@@ -29,7 +30,7 @@ pub(super) struct Written {
 impl Outliner {
     /// The outline; none when the model writes none, and the plan says why.
     pub(super) async fn write_outline(&mut self, items: &Items) -> Result<Option<Written>> {
-        let setup = self.client.outline();
+        let setup = &self.setup;
         let limits = setup.config.limits;
         let asked = match setup.prompts.ask_outline(&self.chat, limits) {
             Ok(asked) => asked,
@@ -100,15 +101,15 @@ impl Outliner {
         let outline = &written.outline;
         let n_points = outline.points.len();
         let (n_predict, limit) = self.point_tokens(written.n_tokens, n_points);
-        if n_predict < FEWEST_POINT_TOKENS.min(self.client.outline().config.point_tokens) {
+        if n_predict < FEWEST_POINT_TOKENS.min(self.setup.config.point_tokens) {
             self.plan.give_up("few tokens would be left for each point");
             return Ok(None);
         }
-        let prompts = &self.client.outline().prompts;
+        let prompts = &self.setup.prompts;
         let shared = prompts.shared_prefix(&written.asked, outline, &written.text);
         let chats = prompts.ask_points(&shared, outline);
         let prompts = self
-            .client
+            .planner
             .tokenize_all(chats.into_iter().map(Prompt::Chat))
             .await?;
         let shortest = prompts.iter().map(Vec::len).min().unwrap_or(0);
@@ -122,7 +123,7 @@ impl Outliner {
             ..self.options.clone()
         };
         let follows = self.held.take();
-        let mut branches = self.client.expand_tokens(prompts, options, follows).await?;
+        let mut branches = self.planner.expand(prompts, options, follows).await?;
         self.n_points = n_points;
         let item = StreamItem::Outline {
             outline: outline.clone(),
@@ -174,7 +175,7 @@ impl Outliner {
 
     /// Most tokens of each point, after an outline of `n_outline`, and what is used up then.
     fn point_tokens(&self, n_outline: u32, n_points: usize) -> (u32, LengthLimit) {
-        let most = self.client.outline().config.point_tokens;
+        let most = self.setup.config.point_tokens;
         let share = |n: u32| n.saturating_sub(n_outline) / n_points.max(1) as u32;
         match self.options.n_predict.map(share) {
             Some(share) if share < most => (share, LengthLimit::NPredict),

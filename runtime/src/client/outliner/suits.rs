@@ -7,15 +7,16 @@ use jupiter_actors::request::Completion;
 use jupiter_models::sampling::SamplingParams;
 
 use super::{Items, Outliner, send};
+use crate::client::answer::Part;
 use crate::client::prompt::GenerateOptions;
-use crate::client::stream::{Part, StreamItem};
+use crate::client::stream::StreamItem;
 use crate::error::{Error, Result};
 use crate::outline::{Class, JUDGEMENT_GRAMMAR, Verdict, is_long};
 
 impl Outliner {
     /// One token of the model's judgement, by its likeliest word.
     pub(super) async fn judge(&mut self) -> Result<()> {
-        let prompts = &self.client.outline().prompts;
+        let prompts = &self.setup.prompts;
         let Ok(Some(chat)) = prompts.ask_judgement(&self.chat) else {
             self.plan.give_up("this model is not asked");
             return Ok(());
