@@ -25,11 +25,11 @@
 //!
 //! Each uses only those before it; `make layering` asserts it.
 //!
+//! - [`outline`]: outlines, their points and how they become one answer; pure functions
 //! - `error`: what can go wrong
 //! - [`text_file`], [`named_fields`]: what people write, from any file or pipe, and what is wrong in it
 //! - [`environment`], [`signals`]: what a shell says to the program
 //! - `task`, `planner`: tasks that somebody owns; the way to this process's Planner
-//! - [`outline`]: outlines, their points and how they become one answer; pure functions
 //! - [`net`]: sessions, names, frames
 //! - [`config`]: what a file, the environment and flags may say
 //! - `membership`: who belongs to a cluster, and what was measured of it
@@ -64,7 +64,7 @@ pub use client::prompt::{GenerateOptions, Prompt};
 pub use client::stream::{StreamItem, TokenStream};
 pub use client::{Client, event};
 pub use config::{Config, OutlineMode, Settings};
-pub use error::{Error, Result};
+pub use error::{BadRequest, ClusterError, ConfigError, Error, ErrorKind, Result};
 pub use jupiter_actors::NodeId;
 pub use jupiter_actors::planner::{ClusterPhase, ClusterStatus, StageStatus, StepStats, StepTrace};
 pub use jupiter_actors::planning::placement::Objective;

@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::Args;
 use clap::builder::BoolishValueParser;
 use jupiter::signals::Signals;
-use jupiter::{Error, Surveyor, named_fields};
+use jupiter::{ConfigError, Surveyor, named_fields};
 use jupiter_actors::planner::{Wish, grid};
 use jupiter_actors::planning::chunks::ChunkTable;
 use jupiter_actors::planning::devices_file::DevicesFile;
@@ -114,8 +114,11 @@ pub(crate) async fn execute(common: &CommonArgs, args: &PlanArgs) -> anyhow::Res
 fn described(path: &Path, args: &PlanArgs) -> anyhow::Result<Task> {
     let text = jupiter::text_file::read(path);
     let text = text.with_context(|| format!("devices file {}", path.display()))?;
-    let file: DevicesFile = named_fields::from_toml(&text)
-        .map_err(|error| Error::Config(format!("devices file {}: {error}", path.display())))?;
+    let file: DevicesFile = named_fields::from_toml(&text).map_err(|why| ConfigError::File {
+        what: "devices file",
+        path: path.to_owned(),
+        why,
+    })?;
     let cluster = file.into_cluster();
     let cluster = cluster.with_context(|| format!("devices file {}", path.display()))?;
     let engine = &args.engine;

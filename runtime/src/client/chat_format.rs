@@ -9,7 +9,7 @@ use std::sync::Once;
 use jupiter_models::gguf::GgufFile;
 use jupiter_models::text::{ChatTemplate, Vocabulary};
 
-use crate::error::{Error, Result};
+use crate::error::{ConfigError, Result};
 
 /// Most bytes of a file that are read: more than a template may have, so that one without end is
 /// refused as too long.
@@ -73,11 +73,11 @@ impl ChatFormat {
 }
 
 /// llama.cpp's template of that name, else Jinja source, else the file that holds it.
-fn named_template(named: &str, vocabulary: &Vocabulary) -> Result<ChatTemplate> {
+fn named_template(named: &str, vocabulary: &Vocabulary) -> Result<ChatTemplate, ConfigError> {
     if let Some(template) = ChatTemplate::built_in(named) {
         return Ok(template);
     }
-    let bad = |what: String| Error::Config(format!("chat_template: {what}"));
+    let bad = ConfigError::ChatTemplate;
     let is_source = ["{{", "{%"].iter().any(|mark| named.contains(mark));
     let source = if is_source {
         named.to_owned()

@@ -8,7 +8,7 @@ use jupiter_models::text::{ChatMessage, Vocabulary};
 
 use crate::client::chat_format::ChatFormat;
 use crate::config::OutlineMode;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// What the model shall answer or continue.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,11 +75,10 @@ impl Prompt {
                 let n_vocab = vocabulary.n_vocab();
                 let known = |&token: &Token| u32::try_from(token).is_ok_and(|id| id < n_vocab);
                 match tokens.iter().find(|token| !known(token)) {
-                    Some(token) => Err(RequestError::Invalid(format!(
-                        "token {token} is not of the vocabulary: ids go from 0 to {}",
-                        n_vocab - 1
-                    ))
-                    .into()),
+                    Some(&token) => {
+                        let last = n_vocab - 1;
+                        Err(Error::UnknownToken { token, last })
+                    }
                     None => Ok(tokens.clone()),
                 }
             }

@@ -24,7 +24,7 @@ use jupiter_models::kernels::KernelChoice;
 pub use self::outline::{OutlineConfig, OutlineMode, PromptSettings};
 pub use self::settings::Settings;
 pub use self::speculation::{DraftSetting, RuleSetting, SpeculationConfig};
-use crate::error::{Error, Result};
+use crate::error::{ConfigError, Result};
 use crate::net::emulation::LinkLimits;
 use crate::net::keys::{Keys, check_name};
 use crate::net::session::{Endpoints, parse_endpoint};
@@ -305,7 +305,7 @@ fn network(
     let node = node.unwrap_or_else(default_node);
     Keys::new(&cluster)?;
     check_name("node", &node)?;
-    let parse = |endpoints: &[String]| -> Result<Vec<String>> {
+    let parse = |endpoints: &[String]| -> Result<Vec<String>, ConfigError> {
         endpoints
             .iter()
             .map(|endpoint| parse_endpoint(endpoint))
@@ -361,45 +361,33 @@ fn split(
     layers: Option<Vec<u32>>,
     plan: Option<String>,
     is_cluster: bool,
-) -> Result<Split> {
-    if let Some(plan) = plan {
-        if stages.is_some() || layers.is_some() {
-            return Err(Error::Config(
-                "plan is given together with stages or split: a plan says both".to_owned(),
-            ));
+) -> Result<Split, ConfigError> {
+    match (plan.as_deref(), stages, layers) {
+        (Some("auto"), None, None) => Ok(Split::Planned),
+        (Some("even"), None, None) => Ok(Split::PerNode),
+        (Some(""), None, None) => Err(ConfigError::EmptyPlan),
+        (Some(file), None, None) => Ok(Split::File(file.into())),
+        (Some(_), _, _) => Err(ConfigError::PlanAndSplit),
+        (None, None, None) if is_cluster => Ok(Split::Planned),
+        (None, None, None) => Ok(Split::PerNode),
+        (None, Some(n), None) => Ok(Split::Stages(within("stages", n, 1, u32::MAX)?)),
+        (None, None, Some(layers)) if layers.is_empty() || layers.contains(&0) => {
+            Err(ConfigError::EmptyStage)
         }
-        return Ok(match plan.as_str() {
-            "auto" => Split::Planned,
-            "even" => Split::PerNode,
-            "" => return Err(Error::Config("plan: say auto, even, or a file".to_owned())),
-            file => Split::File(file.into()),
-        });
-    }
-    match (stages, layers) {
-        (None, None) if is_cluster => Ok(Split::Planned),
-        (None, None) => Ok(Split::PerNode),
-        (Some(n), None) => Ok(Split::Stages(within("stages", n, 1, u32::MAX)?)),
-        (None, Some(layers)) if layers.is_empty() || layers.contains(&0) => Err(Error::Config(
-            "split: give the number of layers of each stage, at least 1, as 4,12".to_owned(),
-        )),
-        (None, Some(layers)) => Ok(Split::Layers(layers)),
-        (Some(_), Some(_)) => Err(Error::Config(
-            "stages and split are both given: say how many stages, or how many layers each"
-                .to_owned(),
-        )),
+        (None, None, Some(layers)) => Ok(Split::Layers(layers)),
+        (None, Some(_), Some(_)) => Err(ConfigError::StagesAndSplit),
     }
 }
 
-fn within<T: PartialOrd + std::fmt::Display>(key: &str, value: T, min: T, max: T) -> Result<T> {
+fn within<T>(key: &'static str, value: T, min: T, max: T) -> Result<T, ConfigError>
+where
+    T: PartialOrd + std::fmt::Display,
+{
     if value < min {
-        return Err(Error::Config(format!(
-            "{key} is {value}: it must be at least {min}"
-        )));
+        return Err(ConfigError::too_small(key, &value, &min));
     }
     if value > max {
-        return Err(Error::Config(format!(
-            "{key} is {value}: it can be at most {max}"
-        )));
+        return Err(ConfigError::too_large(key, &value, &max));
     }
     Ok(value)
 }

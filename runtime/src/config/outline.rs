@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{ModelConfig, Settings, within};
-use crate::error::{Error, Result};
+use crate::error::{ConfigError, Result};
 use crate::outline::{DEFAULT_MAX_POINTS, MIN_POINTS, OutlineLimits, OutlinePrompts, RawPrompts};
 
 /// Most points that can be asked for: more are a list of words, of which none is worth a branch.
@@ -93,7 +93,7 @@ impl PromptSettings {
             expansion: self.expansion.clone().unwrap_or(base.expansion),
             judgement: self.judgement.clone().or(base.judgement),
         };
-        OutlinePrompts::new(&raw).map_err(|e| Error::Config(format!("outline_prompts: {e}")))
+        Ok(OutlinePrompts::new(&raw).map_err(ConfigError::OutlinePrompts)?)
     }
 }
 

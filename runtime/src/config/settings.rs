@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::outline::{OutlineMode, PromptSettings};
 use super::speculation::{DraftSetting, RuleSetting};
 use super::table::Table;
-use crate::error::{Error, Result};
+use crate::error::{ConfigError, Result};
 
 /// Prefix of the environment's names.
 const ENV_PREFIX: &str = "JUPITER";
@@ -261,11 +261,12 @@ fn environment_source(variables: impl IntoIterator<Item = (String, String)>) -> 
 fn check_keys<'a>(path: &Path, keys: impl Iterator<Item = &'a String>) -> Result<()> {
     for key in keys {
         if !KEYS.contains(&key.as_str()) {
-            let nearest = nearest_keys(key).join("`, `");
-            return Err(Error::Config(format!(
-                "{}: unknown key `{key}`: did you mean `{nearest}`?",
-                path.display()
-            )));
+            let unknown = ConfigError::UnknownKey {
+                path: path.to_owned(),
+                key: key.clone(),
+                nearest: nearest_keys(key).into_iter().map(str::to_owned).collect(),
+            };
+            return Err(unknown.into());
         }
     }
     Ok(())
@@ -301,13 +302,13 @@ fn edit_distance(a: &str, b: &str) -> usize {
 }
 
 /// The parser draws pictures over several lines; its words fit in one.
-pub(super) fn one_line(error: config::ConfigError) -> Error {
+pub(super) fn one_line(error: config::ConfigError) -> ConfigError {
     let text = error.to_string();
     let words = text
         .lines()
         .map(str::trim)
         .filter(|line| !line.starts_with('|'));
-    Error::Config(words.collect::<Vec<_>>().join(" "))
+    ConfigError::Value(words.collect::<Vec<_>>().join(" "))
 }
 
 #[cfg(test)]

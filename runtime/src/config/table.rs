@@ -3,10 +3,10 @@
 
 use std::path::Path;
 
-use config::{ConfigError, FileFormat, Format, Map, Source, Value};
+use config::{FileFormat, Format, Map, Source, Value};
 
 use super::settings::one_line;
-use crate::error::{Error, Result};
+use crate::error::{ConfigError, Result};
 use crate::text_file;
 
 /// Keys and values, each of which knows the file's name.
@@ -15,14 +15,17 @@ pub(super) struct Table(Map<String, Value>);
 
 impl Table {
     pub(super) fn read(path: &Path) -> Result<Self> {
+        let text = text_file::read(path).map_err(|error| ConfigError::File {
+            what: "configuration file",
+            path: path.to_owned(),
+            why: error.to_string(),
+        })?;
         let name = path.display().to_string();
-        let text = text_file::read(path)
-            .map_err(|error| Error::Config(format!("configuration file {name}: {error}")))?;
         match Format::parse(&FileFormat::Toml, Some(&name), &text) {
             Ok(table) => Ok(Self(table)),
             Err(cause) => {
                 let uri = Some(name);
-                Err(one_line(ConfigError::FileParse { uri, cause }))
+                Err(one_line(config::ConfigError::FileParse { uri, cause }).into())
             }
         }
     }
@@ -37,7 +40,7 @@ impl Source for Table {
         Box::new(self.clone())
     }
 
-    fn collect(&self) -> std::result::Result<Map<String, Value>, ConfigError> {
+    fn collect(&self) -> Result<Map<String, Value>, config::ConfigError> {
         Ok(self.0.clone())
     }
 }

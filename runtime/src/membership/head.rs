@@ -19,7 +19,7 @@ use super::meeting::{Meeting, Own};
 use super::roster::{Change, Roster};
 use super::survey::Survey;
 use super::{ASK_TIMEOUT, Answer, Profile};
-use crate::error::{Error, Result, zenoh_error};
+use crate::error::{ClusterError, Error, Result, zenoh_error};
 use crate::net::entrance;
 use crate::net::keys::Keys;
 use crate::planner;
@@ -46,13 +46,14 @@ impl GivesWay {
 
     /// To whom and why, if it does.
     pub(crate) fn now(&self) -> Option<Error> {
-        self.0.borrow().clone().map(Error::Cluster)
+        let why = self.0.borrow().clone()?;
+        Some(ClusterError::GaveWay(why).into())
     }
 
     /// Waits for it. Cancel safe.
     pub(crate) async fn wait(&mut self) -> Error {
         if let Ok(why) = self.0.wait_for(Option::is_some).await {
-            return Error::Cluster(why.clone().unwrap_or_default());
+            return ClusterError::GaveWay(why.clone().unwrap_or_default()).into();
         }
         // The membership has ended with its head.
         std::future::pending().await
@@ -182,10 +183,7 @@ async fn refuse_second_head(session: &Session, keys: &Keys) -> Result<()> {
     while let Ok(reply) = heads.recv_async().await {
         let Ok(sample) = reply.result() else { continue };
         if let Some((_, other, _)) = keys.parse_head_token(sample.key_expr().as_str()) {
-            return Err(Error::Cluster(format!(
-                "the cluster has a head already, node {other}: stop it, or choose another name for \
-                 this cluster (--cluster NAME)"
-            )));
+            return Err(ClusterError::HasHead { head: other }.into());
         }
     }
     Ok(())

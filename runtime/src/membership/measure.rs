@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use zenoh::Session;
 use zenoh::query::{Query, Queryable};
 
-use crate::error::{Error, Result, zenoh_error};
+use crate::error::{ClusterError, Error, Result, zenoh_error};
 use crate::net::emulation::EmulatedLink;
 use crate::net::entrance;
 use crate::net::keys::HeadKeys;
@@ -124,7 +124,7 @@ impl Shared {
         let answer = match question {
             Some(Question::Compute(params)) => self.compute(*params).await,
             Some(Question::Link(to)) => self.link_to(&to).await.map(Answer::Link),
-            None => Err(Error::Cluster("a question that is none".to_owned())),
+            None => Err(ClusterError::NoQuestion.into()),
         };
         let answer = answer.unwrap_or_else(|error| Answer::Failed(error.to_string()));
         if let Ok(json) = serde_json::to_vec(&answer)
@@ -186,10 +186,10 @@ impl Shared {
         let took = begin.elapsed();
         match reply.is_ok_and(|reply| reply.result().is_ok()) {
             true => Ok(took),
-            false => Err(Error::Cluster(format!(
-                "node {} does not reach node {to}: are they on one network?",
-                self.node
-            ))),
+            false => {
+                let (from, to) = (self.node.clone(), to.clone());
+                Err(ClusterError::NotReached { from, to }.into())
+            }
         }
     }
 }

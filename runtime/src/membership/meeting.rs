@@ -27,9 +27,9 @@ use tokio::task::JoinSet;
 use zenoh::Session;
 use zenoh::query::{Query, Queryable};
 
+use super::ASK_TIMEOUT;
 use super::heads::{Head, Heads};
-use super::{ASK_TIMEOUT, protocol_mismatch};
-use crate::error::Result;
+use crate::error::{ClusterError, Result};
 use crate::net::entrance;
 use crate::net::keys::Keys;
 use crate::planner;
@@ -179,7 +179,8 @@ impl Meeting {
         for head in open {
             if !head.is_understood() {
                 let who = format!("another head of this cluster, node {},", head.node);
-                tracing::warn!("{}", protocol_mismatch(&who, head.protocol));
+                let theirs = head.protocol;
+                tracing::warn!("{}", ClusterError::OtherProtocol { who, theirs });
                 self.settled.insert(head.instance);
                 continue;
             }

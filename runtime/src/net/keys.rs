@@ -25,7 +25,7 @@
 
 use jupiter_actors::{Address, NodeId, PlanEpoch};
 
-use crate::error::Error;
+use crate::error::ConfigError;
 
 /// Longest name of a cluster or node, in bytes: keys travel with every declaration.
 const MAX_NAME_BYTES: usize = 64;
@@ -41,7 +41,7 @@ impl Keys {
     ///
     /// # Errors
     /// When the name cannot be one chunk of a key expression.
-    pub fn new(cluster: &str) -> Result<Self, Error> {
+    pub fn new(cluster: &str) -> Result<Self, ConfigError> {
         check_name("cluster", cluster)?;
         Ok(Self {
             root: format!("jupiter/{cluster}"),
@@ -199,13 +199,15 @@ impl HeadKeys {
 ///
 /// # Errors
 /// When it is empty, too long, or holds other characters than letters, digits, `.`, `_` and `-`.
-pub fn check_name(what: &str, name: &str) -> Result<(), Error> {
+pub fn check_name(what: &str, name: &str) -> Result<(), ConfigError> {
     if is_name(name) {
         return Ok(());
     }
-    Err(Error::Config(format!(
-        "{what} name {name:?}: use 1 to {MAX_NAME_BYTES} letters, digits, `.`, `_` or `-`"
-    )))
+    Err(ConfigError::Name {
+        what: what.to_owned(),
+        name: name.to_owned(),
+        max_bytes: MAX_NAME_BYTES,
+    })
 }
 
 /// Whether `name` is one chunk of a key expression, and no wildcard.

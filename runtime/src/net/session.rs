@@ -12,7 +12,7 @@ use serde_json::json;
 use zenoh::Session;
 use zenoh::config::EndPoint;
 
-use crate::error::{Error, Result, zenoh_error};
+use crate::error::{ConfigError, Error, Result, zenoh_error};
 
 /// How long a silent peer counts as alive. Killed processes are noticed at once, by their closed
 /// socket; this is for pulled cables. Shorter ones fall to scheduling noise on loaded machines.
@@ -114,16 +114,15 @@ pub(crate) async fn close(session: Session) {
 ///
 /// # Errors
 /// When the protocol is unknown or the port is missing.
-pub fn parse_endpoint(text: &str) -> Result<String> {
+pub fn parse_endpoint(text: &str) -> Result<String, ConfigError> {
     let endpoint = if text.contains('/') {
         text.to_owned()
     } else {
         format!("tcp/{text}")
     };
     let wrong = |why: String| {
-        Error::Config(format!(
-            "endpoint {text:?}: {why}; write it as tcp/192.168.1.2:7447"
-        ))
+        let endpoint = text.to_owned();
+        ConfigError::Endpoint { endpoint, why }
     };
     let parsed = endpoint
         .parse::<EndPoint>()

@@ -18,7 +18,7 @@ use crate::client::Client;
 use crate::client::outliner::OutlineSetup;
 use crate::client::planner_client::PlannerClient;
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::{ClusterError, Error, Result};
 use crate::gateway::zenoh::Service;
 use crate::membership::head::{GivesWay, HeadMembership, arrive, tell_planner};
 use crate::membership::survey::Survey;
@@ -91,7 +91,7 @@ impl Runtime {
         let planner = planner::living(&self.inbox).await?;
         match planner.call(question, Some(STATUS_TIMEOUT)).await {
             Ok(CallResult::Success(answer)) => Ok(answer),
-            _ => Err(Error::Cluster("the planner does not answer".to_owned())),
+            _ => Err(ClusterError::NoPlanner.into()),
         }
     }
 
@@ -109,16 +109,18 @@ impl Runtime {
             let status = self.status().await?;
             match &status.phase {
                 ClusterPhase::Running => return Ok(status),
-                ClusterPhase::Failed(why) => return Err(Error::Cluster(why.clone())),
+                ClusterPhase::Failed(why) => {
+                    return Err(ClusterError::CannotRun(why.clone()).into());
+                }
                 ClusterPhase::Waiting if start.elapsed() > patience => {
-                    return Err(Error::Cluster(format!(
-                        "{} nodes came in {} s, {} are needed: start more workers with --connect \
-                         {}, or wait for fewer (--workers)",
-                        status.nodes.len(),
-                        patience.as_secs(),
-                        self.n_nodes(),
-                        self.endpoints.first().map_or("HEAD", String::as_str),
-                    )));
+                    let endpoint = self.endpoints.first().map_or("HEAD", String::as_str);
+                    let missing = ClusterError::TooFewNodes {
+                        n_came: status.nodes.len(),
+                        n_needed: self.n_nodes(),
+                        seconds: patience.as_secs(),
+                        endpoint: endpoint.to_owned(),
+                    };
+                    return Err(missing.into());
                 }
                 // Loading ends by itself: the Planner gives up on stages that take too long.
                 ClusterPhase::Waiting | ClusterPhase::Loading => {}

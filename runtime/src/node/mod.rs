@@ -25,7 +25,7 @@ use jupiter_models::engine::EngineParams;
 use zenoh::Session;
 
 use self::factory::ModelFactory;
-use crate::error::{Error, Result};
+use crate::error::{ClusterError, Result};
 use crate::membership::measure::Respondent;
 use crate::net::emulation::{EmulatedLink, LinkLimits};
 use crate::net::keys::HeadKeys;
@@ -96,7 +96,8 @@ impl Node {
             }),
             Err(error) => {
                 link.close();
-                Err(Error::Cluster(format!("cannot start node {node}: {error}")))
+                let (node, why) = (node.clone(), error.to_string());
+                Err(ClusterError::NotStarted { node, why }.into())
             }
         }
     }

@@ -16,7 +16,7 @@ use jupiter_models::profile::ModelProfile;
 use jupiter_models::split::check_cover;
 
 use crate::config::{Config, Split};
-use crate::error::{Error, Result};
+use crate::error::{ConfigError, Result};
 use crate::net::session::is_local;
 
 /// Sequences for branches of answers. They take no memory of their own: all share one cache, whose
@@ -45,18 +45,11 @@ pub(crate) fn planner_config(
     let split = split_policy(&pipeline.split, info.n_layer, &model_id)?;
     let wait_nodes = wait_nodes(config, &split);
     if wait_nodes == 0 {
-        return Err(Error::Config(
-            "no node would compute: let the head host stages, or say how many workers to wait for \
-             (--workers)"
-                .to_owned(),
-        ));
+        return Err(ConfigError::NoNodes.into());
     }
     let (chunk, n_embd) = (config.engine.chunk as usize, info.n_embd as usize);
     if pipeline.hidden_dtype.encoded_bytes(chunk, n_embd)? > MAX_FRAME_BYTES - MAX_HEADER_BYTES {
-        return Err(Error::Config(format!(
-            "the hidden states of {chunk} rows of {n_embd} values do not fit one message: lower \
-             -ub, or send smaller ones (--hidden-type f16)"
-        )));
+        return Err(ConfigError::ChunkTooLarge { chunk, n_embd }.into());
     }
     let engine = engine_params(config, info.n_ctx_train, n_threads(config, n_cores));
     Ok(PlannerConfig {
@@ -168,8 +161,11 @@ fn wait_nodes(config: &Config, split: &SplitPolicy) -> u32 {
 
 /// The stages of a plan's file, checked against the model.
 fn pinned(path: &Path, n_layer: u32, model: &str) -> Result<SplitPolicy> {
-    let unreadable =
-        |why: &dyn std::fmt::Display| Error::Config(format!("plan {}: {why}", path.display()));
+    let unreadable = |why: &dyn std::fmt::Display| ConfigError::File {
+        what: "plan",
+        path: path.to_owned(),
+        why: why.to_string(),
+    };
     let text = crate::text_file::read(path).map_err(|error| unreadable(&error))?;
     let plan: PlanFile = crate::named_fields::from_json(&text)
         .map_err(|error| unreadable(&format!("{error}: make it with `jupiter plan --json`")))?;
@@ -187,23 +183,15 @@ fn split_policy(split: &Split, n_layer: u32, model: &str) -> Result<SplitPolicy>
         Split::PerNode => Ok(SplitPolicy::PerNode),
         Split::Planned => Ok(SplitPolicy::Planned),
         Split::File(path) => pinned(path, n_layer, model),
-        Split::Stages(n) if *n > n_layer => Err(Error::Config(format!(
-            "{n} stages for {n_layer} layers: take 1 to {n_layer} stages (--stages)"
-        ))),
+        &Split::Stages(n_stages) if n_stages > n_layer => {
+            Err(ConfigError::TooManyStages { n_stages, n_layer }.into())
+        }
         Split::Stages(n) => Ok(SplitPolicy::Stages(*n)),
         Split::Layers(layers) => {
             let sum = layers.iter().try_fold(0_u32, |sum, &n| sum.checked_add(n));
             if sum != Some(n_layer) {
-                let list = layers
-                    .iter()
-                    .map(u32::to_string)
-                    .collect::<Vec<_>>()
-                    .join(",");
-                return Err(Error::Config(format!(
-                    "split {list} covers {} layers, the model has {n_layer}: give the number of \
-                     layers of each stage (--split)",
-                    sum.map_or("too many".to_owned(), |sum| sum.to_string())
-                )));
+                let layers = layers.clone();
+                return Err(ConfigError::SplitMismatch { layers, n_layer }.into());
             }
             let mut start = 0;
             let ranges: Vec<LayerRange> = layers

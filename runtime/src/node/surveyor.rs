@@ -13,7 +13,7 @@ use zenoh::Session;
 use super::Node;
 use super::loaded::load_model;
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::{ClusterError, Error, Result};
 use crate::membership::head::{HeadMembership, News, arrive};
 use crate::membership::survey::Survey;
 use crate::net::keys::Keys;
@@ -59,10 +59,8 @@ impl Surveyor {
         let connect = &network.endpoints.connect;
         if !connect.is_empty() && !session::is_reached(&session, REACH_PATIENCE).await {
             session::close(session).await;
-            return Err(Error::Cluster(format!(
-                "nobody answers at {}: start what listens there first, or leave out --connect",
-                connect.join(", ")
-            )));
+            let connect = connect.join(", ");
+            return Err(ClusterError::Unreached { connect }.into());
         }
         let endpoints = session::locators(&session).await;
         let (own, limits) = (&network.node, config.emulation.link);
@@ -148,14 +146,14 @@ impl Surveyor {
                 Some(n) if self.known.len() >= n => return Ok(()),
                 None if !self.known.is_empty() && last.elapsed() > QUIET => return Ok(()),
                 _ if begin.elapsed() > patience => {
-                    return Err(Error::Cluster(format!(
-                        "{} of {} nodes came in {} s: start `jupiter worker --connect {}` on the \
-                         others, or wait for fewer (--workers)",
-                        self.known.len(),
-                        n_nodes.unwrap_or(1),
-                        patience.as_secs(),
-                        self.endpoints.first().map_or("HEAD", String::as_str)
-                    )));
+                    let endpoint = self.endpoints.first().map_or("HEAD", String::as_str);
+                    let missing = ClusterError::TooFewMeasured {
+                        n_came: self.known.len(),
+                        n_needed: n_nodes.unwrap_or(1),
+                        seconds: patience.as_secs(),
+                        endpoint: endpoint.to_owned(),
+                    };
+                    return Err(missing.into());
                 }
                 _ => {}
             }

@@ -13,7 +13,7 @@ use super::drafts::Drafts;
 use super::factory::ModelFactory;
 use super::{Node, Progress};
 use crate::config::Config;
-use crate::error::{Error, Result, zenoh_error};
+use crate::error::{ConfigError, Error, Result, zenoh_error};
 use crate::membership::Profile;
 use crate::membership::heads::Head;
 use crate::membership::worker::{Choice, join};
@@ -51,11 +51,7 @@ impl Worker {
     pub async fn start_with(config: Config, progress: Option<Arc<dyn Progress>>) -> Result<Self> {
         let mut endpoints = config.network.endpoints.clone();
         if endpoints.connect.is_empty() && endpoints.listen.is_empty() {
-            return Err(Error::Config(
-                "a worker has to reach its head: say where that listens (--connect \
-                 tcp/192.168.1.2:7447)"
-                    .to_owned(),
-            ));
+            return Err(ConfigError::NoHead.into());
         }
         let keys = Keys::new(&config.network.cluster)?;
         let node = config.network.node.clone();

@@ -19,7 +19,7 @@ use std::time::Instant;
 
 use futures::{Stream, StreamExt};
 use jupiter_actors::RequestId;
-use jupiter_actors::request::{Completion, RequestError};
+use jupiter_actors::request::Completion;
 use jupiter_models::text::ChatMessage;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
@@ -30,7 +30,7 @@ use super::prompt::{GenerateOptions, Prompt};
 use super::stream::StreamItem;
 use super::usage::together;
 use crate::config::OutlineConfig;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::outline::{OutlinePrompts, Verdict};
 use crate::task::AbortOnDrop;
 
@@ -130,7 +130,7 @@ impl Outliner {
             Ok(Some(done)) => done,
             Ok(None) => self.write_plainly(items).await?,
             // In one piece the question may fit, or suit the template.
-            Err(error) if is_refusal(&error) && !self.has_shown => {
+            Err(error) if error.kind() == ErrorKind::Invalid && !self.has_shown => {
                 self.n_points = 0;
                 self.plan.give_up(&error.to_string());
                 self.write_plainly(items).await?
@@ -246,19 +246,6 @@ impl Outliner {
 impl Drop for Outliner {
     fn drop(&mut self) {
         self.let_go();
-    }
-}
-
-/// Whether it was refused as it was asked, before anything was computed.
-fn is_refusal(error: &Error) -> bool {
-    use RequestError::{Busy, Cluster, EmptyPrompt, Invalid, PromptTooLong};
-    match error {
-        Error::Model(_) => true,
-        Error::Request(error) => match error {
-            PromptTooLong { .. } | Invalid(_) | EmptyPrompt => true,
-            Busy { .. } | Cluster(_) => false,
-        },
-        _ => false,
     }
 }
 

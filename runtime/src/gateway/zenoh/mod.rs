@@ -30,9 +30,9 @@ use zenoh::query::{Query, Queryable};
 
 use self::asker::{Asker, SILENCE};
 use self::presence::Presence;
-use self::request::{MAX_REQUEST_BYTES, item_event, parse};
+use self::request::{MAX_REQUEST_BYTES, TOO_LONG, item_event, parse};
 use crate::client::Client;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::net::entrance;
 use crate::net::keys::Keys;
 
@@ -215,7 +215,8 @@ impl Desk {
             if let Some(mut turn) = turn {
                 turn.wait().await;
             }
-            self.answer(&asker, arrival.payload.as_deref()).await
+            let answered = self.answer(&asker, arrival.payload.as_deref()).await;
+            answered.map_err(|error| error.to_string())
         };
         // Dropping the answer stops it.
         let ended = tokio::select! {
@@ -231,20 +232,14 @@ impl Desk {
     }
 
     /// Answers a request; the error is what the client is told.
-    async fn answer(
-        &self,
-        asker: &Asker,
-        payload: Option<&[u8]>,
-    ) -> std::result::Result<(), String> {
-        let too_long = || format!("the request has more than {MAX_REQUEST_BYTES} bytes");
-        let payload = payload.ok_or_else(too_long)?;
+    async fn answer(&self, asker: &Asker, payload: Option<&[u8]>) -> Result<()> {
+        let payload = payload.ok_or(TOO_LONG)?;
         let plain = matches!(asker, Asker::Topic { .. });
         let (prompt, options) = parse(payload, plain, self.client.default_options())?;
-        let text = |error: Error| error.to_string();
-        let mut stream = self.client.generate(prompt, options).await.map_err(text)?;
+        let mut stream = self.client.generate(prompt, options).await?;
         loop {
             let is_taken = match tokio::time::timeout(SILENCE, stream.next()).await {
-                Ok(Some(item)) => asker.send(item_event(&item.map_err(text)?)).await,
+                Ok(Some(item)) => asker.send(item_event(&item?)).await,
                 Ok(None) => return Ok(()),
                 Err(_) => asker.send_sign_of_life().await,
             };

@@ -1,5 +1,6 @@
 //! What public clients send, and the events that they get: JSON.
 
+use jupiter_actors::request::RequestError;
 use jupiter_models::sampling::SamplingParams;
 use jupiter_models::text::ChatMessage;
 use serde::{Deserialize, Serialize};
@@ -8,11 +9,17 @@ use crate::client::event::Event;
 use crate::client::prompt::{GenerateOptions, Prompt};
 use crate::client::stream::StreamItem;
 use crate::config::OutlineMode;
+use crate::error::{BadRequest, Result};
 use crate::named_fields;
 use crate::text_file;
 
 /// Longest request: more text than any context holds.
 pub(super) const MAX_REQUEST_BYTES: usize = 1 << 20;
+
+/// What is longer.
+pub(super) const TOO_LONG: BadRequest = BadRequest::TooLong {
+    max_bytes: MAX_REQUEST_BYTES,
+};
 
 /// Most stop strings, and the longest of them in bytes: each token is compared with all of them.
 const MAX_STOPS: usize = 16;
@@ -62,31 +69,27 @@ pub(super) fn parse(
     payload: &[u8],
     plain: bool,
     default: GenerateOptions,
-) -> std::result::Result<(Prompt, GenerateOptions), String> {
+) -> Result<(Prompt, GenerateOptions)> {
     if payload.len() > MAX_REQUEST_BYTES {
-        return Err(format!(
-            "the request has {} bytes: send at most {MAX_REQUEST_BYTES}",
-            payload.len()
-        ));
+        return Err(TOO_LONG.into());
     }
-    let text = text_file::decode(payload).map_err(|error| format!("the request is {error}"))?;
+    let text = text_file::decode(payload).map_err(|what| BadRequest::NotText(what.to_string()))?;
     if text.trim().is_empty() {
-        return Err("the prompt is empty: send at least one token of text".to_owned());
+        return Err(RequestError::EmptyPrompt.into());
     }
     if plain && !text.trim_start().starts_with('{') {
         return Ok((Prompt::text(text), default));
     }
-    let request: Request = named_fields::from_json(text)
-        .map_err(|error| format!("the request is not what is expected: {error}"))?;
+    let request: Request = named_fields::from_json(text).map_err(BadRequest::Fields)?;
     let prompt = prompt(&request)?;
     Ok((prompt, options(request, default)?))
 }
 
-fn prompt(request: &Request) -> std::result::Result<Prompt, String> {
+fn prompt(request: &Request) -> Result<Prompt> {
     let is_raw = request.raw.unwrap_or(false);
     let is_special = request.special.unwrap_or(false);
     if is_special && !is_raw {
-        return Err("special is for a raw prompt: send raw too".to_owned());
+        return Err(BadRequest::SpecialChat.into());
     }
     let prompt = match (&request.prompt, &request.messages) {
         (Some(text), None) if is_special => Prompt::special(text),
@@ -99,42 +102,32 @@ fn prompt(request: &Request) -> std::result::Result<Prompt, String> {
             };
             Prompt::chat(messages.iter().map(message).collect::<Vec<_>>())
         }
-        (None, Some(_)) => return Err("raw goes with prompt, not with messages".to_owned()),
-        (Some(_), Some(_)) => return Err("prompt and messages are both given".to_owned()),
-        (None, None) => return Err("prompt or messages is missing".to_owned()),
+        (None, Some(_)) => return Err(BadRequest::RawMessages.into()),
+        (Some(_), Some(_)) => return Err(BadRequest::TwoPrompts.into()),
+        (None, None) => return Err(BadRequest::NoPrompt.into()),
     };
     if prompt.is_empty() {
-        return Err("the prompt is empty: send at least one token of text".to_owned());
+        return Err(RequestError::EmptyPrompt.into());
     }
     Ok(prompt)
 }
 
-fn options(
-    request: Request,
-    default: GenerateOptions,
-) -> std::result::Result<GenerateOptions, String> {
+fn options(request: Request, default: GenerateOptions) -> Result<GenerateOptions> {
     let n_predict = match request.n_predict {
         None | Some(-1) => None,
         Some(n) => match u32::try_from(n) {
             Ok(n) if n > 0 => Some(n),
-            _ => {
-                return Err(format!(
-                    "n_predict is {n}: send 1 or more, or -1 for no limit"
-                ));
-            }
+            _ => return Err(BadRequest::NPredict(n).into()),
         },
     };
     let seed = match request.seed {
         None | Some(-1) => SamplingParams::RANDOM_SEED,
-        Some(seed) => {
-            u32::try_from(seed).map_err(|_| format!("seed is {seed}: send -1 to {}", u32::MAX))?
-        }
+        Some(seed) => u32::try_from(seed).map_err(|_| BadRequest::Seed(seed))?,
     };
     let stop = request.stop.unwrap_or_default();
     if stop.len() > MAX_STOPS || stop.iter().any(|s| s.len() > MAX_STOP_BYTES) {
-        return Err(format!(
-            "stop: send at most {MAX_STOPS} strings of at most {MAX_STOP_BYTES} bytes"
-        ));
+        let (n_max, max_bytes) = (MAX_STOPS, MAX_STOP_BYTES);
+        return Err(BadRequest::Stop { n_max, max_bytes }.into());
     }
     let sampled = default.sampling;
     let sampling = SamplingParams {
@@ -147,7 +140,7 @@ fn options(
         seed,
         grammar: request.grammar,
     };
-    sampling.validate().map_err(|error| error.to_string())?;
+    sampling.validate()?;
     Ok(GenerateOptions {
         n_predict,
         sampling,
@@ -178,10 +171,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn parse(
-        payload: &[u8],
-        plain: bool,
-    ) -> std::result::Result<(Prompt, GenerateOptions), String> {
+    fn parse(payload: &[u8], plain: bool) -> Result<(Prompt, GenerateOptions)> {
         super::parse(payload, plain, GenerateOptions::default())
     }
 
@@ -315,7 +305,7 @@ mod tests {
         ] {
             let key = field.split('[').next().unwrap();
             let request = format!(r#"{{"{key}":{wrong}}}"#);
-            let error = parse(request.as_bytes(), false).unwrap_err();
+            let error = parse(request.as_bytes(), false).unwrap_err().to_string();
             let named = format!("expected: {field}: ");
             assert!(error.contains(&named) && !error.contains('\n'), "{error}");
         }
@@ -353,7 +343,7 @@ mod tests {
             (many_stops.as_bytes(), "stop"),
         ];
         for (payload, expected) in cases {
-            let error = parse(payload, true).unwrap_err();
+            let error = parse(payload, true).unwrap_err().to_string();
             assert!(
                 error.contains(expected) && !error.contains('\n'),
                 "{expected}: {error}"
