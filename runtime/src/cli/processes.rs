@@ -17,9 +17,10 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::args::EmulationArgs;
-use super::output;
+use jupiter::config::EmulationSettings;
 use jupiter_models::kernels::KernelChoice;
+
+use super::output;
 
 /// Ends in a row, each soon after the start, after which a child is given up: its fault will not
 /// go away by itself.
@@ -57,7 +58,7 @@ pub(crate) struct Launch {
     /// The file of Medusa heads, if there is one.
     pub medusa: Option<PathBuf>,
     /// What each child emulates, in the order of the nodes; the others emulate nothing.
-    pub emulations: Vec<EmulationArgs>,
+    pub emulations: Vec<EmulationSettings>,
     /// How much they log; at 0 only their last words are kept, for when they fail.
     pub verbose: u8,
 }
@@ -130,7 +131,7 @@ impl StageProcesses {
 struct Keeper {
     program: PathBuf,
     node: String,
-    emulation: EmulationArgs,
+    emulation: EmulationSettings,
     launch: Launch,
     pids: Arc<Mutex<HashMap<String, u32>>>,
     last_words: Arc<Mutex<VecDeque<String>>>,

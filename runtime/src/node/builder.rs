@@ -39,14 +39,14 @@ impl RuntimeBuilder {
     /// The GGUF file; without it the small default model that is embedded in the library.
     #[must_use]
     pub fn model(mut self, path: impl Into<PathBuf>) -> Self {
-        self.settings.model = Some(path.into());
+        self.settings.model.model = Some(path.into());
         self
     }
 
     /// Tries architectures whose split is not proven.
     #[must_use]
     pub fn allow_unproven(mut self, allow: bool) -> Self {
-        self.settings.allow_unproven = Some(allow);
+        self.settings.model.allow_unproven = Some(allow);
         self
     }
 
@@ -54,21 +54,21 @@ impl RuntimeBuilder {
     /// Jinja itself; without it the model's own.
     #[must_use]
     pub fn chat_template(mut self, template: impl Into<String>) -> Self {
-        self.settings.chat_template = Some(template.into());
+        self.settings.template.chat_template = Some(template.into());
         self
     }
 
     /// Cuts the model into so many stages of about equal size.
     #[must_use]
     pub fn stages(mut self, n_stages: u32) -> Self {
-        self.settings.stages = Some(n_stages);
+        self.settings.cut.stages = Some(n_stages);
         self
     }
 
     /// Cuts the model into stages of so many layers.
     #[must_use]
     pub fn split(mut self, n_layers: &[u32]) -> Self {
-        self.settings.split = Some(n_layers.to_vec());
+        self.settings.cut.split = Some(n_layers.to_vec());
         self
     }
 
@@ -76,14 +76,14 @@ impl RuntimeBuilder {
     /// says. Without it, and without stages or a split, the nodes of a cluster are measured.
     #[must_use]
     pub fn plan(mut self, plan: impl Into<String>) -> Self {
-        self.settings.plan = Some(plan.into());
+        self.settings.placement.plan = Some(plan.into());
         self
     }
 
     /// What a plan is to be good at.
     #[must_use]
     pub fn objective(mut self, objective: Objective) -> Self {
-        self.settings.objective = Some(objective);
+        self.settings.goal.objective = Some(objective);
         self
     }
 
@@ -91,70 +91,73 @@ impl RuntimeBuilder {
     /// that is less.
     #[must_use]
     pub fn ctx(mut self, n_ctx: u32) -> Self {
-        self.settings.ctx_size = Some(n_ctx);
+        self.settings.engine.ctx_size = Some(n_ctx);
         self
     }
 
     /// Threads of each stage.
     #[must_use]
     pub fn threads(mut self, n_threads: u32) -> Self {
-        self.settings.threads = Some(n_threads);
+        self.settings.engine.threads = Some(n_threads);
         self
     }
 
     /// Requests at the same time.
     #[must_use]
     pub fn parallel(mut self, n_parallel: u32) -> Self {
-        self.settings.parallel = Some(n_parallel);
+        self.settings.engine.parallel = Some(n_parallel);
         self
     }
 
     /// Rows of a chunk of a prompt.
     #[must_use]
     pub fn chunk(mut self, n_rows: u32) -> Self {
-        self.settings.ubatch_size = Some(n_rows);
+        self.settings.engine.ubatch_size = Some(n_rows);
         self
     }
 
     /// Types of the cached keys and values.
     #[must_use]
     pub fn cache_types(mut self, k: KvDtype, v: KvDtype) -> Self {
-        (self.settings.cache_type_k, self.settings.cache_type_v) = (Some(k), Some(v));
+        (
+            self.settings.engine.cache_type_k,
+            self.settings.engine.cache_type_v,
+        ) = (Some(k), Some(v));
         self
     }
 
     /// Whether attention is computed without its full matrix.
     #[must_use]
     pub fn flash_attention(mut self, on: bool) -> Self {
-        self.settings.flash_attn = Some(on);
+        self.settings.engine.flash_attn = Some(on);
         self
     }
 
     /// Whose kernels compute products with weights on this machine.
     #[must_use]
     pub fn kernels(mut self, choice: KernelChoice) -> Self {
-        self.settings.kernels = Some(choice);
+        self.settings.engine.kernels = Some(choice);
         self
     }
 
     /// Layers of each stage on the GPU.
     #[must_use]
     pub fn gpu_layers(mut self, n_layers: u32) -> Self {
-        self.settings.n_gpu_layers = Some(n_layers);
+        self.settings.engine.n_gpu_layers = Some(n_layers);
         self
     }
 
     /// How hidden states travel between stages.
     #[must_use]
     pub fn hidden_dtype(mut self, dtype: HiddenDtype) -> Self {
-        self.settings.hidden_type = Some(dtype);
+        self.settings.placement.hidden_type = Some(dtype);
         self
     }
 
     /// Who guesses tokens ahead, for requests that do not say.
     #[must_use]
     pub fn speculative(mut self, source: DraftSetting) -> Self {
-        self.settings.speculative = Some(source);
+        self.settings.speculation.speculative = Some(source);
         self
     }
 
@@ -162,35 +165,35 @@ impl RuntimeBuilder {
     /// where that is asked for.
     #[must_use]
     pub fn draft_model(mut self, path: impl Into<PathBuf>) -> Self {
-        self.settings.model_draft = Some(path.into());
+        self.settings.drafts.model_draft = Some(path.into());
         self
     }
 
     /// Medusa heads that guess; without them the default model's own.
     #[must_use]
     pub fn medusa(mut self, path: impl Into<PathBuf>) -> Self {
-        self.settings.medusa = Some(path.into());
+        self.settings.drafts.medusa = Some(path.into());
         self
     }
 
     /// Whether chats are answered point by point, for requests that do not say.
     #[must_use]
     pub fn outline(mut self, mode: OutlineMode) -> Self {
-        self.settings.outline = Some(mode);
+        self.settings.outline.outline = Some(mode);
         self
     }
 
     /// Name of the cluster.
     #[must_use]
     pub fn cluster(mut self, name: impl Into<String>) -> Self {
-        self.settings.cluster = Some(name.into());
+        self.settings.network.cluster = Some(name.into());
         self
     }
 
     /// Name of this node.
     #[must_use]
     pub fn node_id(mut self, name: impl Into<String>) -> Self {
-        self.settings.node = Some(name.into());
+        self.settings.network.node = Some(name.into());
         self
     }
 
@@ -198,42 +201,42 @@ impl RuntimeBuilder {
     /// network at all.
     #[must_use]
     pub fn listen<T: Into<String>>(mut self, endpoints: impl IntoIterator<Item = T>) -> Self {
-        self.settings.listen = endpoints.into_iter().map(Into::into).collect();
+        self.settings.network.listen = endpoints.into_iter().map(Into::into).collect();
         self
     }
 
     /// Endpoints to connect to.
     #[must_use]
     pub fn connect<T: Into<String>>(mut self, endpoints: impl IntoIterator<Item = T>) -> Self {
-        self.settings.connect = endpoints.into_iter().map(Into::into).collect();
+        self.settings.network.connect = endpoints.into_iter().map(Into::into).collect();
         self
     }
 
     /// Remote nodes to wait for before the model is placed.
     #[must_use]
     pub fn workers(mut self, n_workers: u32) -> Self {
-        self.settings.workers = Some(n_workers);
+        self.settings.cluster.workers = Some(n_workers);
         self
     }
 
     /// Whether this node computes stages too.
     #[must_use]
     pub fn host_stages(mut self, host: bool) -> Self {
-        self.settings.host_stages = Some(host);
+        self.settings.cluster.host_stages = Some(host);
         self
     }
 
     /// Longest wait for a step's report, in milliseconds.
     #[must_use]
     pub fn step_timeout_ms(mut self, ms: u64) -> Self {
-        self.settings.step_timeout_ms = Some(ms);
+        self.settings.patience.step_timeout_ms = Some(ms);
         self
     }
 
     /// How long a request waits for nodes, in milliseconds.
     #[must_use]
     pub fn node_wait_ms(mut self, ms: u64) -> Self {
-        self.settings.node_wait_ms = Some(ms);
+        self.settings.patience.node_wait_ms = Some(ms);
         self
     }
 

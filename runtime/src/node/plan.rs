@@ -212,10 +212,9 @@ fn split_policy(split: &Split, n_layer: u32, model: &str) -> Result<SplitPolicy>
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::config::Settings;
 
-    fn config(settings: Settings) -> Config {
-        Config::from_settings(settings).unwrap()
+    fn config(text: &str) -> Config {
+        Config::from_settings(toml::from_str(text).unwrap()).unwrap()
     }
 
     #[test]
@@ -264,37 +263,14 @@ mod tests {
 
     #[test]
     fn stages_on_one_machine_share_its_cores() {
-        let threads = |settings| n_threads(&config(settings), 8);
-        let stages = |n| Settings {
-            stages: Some(n),
-            ..Settings::default()
-        };
-        assert_eq!(threads(Settings::default()), 8);
-        assert_eq!(threads(stages(2)), 4);
-        assert_eq!(threads(stages(16)), 1);
-        assert_eq!(
-            threads(Settings {
-                threads: Some(3),
-                ..stages(2)
-            }),
-            3
-        );
-        let local = vec!["tcp/127.0.0.1:0".to_owned()];
-        assert_eq!(
-            threads(Settings {
-                listen: local,
-                workers: Some(3),
-                ..Settings::default()
-            }),
-            2
-        );
-        let remote = vec!["tcp/192.168.1.2:7447".to_owned()];
-        assert_eq!(
-            threads(Settings {
-                listen: remote,
-                ..stages(2)
-            }),
-            0
-        );
+        let threads = |text| n_threads(&config(text), 8);
+        assert_eq!(threads(""), 8);
+        assert_eq!(threads("stages = 2"), 4);
+        assert_eq!(threads("stages = 16"), 1);
+        assert_eq!(threads("stages = 2\nthreads = 3"), 3);
+        let local = "listen = ['tcp/127.0.0.1:0']\nworkers = 3";
+        assert_eq!(threads(local), 2);
+        let remote = "listen = ['tcp/192.168.1.2:7447']\nstages = 2";
+        assert_eq!(threads(remote), 0);
     }
 }

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
+use jupiter::config::EmulationSettings;
 use jupiter::signals::Signals;
 use jupiter::{
-    ClusterStatus, Completion, Config, GenerateOptions, Prompt, Runtime, SpeculationParams,
-    StepTrace,
+    ClusterStatus, Completion, Config, GenerateOptions, Prompt, Runtime, Settings,
+    SpeculationParams, StepTrace,
 };
 use jupiter_models::Token;
 use jupiter_models::draw::{GOLDEN_GAMMA, splitmix};
@@ -19,7 +20,7 @@ use super::branches::{self, Expansions};
 use super::report::{Measured, Run, Stage, Test, model_name};
 use super::resident;
 use super::speculative::{self, Comparison};
-use crate::cli::args::{CommonArgs, EmulationArgs};
+use crate::cli::args::CommonArgs;
 use crate::cli::start::{self, Pipeline, PipelineArgs};
 
 /// n_ctx is made a multiple of this, as llama.cpp pads it.
@@ -47,19 +48,22 @@ pub(super) async fn measure(common: &CommonArgs, args: &BenchArgs) -> anyhow::Re
     engine.parallel = Some(n_streams);
     engine.threads = engine.threads.or(Some(DEFAULT_THREADS));
     let emulations = emulations(args);
-    let speculation = speculative::flags(args);
+    let settings = Settings {
+        model: args.model.clone(),
+        engine,
+        cut: args.cut.clone(),
+        placement: args.placement.clone(),
+        goal: args.goal.clone(),
+        speculation: speculative::flags(args),
+        drafts: args.drafts.clone(),
+        ..Settings::default()
+    };
     let pipeline = PipelineArgs {
         predicts: args.predict,
         adapts: false,
-        n_parallel: engine.parallel,
+        n_parallel: Some(n_streams),
         emulations: &emulations,
-        ..PipelineArgs::new(
-            common,
-            &engine,
-            &args.split,
-            &speculation,
-            args.process.processes,
-        )
+        ..PipelineArgs::new(common, settings, args.process.processes)
     };
     let before_bytes = resident::of_this_process();
     start::with_pipeline(pipeline, Signals::stop()?, async |pipeline| {
@@ -344,13 +348,13 @@ impl RandomTokens {
 }
 
 /// What each stage process emulates.
-fn emulations(args: &BenchArgs) -> Vec<EmulationArgs> {
+fn emulations(args: &BenchArgs) -> Vec<EmulationSettings> {
     let n = args
-        .split
+        .cut
         .stages
         .map_or(0, |n| n as usize)
         .max(args.slowdowns.len());
-    let emulation = |i: usize| EmulationArgs {
+    let emulation = |i: usize| EmulationSettings {
         slowdown: args.slowdowns.get(i).copied(),
         link_rate: args.link_rate.clone(),
         link_latency: args.link_latency.clone(),
