@@ -195,6 +195,21 @@ async fn stopped(stopping: &mut watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stop| *stop).await;
 }
 
+/// The flags that say `emulation`.
+fn emulation_flags(emulation: &EmulationSettings) -> impl Iterator<Item = String> {
+    let slowdown = emulation.slowdown.map(|factor| factor.to_string());
+    let emulation = emulation.clone();
+    [
+        ("--slowdown", slowdown),
+        ("--memory-limit", emulation.memory_limit),
+        ("--link-rate", emulation.link_rate),
+        ("--link-latency", emulation.link_latency),
+    ]
+    .into_iter()
+    .filter_map(|(flag, value)| Some([flag.to_owned(), value?]))
+    .flatten()
+}
+
 impl Keeper {
     /// Starts the child; when its stdin is dropped, it ends.
     fn spawn(&self) -> anyhow::Result<(Child, ChildStdin)> {
@@ -223,18 +238,7 @@ impl Keeper {
         if self.launch.allow_unproven {
             command.arg("--allow-unproven");
         }
-        let emulation = &self.emulation;
-        let slowdown = emulation.slowdown.map(|factor| factor.to_string());
-        for (flag, value) in [
-            ("--slowdown", &slowdown),
-            ("--memory-limit", &emulation.memory_limit),
-            ("--link-rate", &emulation.link_rate),
-            ("--link-latency", &emulation.link_latency),
-        ] {
-            if let Some(value) = value {
-                command.args([flag, value]);
-            }
-        }
+        command.args(emulation_flags(&self.emulation));
         for _ in 0..self.launch.verbose {
             command.arg("-v");
         }

@@ -3,8 +3,9 @@
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+use super::ModelConfig;
+use super::checks::within;
 use super::groups::OutlineSettings;
-use super::{ModelConfig, within};
 use crate::error::{ConfigError, Result};
 use crate::outline::{DEFAULT_MAX_POINTS, MIN_POINTS, OutlineLimits, OutlinePrompts, RawPrompts};
 

@@ -14,7 +14,7 @@ use super::groups::{
     ModelSettings, NetworkSettings, OutlineSettings, PatienceSettings, PlacementSettings,
     SpeculationSettings, TemplateSettings,
 };
-use super::table::Table;
+use super::table::{Table, one_line};
 use crate::error::{ConfigError, Result};
 
 /// Prefix of the environment's names.
@@ -231,16 +231,6 @@ fn edit_distance(a: &str, b: &str) -> usize {
         }
     }
     row[b.len()]
-}
-
-/// The parser draws pictures over several lines; its words fit in one.
-pub(super) fn one_line(error: config::ConfigError) -> ConfigError {
-    let text = error.to_string();
-    let words = text
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.starts_with('|'));
-    ConfigError::Value(words.collect::<Vec<_>>().join(" "))
 }
 
 #[cfg(test)]

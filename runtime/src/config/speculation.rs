@@ -9,8 +9,9 @@ use jupiter_actors::speculation::accept::{AcceptanceRule, TypicalParams};
 use jupiter_models::default_model::{self, DefaultFile};
 use serde::{Deserialize, Serialize};
 
+use super::ModelConfig;
+use super::checks::within;
 use super::groups::{DraftSettings, SpeculationSettings};
-use super::{ModelConfig, within};
 use crate::error::Result;
 use crate::net::keys::check_name;
 

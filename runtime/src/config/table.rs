@@ -5,7 +5,6 @@ use std::path::Path;
 
 use config::{FileFormat, Format, Map, Source, Value};
 
-use super::settings::one_line;
 use crate::error::{ConfigError, Result};
 use crate::text_file;
 
@@ -43,4 +42,14 @@ impl Source for Table {
     fn collect(&self) -> Result<Map<String, Value>, config::ConfigError> {
         Ok(self.0.clone())
     }
+}
+
+/// The parser draws pictures over several lines; its words fit in one.
+pub(super) fn one_line(error: config::ConfigError) -> ConfigError {
+    let text = error.to_string();
+    let words = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.starts_with('|'));
+    ConfigError::Value(words.collect::<Vec<_>>().join(" "))
 }

@@ -100,35 +100,9 @@ impl HeadMembership {
         survey: Option<Arc<Survey>>,
     ) -> Result<Self> {
         refuse_second_head(session, keys).await?;
-        let instance = session.zid().to_string();
         // Unbounded, as callbacks must not wait; events are as rare as machines that come and go.
         let (events, receiver) = mpsc::unbounded_channel();
-        let join = {
-            let events = events.clone();
-            entrance::queryable(session, keys.of(&instance).join(), move |query| {
-                // After the end nobody needs an answer.
-                let _ = events.send(Event::Join(query));
-            })?
-        };
-        let liveliness = session.liveliness();
-        let tokens = {
-            let keys = keys.clone();
-            liveliness
-                .declare_subscriber(keys.node_tokens())
-                .history(true)
-                .callback(move |sample| {
-                    let Some((node, instance)) = keys.parse_node_token(sample.key_expr().as_str())
-                    else {
-                        return;
-                    };
-                    let event = match sample.kind() {
-                        SampleKind::Put => Event::TokenUp(node, instance),
-                        SampleKind::Delete => Event::TokenDown(node, instance),
-                    };
-                    let _ = events.send(event);
-                })
-        };
-        let tokens = tokens.await.map_err(zenoh_error)?;
+        let (join, tokens) = listen(session, keys, events).await?;
         let n_workers = Arc::new(AtomicUsize::new(0));
         let own = Own {
             node: node.clone(),
@@ -136,8 +110,10 @@ impl HeadMembership {
             planner,
         };
         let meeting = Meeting::start(session, keys, own).await?;
+        let instance = session.zid().to_string();
         let token = keys.head_token(u32::from(PROTOCOL_VERSION), node, &instance);
-        let token = liveliness.declare_token(token).await.map_err(zenoh_error)?;
+        let token = session.liveliness().declare_token(token);
+        let token = token.await.map_err(zenoh_error)?;
         let declared = Declared {
             _token: token,
             _tokens: tokens,
@@ -171,6 +147,37 @@ impl Drop for HeadMembership {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// Hears who asks to join, and whose tokens come and go.
+async fn listen(
+    session: &Session,
+    keys: &Keys,
+    events: mpsc::UnboundedSender<Event>,
+) -> Result<(Queryable<()>, Subscriber<()>)> {
+    let join = {
+        let (events, key) = (events.clone(), keys.of(&session.zid().to_string()).join());
+        entrance::queryable(session, key, move |query| {
+            // After the end nobody needs an answer.
+            let _ = events.send(Event::Join(query));
+        })?
+    };
+    let keys = keys.clone();
+    let tokens = session
+        .liveliness()
+        .declare_subscriber(keys.node_tokens())
+        .history(true)
+        .callback(move |sample| {
+            let Some((node, instance)) = keys.parse_node_token(sample.key_expr().as_str()) else {
+                return;
+            };
+            let event = match sample.kind() {
+                SampleKind::Put => Event::TokenUp(node, instance),
+                SampleKind::Delete => Event::TokenDown(node, instance),
+            };
+            let _ = events.send(event);
+        });
+    Ok((join, tokens.await.map_err(zenoh_error)?))
 }
 
 /// Two heads would give the same nodes different stages.

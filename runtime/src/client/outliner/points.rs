@@ -5,8 +5,8 @@ use jupiter_actors::request::{Completion, FinishReason, LengthLimit};
 use jupiter_models::text::ChatMessage;
 
 use super::{Items, Outliner, send};
-use crate::client::answer::Part;
-use crate::client::branches::BranchItem;
+use crate::client::answer::{AnswerStream, Part};
+use crate::client::branches::{BranchItem, BranchStream};
 use crate::client::planner_client::n_shared;
 use crate::client::prompt::{GenerateOptions, Prompt};
 use crate::client::stream::StreamItem;
@@ -45,34 +45,8 @@ impl Outliner {
             ..self.inner()
         };
         let mut parser = OutlineParser::new(limits);
-        let mut text = String::new();
-        let mut n_shown = 0;
-        let mut answer = self.ask(asked.clone(), options, true).await?;
-        let done = loop {
-            match answer.next().await.ok_or(Error::Stopped)?? {
-                Part::Text { text: piece, .. } => {
-                    self.first_token();
-                    text.push_str(&piece);
-                    if parser.push(&piece) == Progress::Closed {
-                        answer.finish();
-                    }
-                }
-                Part::Done(done) => break done,
-            }
-            let points = parser.points();
-            if points.len() != n_shown {
-                n_shown = points.len();
-                let points = points.to_vec();
-                let (outline, is_complete) = (Outline { points }, false);
-                send(
-                    items,
-                    StreamItem::Outline {
-                        outline,
-                        is_complete,
-                    },
-                );
-            }
-        };
+        let answer = self.ask(asked.clone(), options, true).await?;
+        let (text, done) = self.follow_outline(answer, &mut parser, items).await?;
         let n_tokens = done.n_eval;
         if done.reason == FinishReason::Length {
             parser.cut();
@@ -88,6 +62,42 @@ impl Outliner {
             Err(why) => {
                 self.plan.give_up(&why.to_string());
                 Ok(None)
+            }
+        }
+    }
+
+    /// Reads the outline as it is written, and shows its points as they come.
+    async fn follow_outline(
+        &mut self,
+        mut answer: AnswerStream,
+        parser: &mut OutlineParser,
+        items: &Items,
+    ) -> Result<(String, Completion)> {
+        let mut text = String::new();
+        let mut n_shown = 0;
+        loop {
+            match answer.next().await.ok_or(Error::Stopped)?? {
+                Part::Text { text: piece, .. } => {
+                    self.first_token();
+                    text.push_str(&piece);
+                    if parser.push(&piece) == Progress::Closed {
+                        answer.finish();
+                    }
+                }
+                Part::Done(done) => return Ok((text, done)),
+            }
+            let points = parser.points();
+            if points.len() != n_shown {
+                n_shown = points.len();
+                let points = points.to_vec();
+                let (outline, is_complete) = (Outline { points }, false);
+                send(
+                    items,
+                    StreamItem::Outline {
+                        outline,
+                        is_complete,
+                    },
+                );
             }
         }
     }
@@ -123,14 +133,33 @@ impl Outliner {
             ..self.options.clone()
         };
         let follows = self.held.take();
-        let mut branches = self.planner.expand(prompts, options, follows).await?;
+        let branches = self.planner.expand(prompts, options, follows).await?;
         self.n_points = n_points;
-        let item = StreamItem::Outline {
+        let done = self.follow_points(branches, outline, items).await?;
+        let n_eval = written.n_tokens + done.n_eval;
+        let limit = done.limit.map(|cut| match cut {
+            LengthLimit::NPredict => limit,
+            cut => cut,
+        });
+        Ok(Some(Completion {
+            n_eval,
+            limit,
+            ..done
+        }))
+    }
+
+    /// Hands on all points as they are written; what they took.
+    async fn follow_points(
+        &mut self,
+        mut branches: BranchStream,
+        outline: &Outline,
+        items: &Items,
+    ) -> Result<Completion> {
+        let mut joiner = Joiner::new(outline);
+        let mut item = Some(StreamItem::Outline {
             outline: outline.clone(),
             is_complete: true,
-        };
-        let mut joiner = Joiner::new(outline);
-        let mut item = Some(item);
+        });
         while let Some(part) = branches.next().await {
             let event = match part {
                 Ok(BranchItem::Token { branch, text, .. }) => BranchEvent::Text { branch, text },
@@ -141,18 +170,7 @@ impl Outliner {
                         FinishReason::Length => BranchEnd::Cut,
                     },
                 },
-                Ok(BranchItem::Done(done)) => {
-                    let n_eval = written.n_tokens + done.n_eval;
-                    let limit = done.limit.map(|cut| match cut {
-                        LengthLimit::NPredict => limit,
-                        cut => cut,
-                    });
-                    return Ok(Some(Completion {
-                        n_eval,
-                        limit,
-                        ..done
-                    }));
-                }
+                Ok(BranchItem::Done(done)) => return Ok(done),
                 Err(error) => {
                     // What was written of later points is no less right.
                     if self.has_shown {
