@@ -8,10 +8,12 @@ mod baseline;
 mod branches;
 mod measure;
 mod predict;
+mod random_tokens;
 mod report;
 mod resident;
 mod rows;
 mod speculative;
+mod statistics;
 mod timeline;
 
 use std::path::PathBuf;

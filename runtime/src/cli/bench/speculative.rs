@@ -9,7 +9,7 @@ use jupiter_models::Token;
 use serde::Serialize;
 
 use super::BenchArgs;
-use super::report::median;
+use super::statistics::median;
 
 /// Who guesses in a benchmark.
 #[derive(Clone, Copy, Debug, PartialEq)]
