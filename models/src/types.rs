@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 /// A token id of the model's vocabulary (`llama_token`).
 pub type Token = i32;
 
+/// Most cells of a KV cache; far above the contexts of today, and positions stay below it.
+pub const MAX_CELLS: u32 = 1 << 22;
+
 /// A sequence of the KV cache (`llama_seq_id`), below the context's `n_seq_max`.
 ///
 /// Sequences are slots: the Planner gives a finished one to the next request.

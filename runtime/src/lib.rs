@@ -23,66 +23,48 @@
 //!
 //! # Layout
 //!
+//! Each uses only those before it; `make layering` asserts it.
+//!
+//! - [`outline`]: outlines, their points and how they become one answer; pure functions
+//! - `error`: what can go wrong
+//! - [`text_file`], [`named_fields`]: what people write, from any file or pipe, and what is wrong in it
+//! - [`environment`], [`signals`]: what a shell says to the program
+//! - `task`, `planner`: tasks that somebody owns; the way to this process's Planner
+//! - [`net`]: sessions, names, frames
 //! - [`config`]: what a file, the environment and flags may say
-//! - `builder`, `runtime`: the head ([`Runtime`]); `worker`: a node that serves one ([`Worker`])
-//! - `client`, `prompt`, `chat_format`, `stream`: questions and answers ([`Client`], [`TokenStream`])
-//! - `branches`: several answers side by side ([`BranchStream`])
-//! - [`outline`], `outliner`: outlines, their points and how they become one answer
-//! - [`event`]: answers as JSON
-//! - `service`: the same for any program that speaks zenoh
-//! - `surveyor`: a head that only measures ([`Surveyor`])
-//! - `node`, `plan`: link, actors and stages put together
 //! - `membership`: who belongs to a cluster, and what was measured of it
-//! - `own_address`: where a worker listens; `emulated_link`: a slow network, to try plans with
-//! - [`zenoh_link`], [`session`], [`keys`], `entrance`: frames, connections, names, and what is meant
-//!   for us
+//! - `client`: questions and answers ([`Client`], [`TokenStream`], [`BranchStream`]), also as JSON
+//!   ([`event`])
+//! - `gateway`: the same for any program that speaks zenoh
+//! - `node`: link, actors and stages put together, as a head ([`Runtime`]), a node that serves one
+//!   ([`Worker`]) or a head that only measures ([`Surveyor`])
+//! - [`terminal`], [`telemetry`]: what programs share that talk with a person; the log
 //! - [`timeline`]: pictures of what stages and links did when
-//! - [`telemetry`]: the log; [`terminal`]: what programs share that talk with a person
-//! - [`environment`]: variables; [`signals`]: who asks a program to end
-//! - [`text_file`]: prompts, grammars, plans from any file or pipe; [`named_fields`]: what is wrong in
-//!   them
 
-mod branches;
-mod builder;
-mod chat_format;
 mod client;
 pub mod config;
-mod drafts;
-mod emulated_link;
-mod entrance;
 pub mod environment;
 mod error;
-pub mod event;
-pub mod keys;
+mod gateway;
 mod membership;
 pub mod named_fields;
+pub mod net;
 mod node;
 pub mod outline;
-mod outliner;
-mod own_address;
-mod plan;
-mod prompt;
-mod runtime;
-mod send_queue;
-mod service;
-pub mod session;
+mod planner;
 pub mod signals;
-mod stop_filter;
-mod stream;
-mod surveyor;
+mod task;
 pub mod telemetry;
 pub mod terminal;
 pub mod text_file;
 pub mod timeline;
-mod worker;
-pub mod zenoh_link;
 
-pub use branches::{BranchItem, BranchStream};
-pub use builder::RuntimeBuilder;
-pub use client::Client;
+pub use client::branches::{BranchItem, BranchStream};
+pub use client::prompt::{GenerateOptions, Prompt};
+pub use client::stream::{StreamItem, TokenStream};
+pub use client::{Client, event};
 pub use config::{Config, OutlineMode, Settings};
-pub use emulated_link::LinkLimits;
-pub use error::{Error, Result};
+pub use error::{BadRequest, ClusterError, ConfigError, Error, ErrorKind, Result};
 pub use jupiter_actors::NodeId;
 pub use jupiter_actors::planner::{ClusterPhase, ClusterStatus, StageStatus, StepStats, StepTrace};
 pub use jupiter_actors::planning::placement::Objective;
@@ -92,10 +74,10 @@ pub use jupiter_actors::request::{
 };
 pub use jupiter_models::sampling::SamplingParams;
 pub use jupiter_models::text::ChatMessage;
+pub use net::emulation::LinkLimits;
 pub use node::Progress;
-pub use plan::stage_ranges;
-pub use prompt::{GenerateOptions, Prompt};
-pub use runtime::Runtime;
-pub use stream::{StreamItem, TokenStream};
-pub use surveyor::Surveyor;
-pub use worker::Worker;
+pub use node::builder::RuntimeBuilder;
+pub use node::head::Runtime;
+pub use node::plan::stage_ranges;
+pub use node::surveyor::Surveyor;
+pub use node::worker::Worker;

@@ -5,9 +5,9 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use jupiter::keys::Keys;
-use jupiter::session::{self, Endpoints};
-use jupiter::zenoh_link::{QUEUE_FRAMES, ZenohLink};
+use jupiter::net::keys::Keys;
+use jupiter::net::link::{QUEUE_FRAMES, ZenohLink};
+use jupiter::net::session::{self, Endpoints};
 use jupiter_actors::{Address, Link, LinkError, NodeId, PlanEpoch};
 
 /// No wait in these tests is longer, even on a loaded machine.

@@ -23,11 +23,12 @@ use crate::slice::StageSlice;
 use crate::{KvOp, ModelError, Result, Row, Token};
 
 pub use crate::llama::context::MAX_SEQUENCES;
+pub use crate::types::MAX_CELLS;
 pub(crate) use emulation::slow_down;
 pub use emulation::{Emulation, free_memory_bytes};
 pub(crate) use memory::compute_bytes;
 pub use memory::{EngineMemory, available_memory_bytes};
-pub use params::{EngineParams, MAX_CELLS};
+pub use params::EngineParams;
 
 /// What a step's rows carry.
 #[derive(Clone, Copy, Debug)]

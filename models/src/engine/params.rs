@@ -5,12 +5,11 @@ use serde::{Deserialize, Serialize};
 use crate::gguf::{KvDtype, ModelInfo};
 use crate::kernels::KernelChoice;
 use crate::llama::context::{ContextParams, MAX_SEQUENCES, MAX_THREADS};
+use crate::types::MAX_CELLS;
 use crate::{ModelError, Result};
 
 /// llama.cpp rounds the number of cells up to a multiple of this (llama-context.cpp).
 const CELL_GROUP: u32 = 256;
-/// Most cells of a KV cache; far above the contexts of today, and positions stay below it.
-pub const MAX_CELLS: u32 = 1 << 22;
 /// Far above any useful batch: the buffers of one layer alone would be tens of gigabytes.
 const MAX_BATCH: u32 = 1 << 16;
 /// Values of a `q8_0` block, which a head must fill.

@@ -6,9 +6,9 @@
 //! `is_swa_any`).
 
 use crate::architecture::Architecture;
-use crate::engine::MAX_CELLS;
 use crate::gguf::{GgufFile, ModelInfo};
 use crate::llama::GgufWriter;
+use crate::types::MAX_CELLS;
 use crate::{LayerRange, Result};
 
 /// A window that no context reaches: the positions of a sequence are fewer than the cells. No

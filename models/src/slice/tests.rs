@@ -142,7 +142,7 @@ fn per_layer_metadata_is_cut_and_periods_become_flags() {
     assert_eq!(
         window(3, 4),
         crate::gguf::SlidingWindow {
-            n_swa: crate::engine::MAX_CELLS,
+            n_swa: crate::types::MAX_CELLS,
             layers: vec![true]
         }
     );

@@ -1,26 +1,35 @@
 //! Flags of the commands that answer with a pipeline of this machine.
 
 use clap::Args;
-use jupiter::GenerateOptions;
-
-use super::args::{
-    CommonArgs, EngineArgs, GenerationArgs, ProcessArgs, SamplingArgs, SpeculationArgs, SplitArgs,
-    TemplateArgs,
+use jupiter::config::{
+    CutSettings, DraftSettings, EngineSettings, GoalSettings, ModelSettings, OutlineSettings,
+    PlacementSettings, SpeculationSettings, TemplateSettings,
 };
-use super::outline_args::OutlineArgs;
+use jupiter::{GenerateOptions, Settings};
+
+use super::args::{CommonArgs, GenerationArgs, ProcessArgs, SamplingArgs};
 use super::start::{self, Pipeline, PipelineArgs};
 
 /// What runs the model, and how it answers.
 #[derive(Args, Debug)]
 pub(crate) struct AnswerArgs {
     #[command(flatten)]
-    engine: EngineArgs,
+    model: ModelSettings,
 
     #[command(flatten)]
-    template: TemplateArgs,
+    engine: EngineSettings,
 
     #[command(flatten)]
-    split: SplitArgs,
+    template: TemplateSettings,
+
+    #[command(flatten)]
+    cut: CutSettings,
+
+    #[command(flatten)]
+    placement: PlacementSettings,
+
+    #[command(flatten)]
+    goal: GoalSettings,
 
     #[command(flatten)]
     process: ProcessArgs,
@@ -32,26 +41,31 @@ pub(crate) struct AnswerArgs {
     sampling: SamplingArgs,
 
     #[command(flatten)]
-    speculation: SpeculationArgs,
+    speculation: SpeculationSettings,
 
     #[command(flatten)]
-    outline: OutlineArgs,
+    drafts: DraftSettings,
+
+    #[command(flatten)]
+    outline: OutlineSettings,
 }
 
 impl AnswerArgs {
     /// The pipeline that they ask for.
     pub(crate) fn pipeline<'a>(&'a self, common: &'a CommonArgs) -> PipelineArgs<'a> {
-        PipelineArgs {
-            outline: Some(&self.outline),
-            chat_template: self.template.chat_template.as_deref(),
-            ..PipelineArgs::new(
-                common,
-                &self.engine,
-                &self.split,
-                &self.speculation,
-                self.process.processes,
-            )
-        }
+        let settings = Settings {
+            model: self.model.clone(),
+            engine: self.engine.clone(),
+            template: self.template.clone(),
+            cut: self.cut.clone(),
+            placement: self.placement.clone(),
+            goal: self.goal.clone(),
+            speculation: self.speculation.clone(),
+            drafts: self.drafts.clone(),
+            outline: self.outline.clone(),
+            ..Settings::default()
+        };
+        PipelineArgs::new(common, settings, self.process.processes)
     }
 
     /// How to generate, as far as the flags say.

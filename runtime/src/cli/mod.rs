@@ -1,7 +1,7 @@
 //! The command line: one verb per file.
 //!
-//! - [`args`], [`outline_args`]: flags that several verbs share; [`argv`], [`precedence`]: their
-//!   spelling, and what beats what
+//! - [`args`], [`answer_args`]: flags that several verbs share; [`argv`], [`precedence`]: their spelling,
+//!   and what beats what
 //! - [`run`], [`chat`]: answer here; [`serve`], [`worker`]: answer together with other machines
 //! - [`plan`]: measure them and say who would compute what; [`plan_report`]: as people read it
 //! - [`split`], [`synth`]: write model files; [`bench`], [`devices`]: measure and look
@@ -16,7 +16,6 @@ mod bench;
 mod chat;
 mod devices;
 mod leave;
-mod outline_args;
 mod output;
 mod plan;
 mod plan_report;

@@ -6,8 +6,12 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 use clap::builder::BoolishValueParser;
+use jupiter::config::{
+    ClusterSettings, EmulationSettings, EngineSettings, GoalSettings, ModelSettings,
+    NetworkSettings, PlacementSettings,
+};
 use jupiter::signals::Signals;
-use jupiter::{Error, Surveyor, named_fields};
+use jupiter::{ConfigError, Settings, Surveyor, named_fields};
 use jupiter_actors::planner::{Wish, grid};
 use jupiter_actors::planning::chunks::ChunkTable;
 use jupiter_actors::planning::devices_file::DevicesFile;
@@ -16,14 +20,11 @@ use jupiter_actors::planning::placement::{Objective, Plan, Request, plan};
 use jupiter_actors::planning::plan_file::PlanFile;
 use jupiter_actors::planning::profile::Cluster;
 
-use super::args::{
-    ClusterArgs, CommonArgs, EmulationArgs, EngineArgs, Goal, NetworkArgs, positive,
-};
+use super::args::{CommonArgs, positive};
 use super::leave::ExitCode;
 use super::output::{self, Interrupted};
 use super::plan_report;
 use super::serve::head_config;
-use super::start;
 
 /// How long nodes may take to come and to be measured.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -49,10 +50,6 @@ pub(crate) struct PlanArgs {
     #[arg(long, env = "JUPITER_DEVICES", value_name = "FILE")]
     devices: Option<PathBuf>,
 
-    /// What the plan is to be good at
-    #[arg(long, env = "JUPITER_OBJECTIVE", value_name = "WHAT")]
-    objective: Option<Goal>,
-
     /// Tokens of the prompts to plan for; without it 512, or half of the context if that is less
     #[arg(short = 'p', long, env = "JUPITER_N_PROMPT", value_name = "N", value_parser = positive())]
     n_prompt: Option<u32>,
@@ -67,16 +64,22 @@ pub(crate) struct PlanArgs {
     json: bool,
 
     #[command(flatten)]
-    engine: EngineArgs,
+    model: ModelSettings,
 
     #[command(flatten)]
-    network: NetworkArgs,
+    engine: EngineSettings,
 
     #[command(flatten)]
-    cluster: ClusterArgs,
+    goal: GoalSettings,
 
     #[command(flatten)]
-    emulation: EmulationArgs,
+    network: NetworkSettings,
+
+    #[command(flatten)]
+    cluster: ClusterSettings,
+
+    #[command(flatten)]
+    emulation: EmulationSettings,
 }
 
 /// What to plan for, and with what.
@@ -114,15 +117,19 @@ pub(crate) async fn execute(common: &CommonArgs, args: &PlanArgs) -> anyhow::Res
 fn described(path: &Path, args: &PlanArgs) -> anyhow::Result<Task> {
     let text = jupiter::text_file::read(path);
     let text = text.with_context(|| format!("devices file {}", path.display()))?;
-    let file: DevicesFile = named_fields::from_toml(&text)
-        .map_err(|error| Error::Config(format!("devices file {}: {error}", path.display())))?;
+    let file: DevicesFile = named_fields::from_toml(&text).map_err(|why| ConfigError::File {
+        what: "devices file",
+        path: path.to_owned(),
+        why,
+    })?;
     let cluster = file.into_cluster();
     let cluster = cluster.with_context(|| format!("devices file {}", path.display()))?;
     let engine = &args.engine;
     let n_ctx = engine.ctx_size.unwrap_or(DESCRIBED_CTX);
-    let objective = args.objective.map_or(Objective::Ttft, Into::into);
+    let objective = args.goal.objective.unwrap_or(Objective::Ttft);
     let wish = Wish::new(objective, n_ctx, engine.parallel.unwrap_or(1));
-    let (type_k, type_v) = start::cache_types(engine);
+    let [type_k, type_v] =
+        [engine.cache_type_k, engine.cache_type_v].map(Option::unwrap_or_default);
     let memory = MemoryDemand::of_cells(n_ctx, type_k, type_v);
     Ok(Task {
         cluster,
@@ -134,12 +141,19 @@ fn described(path: &Path, args: &PlanArgs) -> anyhow::Result<Task> {
 
 /// The machines that are there.
 async fn measured(common: &CommonArgs, args: &PlanArgs) -> anyhow::Result<Task> {
-    let mut settings = start::settings(&args.engine, None, Some(&args.network));
-    start::emulate(&mut settings, &args.emulation);
-    settings.workers = args.cluster.workers;
-    settings.host_stages = args.cluster.host_stages;
-    settings.plan = Some("auto".to_owned());
-    settings.objective = args.objective.map(Into::into);
+    let settings = Settings {
+        model: args.model.clone(),
+        engine: args.engine.clone(),
+        network: args.network.clone(),
+        cluster: args.cluster.clone(),
+        emulation: args.emulation.clone(),
+        goal: args.goal.clone(),
+        placement: PlacementSettings {
+            plan: Some("auto".to_owned()),
+            hidden_type: None,
+        },
+        ..Settings::default()
+    };
     let config = head_config(common, &settings)?;
     output::tell_default_model(common, &config);
     let n_nodes = args

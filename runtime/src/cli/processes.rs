@@ -17,9 +17,10 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::args::EmulationArgs;
-use super::output;
+use jupiter::config::EmulationSettings;
 use jupiter_models::kernels::KernelChoice;
+
+use super::output;
 
 /// Ends in a row, each soon after the start, after which a child is given up: its fault will not
 /// go away by itself.
@@ -57,7 +58,7 @@ pub(crate) struct Launch {
     /// The file of Medusa heads, if there is one.
     pub medusa: Option<PathBuf>,
     /// What each child emulates, in the order of the nodes; the others emulate nothing.
-    pub emulations: Vec<EmulationArgs>,
+    pub emulations: Vec<EmulationSettings>,
     /// How much they log; at 0 only their last words are kept, for when they fail.
     pub verbose: u8,
 }
@@ -130,7 +131,7 @@ impl StageProcesses {
 struct Keeper {
     program: PathBuf,
     node: String,
-    emulation: EmulationArgs,
+    emulation: EmulationSettings,
     launch: Launch,
     pids: Arc<Mutex<HashMap<String, u32>>>,
     last_words: Arc<Mutex<VecDeque<String>>>,
@@ -194,6 +195,21 @@ async fn stopped(stopping: &mut watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stop| *stop).await;
 }
 
+/// The flags that say `emulation`.
+fn emulation_flags(emulation: &EmulationSettings) -> impl Iterator<Item = String> {
+    let slowdown = emulation.slowdown.map(|factor| factor.to_string());
+    let emulation = emulation.clone();
+    [
+        ("--slowdown", slowdown),
+        ("--memory-limit", emulation.memory_limit),
+        ("--link-rate", emulation.link_rate),
+        ("--link-latency", emulation.link_latency),
+    ]
+    .into_iter()
+    .filter_map(|(flag, value)| Some([flag.to_owned(), value?]))
+    .flatten()
+}
+
 impl Keeper {
     /// Starts the child; when its stdin is dropped, it ends.
     fn spawn(&self) -> anyhow::Result<(Child, ChildStdin)> {
@@ -222,18 +238,7 @@ impl Keeper {
         if self.launch.allow_unproven {
             command.arg("--allow-unproven");
         }
-        let emulation = &self.emulation;
-        let slowdown = emulation.slowdown.map(|factor| factor.to_string());
-        for (flag, value) in [
-            ("--slowdown", &slowdown),
-            ("--memory-limit", &emulation.memory_limit),
-            ("--link-rate", &emulation.link_rate),
-            ("--link-latency", &emulation.link_latency),
-        ] {
-            if let Some(value) = value {
-                command.args([flag, value]);
-            }
-        }
+        command.args(emulation_flags(&self.emulation));
         for _ in 0..self.launch.verbose {
             command.arg("-v");
         }

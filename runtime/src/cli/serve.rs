@@ -10,14 +10,9 @@ use jupiter::terminal::ProgressBars;
 use jupiter::{ClusterPhase, ClusterStatus, Config, Runtime, Settings};
 use serde_json::{Value, json};
 
-use super::args::{
-    ClusterArgs, CommonArgs, EmulationArgs, EngineArgs, NetworkArgs, SpeculationArgs, SplitArgs,
-    TemplateArgs,
-};
+use super::args::CommonArgs;
 use super::leave::ExitCode;
-use super::outline_args::OutlineArgs;
 use super::output::{self, Interrupted};
-use super::start;
 use super::table::{Align, bytes, markdown};
 
 /// Where a head listens unless told otherwise: only this machine reaches it.
@@ -42,41 +37,11 @@ pub(crate) struct ServeArgs {
     json: bool,
 
     #[command(flatten)]
-    engine: EngineArgs,
-
-    #[command(flatten)]
-    template: TemplateArgs,
-
-    #[command(flatten)]
-    split: SplitArgs,
-
-    #[command(flatten)]
-    network: NetworkArgs,
-
-    #[command(flatten)]
-    cluster: ClusterArgs,
-
-    #[command(flatten)]
-    speculation: SpeculationArgs,
-
-    #[command(flatten)]
-    outline: OutlineArgs,
-
-    #[command(flatten)]
-    emulation: EmulationArgs,
+    settings: Settings,
 }
 
 pub(crate) async fn execute(common: &CommonArgs, args: &ServeArgs) -> anyhow::Result<ExitCode> {
-    let mut settings = start::settings(&args.engine, Some(&args.split), Some(&args.network));
-    start::speculate(&mut settings, &args.speculation);
-    args.outline.add_to(&mut settings);
-    settings
-        .chat_template
-        .clone_from(&args.template.chat_template);
-    start::emulate(&mut settings, &args.emulation);
-    settings.workers = args.cluster.workers;
-    settings.host_stages = args.cluster.host_stages;
-    let config = head_config(common, &settings)?;
+    let config = head_config(common, &args.settings)?;
     output::tell_default_model(common, &config);
     let bars = Arc::new(ProgressBars::new());
     let mut stop = Signals::stop()?;
@@ -99,8 +64,9 @@ pub(crate) async fn execute(common: &CommonArgs, args: &ServeArgs) -> anyhow::Re
 /// it is a cluster like any other.
 pub(crate) fn head_config(common: &CommonArgs, flags: &Settings) -> anyhow::Result<Config> {
     let mut settings = Settings::load_here(common.config.as_deref(), flags)?;
-    if settings.listen.is_empty() {
-        settings.listen = vec![DEFAULT_ENDPOINT.to_owned()];
+    let listen = &mut settings.network.listen;
+    if listen.is_empty() {
+        *listen = vec![DEFAULT_ENDPOINT.to_owned()];
     }
     Ok(Config::from_settings(settings)?)
 }

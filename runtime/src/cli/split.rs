@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::Args;
 use clap::builder::BoolishValueParser;
-use jupiter::config::Split;
+use jupiter::config::{CutSettings, ModelSettings, Split};
 use jupiter::stage_ranges;
 use jupiter::terminal::ProgressBars;
 use jupiter::{Config, Settings};
@@ -15,7 +15,7 @@ use jupiter_models::gguf::GgufFile;
 use jupiter_models::slice::SliceCache;
 use serde::Serialize;
 
-use super::args::{CommonArgs, LayerCounts, positive};
+use super::args::CommonArgs;
 use super::leave::ExitCode;
 use super::output::{self, UsageError};
 use super::table::{Align, bytes, markdown};
@@ -27,25 +27,15 @@ Examples:
   jupiter split -m model.gguf --stages 2 -o slices   slices/model-0-8.gguf, slices/model-8-16.gguf
   jupiter split -m model.gguf --split 4,12           only fills the cache, so that loading is quick")]
 pub(crate) struct SplitVerbArgs {
-    /// The model, a GGUF file; without it the small default model
-    #[arg(short, long, env = "JUPITER_MODEL", value_name = "FILE")]
-    model: Option<PathBuf>,
+    #[command(flatten)]
+    model: ModelSettings,
 
-    /// Cut the model into so many stages of about equal size
-    #[arg(long, env = "JUPITER_STAGES", value_name = "K", value_parser = positive())]
-    stages: Option<u32>,
-
-    /// Cut the model into stages of so many layers each, as `4,12`
-    #[arg(long, env = "JUPITER_SPLIT", value_name = "LAYERS,..")]
-    split: Option<LayerCounts>,
+    #[command(flatten)]
+    cut: CutSettings,
 
     /// Write the slices into this folder; without it they go to the cache
     #[arg(short, long, env = "JUPITER_OUTPUT", value_name = "DIR")]
     output: Option<PathBuf>,
-
-    /// Try architectures whose split is not proven by tests
-    #[arg(long, env = "JUPITER_ALLOW_UNPROVEN", value_parser = BoolishValueParser::new())]
-    allow_unproven: bool,
 
     /// Print one JSON object per slice
     #[arg(long, env = "JUPITER_JSON", value_parser = BoolishValueParser::new())]
@@ -61,9 +51,9 @@ struct Written {
 }
 
 pub(crate) fn execute(common: &CommonArgs, args: &SplitVerbArgs) -> anyhow::Result<ExitCode> {
-    let split = match (args.stages, &args.split) {
+    let split = match (args.cut.stages, &args.cut.split) {
         (Some(n), None) => Split::Stages(n),
-        (None, Some(counts)) => Split::Layers(counts.0.clone()),
+        (None, Some(counts)) => Split::Layers(counts.clone()),
         _ => return Err(UsageError("say how to cut: --stages 2, or --split 4,12".into()).into()),
     };
     let config = config(common, args)?;
@@ -95,9 +85,7 @@ pub(crate) fn execute(common: &CommonArgs, args: &SplitVerbArgs) -> anyhow::Resu
 fn config(common: &CommonArgs, args: &SplitVerbArgs) -> anyhow::Result<Config> {
     let flags = Settings {
         model: args.model.clone(),
-        allow_unproven: args.allow_unproven.then_some(true),
-        stages: args.stages,
-        split: args.split.as_ref().map(|counts| counts.0.clone()),
+        cut: args.cut.clone(),
         ..Settings::default()
     };
     let config = Config::load(common.config.as_deref(), &flags)?;

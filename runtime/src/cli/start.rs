@@ -4,19 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use anyhow::Context;
-use jupiter::config::Split;
-use jupiter::session::Endpoints;
+use jupiter::config::{EmulationSettings, Split};
+use jupiter::net::session::Endpoints;
 use jupiter::signals::Signals;
 use jupiter::terminal::ProgressBars;
 use jupiter::{Config, GenerateOptions, NodeId, Runtime, SamplingParams, Settings};
-use jupiter_models::gguf::KvDtype;
-use jupiter_models::hidden::HiddenDtype;
 
-use super::args::{
-    CacheType, CommonArgs, EmulationArgs, EngineArgs, GenerationArgs, HiddenType, NetworkArgs,
-    SamplingArgs, SpeculationArgs, SplitArgs, Switch,
-};
-use super::outline_args::OutlineArgs;
+use super::args::{CommonArgs, GenerationArgs, SamplingArgs};
 use super::output::{self, Interrupted, UsageError};
 use super::processes::{Launch, StageProcesses};
 
@@ -33,13 +27,8 @@ pub(crate) struct Pipeline {
 /// How a pipeline of this machine is asked for.
 pub(crate) struct PipelineArgs<'a> {
     pub(crate) common: &'a CommonArgs,
-    pub(crate) engine: &'a EngineArgs,
-    pub(crate) split: &'a SplitArgs,
-    pub(crate) speculation: &'a SpeculationArgs,
-    /// What is said of outlines, where there is anything to say.
-    pub(crate) outline: Option<&'a OutlineArgs>,
-    /// The chat template, where one is named.
-    pub(crate) chat_template: Option<&'a str>,
+    /// What the flags and their environment twins say of the configuration.
+    pub(crate) settings: Settings,
     pub(crate) processes: bool,
     /// Whether nodes are measured for predictions, whatever the split.
     pub(crate) predicts: bool,
@@ -48,25 +37,15 @@ pub(crate) struct PipelineArgs<'a> {
     /// Requests at the same time; without it one, which may have the whole context.
     pub(crate) n_parallel: Option<u32>,
     /// What each stage process emulates, in order; those beyond it emulate nothing.
-    pub(crate) emulations: &'a [EmulationArgs],
+    pub(crate) emulations: &'a [EmulationSettings],
 }
 
 impl<'a> PipelineArgs<'a> {
     /// One request at a time, nothing measured, nothing emulated.
-    pub(crate) fn new(
-        common: &'a CommonArgs,
-        engine: &'a EngineArgs,
-        split: &'a SplitArgs,
-        speculation: &'a SpeculationArgs,
-        processes: bool,
-    ) -> Self {
+    pub(crate) fn new(common: &'a CommonArgs, settings: Settings, processes: bool) -> Self {
         Self {
             common,
-            engine,
-            split,
-            speculation,
-            outline: None,
-            chat_template: None,
+            settings,
             processes,
             predicts: false,
             adapts: true,
@@ -140,19 +119,15 @@ pub(crate) async fn with_pipeline<T>(
 
 /// Starts the stages: here, or as children of this process that connect to it.
 async fn start(args: &PipelineArgs<'_>) -> anyhow::Result<Pipeline> {
-    let mut settings = settings(args.engine, Some(args.split), None);
-    speculate(&mut settings, args.speculation);
-    if let Some(outline) = args.outline {
-        outline.add_to(&mut settings);
-    }
-    settings.chat_template = args.chat_template.map(str::to_owned);
+    let mut settings = args.settings.clone();
     // In processes a plan says which layers, and the number of stages how many processes.
-    let n_processes = match args.processes && settings.plan.is_some() {
-        true => settings.stages.take(),
+    let has_plan = settings.placement.plan.is_some();
+    let n_processes = match args.processes && has_plan {
+        true => settings.cut.stages.take(),
         false => None,
     };
     let mut config = Config::load(args.common.config.as_deref(), &settings)?;
-    if settings.plan.is_none() && config.pipeline.split == Split::Planned {
+    if !has_plan && config.pipeline.split == Split::Planned {
         config.pipeline.split = Split::PerNode;
     }
     config.pipeline.predicts = args.predicts;
@@ -231,77 +206,6 @@ async fn start_processes(pipeline: &mut Pipeline, args: &PipelineArgs<'_>) -> an
     tokio::select! {
         ready = pipeline.runtime.ready() => ready.map(drop).map_err(Into::into),
         failure = processes.failure() => Err(failure),
-    }
-}
-
-/// What the flags and their environment twins say of the configuration.
-pub(crate) fn settings(
-    engine: &EngineArgs,
-    split: Option<&SplitArgs>,
-    network: Option<&NetworkArgs>,
-) -> Settings {
-    let mut settings = Settings {
-        model: engine.model.clone(),
-        allow_unproven: engine.allow_unproven.then_some(true),
-        ctx_size: engine.ctx_size,
-        threads: engine.threads,
-        ubatch_size: engine.ubatch_size,
-        parallel: engine.parallel,
-        cache_type_k: engine.cache_type_k.map(kv_dtype),
-        cache_type_v: engine.cache_type_v.map(kv_dtype),
-        flash_attn: engine.flash_attn.map(|switch| switch == Switch::On),
-        kernels: engine.kernels,
-        n_gpu_layers: engine.n_gpu_layers,
-        ..Settings::default()
-    };
-    if let Some(split) = split {
-        settings.stages = split.stages;
-        settings.plan.clone_from(&split.plan);
-        settings.objective = split.objective.map(Into::into);
-        settings.split = split.split.as_ref().map(|counts| counts.0.clone());
-        settings.hidden_type = split.hidden_type.map(|ty| match ty {
-            HiddenType::F32 => HiddenDtype::F32,
-            HiddenType::F16 => HiddenDtype::F16,
-            HiddenType::Q8_0 => HiddenDtype::Q8_0,
-        });
-    }
-    if let Some(network) = network {
-        settings.cluster = network.cluster.clone();
-        settings.node = network.node.clone();
-        settings.listen = network.listen.clone();
-        settings.connect = network.connect.clone();
-    }
-    settings
-}
-
-/// Adds what is emulated to `settings`.
-pub(crate) fn emulate(settings: &mut Settings, emulation: &EmulationArgs) {
-    settings.slowdown = emulation.slowdown;
-    settings.memory_limit.clone_from(&emulation.memory_limit);
-    settings.link_rate.clone_from(&emulation.link_rate);
-    settings.link_latency.clone_from(&emulation.link_latency);
-}
-
-/// Adds how tokens are guessed ahead to `settings`.
-pub(crate) fn speculate(settings: &mut Settings, args: &SpeculationArgs) {
-    settings.speculative = args.speculative.map(Into::into);
-    settings.model_draft.clone_from(&args.drafts.model_draft);
-    settings.draft_node.clone_from(&args.drafts.draft_node);
-    settings.medusa.clone_from(&args.drafts.medusa);
-    settings.draft_max = args.drafts.draft_max;
-    settings.draft_acceptance = args.draft_acceptance.map(Into::into);
-}
-
-/// Types of the cached keys and values that the flags ask for.
-pub(crate) fn cache_types(engine: &EngineArgs) -> (KvDtype, KvDtype) {
-    let dtype = |ty: Option<CacheType>| ty.map(kv_dtype).unwrap_or_default();
-    (dtype(engine.cache_type_k), dtype(engine.cache_type_v))
-}
-
-fn kv_dtype(ty: CacheType) -> KvDtype {
-    match ty {
-        CacheType::F16 => KvDtype::F16,
-        CacheType::Q8_0 => KvDtype::Q8_0,
     }
 }
 

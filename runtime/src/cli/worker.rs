@@ -5,17 +5,20 @@ use std::sync::Arc;
 
 use clap::Args;
 use clap::builder::BoolishValueParser;
+use jupiter::config::{
+    DraftSettings, EmulationSettings, EngineSettings, ModelSettings, NetworkSettings,
+    SpeculationSettings,
+};
 use jupiter::signals::Signals;
 use jupiter::terminal::ProgressBars;
-use jupiter::{Config, Progress, Worker};
+use jupiter::{Config, Progress, Settings, Worker};
 use jupiter_models::LayerRange;
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use super::args::{CommonArgs, EmulationArgs, EngineArgs, NetworkArgs, SpeculationArgs};
+use super::args::CommonArgs;
 use super::leave::ExitCode;
 use super::output::{self, Interrupted, UsageError};
-use super::start;
 
 /// Flags of `worker`.
 #[derive(Args, Debug)]
@@ -38,22 +41,34 @@ pub(crate) struct WorkerArgs {
     json: bool,
 
     #[command(flatten)]
-    engine: EngineArgs,
+    model: ModelSettings,
 
     #[command(flatten)]
-    network: NetworkArgs,
+    engine: EngineSettings,
 
     #[command(flatten)]
-    speculation: SpeculationArgs,
+    network: NetworkSettings,
 
     #[command(flatten)]
-    emulation: EmulationArgs,
+    speculation: SpeculationSettings,
+
+    #[command(flatten)]
+    drafts: DraftSettings,
+
+    #[command(flatten)]
+    emulation: EmulationSettings,
 }
 
 pub(crate) async fn execute(common: &CommonArgs, args: &WorkerArgs) -> anyhow::Result<ExitCode> {
-    let mut settings = start::settings(&args.engine, None, Some(&args.network));
-    start::speculate(&mut settings, &args.speculation);
-    start::emulate(&mut settings, &args.emulation);
+    let settings = Settings {
+        model: args.model.clone(),
+        engine: args.engine.clone(),
+        network: args.network.clone(),
+        speculation: args.speculation.clone(),
+        drafts: args.drafts.clone(),
+        emulation: args.emulation.clone(),
+        ..Settings::default()
+    };
     let config = Config::load(common.config.as_deref(), &settings)?;
     if config.network.endpoints.connect.is_empty() {
         let how = "no head to work for: give its endpoint, as --connect tcp/192.168.1.10:7447";

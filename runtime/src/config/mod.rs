@@ -3,6 +3,8 @@
 //! [`Settings`] is what may be said, each key optional. [`Config`] is what the program uses:
 //! complete, checked, in parts for those who need them.
 
+mod checks;
+mod groups;
 mod outline;
 mod settings;
 mod speculation;
@@ -10,7 +12,6 @@ mod table;
 mod units;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use jupiter_actors::NodeId;
 use jupiter_actors::planning::placement::Objective;
@@ -21,13 +22,18 @@ use jupiter_models::gguf::{GgufFile, KvDtype, ModelInfo};
 use jupiter_models::hidden::HiddenDtype;
 use jupiter_models::kernels::KernelChoice;
 
+use self::checks::{emulation, network, split, within};
+pub use self::groups::{
+    ClusterSettings, CutSettings, DraftSettings, EmulationSettings, EngineSettings, GoalSettings,
+    LayerCounts, ModelSettings, NetworkSettings, OutlineSettings, PatienceSettings,
+    PlacementSettings, SpeculationSettings, TemplateSettings, positive,
+};
 pub use self::outline::{OutlineConfig, OutlineMode, PromptSettings};
 pub use self::settings::Settings;
 pub use self::speculation::{DraftSetting, RuleSetting, SpeculationConfig};
-use crate::emulated_link::LinkLimits;
-use crate::error::{Error, Result};
-use crate::keys::{Keys, check_name};
-use crate::session::{Endpoints, parse_endpoint};
+use crate::error::Result;
+use crate::net::emulation::LinkLimits;
+use crate::net::session::Endpoints;
 
 /// Cluster when nothing is said.
 pub const DEFAULT_CLUSTER: &str = "default";
@@ -133,6 +139,25 @@ pub struct EngineConfig {
 }
 
 impl EngineConfig {
+    fn from_settings(s: &EngineSettings) -> Result<Self> {
+        let kernels = s.kernels.unwrap_or_default();
+        kernels.check()?;
+        let parallel = s.parallel.unwrap_or(DEFAULT_PARALLEL);
+        let chunk = s.ubatch_size.unwrap_or(DEFAULT_UBATCH_SIZE);
+        let said = |key, n: Option<u32>, max| n.map(|n| within(key, n, 1, max)).transpose();
+        Ok(Self {
+            n_ctx: said("ctx_size", s.ctx_size, i32::MAX as u32)?,
+            n_parallel: within("parallel", parallel, 1, MAX_PARALLEL)?,
+            chunk: within("ubatch_size", chunk, 1, MAX_UBATCH_SIZE)?,
+            n_threads: said("threads", s.threads, 1024)?,
+            type_k: s.cache_type_k.unwrap_or_default(),
+            type_v: s.cache_type_v.unwrap_or_default(),
+            flash_attention: s.flash_attn.unwrap_or(true),
+            kernels,
+            n_gpu_layers: s.n_gpu_layers.unwrap_or(0),
+        })
+    }
+
     /// KV cells for a model that was trained on `n_ctx_train` positions. Beyond those it would
     /// write nonsense, so without a word it gets no more.
     pub fn n_ctx_of(&self, n_ctx_train: u32) -> u32 {
@@ -200,74 +225,50 @@ impl Config {
     /// # Errors
     /// In one line: the first value that cannot be used.
     pub fn from_settings(settings: Settings) -> Result<Self> {
-        let s = settings;
-        let speculation = SpeculationConfig::from_settings(&s)?;
-        let outline = OutlineConfig::from_settings(&s)?;
-        let kernels = s.kernels.unwrap_or_default();
-        kernels.check()?;
-        let is_cluster = !(s.listen.is_empty() && s.connect.is_empty());
+        let Settings {
+            model,
+            engine,
+            template,
+            cut,
+            placement,
+            goal,
+            network: place,
+            cluster,
+            speculation,
+            drafts,
+            outline,
+            emulation: emulated,
+            patience,
+        } = settings;
+        let is_cluster = !(place.listen.is_empty() && place.connect.is_empty());
+        let outline = OutlineConfig::from_settings(&outline)?;
         Ok(Self {
-            network: network(s.cluster, s.node, &s.listen, &s.connect)?,
+            speculation: SpeculationConfig::from_settings(&speculation, drafts)?,
+            outline,
+            engine: EngineConfig::from_settings(&engine)?,
+            network: network(place)?,
             model: ModelConfig {
-                path: s.model,
-                allow_unproven: s.allow_unproven.unwrap_or(false),
-                chat_template: s.chat_template,
-            },
-            engine: EngineConfig {
-                n_ctx: s
-                    .ctx_size
-                    .map(|n| within("ctx_size", n, 1, i32::MAX as u32))
-                    .transpose()?,
-                n_parallel: within(
-                    "parallel",
-                    s.parallel.unwrap_or(DEFAULT_PARALLEL),
-                    1,
-                    MAX_PARALLEL,
-                )?,
-                chunk: within(
-                    "ubatch_size",
-                    s.ubatch_size.unwrap_or(DEFAULT_UBATCH_SIZE),
-                    1,
-                    MAX_UBATCH_SIZE,
-                )?,
-                n_threads: s
-                    .threads
-                    .map(|n| within("threads", n, 1, 1024))
-                    .transpose()?,
-                type_k: s.cache_type_k.unwrap_or_default(),
-                type_v: s.cache_type_v.unwrap_or_default(),
-                flash_attention: s.flash_attn.unwrap_or(true),
-                kernels,
-                n_gpu_layers: s.n_gpu_layers.unwrap_or(0),
+                path: model.model,
+                allow_unproven: model.allow_unproven.unwrap_or(false),
+                chat_template: template.chat_template,
             },
             pipeline: PipelineConfig {
-                split: split(s.stages, s.split, s.plan, is_cluster)?,
-                objective: s.objective.unwrap_or(Objective::Ttft),
+                split: split(cut, placement.plan, is_cluster)?,
+                objective: goal.objective.unwrap_or(Objective::Ttft),
                 predicts: false,
                 adapts: true,
-                n_workers: s.workers.unwrap_or(0),
-                host_stages: s.host_stages.unwrap_or(true),
-                hidden_dtype: s.hidden_type.unwrap_or_default(),
+                n_workers: cluster.workers.unwrap_or(0),
+                host_stages: cluster.host_stages.unwrap_or(true),
+                hidden_dtype: placement.hidden_type.unwrap_or_default(),
                 step_timeout_ms: within(
                     "step_timeout_ms",
-                    s.step_timeout_ms.unwrap_or(DEFAULT_STEP_TIMEOUT_MS),
+                    patience.step_timeout_ms.unwrap_or(DEFAULT_STEP_TIMEOUT_MS),
                     MIN_STEP_TIMEOUT_MS,
                     u64::MAX,
                 )?,
-                node_wait_ms: s.node_wait_ms.unwrap_or(DEFAULT_NODE_WAIT_MS),
+                node_wait_ms: patience.node_wait_ms.unwrap_or(DEFAULT_NODE_WAIT_MS),
             },
-            speculation,
-            outline,
-            emulation: EmulationConfig {
-                compute: emulation(s.slowdown, s.memory_limit.as_deref())?,
-                link: LinkLimits {
-                    bytes_per_s: s.link_rate.as_deref().map(units::bytes_per_s).transpose()?,
-                    latency: s
-                        .link_latency
-                        .as_deref()
-                        .map_or(Ok(Duration::ZERO), units::duration)?,
-                },
-            },
+            emulation: emulation(&emulated)?,
         })
     }
 
@@ -295,115 +296,6 @@ impl Config {
     }
 }
 
-fn network(
-    cluster: Option<String>,
-    node: Option<String>,
-    listen: &[String],
-    connect: &[String],
-) -> Result<NetworkConfig> {
-    let cluster = cluster.unwrap_or_else(|| DEFAULT_CLUSTER.to_owned());
-    let node = node.unwrap_or_else(default_node);
-    Keys::new(&cluster)?;
-    check_name("node", &node)?;
-    let parse = |endpoints: &[String]| -> Result<Vec<String>> {
-        endpoints
-            .iter()
-            .map(|endpoint| parse_endpoint(endpoint))
-            .collect()
-    };
-    let endpoints = Endpoints {
-        listen: parse(listen)?,
-        connect: parse(connect)?,
-    };
-    Ok(NetworkConfig {
-        cluster,
-        node: NodeId(node),
-        endpoints,
-    })
-}
-
-/// The machine's name and the process, so that several workers on one machine differ.
-fn default_node() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let host: String = host
-        .trim()
-        .chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() || c == '-' {
-                c
-            } else {
-                '-'
-            }
-        })
-        .take(48)
-        .collect();
-    let host = if host.is_empty() {
-        "node".to_owned()
-    } else {
-        host
-    };
-    format!("{host}-{}", std::process::id())
-}
-
-/// A device that is slower or smaller than this one.
-fn emulation(slowdown: Option<f64>, memory_limit: Option<&str>) -> Result<Emulation> {
-    let emulation = Emulation {
-        slowdown: slowdown.unwrap_or(1.0),
-        memory_limit_bytes: memory_limit.map(units::bytes).transpose()?,
-    };
-    emulation.check()?;
-    Ok(emulation)
-}
-
-/// Without a word, nodes of a cluster are measured, and what runs in one process is not split.
-fn split(
-    stages: Option<u32>,
-    layers: Option<Vec<u32>>,
-    plan: Option<String>,
-    is_cluster: bool,
-) -> Result<Split> {
-    if let Some(plan) = plan {
-        if stages.is_some() || layers.is_some() {
-            return Err(Error::Config(
-                "plan is given together with stages or split: a plan says both".to_owned(),
-            ));
-        }
-        return Ok(match plan.as_str() {
-            "auto" => Split::Planned,
-            "even" => Split::PerNode,
-            "" => return Err(Error::Config("plan: say auto, even, or a file".to_owned())),
-            file => Split::File(file.into()),
-        });
-    }
-    match (stages, layers) {
-        (None, None) if is_cluster => Ok(Split::Planned),
-        (None, None) => Ok(Split::PerNode),
-        (Some(n), None) => Ok(Split::Stages(within("stages", n, 1, u32::MAX)?)),
-        (None, Some(layers)) if layers.is_empty() || layers.contains(&0) => Err(Error::Config(
-            "split: give the number of layers of each stage, at least 1, as 4,12".to_owned(),
-        )),
-        (None, Some(layers)) => Ok(Split::Layers(layers)),
-        (Some(_), Some(_)) => Err(Error::Config(
-            "stages and split are both given: say how many stages, or how many layers each"
-                .to_owned(),
-        )),
-    }
-}
-
-fn within<T: PartialOrd + std::fmt::Display>(key: &str, value: T, min: T, max: T) -> Result<T> {
-    if value < min {
-        return Err(Error::Config(format!(
-            "{key} is {value}: it must be at least {min}"
-        )));
-    }
-    if value > max {
-        return Err(Error::Config(format!(
-            "{key} is {value}: it can be at most {max}"
-        )));
-    }
-    Ok(value)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -423,10 +315,8 @@ mod tests {
     #[test]
     fn without_a_word_the_context_ends_where_the_training_did() {
         let n_ctx = |ctx_size, n_ctx_train| {
-            let settings = Settings {
-                ctx_size,
-                ..Settings::default()
-            };
+            let mut settings = Settings::default();
+            settings.engine.ctx_size = ctx_size;
             let config = Config::from_settings(settings).unwrap();
             config.engine.n_ctx_of(n_ctx_train)
         };
@@ -460,86 +350,23 @@ mod tests {
     #[test]
     fn values_that_cannot_be_used_are_named_in_one_line() {
         let bad = [
-            (
-                "ctx_size",
-                Settings {
-                    ctx_size: Some(0),
-                    ..Settings::default()
-                },
-            ),
-            (
-                "threads",
-                Settings {
-                    threads: Some(0),
-                    ..Settings::default()
-                },
-            ),
-            (
-                "parallel",
-                Settings {
-                    parallel: Some(257),
-                    ..Settings::default()
-                },
-            ),
-            (
-                "ubatch_size",
-                Settings {
-                    ubatch_size: Some(0),
-                    ..Settings::default()
-                },
-            ),
-            (
-                "step_timeout_ms",
-                Settings {
-                    step_timeout_ms: Some(1),
-                    ..Settings::default()
-                },
-            ),
-            (
-                "split",
-                Settings {
-                    split: Some(vec![4, 0]),
-                    ..Settings::default()
-                },
-            ),
-            (
-                "split",
-                Settings {
-                    split: Some(vec![1]),
-                    stages: Some(2),
-                    ..Settings::default()
-                },
-            ),
-            (
-                "cluster",
-                Settings {
-                    cluster: Some("a/b".into()),
-                    ..Settings::default()
-                },
-            ),
-            (
-                "node",
-                Settings {
-                    node: Some("*".into()),
-                    ..Settings::default()
-                },
-            ),
-            (
-                "endpoint",
-                Settings {
-                    listen: vec!["x".into()],
-                    ..Settings::default()
-                },
-            ),
-            (
-                "endpoint",
-                Settings {
-                    connect: vec!["udp/a:1".into()],
-                    ..Settings::default()
-                },
-            ),
+            ("ctx_size", "ctx_size = 0"),
+            ("threads", "threads = 0"),
+            ("parallel", "parallel = 257"),
+            ("ubatch_size", "ubatch_size = 0"),
+            ("step_timeout_ms", "step_timeout_ms = 1"),
+            ("split", "split = [4, 0]"),
+            ("split", "split = [1]\nstages = 2"),
+            ("plan", "plan = 'auto'\nstages = 2"),
+            ("plan", "plan = ''"),
+            ("cluster", "cluster = 'a/b'"),
+            ("node", "node = '*'"),
+            ("endpoint", "listen = ['x']"),
+            ("endpoint", "connect = ['udp/a:1']"),
+            ("size", "memory_limit = 'many'"),
         ];
-        for (name, settings) in bad {
+        for (name, text) in bad {
+            let settings = toml::from_str(text).unwrap();
             let error = Config::from_settings(settings).unwrap_err().to_string();
             assert!(
                 error.contains(name) && !error.contains('\n'),

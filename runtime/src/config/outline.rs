@@ -1,9 +1,12 @@
 //! Whether answers are written point by point, as it is said and as it is used.
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use super::{ModelConfig, Settings, within};
-use crate::error::{Error, Result};
+use super::ModelConfig;
+use super::checks::within;
+use super::groups::OutlineSettings;
+use crate::error::{ConfigError, Result};
 use crate::outline::{DEFAULT_MAX_POINTS, MIN_POINTS, OutlineLimits, OutlinePrompts, RawPrompts};
 
 /// Most points that can be asked for: more are a list of words, of which none is worth a branch.
@@ -12,7 +15,7 @@ const MOST_POINTS: usize = 32;
 const DEFAULT_POINT_TOKENS: u32 = 128;
 
 /// When an answer is written with an outline, its points side by side.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum OutlineMode {
     /// When the question suits.
@@ -53,8 +56,7 @@ pub struct OutlineConfig {
 }
 
 impl OutlineConfig {
-    pub(super) fn from_settings(settings: &Settings) -> Result<Self> {
-        let s = settings;
+    pub(super) fn from_settings(s: &OutlineSettings) -> Result<Self> {
         let max_points = s.outline_points.unwrap_or(DEFAULT_MAX_POINTS);
         let point_tokens = s.point_tokens.unwrap_or(DEFAULT_POINT_TOKENS);
         let prompts = s.outline_prompts.clone().unwrap_or_default();
@@ -93,7 +95,7 @@ impl PromptSettings {
             expansion: self.expansion.clone().unwrap_or(base.expansion),
             judgement: self.judgement.clone().or(base.judgement),
         };
-        OutlinePrompts::new(&raw).map_err(|e| Error::Config(format!("outline_prompts: {e}")))
+        Ok(OutlinePrompts::new(&raw).map_err(ConfigError::OutlinePrompts)?)
     }
 }
 

@@ -1,19 +1,21 @@
 //! What may be said in a configuration file, the environment and flags.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use clap::Args;
 use config::{Environment, Map};
-use jupiter_actors::planning::placement::Objective;
-use jupiter_models::gguf::KvDtype;
-use jupiter_models::hidden::HiddenDtype;
-use jupiter_models::kernels::KernelChoice;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::outline::{OutlineMode, PromptSettings};
-use super::speculation::{DraftSetting, RuleSetting};
-use super::table::Table;
-use crate::error::{Error, Result};
+use super::groups::{
+    ClusterSettings, CutSettings, DraftSettings, EmulationSettings, EngineSettings, GoalSettings,
+    ModelSettings, NetworkSettings, OutlineSettings, PatienceSettings, PlacementSettings,
+    SpeculationSettings, TemplateSettings,
+};
+use super::table::{Table, one_line};
+use crate::error::{ConfigError, Result};
 
 /// Prefix of the environment's names.
 const ENV_PREFIX: &str = "JUPITER";
@@ -24,174 +26,51 @@ const LIST_KEYS: [&str; 3] = ["listen", "connect", "split"];
 /// How many valid keys an error offers for an unknown one.
 const MAX_SUGGESTIONS: usize = 3;
 
-/// All keys, each optional. They are named like the flags: `ctx_size` is `--ctx-size` is
-/// `JUPITER_CTX_SIZE`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+/// All that may be said, each key optional. A file has no groups: all keys stand side by side.
+#[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[allow(missing_docs)]
 pub struct Settings {
-    /// Name of the cluster.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cluster: Option<String>,
-    /// Name of this node.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub node: Option<String>,
-    /// Endpoints to listen on.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub listen: Vec<String>,
-    /// Endpoints to connect to.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub connect: Vec<String>,
-    /// The GGUF file; without it the default model.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub model: Option<PathBuf>,
-    /// Whether architectures are tried whose split is not proven.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub allow_unproven: Option<bool>,
-    /// The chat template: a name that llama.cpp knows, or a file of Jinja; without it the model's
-    /// own.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub chat_template: Option<String>,
-    /// KV cells that all sequences share; without it 4096, or what the model was trained on if
-    /// that is less.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ctx_size: Option<u32>,
-    /// Sequences at the same time.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub parallel: Option<u32>,
-    /// Most rows of a step.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ubatch_size: Option<u32>,
-    /// Threads of each stage.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub threads: Option<u32>,
-    /// Type of the cached keys: f16 or q8_0.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cache_type_k: Option<KvDtype>,
-    /// Type of the cached values: f16 or q8_0.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cache_type_v: Option<KvDtype>,
-    /// Flash attention.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub flash_attn: Option<bool>,
-    /// Whose kernels compute: auto for ours, off for llama.cpp's.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub kernels: Option<KernelChoice>,
-    /// Layers of each stage on the GPU.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub n_gpu_layers: Option<u32>,
-    /// Number of stages.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub stages: Option<u32>,
-    /// Layers of each stage.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub split: Option<Vec<u32>>,
-    /// How layers are placed on nodes: `auto`, `even`, or a plan's file.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub plan: Option<String>,
-    /// What a plan is to be good at: ttft, tbt or throughput.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub objective: Option<Objective>,
-    /// How hidden states travel: f32, f16 or q8_0.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hidden_type: Option<HiddenDtype>,
-    /// Who guesses tokens ahead: auto, none, ngram, draft or medusa.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub speculative: Option<DraftSetting>,
-    /// A draft model's GGUF file.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub model_draft: Option<PathBuf>,
-    /// The node of the draft model; without it the head.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub draft_node: Option<String>,
-    /// A GGUF file of Medusa heads.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub medusa: Option<PathBuf>,
-    /// Most tokens of a guess.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub draft_max: Option<u32>,
-    /// What makes a guess right: exact or typical.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub draft_acceptance: Option<RuleSetting>,
-    /// When an answer is written with an outline: auto, on or off.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub outline: Option<OutlineMode>,
-    /// Most points of an outline.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub outline_points: Option<usize>,
-    /// Most tokens of each point.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub point_tokens: Option<u32>,
-    /// How the model is asked for outlines: a table, which has no flag.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub outline_prompts: Option<PromptSettings>,
-    /// Remote nodes to wait for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub workers: Option<u32>,
-    /// Whether the head computes too.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub host_stages: Option<bool>,
-    /// Longest wait for a step's report, in milliseconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub step_timeout_ms: Option<u64>,
-    /// How long a request waits for nodes, in milliseconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub node_wait_ms: Option<u64>,
-    /// Emulates a device so many times slower.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub slowdown: Option<f64>,
-    /// Emulates a device with so much free memory, as `600M`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub memory_limit: Option<String>,
-    /// Emulates a link of this rate for what the node sends, as `100mbit`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub link_rate: Option<String>,
-    /// Emulates a link of this latency for what the node sends, as `5ms`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub link_latency: Option<String>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub model: ModelSettings,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub engine: EngineSettings,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub template: TemplateSettings,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub cut: CutSettings,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub placement: PlacementSettings,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub goal: GoalSettings,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub network: NetworkSettings,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub cluster: ClusterSettings,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub speculation: SpeculationSettings,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub drafts: DraftSettings,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub outline: OutlineSettings,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub emulation: EmulationSettings,
+    #[arg(skip)]
+    #[serde(flatten)]
+    pub patience: PatienceSettings,
 }
-
-/// The names of [`Settings`]' fields.
-pub(crate) const KEYS: [&str; 39] = [
-    "cluster",
-    "node",
-    "listen",
-    "connect",
-    "model",
-    "allow_unproven",
-    "chat_template",
-    "ctx_size",
-    "parallel",
-    "ubatch_size",
-    "threads",
-    "cache_type_k",
-    "cache_type_v",
-    "flash_attn",
-    "kernels",
-    "n_gpu_layers",
-    "stages",
-    "split",
-    "plan",
-    "objective",
-    "hidden_type",
-    "speculative",
-    "model_draft",
-    "draft_node",
-    "medusa",
-    "draft_max",
-    "draft_acceptance",
-    "outline",
-    "outline_points",
-    "point_tokens",
-    "outline_prompts",
-    "workers",
-    "host_stages",
-    "step_timeout_ms",
-    "node_wait_ms",
-    "slowdown",
-    "memory_limit",
-    "link_rate",
-    "link_latency",
-];
 
 impl Settings {
     /// As [`Settings::load`], with the environment of this process.
@@ -217,35 +96,85 @@ impl Settings {
         environment: impl IntoIterator<Item = (String, String)>,
         flags: &Settings,
     ) -> Result<Self> {
+        let keys = Self::keys();
         let mut builder = config::Config::builder();
         if let Some(path) = file {
             let table = Table::read(path)?;
-            check_keys(path, table.keys())?;
+            check_keys(path, table.keys(), &keys)?;
             builder = builder.add_source(table);
         }
-        let mut settings: Self = builder
-            .add_source(environment_source(environment))
-            .add_source(config::Config::try_from(flags).map_err(one_line)?)
+        let mut settings = builder
+            .add_source(environment_source(environment, &keys))
+            .add_source(config::Config::try_from(&flags.said()).map_err(one_line)?)
             .build()
-            .and_then(config::Config::try_deserialize)
+            .and_then(|merged| Self::read(&merged))
             .map_err(one_line)?;
         // Two ways of saying the same: what a flag says hides the other way.
-        if flags.stages.is_some() || flags.split.is_some() || flags.plan.is_some() {
-            settings.stages = flags.stages;
-            settings.split.clone_from(&flags.split);
-            settings.plan.clone_from(&flags.plan);
+        if flags.cut != CutSettings::default() || flags.placement.plan.is_some() {
+            settings.cut.clone_from(&flags.cut);
+            settings.placement.plan.clone_from(&flags.placement.plan);
         }
         Ok(settings)
+    }
+
+    /// Each group by itself: only so are words of the environment taken for what the field is.
+    fn read(merged: &config::Config) -> Result<Self, config::ConfigError> {
+        fn group<T: DeserializeOwned>(merged: &config::Config) -> Result<T, config::ConfigError> {
+            merged.clone().try_deserialize()
+        }
+        Ok(Self {
+            model: group(merged)?,
+            engine: group(merged)?,
+            template: group(merged)?,
+            cut: group(merged)?,
+            placement: group(merged)?,
+            goal: group(merged)?,
+            network: group(merged)?,
+            cluster: group(merged)?,
+            speculation: group(merged)?,
+            drafts: group(merged)?,
+            outline: group(merged)?,
+            emulation: group(merged)?,
+            patience: group(merged)?,
+        })
+    }
+
+    /// Keys and values, null or empty where nothing is said.
+    fn values(&self) -> serde_json::Map<String, Value> {
+        match serde_json::to_value(self) {
+            Ok(Value::Object(values)) => values,
+            // A struct of names, numbers and lists is an object.
+            _ => serde_json::Map::new(),
+        }
+    }
+
+    fn said(&self) -> serde_json::Map<String, Value> {
+        let mut values = self.values();
+        values
+            .retain(|_, value| !value.is_null() && value.as_array().is_none_or(|a| !a.is_empty()));
+        values
+    }
+
+    /// All keys that there are.
+    fn keys() -> Vec<String> {
+        Self::default()
+            .values()
+            .into_iter()
+            .map(|(key, _)| key)
+            .collect()
     }
 }
 
 /// The variables that name a key.
-fn environment_source(variables: impl IntoIterator<Item = (String, String)>) -> Environment {
+fn environment_source(
+    variables: impl IntoIterator<Item = (String, String)>,
+    keys: &[String],
+) -> Environment {
     let ours = variables.into_iter().filter(|(name, value)| {
         let key = name
             .strip_prefix(ENV_PREFIX)
             .and_then(|rest| rest.strip_prefix('_'));
-        key.is_some_and(|key| KEYS.contains(&key.to_lowercase().as_str())) && !value.is_empty()
+        key.is_some_and(|key| keys.contains(&key.to_lowercase())) && !value.is_empty()
     });
     let environment = Environment::with_prefix(ENV_PREFIX)
         .prefix_separator("_")
@@ -258,30 +187,34 @@ fn environment_source(variables: impl IntoIterator<Item = (String, String)>) -> 
 }
 
 /// Refuses keys that do not exist.
-fn check_keys<'a>(path: &Path, keys: impl Iterator<Item = &'a String>) -> Result<()> {
-    for key in keys {
-        if !KEYS.contains(&key.as_str()) {
-            let nearest = nearest_keys(key).join("`, `");
-            return Err(Error::Config(format!(
-                "{}: unknown key `{key}`: did you mean `{nearest}`?",
-                path.display()
-            )));
+fn check_keys<'a>(
+    path: &Path,
+    found: impl Iterator<Item = &'a String>,
+    keys: &[String],
+) -> Result<()> {
+    for key in found {
+        if !keys.contains(key) {
+            let unknown = ConfigError::UnknownKey {
+                path: path.to_owned(),
+                key: key.clone(),
+                nearest: nearest_keys(key, keys),
+            };
+            return Err(unknown.into());
         }
     }
     Ok(())
 }
 
 /// The valid keys that look most like `key`.
-fn nearest_keys(key: &str) -> Vec<&'static str> {
-    let mut by_distance = KEYS.map(|valid| (edit_distance(key, valid), valid));
+fn nearest_keys(key: &str, keys: &[String]) -> Vec<String> {
+    let distance = |valid: &String| (edit_distance(key, valid), valid.clone());
+    let mut by_distance: Vec<_> = keys.iter().map(distance).collect();
     by_distance.sort_unstable();
-    let best = by_distance[0].0;
+    let best = by_distance.first().map_or(0, |(distance, _)| *distance);
     let near = by_distance
-        .iter()
+        .into_iter()
         .take_while(|(distance, _)| *distance <= best + 1);
-    near.take(MAX_SUGGESTIONS)
-        .map(|(_, valid)| *valid)
-        .collect()
+    near.take(MAX_SUGGESTIONS).map(|(_, valid)| valid).collect()
 }
 
 /// Insertions, deletions and replacements that make `b` of `a` (Levenshtein's distance).
@@ -300,21 +233,14 @@ fn edit_distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-/// The parser draws pictures over several lines; its words fit in one.
-pub(super) fn one_line(error: config::ConfigError) -> Error {
-    let text = error.to_string();
-    let words = text
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.starts_with('|'));
-    Error::Config(words.collect::<Vec<_>>().join(" "))
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::*;
     use std::io::Write;
+
+    use serde_json::json;
+
+    use super::*;
 
     fn file(text: &str) -> tempfile::NamedTempFile {
         let mut file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
@@ -347,86 +273,42 @@ mod tests {
             ("JUPITER_OUTLINE_POINTS", "6"),
             ("JUPITER_VERBOSE", "3"),
         ]);
-        let flags = Settings {
-            ctx_size: Some(3),
-            ..Settings::default()
-        };
+        let mut flags = Settings::default();
+        flags.engine.ctx_size = Some(3);
         let settings = Settings::load(Some(file.path()), environment, &flags).unwrap();
-        let expected = Settings {
-            ctx_size: Some(3),
-            threads: Some(2),
-            parallel: Some(1),
-            listen: vec!["a:1".into()],
-            connect: vec!["a:1".into(), "b:2".into()],
-            split: Some(vec![4, 12]),
-            node: Some("7".into()),
-            flash_attn: Some(false),
-            hidden_type: Some(HiddenDtype::Q8_0),
-            outline: Some(OutlineMode::Off),
-            outline_points: Some(6),
-            outline_prompts: Some(PromptSettings {
-                expansion: Some("Point {n}".into()),
-                ..PromptSettings::default()
-            }),
-            ..Settings::default()
-        };
-        assert_eq!(settings, expected);
+        let said = [
+            ("ctx_size", json!(3)),
+            ("threads", json!(2)),
+            ("parallel", json!(1)),
+            ("listen", json!(["a:1"])),
+            ("connect", json!(["a:1", "b:2"])),
+            ("split", json!([4, 12])),
+            ("node", json!("7")),
+            ("flash_attn", json!(false)),
+            ("hidden_type", json!("q8_0")),
+            ("outline", json!("off")),
+            ("outline_points", json!(6)),
+            ("outline_prompts", json!({"expansion": "Point {n}"})),
+        ];
+        let said = said.map(|(key, value)| (key.to_owned(), value));
+        assert_eq!(settings.said(), serde_json::Map::from_iter(said));
     }
 
     #[test]
-    fn keys_are_the_fields() {
-        let all = Settings {
-            cluster: Some(String::new()),
-            node: Some(String::new()),
-            listen: vec![String::new()],
-            connect: vec![String::new()],
-            model: Some(PathBuf::new()),
-            allow_unproven: Some(true),
-            chat_template: Some(String::new()),
-            ctx_size: Some(1),
-            parallel: Some(1),
-            ubatch_size: Some(1),
-            threads: Some(1),
-            cache_type_k: Some(KvDtype::F16),
-            cache_type_v: Some(KvDtype::F16),
-            flash_attn: Some(true),
-            kernels: Some(KernelChoice::Off),
-            n_gpu_layers: Some(1),
-            stages: Some(1),
-            split: Some(vec![1]),
-            hidden_type: Some(HiddenDtype::F32),
-            speculative: Some(DraftSetting::Auto),
-            model_draft: Some(PathBuf::new()),
-            draft_node: Some(String::new()),
-            medusa: Some(PathBuf::new()),
-            draft_max: Some(1),
-            draft_acceptance: Some(RuleSetting::Exact),
-            outline: Some(OutlineMode::Auto),
-            outline_points: Some(1),
-            point_tokens: Some(1),
-            outline_prompts: Some(PromptSettings::default()),
-            workers: Some(1),
-            host_stages: Some(true),
-            step_timeout_ms: Some(1),
-            node_wait_ms: Some(1),
-            plan: Some(String::new()),
-            objective: Some(Objective::Ttft),
-            slowdown: Some(1.0),
-            memory_limit: Some(String::new()),
-            link_rate: Some(String::new()),
-            link_latency: Some(String::new()),
-        };
-        let json = serde_json::to_value(all).unwrap();
-        let mut fields: Vec<&str> = json
-            .as_object()
-            .unwrap()
-            .keys()
-            .map(String::as_str)
-            .collect();
-        let mut keys = KEYS.to_vec();
-        fields.sort_unstable();
-        keys.sort_unstable();
-        assert_eq!(fields, keys);
+    fn every_flag_is_a_key_with_a_variable_of_its_name() {
+        let keys = Settings::keys();
+        let command = Settings::augment_args(clap::Command::new("all"));
+        let mut n_flags = 0;
+        for flag in command.get_arguments() {
+            let key = flag.get_id().as_str();
+            assert!(keys.iter().any(|valid| valid == key), "{key}");
+            let variable = format!("{ENV_PREFIX}_{}", key.to_uppercase());
+            assert_eq!(flag.get_env().unwrap(), variable.as_str());
+            assert_eq!(flag.get_long().unwrap(), key.replace('_', "-"));
+            n_flags += 1;
+        }
+        let without_flags = ["outline_prompts", "step_timeout_ms", "node_wait_ms"];
+        assert_eq!(keys.len(), n_flags + without_flags.len(), "{keys:?}");
     }
 
     #[test]
@@ -460,6 +342,6 @@ mod tests {
     fn distances_count_changes() {
         assert_eq!(edit_distance("", "abc"), 3);
         assert_eq!(edit_distance("kitten", "sitting"), 3);
-        assert_eq!(nearest_keys("workes")[0], "workers");
+        assert_eq!(nearest_keys("workes", &Settings::keys())[0], "workers");
     }
 }

@@ -2,21 +2,24 @@
 
 use std::path::PathBuf;
 
+use clap::ValueEnum;
 use jupiter_actors::NodeId;
 use jupiter_actors::request::{DEFAULT_DRAFT_MAX, DraftChoice, SpeculationParams};
 use jupiter_actors::speculation::accept::{AcceptanceRule, TypicalParams};
 use jupiter_models::default_model::{self, DefaultFile};
 use serde::{Deserialize, Serialize};
 
-use super::{ModelConfig, Settings, within};
+use super::ModelConfig;
+use super::checks::within;
+use super::groups::{DraftSettings, SpeculationSettings};
 use crate::error::Result;
-use crate::keys::check_name;
+use crate::net::keys::check_name;
 
 /// Most tokens of a guess: beyond, hardly any is right.
 const MAX_DRAFT: u32 = 128;
 
 /// Who guesses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum DraftSetting {
     /// Whichever source brings most.
@@ -45,7 +48,7 @@ impl From<DraftSetting> for DraftChoice {
 }
 
 /// What makes a guess right.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum RuleSetting {
     /// That the model says the same: the text does not change.
@@ -69,25 +72,27 @@ pub struct SpeculationConfig {
 }
 
 impl SpeculationConfig {
-    pub(super) fn from_settings(settings: &Settings) -> Result<Self> {
-        let s = settings;
-        let draft_max = s.draft_max.unwrap_or(DEFAULT_DRAFT_MAX);
-        if let Some(node) = &s.draft_node {
+    pub(super) fn from_settings(
+        guessing: &SpeculationSettings,
+        drafts: DraftSettings,
+    ) -> Result<Self> {
+        let draft_max = drafts.draft_max.unwrap_or(DEFAULT_DRAFT_MAX);
+        if let Some(node) = &drafts.draft_node {
             check_name("draft node", node)?;
         }
         Ok(Self {
             params: SpeculationParams {
-                source: s.speculative.unwrap_or_default().into(),
+                source: guessing.speculative.unwrap_or_default().into(),
                 draft_max: within("draft_max", draft_max, 1, MAX_DRAFT)?,
                 in_flight: None,
-                rule: match s.draft_acceptance.unwrap_or_default() {
+                rule: match guessing.draft_acceptance.unwrap_or_default() {
                     RuleSetting::Exact => AcceptanceRule::Exact,
                     RuleSetting::Typical => AcceptanceRule::Typical(TypicalParams::default()),
                 },
             },
-            draft_model: s.model_draft.clone(),
-            draft_node: s.draft_node.clone().map(NodeId),
-            medusa: s.medusa.clone(),
+            draft_model: drafts.model_draft,
+            draft_node: drafts.draft_node.map(NodeId),
+            medusa: drafts.medusa,
         })
     }
 

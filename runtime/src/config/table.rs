@@ -3,10 +3,9 @@
 
 use std::path::Path;
 
-use config::{ConfigError, FileFormat, Format, Map, Source, Value};
+use config::{FileFormat, Format, Map, Source, Value};
 
-use super::settings::one_line;
-use crate::error::{Error, Result};
+use crate::error::{ConfigError, Result};
 use crate::text_file;
 
 /// Keys and values, each of which knows the file's name.
@@ -15,14 +14,17 @@ pub(super) struct Table(Map<String, Value>);
 
 impl Table {
     pub(super) fn read(path: &Path) -> Result<Self> {
+        let text = text_file::read(path).map_err(|error| ConfigError::File {
+            what: "configuration file",
+            path: path.to_owned(),
+            why: error.to_string(),
+        })?;
         let name = path.display().to_string();
-        let text = text_file::read(path)
-            .map_err(|error| Error::Config(format!("configuration file {name}: {error}")))?;
         match Format::parse(&FileFormat::Toml, Some(&name), &text) {
             Ok(table) => Ok(Self(table)),
             Err(cause) => {
                 let uri = Some(name);
-                Err(one_line(ConfigError::FileParse { uri, cause }))
+                Err(one_line(config::ConfigError::FileParse { uri, cause }).into())
             }
         }
     }
@@ -37,7 +39,17 @@ impl Source for Table {
         Box::new(self.clone())
     }
 
-    fn collect(&self) -> std::result::Result<Map<String, Value>, ConfigError> {
+    fn collect(&self) -> Result<Map<String, Value>, config::ConfigError> {
         Ok(self.0.clone())
     }
+}
+
+/// The parser draws pictures over several lines; its words fit in one.
+pub(super) fn one_line(error: config::ConfigError) -> ConfigError {
+    let text = error.to_string();
+    let words = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.starts_with('|'));
+    ConfigError::Value(words.collect::<Vec<_>>().join(" "))
 }

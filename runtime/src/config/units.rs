@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
-use crate::error::{Error, Result};
+use crate::error::{ConfigError, Result};
 
 /// Bits of a byte on a link.
 const BITS_PER_BYTE: f64 = 8.0;
@@ -13,12 +13,10 @@ const BITS_PER_BYTE: f64 = 8.0;
 ///
 /// # Errors
 /// When it is none, or zero.
-pub(super) fn bytes(text: &str) -> Result<u64> {
+pub(super) fn bytes(text: &str) -> Result<u64, ConfigError> {
     match text.parse::<ByteSize>() {
         Ok(ByteSize(bytes)) if bytes > 0 => Ok(bytes),
-        _ => Err(Error::Config(format!(
-            "{text:?} is not a size: write it as 600M or 2G"
-        ))),
+        _ => Err(not_a("size", text, "600M or 2G")),
     }
 }
 
@@ -26,16 +24,14 @@ pub(super) fn bytes(text: &str) -> Result<u64> {
 ///
 /// # Errors
 /// When it is none, or zero.
-pub(super) fn bytes_per_s(text: &str) -> Result<f64> {
+pub(super) fn bytes_per_s(text: &str) -> Result<f64, ConfigError> {
     let bits = text.trim().to_ascii_lowercase();
     let number = bits
         .strip_suffix("bit")
         .and_then(|rate| rate.parse::<ByteSize>().ok());
     match number {
         Some(ByteSize(bits)) if bits > 0 => Ok(bits as f64 / BITS_PER_BYTE),
-        _ => Err(Error::Config(format!(
-            "{text:?} is not a rate: write it as 100mbit or 1gbit"
-        ))),
+        _ => Err(not_a("rate", text, "100mbit or 1gbit")),
     }
 }
 
@@ -43,9 +39,17 @@ pub(super) fn bytes_per_s(text: &str) -> Result<f64> {
 ///
 /// # Errors
 /// When it is none.
-pub(super) fn duration(text: &str) -> Result<Duration> {
-    humantime::parse_duration(text)
-        .map_err(|_| Error::Config(format!("{text:?} is not a time: write it as 5ms")))
+pub(super) fn duration(text: &str) -> Result<Duration, ConfigError> {
+    humantime::parse_duration(text).map_err(|_| not_a("time", text, "5ms"))
+}
+
+fn not_a(what: &'static str, text: &str, example: &'static str) -> ConfigError {
+    let text = text.to_owned();
+    ConfigError::Unit {
+        text,
+        what,
+        example,
+    }
 }
 
 #[cfg(test)]

@@ -19,10 +19,11 @@ use super::meeting::{Meeting, Own};
 use super::roster::{Change, Roster};
 use super::survey::Survey;
 use super::{ASK_TIMEOUT, Answer, Profile};
-use crate::client::planner;
-use crate::entrance;
-use crate::error::{Error, Result, zenoh_error};
-use crate::keys::Keys;
+use crate::error::{ClusterError, Error, Result, zenoh_error};
+use crate::net::entrance;
+use crate::net::keys::Keys;
+use crate::planner;
+use crate::task::AbortOnDrop;
 
 /// Longest profile that is read: a node's name and a hash are a few hundred bytes.
 const MAX_PROFILE_BYTES: usize = 16 << 10;
@@ -45,13 +46,14 @@ impl GivesWay {
 
     /// To whom and why, if it does.
     pub(crate) fn now(&self) -> Option<Error> {
-        self.0.borrow().clone().map(Error::Cluster)
+        let why = self.0.borrow().clone()?;
+        Some(ClusterError::GaveWay(why).into())
     }
 
     /// Waits for it. Cancel safe.
     pub(crate) async fn wait(&mut self) -> Error {
         if let Ok(why) = self.0.wait_for(Option::is_some).await {
-            return Error::Cluster(why.clone().unwrap_or_default());
+            return ClusterError::GaveWay(why.clone().unwrap_or_default()).into();
         }
         // The membership has ended with its head.
         std::future::pending().await
@@ -98,35 +100,9 @@ impl HeadMembership {
         survey: Option<Arc<Survey>>,
     ) -> Result<Self> {
         refuse_second_head(session, keys).await?;
-        let instance = session.zid().to_string();
         // Unbounded, as callbacks must not wait; events are as rare as machines that come and go.
         let (events, receiver) = mpsc::unbounded_channel();
-        let join = {
-            let events = events.clone();
-            entrance::queryable(session, keys.of(&instance).join(), move |query| {
-                // After the end nobody needs an answer.
-                let _ = events.send(Event::Join(query));
-            })?
-        };
-        let liveliness = session.liveliness();
-        let tokens = {
-            let keys = keys.clone();
-            liveliness
-                .declare_subscriber(keys.node_tokens())
-                .history(true)
-                .callback(move |sample| {
-                    let Some((node, instance)) = keys.parse_node_token(sample.key_expr().as_str())
-                    else {
-                        return;
-                    };
-                    let event = match sample.kind() {
-                        SampleKind::Put => Event::TokenUp(node, instance),
-                        SampleKind::Delete => Event::TokenDown(node, instance),
-                    };
-                    let _ = events.send(event);
-                })
-        };
-        let tokens = tokens.await.map_err(zenoh_error)?;
+        let (join, tokens) = listen(session, keys, events).await?;
         let n_workers = Arc::new(AtomicUsize::new(0));
         let own = Own {
             node: node.clone(),
@@ -134,8 +110,10 @@ impl HeadMembership {
             planner,
         };
         let meeting = Meeting::start(session, keys, own).await?;
+        let instance = session.zid().to_string();
         let token = keys.head_token(u32::from(PROTOCOL_VERSION), node, &instance);
-        let token = liveliness.declare_token(token).await.map_err(zenoh_error)?;
+        let token = session.liveliness().declare_token(token);
+        let token = token.await.map_err(zenoh_error)?;
         let declared = Declared {
             _token: token,
             _tokens: tokens,
@@ -171,6 +149,37 @@ impl Drop for HeadMembership {
     }
 }
 
+/// Hears who asks to join, and whose tokens come and go.
+async fn listen(
+    session: &Session,
+    keys: &Keys,
+    events: mpsc::UnboundedSender<Event>,
+) -> Result<(Queryable<()>, Subscriber<()>)> {
+    let join = {
+        let (events, key) = (events.clone(), keys.of(&session.zid().to_string()).join());
+        entrance::queryable(session, key, move |query| {
+            // After the end nobody needs an answer.
+            let _ = events.send(Event::Join(query));
+        })?
+    };
+    let keys = keys.clone();
+    let tokens = session
+        .liveliness()
+        .declare_subscriber(keys.node_tokens())
+        .history(true)
+        .callback(move |sample| {
+            let Some((node, instance)) = keys.parse_node_token(sample.key_expr().as_str()) else {
+                return;
+            };
+            let event = match sample.kind() {
+                SampleKind::Put => Event::TokenUp(node, instance),
+                SampleKind::Delete => Event::TokenDown(node, instance),
+            };
+            let _ = events.send(event);
+        });
+    Ok((join, tokens.await.map_err(zenoh_error)?))
+}
+
 /// Two heads would give the same nodes different stages.
 async fn refuse_second_head(session: &Session, keys: &Keys) -> Result<()> {
     let heads = session
@@ -181,10 +190,7 @@ async fn refuse_second_head(session: &Session, keys: &Keys) -> Result<()> {
     while let Ok(reply) = heads.recv_async().await {
         let Ok(sample) = reply.result() else { continue };
         if let Some((_, other, _)) = keys.parse_head_token(sample.key_expr().as_str()) {
-            return Err(Error::Cluster(format!(
-                "the cluster has a head already, node {other}: stop it, or choose another name for \
-                 this cluster (--cluster NAME)"
-            )));
+            return Err(ClusterError::HasHead { head: other }.into());
         }
     }
     Ok(())
@@ -223,15 +229,6 @@ async fn keep_roster(
             }
             None => {}
         }
-    }
-}
-
-/// A task that ends with its owner.
-pub(crate) struct AbortOnDrop(pub(crate) JoinHandle<()>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 
@@ -321,7 +318,7 @@ async fn reply(query: &Query, answer: &Answer) {
 async fn tell(inbox: &Inbox, message: impl Fn() -> PlannerMessage) -> Result<()> {
     loop {
         // A Planner that fails in this moment is waited for again.
-        if planner(inbox).await?.cast(message()).is_ok() {
+        if planner::living(inbox).await?.cast(message()).is_ok() {
             return Ok(());
         }
     }

@@ -10,7 +10,7 @@ use zenoh::pubsub::Subscriber;
 use zenoh::sample::SampleKind;
 
 use crate::error::{Error, Result, zenoh_error};
-use crate::keys::Keys;
+use crate::net::keys::Keys;
 
 /// The heads of a cluster; kept up by [`Heads::update`].
 pub(crate) struct Heads {

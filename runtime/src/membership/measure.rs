@@ -22,11 +22,10 @@ use serde::{Deserialize, Serialize};
 use zenoh::Session;
 use zenoh::query::{Query, Queryable};
 
-use crate::emulated_link::EmulatedLink;
-use crate::entrance;
-use crate::error::{Error, Result, zenoh_error};
-use crate::keys::HeadKeys;
-use crate::node::ModelFactory;
+use crate::error::{ClusterError, Error, Result, zenoh_error};
+use crate::net::emulation::EmulatedLink;
+use crate::net::entrance;
+use crate::net::keys::HeadKeys;
 
 /// Longest question that is read.
 const MAX_QUESTION_BYTES: usize = 16 << 10;
@@ -64,9 +63,13 @@ pub(super) enum Answer {
     Failed(String),
 }
 
+/// Measures how fast this machine, as that node, computes the model in engines like these. Blocks.
+pub(crate) type Measure =
+    Arc<dyn Fn(&NodeId, &EngineParams) -> jupiter_models::Result<DeviceProfile> + Send + Sync>;
+
 /// Answers as long as it lives.
 pub(crate) struct Respondent {
-    _measure: Queryable<()>,
+    _compute: Queryable<()>,
     _echo: Queryable<()>,
 }
 
@@ -74,7 +77,7 @@ struct Shared {
     session: Session,
     keys: HeadKeys,
     node: NodeId,
-    factory: Arc<ModelFactory>,
+    measure: Measure,
     link: Arc<EmulatedLink>,
 }
 
@@ -87,7 +90,7 @@ impl Respondent {
         session: &Session,
         keys: &HeadKeys,
         node: &NodeId,
-        factory: Arc<ModelFactory>,
+        measure: Measure,
         link: Arc<EmulatedLink>,
     ) -> Result<Self> {
         let tokio = tokio::runtime::Handle::current();
@@ -95,18 +98,18 @@ impl Respondent {
             session: session.clone(),
             keys: keys.clone(),
             node: node.clone(),
-            factory,
+            measure,
             link: link.clone(),
         });
         let spawner = tokio.clone();
-        let measure = entrance::queryable(session, keys.measure(node), move |query| {
+        let compute = entrance::queryable(session, keys.measure(node), move |query| {
             spawner.spawn(shared.clone().answer(query));
         })?;
         let echo = entrance::queryable(session, keys.echo(node), move |query| {
             tokio.spawn(echo(link.clone(), query));
         })?;
         Ok(Self {
-            _measure: measure,
+            _compute: compute,
             _echo: echo,
         })
     }
@@ -121,7 +124,7 @@ impl Shared {
         let answer = match question {
             Some(Question::Compute(params)) => self.compute(*params).await,
             Some(Question::Link(to)) => self.link_to(&to).await.map(Answer::Link),
-            None => Err(Error::Cluster("a question that is none".to_owned())),
+            None => Err(ClusterError::NoQuestion.into()),
         };
         let answer = answer.unwrap_or_else(|error| Answer::Failed(error.to_string()));
         if let Ok(json) = serde_json::to_vec(&answer)
@@ -133,7 +136,7 @@ impl Shared {
     }
 
     async fn compute(self: Arc<Self>, params: EngineParams) -> Result<Answer> {
-        let measure = move || self.factory.measure(&self.node, &params);
+        let measure = move || (self.measure)(&self.node, &params);
         let measured = tokio::task::spawn_blocking(measure);
         let device = measured.await.map_err(|_| Error::Stopped)??;
         Ok(Answer::Compute(Box::new(device)))
@@ -183,10 +186,10 @@ impl Shared {
         let took = begin.elapsed();
         match reply.is_ok_and(|reply| reply.result().is_ok()) {
             true => Ok(took),
-            false => Err(Error::Cluster(format!(
-                "node {} does not reach node {to}: are they on one network?",
-                self.node
-            ))),
+            false => {
+                let (from, to) = (self.node.clone(), to.clone());
+                Err(ClusterError::NotReached { from, to }.into())
+            }
         }
     }
 }

@@ -27,12 +27,12 @@ use tokio::task::JoinSet;
 use zenoh::Session;
 use zenoh::query::{Query, Queryable};
 
+use super::ASK_TIMEOUT;
 use super::heads::{Head, Heads};
-use super::{ASK_TIMEOUT, protocol_mismatch};
-use crate::client::planner;
-use crate::entrance;
-use crate::error::Result;
-use crate::keys::Keys;
+use crate::error::{ClusterError, Result};
+use crate::net::entrance;
+use crate::net::keys::Keys;
+use crate::planner;
 
 /// Pause before a head that did not answer is asked again: its token may be all that is left of it.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
@@ -179,7 +179,8 @@ impl Meeting {
         for head in open {
             if !head.is_understood() {
                 let who = format!("another head of this cluster, node {},", head.node);
-                tracing::warn!("{}", protocol_mismatch(&who, head.protocol));
+                let theirs = head.protocol;
+                tracing::warn!("{}", ClusterError::OtherProtocol { who, theirs });
                 self.settled.insert(head.instance);
                 continue;
             }
@@ -212,7 +213,7 @@ impl Meeting {
             return 0;
         };
         let status = async {
-            let planner = planner(inbox).await.ok()?;
+            let planner = planner::living(inbox).await.ok()?;
             match planner
                 .call(PlannerMessage::Status, Some(BUSY_TIMEOUT))
                 .await

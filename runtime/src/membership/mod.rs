@@ -27,6 +27,8 @@ use jupiter_actors::NodeId;
 use jupiter_actors::codec::PROTOCOL_VERSION;
 use serde::{Deserialize, Serialize};
 
+use crate::error::ClusterError;
+
 /// How long a question to another node may take: it is answered from memory.
 const ASK_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -68,10 +70,7 @@ impl Profile {
     }
 }
 
-/// The one-line remedy for two programs that do not speak the same protocol.
-pub(crate) fn protocol_mismatch(who: &str, theirs: u32) -> String {
-    format!(
-        "{who} speaks protocol version {theirs}, this node version {PROTOCOL_VERSION}: install the \
-         same version of jupiter on all nodes"
-    )
+/// What a node has to say cannot be written as JSON.
+fn unwritable(error: serde_json::Error) -> ClusterError {
+    ClusterError::Unwritable(error.to_string())
 }

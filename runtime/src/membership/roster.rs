@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use jupiter_actors::NodeId;
 use jupiter_actors::codec::PROTOCOL_VERSION;
 
-use super::{Answer, Profile, protocol_mismatch};
+use super::{Answer, Profile};
+use crate::error::ClusterError;
 
 /// The nodes of a cluster, as the head sees them.
 pub(crate) struct Roster {
@@ -77,7 +78,9 @@ impl Roster {
         let refused = |why: String, retry| Some(Answer::Refused { why, retry });
         if profile.protocol != PROTOCOL_VERSION {
             let theirs = u32::from(profile.protocol);
-            return refused(protocol_mismatch(&format!("node {node}"), theirs), false);
+            let who = format!("node {node}");
+            let why = ClusterError::OtherProtocol { who, theirs };
+            return refused(why.to_string(), false);
         }
         if profile.model != self.model {
             return refused(

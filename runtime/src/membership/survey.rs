@@ -12,8 +12,9 @@ use tokio::sync::Mutex;
 use zenoh::Session;
 
 use super::measure::{Answer, Question};
-use crate::error::{Error, Result, zenoh_error};
-use crate::keys::HeadKeys;
+use super::unwritable;
+use crate::error::{ClusterError, Result, zenoh_error};
+use crate::net::keys::HeadKeys;
 
 /// How long a node may take to measure itself: its 20 s, the slices that it has to write first,
 /// and other nodes of the same machine that measure before it.
@@ -93,7 +94,7 @@ impl Survey {
         let question = Question::Compute(Box::new(self.params.clone()));
         match self.ask(node, &question, COMPUTE_TIMEOUT).await? {
             Answer::Compute(device) => Ok(*device),
-            answer => Err(unexpected(node, answer)),
+            answer => Err(unexpected(node, answer).into()),
         }
     }
 
@@ -101,12 +102,12 @@ impl Survey {
         let question = Question::Link(to.clone());
         match self.ask(from, &question, LINK_TIMEOUT).await? {
             Answer::Link(link) => Ok(link),
-            answer => Err(unexpected(from, answer)),
+            answer => Err(unexpected(from, answer).into()),
         }
     }
 
     async fn ask(&self, node: &NodeId, question: &Question, timeout: Duration) -> Result<Answer> {
-        let payload = serde_json::to_vec(question).map_err(|e| Error::Cluster(e.to_string()))?;
+        let payload = serde_json::to_vec(question).map_err(unwritable)?;
         let replies = self
             .session
             .get(self.keys.measure(node))
@@ -121,10 +122,8 @@ impl Survey {
                 return Ok(answer);
             }
         }
-        Err(Error::Cluster(format!(
-            "node {node} did not answer in {} s",
-            timeout.as_secs()
-        )))
+        let (node, seconds) = (node.clone(), timeout.as_secs());
+        Err(ClusterError::Silent { node, seconds }.into())
     }
 }
 
@@ -144,11 +143,10 @@ impl Drop for Busy<'_> {
     }
 }
 
-fn unexpected(node: &NodeId, answer: Answer) -> Error {
-    Error::Cluster(match answer {
-        Answer::Failed(why) => format!("node {node}: {why}"),
-        Answer::Compute(_) | Answer::Link(_) => {
-            format!("node {node} answered another question: install the same version on all nodes")
-        }
-    })
+fn unexpected(node: &NodeId, answer: Answer) -> ClusterError {
+    let node = node.clone();
+    match answer {
+        Answer::Failed(why) => ClusterError::NotMeasured { node, why },
+        Answer::Compute(_) | Answer::Link(_) => ClusterError::OtherAnswer { node },
+    }
 }

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use zenoh::Session;
 
 use super::heads::{Head, Heads};
-use super::{ASK_TIMEOUT, Answer, Profile, protocol_mismatch};
-use crate::error::{Error, Result, zenoh_error};
-use crate::keys::{HeadKeys, Keys};
+use super::{ASK_TIMEOUT, Answer, Profile, unwritable};
+use crate::error::{ClusterError, Result, zenoh_error};
+use crate::net::keys::{HeadKeys, Keys};
 
 /// How long a name may be taken before a worker gives up: a process of that name that was killed
 /// keeps it until its lease ends.
@@ -48,7 +48,8 @@ impl Choice {
             }
             if let Some(head) = self.open().next() {
                 let who = format!("the head, node {},", head.node);
-                return Err(Error::Cluster(protocol_mismatch(&who, head.protocol)));
+                let theirs = head.protocol;
+                return Err(ClusterError::OtherProtocol { who, theirs }.into());
             }
             self.heads.update().await?;
         }
@@ -95,12 +96,12 @@ impl Choice {
 /// When the head refuses for good.
 pub(crate) async fn join(session: &Session, keys: &HeadKeys, profile: &Profile) -> Result<()> {
     let start = Instant::now();
-    let payload = serde_json::to_vec(profile).map_err(|e| Error::Cluster(e.to_string()))?;
+    let payload = serde_json::to_vec(profile).map_err(unwritable)?;
     loop {
         match ask(session, keys, &payload).await? {
             Some(Answer::Accepted) => return Ok(()),
             Some(Answer::Refused { why, retry }) if !retry || start.elapsed() > NAME_PATIENCE => {
-                return Err(Error::Cluster(why));
+                return Err(ClusterError::Refused(why).into());
             }
             Some(Answer::Refused { why, .. }) => tracing::info!("not admitted yet: {why}"),
             None => tracing::debug!("the head does not answer yet"),

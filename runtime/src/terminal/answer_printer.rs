@@ -16,8 +16,9 @@ use tracing::level_filters::LevelFilter;
 
 use super::live_area::LiveArea;
 use super::{OutlineView, ViewSize, shown};
+use crate::client::stream::StreamItem;
+use crate::error::{Error, Result};
 use crate::outline::Outline;
-use crate::{Error, Result, StreamItem};
 
 /// Time from one drawing of a live view to the next: 20 a second look fluent, and cost little
 /// through a slow connection.

@@ -3,12 +3,15 @@
 use std::io::{self, Write};
 
 use jupiter_actors::request::RequestError;
+use jupiter_models::text::ChatMessage;
 
 use super::input::{Input, Lines};
 use super::room::{cut_notice, room, to_forget};
 use super::{Answer, AnswerPrinter, tell, text_for, timing_line};
+use crate::client::Client;
+use crate::client::prompt::{GenerateOptions, Prompt};
+use crate::error::{Error, Result};
 use crate::signals::Signals;
-use crate::{ChatMessage, Client, Error, GenerateOptions, Prompt, Result};
 
 const HELP: &str = "\
 /reset  forget the conversation

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use jupiter_models::LayerRange;
 
-use crate::Progress;
+use crate::node::Progress;
 
 /// One bar for each piece of work that is under way; nothing when stderr is no terminal.
 #[derive(Default)]

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use jupiter_actors::request::Completion;
+use jupiter_actors::request::{Completion, StageUsage};
 
 /// Tokens, times and rates of an answer, and how much of the time each stage computed:
 /// `prompt: 9 tokens, 31.2 ms, 288.5 t/s | eval: 32 tokens, 400.0 ms, 77.5 t/s | compute: local
@@ -31,11 +31,6 @@ pub fn timing_line(done: &Completion) -> String {
     if let Some(used) = done.outline.as_ref().filter(|used| used.n_points > 0) {
         let _ = write!(line, " | {} points side by side", used.n_points);
     }
-    let elapsed_ms = if n_later > 0 {
-        done.eval_ms
-    } else {
-        done.prompt_ms
-    };
     if let Some(used) = done.speculation.as_ref().filter(|used| used.n_drafted > 0) {
         let _ = write!(
             line,
@@ -47,22 +42,7 @@ pub fn timing_line(done: &Completion) -> String {
             used.n_wasted,
         );
     }
-    if elapsed_ms > 0.0 && !done.stages.is_empty() {
-        line.push_str(" | compute:");
-        let mut idle = 100.0;
-        for (i, stage) in done.stages.iter().enumerate() {
-            let busy_ms = if n_later > 0 {
-                stage.eval_busy_ms
-            } else {
-                stage.prompt_busy_ms
-            };
-            let share = busy_ms / elapsed_ms * 100.0;
-            idle -= share;
-            let comma = if i == 0 { "" } else { "," };
-            let _ = write!(line, "{comma} {} {} {share:.0}%", stage.node, stage.layers);
-        }
-        let _ = write!(line, ", network and waiting {:.0}%", idle.max(0.0));
-    }
+    line.push_str(&shares(done));
     if let Some(limit) = done.limit {
         let _ = write!(line, " | length: {limit}");
     }
@@ -70,6 +50,33 @@ pub fn timing_line(done: &Completion) -> String {
         let _ = write!(line, " | replayed {}x after a fault", done.n_replays);
     }
     line
+}
+
+/// What each stage had to do of the time, and what nobody had.
+fn shares(done: &Completion) -> String {
+    let is_answer = done.n_eval > 1;
+    let elapsed_ms = if is_answer {
+        done.eval_ms
+    } else {
+        done.prompt_ms
+    };
+    if elapsed_ms <= 0.0 || done.stages.is_empty() {
+        return String::new();
+    }
+    let mut idle = 100.0;
+    let share = |stage: &StageUsage| {
+        let busy_ms = if is_answer {
+            stage.eval_busy_ms
+        } else {
+            stage.prompt_busy_ms
+        };
+        let share = busy_ms / elapsed_ms * 100.0;
+        idle -= share;
+        format!(" {} {} {share:.0}%", stage.node, stage.layers)
+    };
+    let shares: Vec<_> = done.stages.iter().map(share).collect();
+    let (shares, idle) = (shares.join(","), idle.max(0.0));
+    format!(" | compute:{shares}, network and waiting {idle:.0}%")
 }
 
 fn tokens(n: u32) -> String {
@@ -91,9 +98,7 @@ fn rate(n_tokens: u32, elapsed_ms: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use jupiter_actors::NodeId;
-    use jupiter_actors::request::{
-        FinishReason, LengthLimit, OutlineUsage, SpeculationUsage, StageUsage,
-    };
+    use jupiter_actors::request::{FinishReason, LengthLimit, OutlineUsage, SpeculationUsage};
     use jupiter_models::LayerRange;
 
     use super::*;

@@ -5,7 +5,8 @@
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use jupiter::session::{self, Endpoints};
+use jupiter::config::EngineSettings;
+use jupiter::net::session::{self, Endpoints};
 use jupiter::{Config, Prompt, Runtime, Settings};
 use jupiter_models::kernels::KernelChoice;
 use serde::{Deserialize, Serialize};
@@ -29,19 +30,20 @@ const LONG: Duration = Duration::from_secs(600);
 /// A head that computes `n_parallel` answers at a time, slowly.
 async fn slow_head(cluster: &str, n_parallel: u32, slowdown: f64, network: Endpoints) -> Slow {
     let dir = tempfile::tempdir().unwrap();
-    let settings = Settings {
-        model: Some(model(dir.path(), 9)),
-        cluster: Some(cluster.to_owned()),
-        listen: network.listen,
-        connect: network.connect,
+    let mut settings = Settings::default();
+    settings.model.model = Some(model(dir.path(), 9));
+    settings.network.cluster = Some(cluster.to_owned());
+    settings.network.listen = network.listen;
+    settings.network.connect = network.connect;
+    settings.engine = EngineSettings {
         ctx_size: Some(4096 * n_parallel),
         parallel: Some(n_parallel),
         threads: Some(1),
-        plan: Some("even".to_owned()),
-        slowdown: Some(slowdown),
         kernels: Some(KernelChoice::Off),
-        ..Settings::default()
+        ..EngineSettings::default()
     };
+    settings.placement.plan = Some("even".to_owned());
+    settings.emulation.slowdown = Some(slowdown);
     let config = Config::from_settings(settings).unwrap();
     let runtime = Runtime::builder().config(config).start().await.unwrap();
     Slow { runtime, _dir: dir }

@@ -6,7 +6,7 @@ use crate::support::{
     worker_settings,
 };
 use futures::StreamExt;
-use jupiter::session::{self, Endpoints};
+use jupiter::net::session::{self, Endpoints};
 use jupiter::{ClusterPhase, Config, Prompt, Runtime, StreamItem, Worker};
 
 /// Waits until the cluster is as wanted.
@@ -176,8 +176,12 @@ async fn a_worker_joins_by_the_endpoint_that_can_be_reached() {
     let runtime = networked_head(&model, "detour", 1).await;
     let mut settings = worker_settings(&model, "detour", "a", "tcp/no..such.name:7447");
     // A link-local address without an interface: no route.
-    settings.connect.push("tcp/[fe80::1]:7447".to_owned());
-    settings.connect.extend_from_slice(runtime.endpoints());
+    settings
+        .network
+        .connect
+        .push("tcp/[fe80::1]:7447".to_owned());
+    let connect = &mut settings.network.connect;
+    connect.extend_from_slice(runtime.endpoints());
     let joined = worker(settings).await;
     runtime.ready().await.unwrap();
     joined.shutdown().await;

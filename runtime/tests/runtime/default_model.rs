@@ -37,14 +37,12 @@ async fn stages_and_workers_give_the_text_of_the_whole_model() {
         .listen(["tcp/127.0.0.1:0"])
         .workers(1);
     let runtime = runtime.start().await.unwrap();
-    let worker = worker(Settings {
-        cluster: Some(cluster.into()),
-        node: Some("a".into()),
-        connect: runtime.endpoints().to_vec(),
-        threads: Some(1),
-        ..Settings::default()
-    })
-    .await;
+    let mut settings = Settings::default();
+    settings.network.cluster = Some(cluster.into());
+    settings.network.node = Some("a".into());
+    settings.network.connect = runtime.endpoints().to_vec();
+    settings.engine.threads = Some(1);
+    let worker = worker(settings).await;
     let status = runtime.ready().await.unwrap();
     assert_eq!(status.stages.len(), 2, "{status:?}");
     assert_eq!(answer(&runtime).await, expected);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use jupiter::session::{self, Endpoints};
+use jupiter::net::session::{self, Endpoints};
 use jupiter::{ClusterPhase, Prompt, Runtime};
 use serde_json::Value;
 use zenoh::query::ConsolidationMode;
@@ -87,7 +87,7 @@ async fn of_two_heads_that_meet_one_goes_on_with_the_workers_of_both() {
     };
     let work = async |name: &str, head: &Runtime| {
         let mut settings = worker_settings(&model, "meet", name, &head.endpoints()[0]);
-        settings.connect.push(hub.clone());
+        settings.network.connect.push(hub.clone());
         worker(settings).await
     };
     let (older, younger) = (start("older", 1).await, start("younger", 2).await);

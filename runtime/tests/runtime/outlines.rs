@@ -16,13 +16,12 @@ use crate::support::{PATIENCE, collect, head, model, worker_process};
 const HOW_TO: &str = "How do I change the battery?";
 
 fn settings() -> Settings {
-    Settings {
-        threads: Some(1),
-        parallel: Some(1),
-        // Steps of other shapes round differently: texts are compared here.
-        speculative: Some(DraftSetting::None),
-        ..Settings::default()
-    }
+    let mut settings = Settings::default();
+    settings.engine.threads = Some(1);
+    settings.engine.parallel = Some(1);
+    // Steps of other shapes round differently: texts are compared here.
+    settings.speculation.speculative = Some(DraftSetting::None);
+    settings
 }
 
 fn builder(settings: Settings) -> RuntimeBuilder {
@@ -128,15 +127,13 @@ async fn an_answer_is_written_point_by_point_and_read_in_order() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_outline_becomes_the_plain_answer_of_the_same_cells() {
-    let runtime = start(Settings {
-        outline_prompts: Some(PromptSettings {
-            // It is no question for an outline at all.
-            outline: Some("{question}".into()),
-            ..PromptSettings::default()
-        }),
-        ..settings()
-    })
-    .await;
+    let mut settings = settings();
+    settings.outline.outline_prompts = Some(PromptSettings {
+        // It is no question for an outline at all.
+        outline: Some("{question}".into()),
+        ..PromptSettings::default()
+    });
+    let runtime = start(settings).await;
     let client = runtime.client();
     let question = "What is the lidar of the robot, and what is it good for?";
     let plain = read(ask(&client, question, Some(OutlineMode::Off)).await).await;
@@ -218,11 +215,9 @@ async fn where_the_rules_do_not_know_the_model_is_asked() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_fits_only_in_one_piece_is_answered_so() {
-    let runtime = start(Settings {
-        ctx_size: Some(256),
-        ..settings()
-    })
-    .await;
+    let mut settings = settings();
+    settings.engine.ctx_size = Some(256);
+    let runtime = start(settings).await;
     let client = runtime.client();
     let words = "the battery and the lidar and ".repeat(40);
     for n_words in (30..110).step_by(4) {
@@ -309,11 +304,9 @@ async fn the_default_model_remembers_points_as_the_text_that_it_knows() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_point_has_its_budget_and_none_is_missing() {
-    let runtime = start(Settings {
-        point_tokens: Some(2),
-        ..settings()
-    })
-    .await;
+    let mut settings = settings();
+    settings.outline.point_tokens = Some(2);
+    let runtime = start(settings).await;
     let client = runtime.client();
     let seen = read(ask(&client, HOW_TO, None).await).await;
     let points = &seen.outline.as_ref().unwrap().points;
@@ -380,21 +373,20 @@ async fn a_worker_that_is_killed_costs_no_point() {
     alone.shutdown().await;
 
     let cluster = "outlined";
-    let runtime = builder(Settings {
-        cluster: Some(cluster.into()),
-        plan: Some("even".into()),
-        listen: vec!["tcp/127.0.0.1:0".into()],
-        workers: Some(2),
-        host_stages: Some(false),
-        ..settings()
-    });
-    let runtime = runtime.start().await.unwrap();
-    let worker = |node: &str| Settings {
-        cluster: Some(cluster.into()),
-        node: Some(node.into()),
-        connect: runtime.endpoints().to_vec(),
-        threads: Some(1),
-        ..Settings::default()
+    let mut settings = settings();
+    settings.network.cluster = Some(cluster.into());
+    settings.network.listen = vec!["tcp/127.0.0.1:0".into()];
+    settings.placement.plan = Some("even".into());
+    settings.cluster.workers = Some(2);
+    settings.cluster.host_stages = Some(false);
+    let runtime = builder(settings).start().await.unwrap();
+    let worker = |node: &str| {
+        let mut settings = Settings::default();
+        settings.network.cluster = Some(cluster.into());
+        settings.network.node = Some(node.into());
+        settings.network.connect = runtime.endpoints().to_vec();
+        settings.engine.threads = Some(1);
+        settings
     };
     let [mut a, mut b] = ["a", "b"].map(|node| worker_process(&worker(node)));
     runtime.ready().await.unwrap();

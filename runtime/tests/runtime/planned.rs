@@ -1,6 +1,6 @@
 //! Clusters whose layers go where measurements say.
 
-use jupiter::{Objective, Prompt, Runtime, Settings};
+use jupiter::{Objective, Prompt, Runtime};
 
 use crate::support::{ask, cluster_head, greedy, head, model, worker, worker_settings};
 
@@ -20,10 +20,8 @@ async fn nodes_are_measured_and_a_slow_one_is_left_out_with_its_reason() {
 
     let runtime = planning_head(&model, "measured", 2).await;
     let connect = runtime.endpoints()[0].clone();
-    let slow = Settings {
-        slowdown: Some(4.0),
-        ..worker_settings(&model, "measured", "b", &connect)
-    };
+    let mut slow = worker_settings(&model, "measured", "b", &connect);
+    slow.emulation.slowdown = Some(4.0);
     let a = worker(worker_settings(&model, "measured", "a", &connect)).await;
     let b = worker(slow).await;
     let status = runtime.ready().await.unwrap();
@@ -51,10 +49,8 @@ async fn a_model_that_fits_nowhere_says_what_is_missing_and_what_would_fit() {
     let model = model(dir.path(), 22);
     let runtime = planning_head(&model, "small", 1).await;
     let connect = runtime.endpoints()[0].clone();
-    let small = Settings {
-        memory_limit: Some("1M".into()),
-        ..worker_settings(&model, "small", "a", &connect)
-    };
+    let mut small = worker_settings(&model, "small", "a", &connect);
+    small.emulation.memory_limit = Some("1M".into());
     let worker = worker(small).await;
     let error = runtime.ready().await.unwrap_err().to_string();
     assert!(
@@ -73,11 +69,9 @@ async fn an_emulated_link_is_measured_as_it_seems() {
     let model = model(dir.path(), 23);
     let runtime = planning_head(&model, "slow-link", 2).await;
     let connect = runtime.endpoints()[0].clone();
-    let far = Settings {
-        link_rate: Some("80mbit".into()),
-        link_latency: Some("20ms".into()),
-        ..worker_settings(&model, "slow-link", "b", &connect)
-    };
+    let mut far = worker_settings(&model, "slow-link", "b", &connect);
+    far.emulation.link_rate = Some("80mbit".into());
+    far.emulation.link_latency = Some("20ms".into());
     let a = worker(worker_settings(&model, "slow-link", "a", &connect)).await;
     let b = worker(far).await;
     let plan = runtime.ready().await.unwrap().plan.unwrap();

@@ -68,14 +68,13 @@ pub(crate) async fn networked_head(model: &Path, cluster: &str, n_workers: u32) 
 }
 
 pub(crate) fn worker_settings(model: &Path, cluster: &str, node: &str, connect: &str) -> Settings {
-    Settings {
-        model: Some(model.to_owned()),
-        cluster: Some(cluster.to_owned()),
-        node: Some(node.to_owned()),
-        connect: vec![connect.to_owned()],
-        threads: Some(1),
-        ..Settings::default()
-    }
+    let mut settings = Settings::default();
+    settings.model.model = Some(model.to_owned());
+    settings.network.cluster = Some(cluster.to_owned());
+    settings.network.node = Some(node.to_owned());
+    settings.network.connect = vec![connect.to_owned()];
+    settings.engine.threads = Some(1);
+    settings
 }
 
 pub(crate) async fn worker(settings: Settings) -> Worker {

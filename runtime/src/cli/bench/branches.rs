@@ -8,7 +8,7 @@ use jupiter_models::Token;
 use serde::Serialize;
 
 use super::answer;
-use super::report::median;
+use super::statistics::median;
 
 /// Tokens that all branches begin with: a question and an outline.
 pub(super) const N_SHARED: u32 = 64;

@@ -3,23 +3,24 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
+use jupiter::config::{EmulationSettings, EngineSettings};
 use jupiter::signals::Signals;
 use jupiter::{
-    ClusterStatus, Completion, Config, GenerateOptions, Prompt, Runtime, SpeculationParams,
-    StepTrace,
+    ClusterStatus, Completion, Config, GenerateOptions, Prompt, Runtime, Settings,
+    SpeculationParams, StepTrace,
 };
 use jupiter_models::Token;
-use jupiter_models::draw::{GOLDEN_GAMMA, splitmix};
 use jupiter_models::engine::{EngineMemory, EngineParams};
 
 use super::BenchArgs;
 use super::answer;
 use super::baseline::Baseline;
 use super::branches::{self, Expansions};
+use super::random_tokens::RandomTokens;
 use super::report::{Measured, Run, Stage, Test, model_name};
 use super::resident;
 use super::speculative::{self, Comparison};
-use crate::cli::args::{CommonArgs, EmulationArgs};
+use crate::cli::args::CommonArgs;
 use crate::cli::start::{self, Pipeline, PipelineArgs};
 
 /// n_ctx is made a multiple of this, as llama.cpp pads it.
@@ -34,32 +35,14 @@ const WARM_UP_TOKENS: u32 = 32;
 
 /// Starts the pipeline, runs every test, and ends it.
 pub(super) async fn measure(common: &CommonArgs, args: &BenchArgs) -> anyhow::Result<Measured> {
-    let mut engine = args.engine.clone();
-    let n_positions = args
-        .n_prompt
-        .max(args.n_gen.saturating_add(1))
-        .saturating_add(1);
-    let n_positions = n_positions.saturating_mul(engine.parallel.unwrap_or(1));
-    let n_positions = n_positions.max(args.n_expanded().map_or(0, branches::n_positions));
-    let n_ctx = n_positions.saturating_add(CTX_STEP - 1) / CTX_STEP * CTX_STEP;
-    engine.ctx_size = engine.ctx_size.or(Some(n_ctx));
-    let n_streams = engine.parallel.unwrap_or(1);
-    engine.parallel = Some(n_streams);
-    engine.threads = engine.threads.or(Some(DEFAULT_THREADS));
+    let n_streams = args.engine.parallel.unwrap_or(1);
     let emulations = emulations(args);
-    let speculation = speculative::flags(args);
     let pipeline = PipelineArgs {
         predicts: args.predict,
         adapts: false,
-        n_parallel: engine.parallel,
+        n_parallel: Some(n_streams),
         emulations: &emulations,
-        ..PipelineArgs::new(
-            common,
-            &engine,
-            &args.split,
-            &speculation,
-            args.process.processes,
-        )
+        ..PipelineArgs::new(common, settings(args, n_streams), args.process.processes)
     };
     let before_bytes = resident::of_this_process();
     start::with_pipeline(pipeline, Signals::stop()?, async |pipeline| {
@@ -110,6 +93,33 @@ pub(super) async fn measure(common: &CommonArgs, args: &BenchArgs) -> anyhow::Re
         })
     })
     .await
+}
+
+/// The pipeline's settings: as the flags have them, with room for the largest test of all streams.
+fn settings(args: &BenchArgs, n_streams: u32) -> Settings {
+    let n_positions = args
+        .n_prompt
+        .max(args.n_gen.saturating_add(1))
+        .saturating_add(1);
+    let n_positions = n_positions.saturating_mul(n_streams);
+    let n_positions = n_positions.max(args.n_expanded().map_or(0, branches::n_positions));
+    let n_ctx = n_positions.saturating_add(CTX_STEP - 1) / CTX_STEP * CTX_STEP;
+    let engine = &args.engine;
+    Settings {
+        model: args.model.clone(),
+        engine: EngineSettings {
+            ctx_size: engine.ctx_size.or(Some(n_ctx)),
+            parallel: Some(n_streams),
+            threads: engine.threads.or(Some(DEFAULT_THREADS)),
+            ..engine.clone()
+        },
+        cut: args.cut.clone(),
+        placement: args.placement.clone(),
+        goal: args.goal.clone(),
+        speculation: speculative::flags(args),
+        drafts: args.drafts.clone(),
+        ..Settings::default()
+    }
 }
 
 /// Parameters of an engine for the whole model, as the flags have them.
@@ -325,32 +335,14 @@ impl Bench<'_> {
     }
 }
 
-/// Tokens of a seed (SplitMix64), as any of the vocabulary.
-struct RandomTokens {
-    state: u64,
-    n_vocab: u32,
-}
-
-impl RandomTokens {
-    fn take(&mut self, n: u32) -> Vec<Token> {
-        (0..n).map(|_| self.next()).collect()
-    }
-
-    fn next(&mut self) -> Token {
-        let drawn = splitmix(self.state);
-        self.state = self.state.wrapping_add(GOLDEN_GAMMA);
-        (drawn % u64::from(self.n_vocab.max(1))) as Token
-    }
-}
-
 /// What each stage process emulates.
-fn emulations(args: &BenchArgs) -> Vec<EmulationArgs> {
+fn emulations(args: &BenchArgs) -> Vec<EmulationSettings> {
     let n = args
-        .split
+        .cut
         .stages
         .map_or(0, |n| n as usize)
         .max(args.slowdowns.len());
-    let emulation = |i: usize| EmulationArgs {
+    let emulation = |i: usize| EmulationSettings {
         slowdown: args.slowdowns.get(i).copied(),
         link_rate: args.link_rate.clone(),
         link_latency: args.link_latency.clone(),
@@ -382,23 +374,4 @@ fn stages(status: &ClusterStatus, pids: &HashMap<String, u32>, before_bytes: u64
         }
     };
     status.stages.iter().enumerate().map(stage).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn random_tokens_are_of_the_vocabulary_and_follow_from_the_seed() {
-        let take = |state| {
-            RandomTokens {
-                state,
-                n_vocab: 300,
-            }
-            .take(64)
-        };
-        assert!(take(1).iter().all(|token| (0..300).contains(token)));
-        assert_eq!(take(1), take(1));
-        assert_ne!(take(1), take(2));
-    }
 }

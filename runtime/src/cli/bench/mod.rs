@@ -8,18 +8,23 @@ mod baseline;
 mod branches;
 mod measure;
 mod predict;
+mod random_tokens;
 mod report;
 mod resident;
 mod rows;
 mod speculative;
+mod statistics;
 mod timeline;
 
 use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::BoolishValueParser;
+use jupiter::config::{
+    CutSettings, DraftSettings, EngineSettings, GoalSettings, ModelSettings, PlacementSettings,
+};
 
-use super::args::{CommonArgs, DraftArgs, EngineArgs, ProcessArgs, SplitArgs, positive};
+use super::args::{CommonArgs, ProcessArgs, positive};
 use super::leave::ExitCode;
 use super::output::{self, UsageError};
 use speculative::{InFlight, Speculative};
@@ -169,13 +174,22 @@ pub(crate) struct BenchArgs {
     rows: Vec<u32>,
 
     #[command(flatten)]
-    drafts: DraftArgs,
+    drafts: DraftSettings,
 
     #[command(flatten)]
-    engine: EngineArgs,
+    model: ModelSettings,
 
     #[command(flatten)]
-    split: SplitArgs,
+    engine: EngineSettings,
+
+    #[command(flatten)]
+    cut: CutSettings,
+
+    #[command(flatten)]
+    placement: PlacementSettings,
+
+    #[command(flatten)]
+    goal: GoalSettings,
 
     #[command(flatten)]
     process: ProcessArgs,

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use jupiter::Config;
+use jupiter::{Config, Settings};
 use jupiter_models::draw::{GOLDEN_GAMMA, splitmix};
 use jupiter_models::engine::{EngineParams, ReferenceEngine, StageEngine, StepInput};
 use jupiter_models::gguf::{GgufFile, ModelInfo};
@@ -15,8 +15,8 @@ use super::BenchArgs;
 use super::measure::engine_params;
 use super::report::model_name;
 use crate::cli::args::CommonArgs;
+use crate::cli::output;
 use crate::cli::table::{Align, bytes, markdown};
-use crate::cli::{output, start};
 
 /// Up to so many rows are taken for guesses, branches or streams, which all want logits; of a longer
 /// step, a piece of a prompt, only the last row does.
@@ -56,7 +56,11 @@ struct LimitReport {
 
 /// Measures steps of all lengths in turns.
 pub(super) fn measure(common: &CommonArgs, args: &BenchArgs) -> anyhow::Result<RowReport> {
-    let settings = start::settings(&args.engine, None, None);
+    let settings = Settings {
+        model: args.model.clone(),
+        engine: args.engine.clone(),
+        ..Settings::default()
+    };
     let config = Config::load(common.config.as_deref(), &settings)?;
     output::tell_default_model(common, &config);
     let (model, info) = config.open_model()?;

@@ -3,20 +3,19 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
-use jupiter::config::DraftSetting;
+use jupiter::config::{DraftSetting, SpeculationSettings};
 use jupiter::{DraftChoice, Oracle, SpeculationParams, SpeculationUsage};
 use jupiter_models::Token;
 use serde::Serialize;
 
 use super::BenchArgs;
-use super::report::median;
-use crate::cli::args::{Guesser, SpeculationArgs};
+use super::statistics::median;
 
 /// Who guesses in a benchmark.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Speculative {
     /// One of the sources that people use.
-    Source(Guesser),
+    Source(DraftSetting),
     /// One that knows the text, and is right so often.
     Oracle(f64),
 }
@@ -33,7 +32,7 @@ impl FromStr for Speculative {
                 .map(Self::Oracle)
                 .ok_or_else(|| format!("`{text}`: an oracle is right with probability 0 to 1"));
         }
-        let guesser = <Guesser as clap::ValueEnum>::from_str(text, false);
+        let guesser = <DraftSetting as clap::ValueEnum>::from_str(text, false);
         guesser.map(Self::Source).map_err(|_| wrong())
     }
 }
@@ -55,14 +54,13 @@ impl FromStr for InFlight {
 }
 
 /// The flags that start a pipeline for a benchmark: sources are loaded only if they are measured.
-pub(super) fn flags(args: &BenchArgs) -> SpeculationArgs {
-    SpeculationArgs {
+pub(super) fn flags(args: &BenchArgs) -> SpeculationSettings {
+    SpeculationSettings {
         speculative: Some(match args.speculative {
             Some(Speculative::Source(guesser)) => guesser,
-            Some(Speculative::Oracle(_)) => Guesser::Ngram,
-            None => Guesser::None,
+            Some(Speculative::Oracle(_)) => DraftSetting::Ngram,
+            None => DraftSetting::None,
         }),
-        drafts: args.drafts.clone(),
         draft_acceptance: None,
     }
 }
@@ -75,7 +73,7 @@ pub(super) fn params(
     n_vocab: u32,
 ) -> Option<SpeculationParams> {
     let source = match args.speculative? {
-        Speculative::Source(guesser) => DraftSetting::from(guesser).into(),
+        Speculative::Source(guesser) => guesser.into(),
         Speculative::Oracle(acceptance) => DraftChoice::Oracle(Oracle {
             truth: Arc::from([prompt, answer].concat()),
             n_vocab: n_vocab as Token,
@@ -165,7 +163,10 @@ mod tests {
     #[test]
     fn sources_are_names_or_an_oracle_with_a_probability() {
         assert_eq!("oracle:0.8".parse(), Ok(Speculative::Oracle(0.8)));
-        assert_eq!("ngram".parse(), Ok(Speculative::Source(Guesser::Ngram)));
+        assert_eq!(
+            "ngram".parse(),
+            Ok(Speculative::Source(DraftSetting::Ngram))
+        );
         for wrong in ["oracle", "oracle:", "oracle:2", "oracle:NaN", "guess", ""] {
             assert!(wrong.parse::<Speculative>().is_err(), "{wrong}");
         }

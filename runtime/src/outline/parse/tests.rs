@@ -1,5 +1,5 @@
 #![allow(clippy::unwrap_used)]
-//! Outlines as models write them, and texts that are none.
+//! Outlines as models write them, and texts that are none. Long, as they write them in many ways.
 
 use proptest::prelude::*;
 

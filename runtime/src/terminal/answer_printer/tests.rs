@@ -1,4 +1,6 @@
 #![allow(clippy::unwrap_used)]
+//! Whole answers on an emulated terminal. Long, as each screen that is expected stands here as people
+//! see it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -92,12 +92,11 @@ impl Processes {
 /// # Errors
 /// When it cannot serve the head.
 pub async fn serve(args: &StageArgs) -> Result<()> {
-    let config = Config::from_settings(Settings {
-        cluster: Some(args.stage_cluster.clone()),
-        node: Some(args.stage_node.clone()),
-        connect: vec![args.stage_of.clone()],
-        ..Settings::default()
-    })?;
+    let mut settings = Settings::default();
+    settings.network.cluster = Some(args.stage_cluster.clone());
+    settings.network.node = Some(args.stage_node.clone());
+    settings.network.connect = vec![args.stage_of.clone()];
+    let config = Config::from_settings(settings)?;
     let (ends, stop) = oneshot::channel::<()>();
     // A thread of its own: the end of the program does not wait for a read.
     std::thread::spawn(move || {

@@ -1,0 +1,141 @@
+//! Questions and answers.
+//!
+//! Each uses only those before it; [`Client`] is what programs see of them.
+//!
+//! - `chat_format`, [`prompt`]: the template that chats are written with, and what is asked
+//! - `stop_filter`, `answer`: one sequence of tokens as text, up to a stop string
+//! - `usage`, [`branches`]: several answers side by side, and what they took together
+//! - `planner_client`: asks the Planner
+//! - [`stream`], [`event`]: an answer as programs see it, and the same as JSON
+//! - `outliner`: an answer that is written point by point
+
+mod answer;
+pub(crate) mod branches;
+pub(crate) mod chat_format;
+pub mod event;
+pub(crate) mod outliner;
+pub(crate) mod planner_client;
+pub(crate) mod prompt;
+mod stop_filter;
+pub(crate) mod stream;
+mod usage;
+
+use std::sync::Arc;
+
+use jupiter_models::sampling::SamplingParams;
+
+use self::branches::BranchStream;
+use self::outliner::{OutlineSetup, Outliner, Plan};
+use self::planner_client::{Chain, PlannerClient};
+use self::prompt::{GenerateOptions, Prompt};
+use self::stream::TokenStream;
+use crate::error::Result;
+use crate::outline::{Verdict, in_one_piece};
+
+/// Asks for answers. Clones are cheap and ask the same cluster.
+#[derive(Clone)]
+pub struct Client {
+    planner: PlannerClient,
+    outline: Arc<OutlineSetup>,
+    n_ctx: u32,
+}
+
+impl Client {
+    pub(crate) fn new(planner: PlannerClient, outline: OutlineSetup, n_ctx: u32) -> Self {
+        Self {
+            planner,
+            outline: Arc::new(outline),
+            n_ctx,
+        }
+    }
+
+    /// Whether the default model answers, since no other was named.
+    pub fn is_default_model(&self) -> bool {
+        self.outline.is_default_model
+    }
+
+    /// Positions of the context (`-c`): prompts and answers of all requests at a time share them.
+    pub fn n_ctx(&self) -> u32 {
+        self.n_ctx
+    }
+
+    /// Tokens of a prompt as it is asked, with what the chat template adds.
+    ///
+    /// # Errors
+    /// A prompt that is empty, or that the template refuses.
+    pub async fn count_tokens(&self, mut prompt: Prompt) -> Result<u32> {
+        self.adapt(&mut prompt);
+        let n_tokens = self.planner.tokenize(prompt).await?.len();
+        Ok(u32::try_from(n_tokens).unwrap_or(u32::MAX))
+    }
+
+    /// The default model was not taught to read lists of points behind its own answers.
+    fn adapt(&self, prompt: &mut Prompt) {
+        if let (Prompt::Chat(chat), true) = (prompt, self.is_default_model()) {
+            for turn in chat.iter_mut().filter(|turn| turn.role == "assistant") {
+                if let Some(piece) = in_one_piece(&turn.content) {
+                    turn.content = piece;
+                }
+            }
+        }
+    }
+
+    /// How this cluster's model is best asked: [`GenerateOptions::default`], but the default model
+    /// always takes the likeliest token. It is so small that any other is seldom right.
+    pub fn default_options(&self) -> GenerateOptions {
+        let mut options = GenerateOptions::default();
+        if self.is_default_model() {
+            options.sampling = SamplingParams::greedy();
+        }
+        options
+    }
+
+    /// Refuses requests from now on, of all clones.
+    pub(crate) fn stop(&self) {
+        self.planner.stop();
+    }
+
+    /// Asks for an answer, in one piece or point by point. Dropping the stream stops it.
+    ///
+    /// # Errors
+    /// A prompt or sampling parameters that cannot be used; [`Error::Stopped`](crate::Error::Stopped)
+    /// after the end of the runtime. What the Planner refuses is the stream's first item.
+    pub async fn generate(
+        &self,
+        mut prompt: Prompt,
+        options: GenerateOptions,
+    ) -> Result<TokenStream> {
+        self.planner.check(&options)?;
+        self.adapt(&mut prompt);
+        let plan = Plan::new(&self.outline, &prompt, &options);
+        match (plan, prompt) {
+            (Some(plan), Prompt::Chat(chat)) if plan.verdict != Verdict::Plain => {
+                let (planner, setup) = (self.planner.clone(), self.outline.clone());
+                let outliner = Outliner::new(planner, setup, chat, options, plan);
+                Ok(TokenStream::of(outliner.start()))
+            }
+            (plan, prompt) => {
+                let answer = self.planner.answer(prompt, options, Chain::default());
+                let answer = answer.await?;
+                let usage = plan.map(|plan| plan.conclude(0));
+                Ok(TokenStream::plain(answer, usage))
+            }
+        }
+    }
+
+    /// Asks for an answer to each of several prompts, all side by side; what they have in common is
+    /// computed once. Dropping the stream stops all of them. Without `n_predict` they share the
+    /// context evenly.
+    ///
+    /// # Errors
+    /// As [`Client::generate`]. What the Planner refuses, prompts without a common beginning among
+    /// it, is the stream's first item.
+    pub async fn expand(
+        &self,
+        prompts: Vec<Prompt>,
+        options: GenerateOptions,
+    ) -> Result<BranchStream> {
+        let prompts = self.planner.tokenize_all(prompts).await?;
+        self.planner.expand(prompts, options, None).await
+    }
+}

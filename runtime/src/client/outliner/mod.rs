@@ -1,0 +1,255 @@
+//! Writes an answer point by point: first the outline, then all points side by side, joined in
+//! order (Skeleton-of-Thought; Jupiter, section on outline-based parallel decoding).
+//!
+//! ```text
+//! Plan (rules) -> suits (the model's judgement) -> points (outline, then a branch for each)
+//!      \------------------\-------------------------\-> the plain answer, in one piece
+//! ```
+//! Each of these asks for something that goes on from the one before: the Planner holds its cells, so
+//! what they have in common is computed once.
+
+mod plan;
+mod points;
+mod suits;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use futures::{Stream, StreamExt};
+use jupiter_actors::RequestId;
+use jupiter_actors::request::Completion;
+use jupiter_models::text::ChatMessage;
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+
+pub(crate) use self::plan::Plan;
+use super::answer::{AnswerStream, Part};
+use super::planner_client::{Chain, PlannerClient};
+use super::prompt::{GenerateOptions, Prompt};
+use super::stream::StreamItem;
+use super::usage::together;
+use crate::config::OutlineConfig;
+use crate::error::{Error, ErrorKind, Result};
+use crate::outline::{OutlinePrompts, Verdict};
+use crate::task::AbortOnDrop;
+
+/// How this cluster's model is asked for outlines.
+pub(crate) struct OutlineSetup {
+    pub(crate) config: OutlineConfig,
+    pub(crate) prompts: OutlinePrompts,
+    /// Whether that is the default model, which was taught few outlines.
+    pub(crate) is_default_model: bool,
+}
+
+/// An answer that is being written.
+pub(crate) struct Outlined {
+    items: UnboundedReceiver<Result<StreamItem>>,
+    ended: bool,
+    _writing: AbortOnDrop,
+}
+
+impl Stream for Outlined {
+    type Item = Result<StreamItem>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        if this.ended {
+            return Poll::Ready(None);
+        }
+        let item = ready!(this.items.poll_recv(context)).unwrap_or(Err(Error::Stopped));
+        this.ended = matches!(item, Err(_) | Ok(StreamItem::Done(_)));
+        Poll::Ready(Some(item))
+    }
+}
+
+/// Writes one answer.
+pub(crate) struct Outliner {
+    planner: PlannerClient,
+    setup: Arc<OutlineSetup>,
+    chat: Vec<ChatMessage>,
+    options: GenerateOptions,
+    plan: Plan,
+    /// The last request, whose cells the next one goes on from.
+    held: Option<RequestId>,
+    /// What was asked on the way took.
+    took: Option<Completion>,
+    begun: Instant,
+    /// When the first token of outline or answer came.
+    first: Option<Instant>,
+    /// Whether anything of the answer's text was handed on.
+    has_shown: bool,
+    /// Points that are written side by side.
+    n_points: usize,
+}
+
+/// Where the parts of the answer go; bounded in fact by the tokens that fit the context.
+type Items = UnboundedSender<Result<StreamItem>>;
+
+impl Outliner {
+    pub(crate) fn new(
+        planner: PlannerClient,
+        setup: Arc<OutlineSetup>,
+        chat: Vec<ChatMessage>,
+        mut options: GenerateOptions,
+        plan: Plan,
+    ) -> Self {
+        options.sampling.fix_seed();
+        Self {
+            planner,
+            setup,
+            chat,
+            options,
+            plan,
+            held: None,
+            took: None,
+            begun: Instant::now(),
+            first: None,
+            has_shown: false,
+            n_points: 0,
+        }
+    }
+
+    /// Begins to write, beside the caller.
+    pub(crate) fn start(mut self) -> Outlined {
+        let (sink, items) = mpsc::unbounded_channel();
+        let writing = tokio::spawn(async move {
+            let done = self.write(&sink).await;
+            // Who asked may have gone.
+            let _ = sink.send(done.map(StreamItem::Done));
+        });
+        Outlined {
+            items,
+            ended: false,
+            _writing: AbortOnDrop(writing),
+        }
+    }
+
+    async fn write(&mut self, items: &Items) -> Result<Completion> {
+        let done = match self.write_outlined(items).await {
+            Ok(Some(done)) => done,
+            Ok(None) => self.write_plainly(items).await?,
+            // In one piece the question may fit, or suit the template.
+            Err(error) if error.kind() == ErrorKind::Invalid && !self.has_shown => {
+                self.n_points = 0;
+                self.plan.give_up(&error.to_string());
+                self.write_plainly(items).await?
+            }
+            Err(error) => return Err(error),
+        };
+        self.let_go();
+        Ok(self.conclude(done))
+    }
+
+    /// Nothing goes on from the last request: who waits for its place need not wait longer.
+    fn let_go(&mut self) {
+        if let Some(id) = self.held.take() {
+            self.planner.release(id);
+        }
+    }
+
+    /// None when the answer is to be written in one piece.
+    async fn write_outlined(&mut self, items: &Items) -> Result<Option<Completion>> {
+        if self.plan.verdict == Verdict::Undecided {
+            self.judge().await?;
+        } else if self.setup.is_default_model
+            && !self.plan.is_asked_for
+            && let Some(done) = self.begin_plainly(items).await?
+        {
+            return Ok(Some(done));
+        }
+        if self.plan.verdict != Verdict::Outline {
+            return Ok(None);
+        }
+        match self.write_outline(items).await? {
+            Some(written) => self.write_points(written, items).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn write_plainly(&mut self, items: &Items) -> Result<Completion> {
+        let (chat, options) = (self.chat.clone(), self.options.clone());
+        let answer = self.ask(chat, options, false).await?;
+        self.go_on(answer, items).await
+    }
+
+    async fn go_on(&mut self, mut answer: AnswerStream, items: &Items) -> Result<Completion> {
+        while let Some(part) = answer.next().await {
+            match part? {
+                Part::Text { id, text } => {
+                    self.first_token();
+                    self.has_shown = true;
+                    send(items, StreamItem::Token { id, text });
+                }
+                Part::Done(done) => return Ok(done),
+            }
+        }
+        Err(Error::Stopped)
+    }
+
+    /// Asks for an answer that goes on from the cells of the last one, and holds its own for the next
+    /// one if that is wanted.
+    async fn ask(
+        &mut self,
+        chat: Vec<ChatMessage>,
+        options: GenerateOptions,
+        holds: bool,
+    ) -> Result<AnswerStream> {
+        let follows = self.held.take();
+        let chain = Chain { follows, holds };
+        let answer = self
+            .planner
+            .answer(Prompt::Chat(chat), options, chain)
+            .await?;
+        self.held = holds.then_some(answer.id());
+        Ok(answer)
+    }
+
+    /// For what is asked on the way to the answer.
+    fn inner(&self) -> GenerateOptions {
+        GenerateOptions {
+            stop: Vec::new(),
+            ..self.options.clone()
+        }
+    }
+
+    fn first_token(&mut self) {
+        self.first.get_or_insert_with(Instant::now);
+    }
+
+    /// Counts what an answer on the way took; its tokens are none of the answer's.
+    fn count(&mut self, done: Completion) {
+        let done = Completion { n_eval: 0, ..done };
+        self.took = Some(match self.took.take() {
+            Some(took) => together(took, &done),
+            None => done,
+        });
+    }
+
+    /// What all of it took together, as the client saw it.
+    fn conclude(&mut self, done: Completion) -> Completion {
+        let ms = |from: Instant, to: Instant| to.duration_since(from).as_secs_f64() * 1e3;
+        let (first, now) = (self.first.unwrap_or(self.begun), Instant::now());
+        let all = match self.took.take() {
+            Some(took) => together(done, &took),
+            None => done,
+        };
+        Completion {
+            prompt_ms: ms(self.begun, first),
+            eval_ms: ms(first, now),
+            outline: Some(self.plan.conclude(self.n_points)),
+            ..all
+        }
+    }
+}
+
+impl Drop for Outliner {
+    fn drop(&mut self) {
+        self.let_go();
+    }
+}
+
+/// Who asked may have gone: then this is dropped soon.
+fn send(items: &Items, item: StreamItem) {
+    let _ = items.send(Ok(item));
+}

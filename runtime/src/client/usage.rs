@@ -1,0 +1,43 @@
+//! What several answers took together.
+
+use jupiter_actors::request::{Completion, SpeculationUsage, StageUsage};
+
+/// What two answers took; how they ended, and when, is that of the first.
+pub(crate) fn together(mut all: Completion, more: &Completion) -> Completion {
+    all.n_prompt += more.n_prompt;
+    all.n_cached += more.n_cached;
+    all.n_eval += more.n_eval;
+    all.n_replays = all.n_replays.max(more.n_replays);
+    for stage in &more.stages {
+        let is_same = |s: &&mut StageUsage| s.node == stage.node && s.layers == stage.layers;
+        match all.stages.iter_mut().find(is_same) {
+            Some(sum) => {
+                sum.prompt_busy_ms += stage.prompt_busy_ms;
+                sum.eval_busy_ms += stage.eval_busy_ms;
+            }
+            None => all.stages.push(stage.clone()),
+        }
+    }
+    all.speculation = match (all.speculation, &more.speculation) {
+        (Some(all), Some(more)) => Some(guesses_together(all, more)),
+        (all, more) => all.or_else(|| more.clone()),
+    };
+    all
+}
+
+/// The source of the one with most guesses stands for both, and its prediction.
+fn guesses_together(all: SpeculationUsage, more: &SpeculationUsage) -> SpeculationUsage {
+    let most = match more.n_drafted > all.n_drafted {
+        true => more,
+        false => &all,
+    };
+    SpeculationUsage {
+        source: most.source,
+        predicted_ratio: most.predicted_ratio,
+        n_steps: all.n_steps + more.n_steps,
+        n_tokens: all.n_tokens + more.n_tokens,
+        n_drafted: all.n_drafted + more.n_drafted,
+        n_accepted: all.n_accepted + more.n_accepted,
+        n_wasted: all.n_wasted + more.n_wasted,
+    }
+}

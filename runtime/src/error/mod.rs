@@ -1,0 +1,182 @@
+//! What can go wrong; each message is one line that says how to mend it.
+
+mod cluster;
+mod config;
+mod request;
+
+use jupiter_actors::planning::PlanError;
+use jupiter_actors::request::RequestError;
+use jupiter_models::{ModelError, Token};
+
+pub use self::cluster::ClusterError;
+pub use self::config::ConfigError;
+pub use self::request::BadRequest;
+
+/// Result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why the runtime could not start, or an answer could not be given.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The model, its slices or the engine.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The request was refused or could not go on.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// Another program's request cannot be read.
+    #[error(transparent)]
+    BadRequest(#[from] BadRequest),
+    /// A prompt of tokens holds one that the model does not have.
+    #[error("token {token} is not of the vocabulary: ids go from 0 to {last}")]
+    UnknownToken {
+        /// The token.
+        token: Token,
+        /// The last one that there is.
+        last: u32,
+    },
+    /// Another program listens there.
+    #[error(
+        "endpoint {endpoint} is in use by another program: stop it, or listen elsewhere (--listen)"
+    )]
+    EndpointInUse {
+        /// The endpoint as it was asked for.
+        endpoint: String,
+    },
+    /// zenoh refused.
+    #[error("zenoh: {0}")]
+    Zenoh(String),
+    /// The cluster refused this node, or cannot work as it is.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// There is no plan.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The terminal or pipe of a conversation.
+    #[error("terminal: {0}")]
+    Terminal(#[source] std::io::Error),
+    /// The runtime was shut down.
+    #[error("the runtime has stopped")]
+    Stopped,
+}
+
+/// What kind of failure an error is, for whoever maps errors to codes or counts them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// What is asked for or configured cannot be done as it is said; to repeat it changes nothing
+    /// (HTTP 400).
+    Invalid,
+    /// Too much is asked at once: later it may be answered (HTTP 429).
+    Busy,
+    /// The cluster is not there, or not whole (HTTP 503).
+    Unavailable,
+    /// The machine or the program failed (HTTP 500).
+    Internal,
+}
+
+impl Error {
+    /// What kind of failure it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Config(_)
+            | Self::BadRequest(_)
+            | Self::UnknownToken { .. }
+            | Self::EndpointInUse { .. } => ErrorKind::Invalid,
+            Self::Request(error) => match error {
+                RequestError::EmptyPrompt
+                | RequestError::PromptTooLong { .. }
+                | RequestError::Invalid(_) => ErrorKind::Invalid,
+                RequestError::Busy { .. } => ErrorKind::Busy,
+                RequestError::Cluster(_) => ErrorKind::Unavailable,
+            },
+            Self::Model(error) => match error {
+                ModelError::Io { .. }
+                | ModelError::NoSpace { .. }
+                | ModelError::CacheFolder { .. }
+                | ModelError::DefaultModelCache { .. }
+                | ModelError::DefaultModelAltered { .. }
+                | ModelError::BadStep { .. }
+                | ModelError::Llama { .. }
+                | ModelError::OutOfMemory { .. } => ErrorKind::Internal,
+                ModelError::BadGguf { .. }
+                | ModelError::OtherKind { .. }
+                | ModelError::UnsupportedArchitecture { .. }
+                | ModelError::Unsplittable { .. }
+                | ModelError::BadSplit { .. }
+                | ModelError::BadInput { .. } => ErrorKind::Invalid,
+            },
+            Self::Cluster(_) | Self::Zenoh(_) | Self::Plan(_) | Self::Stopped => {
+                ErrorKind::Unavailable
+            }
+            Self::Terminal(_) => ErrorKind::Internal,
+        }
+    }
+}
+
+/// The first line of an error of zenoh, whose texts name source files and nest.
+pub(crate) fn zenoh_error(error: zenoh::Error) -> Error {
+    let text = error.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    let line = line.split(" at /").next().unwrap_or(line);
+    Error::Zenoh(line.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use jupiter_actors::NodeId;
+
+    use super::*;
+
+    #[test]
+    fn kinds_say_whether_asking_again_can_help() {
+        let busy = RequestError::Busy { waiting: 9 };
+        let grammar = ModelError::BadInput { what: "x".into() };
+        let lost = ModelError::Llama { what: "x".into() };
+        let head = NodeId("a".into());
+        for (error, kind) in [
+            (ConfigError::NoNodes.into(), ErrorKind::Invalid),
+            (BadRequest::NoPrompt.into(), ErrorKind::Invalid),
+            (RequestError::EmptyPrompt.into(), ErrorKind::Invalid),
+            (grammar.into(), ErrorKind::Invalid),
+            (
+                Error::UnknownToken { token: 7, last: 6 },
+                ErrorKind::Invalid,
+            ),
+            (busy.into(), ErrorKind::Busy),
+            (
+                RequestError::Cluster("x".into()).into(),
+                ErrorKind::Unavailable,
+            ),
+            (
+                ClusterError::HasHead { head }.into(),
+                ErrorKind::Unavailable,
+            ),
+            (Error::Stopped, ErrorKind::Unavailable),
+            (lost.into(), ErrorKind::Internal),
+        ] {
+            assert_eq!(Error::kind(&error), kind, "{error}");
+        }
+    }
+
+    #[test]
+    fn every_message_is_one_line() {
+        let layers = vec![u32::MAX, 7];
+        let errors: [Error; 4] = [
+            ConfigError::NoNodes.into(),
+            ConfigError::NoHead.into(),
+            ConfigError::SplitMismatch { layers, n_layer: 6 }.into(),
+            ClusterError::OtherProtocol {
+                who: "node b".into(),
+                theirs: 0,
+            }
+            .into(),
+        ];
+        for error in errors {
+            let text = error.to_string();
+            assert!(!text.contains('\n') && !text.contains("  "), "{text}");
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! How programs of others ask this cluster.
+
+pub(crate) mod zenoh;

@@ -1,0 +1,59 @@
+//! What a head reads from the model file before it begins.
+
+use std::sync::Arc;
+
+use jupiter_actors::planner::{DraftConfig, PlannerConfig};
+use jupiter_models::text::Vocabulary;
+
+use super::drafts::Drafts;
+use super::factory::ModelFactory;
+use super::plan::planner_config;
+use super::{Progress, n_cores};
+use crate::client::chat_format::ChatFormat;
+use crate::config::Config;
+use crate::error::Result;
+
+/// What assignments call the model where there is no other node to mix it up with.
+const EMBEDDED_MODEL: &str = "embedded";
+
+/// What is read from the model file.
+pub(super) struct Loaded {
+    pub(super) planner: PlannerConfig,
+    pub(super) factory: ModelFactory,
+    pub(super) vocabulary: Arc<Vocabulary>,
+    pub(super) format: ChatFormat,
+}
+
+/// Blocks while it reads, and hashes the file when others have to have the same.
+pub(super) fn load_model(
+    config: &Config,
+    is_embedded: bool,
+    progress: Option<Arc<dyn Progress>>,
+) -> Result<Loaded> {
+    let (model, info) = config.open_model()?;
+    let id = if is_embedded {
+        EMBEDDED_MODEL.to_owned()
+    } else {
+        model.content_hash()?
+    };
+    let mut planner = planner_config(config, &model, &info, id.clone(), n_cores())?;
+    let drafts = Drafts::load(config, &info);
+    planner.draft = drafts.model_id().map(|model| DraftConfig {
+        node: (config.speculation.draft_node.clone())
+            .unwrap_or_else(|| config.network.node.clone()),
+        model,
+    });
+    planner.medusa = drafts.medusa_id();
+    planner.engine.keeps_states = planner.medusa.is_some();
+    let vocabulary = Arc::new(Vocabulary::load(model.path())?);
+    let format = ChatFormat::load(config.model.chat_template.as_deref(), &model, &vocabulary)?;
+    // llama.cpp reads the vocabulary by the path.
+    model.check_current()?;
+    let factory = ModelFactory::new(model, id, vocabulary.clone(), config, drafts, progress);
+    Ok(Loaded {
+        planner,
+        factory,
+        vocabulary,
+        format,
+    })
+}
