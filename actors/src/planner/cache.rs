@@ -44,6 +44,11 @@ impl PromptCache {
         self.kept.iter().map(|(_, tokens)| tokens.len()).sum()
     }
 
+    #[cfg(debug_assertions)]
+    pub(super) fn slots(&self) -> impl Iterator<Item = SequenceId> {
+        self.kept.iter().map(|&(seq, _)| seq)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.kept.is_empty()
     }

@@ -2,6 +2,8 @@
 //! messages come out. It outlives the actor, so a Planner that panics loses no token.
 
 mod admission;
+#[cfg(debug_assertions)]
+mod conserved;
 mod drafting;
 mod epochs;
 mod held;
@@ -158,6 +160,8 @@ impl PlannerCore {
 
     /// What has to be sent since the last call.
     pub(super) fn take_outbox(&mut self) -> Vec<(Address, Message)> {
+        #[cfg(debug_assertions)]
+        self.assert_conserved();
         std::mem::take(&mut self.outbox)
     }
 

@@ -196,7 +196,8 @@ impl PlannerCore {
         };
         self.branch_slots.pop();
         let mut request = branch.request;
-        request.cache_prompt = false;
+        // Its slot is for branches alone.
+        (request.cache_prompt, request.holds) = (false, false);
         let default = || self.config.speculation.clone();
         request.speculation.get_or_insert_with(default);
         let slot = Slot {

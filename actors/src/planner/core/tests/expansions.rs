@@ -335,30 +335,33 @@ fn what_follows_an_answer_goes_on_from_its_cells_whoever_waits() {
 fn what_follows_a_held_answer_needs_no_other_slot() {
     let mut world = World::new(1, SplitPolicy::PerNode);
     let prompt: Vec<Token> = (0..20).collect();
-    // 16 shared cells, and room for one branch at a time beside what is held.
-    let mut expanded = world.expand(10, &(50..66).collect::<Vec<_>>(), &suffixes(6), 30);
+    // 40 cells of a request that takes the third slot, 16 that branches share, and room for one branch
+    // of 14 at a time beside the 22 that are held. What follows needs 3 more.
+    let long = endless(4, 0);
+    let mut third = world.ask(3, &long, 36);
+    let mut expanded = world.expand(10, &(50..66).collect::<Vec<_>>(), &suffixes(6), 12);
     let mut answered = world.ask_holding(1, &prompt, 3);
     while world.core.held.is_empty() {
         assert!(world.step());
     }
     assert_text(&mut answered, &prompt, 3);
-    // No slot is free, and none could be.
-    world.core.free.clear();
     let mut next = prompt.clone();
     next.extend(expected(&prompt, 3));
     next.push(5);
-    let mut follower = world.follow(2, 1, &next, 4);
-    assert!(!world.core.expansions[0].waiting.is_empty());
-    while world.core.live.iter().all(|s| s.request != RequestId(2)) {
-        assert!(
-            !world.core.expansions[0].waiting.is_empty(),
-            "it came too late"
-        );
+    let mut follower = world.follow(2, 1, &next, 1);
+    let is_live = |world: &World, id| world.core.live.iter().any(|s| s.request == RequestId(id));
+    while !is_live(&world, 2) {
         assert!(world.step());
     }
+    assert!(is_live(&world, 3), "no slot was free");
+    assert!(
+        !world.core.expansions[0].waiting.is_empty(),
+        "it came too late"
+    );
     world.run();
-    assert_text(&mut follower, &next, 4);
-    assert_all(&mut expanded, 30);
+    assert_text(&mut follower, &next, 1);
+    assert_text(&mut third, &long, 36);
+    assert_all(&mut expanded, 12);
 }
 
 #[test]
@@ -388,8 +391,9 @@ fn cells_are_not_held_for_ever() {
 #[test]
 fn without_slots_for_branches_they_are_refused() {
     let mut world = World::new(1, SplitPolicy::PerNode);
-    world.core.branch_slots.clear();
-    world.core.config.n_branches = 0;
+    let mut config = world.core.config.clone();
+    config.n_branches = 0;
+    world.core = PlannerCore::new(config, world.now);
     let mut expanded = world.expand(1, &[1, 2], &suffixes(3), 5);
     assert_error(&mut expanded.whole, "--parallel");
 }

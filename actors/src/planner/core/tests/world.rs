@@ -57,6 +57,8 @@ pub(super) struct World {
     pub(super) hears_cancels: bool,
     /// How requests guess.
     pub(super) source: Guessing,
+    /// Whether branches ask to hold their cells.
+    pub(super) branches_hold: bool,
     /// What the draft model was asked and has not answered.
     pub(super) wishes: VecDeque<DraftRequest>,
     /// The texts that it knows.
@@ -151,6 +153,7 @@ impl World {
             live_from: HashMap::new(),
             hears_cancels: true,
             source: Guessing::None,
+            branches_hold: false,
             wishes: VecDeque::new(),
             told: HashMap::new(),
             pipeline: VecDeque::new(),
@@ -272,7 +275,10 @@ impl World {
         for (suffix, id) in suffixes.iter().zip(id + 1..) {
             let (sink, events) = unbounded_channel();
             let prompt = [shared, suffix].concat();
-            let request = self.request(id, &prompt, n);
+            let request = GenerateRequest {
+                holds: self.branches_hold,
+                ..self.request(id, &prompt, n)
+            };
             branches.push(Branch { request, sink });
             asked.push((prompt, events));
         }

@@ -1,0 +1,411 @@
+//! Random histories: whatever happens, every text is right and nothing is lost.
+
+use jupiter_models::LayerRange;
+use proptest::prelude::*;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::planned::{PLENTY, planned};
+use super::*;
+
+#[derive(Clone, Debug)]
+enum Event {
+    Ask(Ask),
+    /// For as many tokens as fit.
+    AskForAll(Ask),
+    /// Holds the cells for what follows.
+    AskHolding(Ask),
+    /// Goes on from the text of the request with this number, whether or not it is complete.
+    Follow(usize),
+    Expand {
+        suffixes: Vec<Vec<Token>>,
+        /// Whether each branch asks to hold its cells, too.
+        holds: bool,
+        ask: Ask,
+    },
+    Cancel(usize),
+    CancelBranches(usize),
+    /// The client of one branch is gone.
+    CloseBranch(usize, usize),
+    /// The client has enough.
+    Finish(usize),
+    FinishBranch(usize, usize),
+    Steps(usize),
+    LoseStep,
+    RepeatReport,
+    StepFault,
+    StageDown {
+        stage: u32,
+        restarting: bool,
+    },
+    NodeDown(u32),
+    NodeUp(u32),
+    Tick(u64),
+    Drafts(usize),
+    /// The draft model's node forgets what it knew, and what it was asked.
+    LoseDrafts,
+    /// The Planner's actor is started anew between two events.
+    Resume,
+}
+
+#[derive(Clone, Debug)]
+struct Ask {
+    prompt: Vec<Token>,
+    n: u32,
+    source: Guessing,
+}
+
+fn ask() -> impl Strategy<Value = Ask> {
+    // Few different tokens, so that prompts share beginnings and the prompt cache is hit.
+    let prompt = proptest::collection::vec(0..2_i32, 1..40);
+    let source = prop_oneof![
+        Just(Guessing::None),
+        Just(Guessing::Auto),
+        Just(Guessing::Model),
+        Just(Guessing::Oracle(0.5)),
+        Just(Guessing::Oracle(0.9)),
+    ];
+    (prompt, 1..20_u32, source).prop_map(|(prompt, n, source)| Ask { prompt, n, source })
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let suffix = proptest::collection::vec(0..3_i32, 1..8);
+    let suffixes = proptest::collection::vec(suffix, 1..7);
+    prop_oneof![
+        4 => ask().prop_map(Event::Ask),
+        1 => ask().prop_map(Event::AskForAll),
+        1 => ask().prop_map(Event::AskHolding),
+        1 => (0..8_usize).prop_map(Event::Follow),
+        2 => (suffixes, any::<bool>(), ask())
+            .prop_map(|(suffixes, holds, ask)| Event::Expand { suffixes, holds, ask }),
+        1 => (0..8_usize).prop_map(Event::Cancel),
+        1 => (0..4_usize).prop_map(Event::CancelBranches),
+        1 => (0..4_usize, 0..7_usize).prop_map(|(i, branch)| Event::CloseBranch(i, branch)),
+        1 => (0..8_usize).prop_map(Event::Finish),
+        1 => (0..4_usize, 0..7_usize).prop_map(|(i, branch)| Event::FinishBranch(i, branch)),
+        10 => (1..12_usize).prop_map(Event::Steps),
+        1 => Just(Event::LoseStep),
+        1 => Just(Event::RepeatReport),
+        1 => Just(Event::StepFault),
+        1 => (0..2_u32, proptest::bool::weighted(0.8))
+            .prop_map(|(stage, restarting)| Event::StageDown { stage, restarting }),
+        1 => (0..3_u32).prop_map(Event::NodeDown),
+        2 => (0..3_u32).prop_map(Event::NodeUp),
+        1 => (1..3000_u64).prop_map(Event::Tick),
+        4 => (1..5_usize).prop_map(Event::Drafts),
+        1 => Just(Event::LoseDrafts),
+        1 => Just(Event::Resume),
+    ]
+}
+
+/// A text that was asked for, as long as its client listens.
+struct Text {
+    prompt: Vec<Token>,
+    /// Most tokens; none: as many as fit.
+    n: Option<u32>,
+    /// Whether the client has said that it has enough.
+    is_enough: bool,
+    events: Option<UnboundedReceiver<StreamEvent>>,
+}
+
+impl Text {
+    fn new(prompt: &[Token], n: Option<u32>, events: UnboundedReceiver<StreamEvent>) -> Self {
+        Self {
+            prompt: prompt.to_vec(),
+            n,
+            is_enough: false,
+            events: Some(events),
+        }
+    }
+
+    /// It is what it would be if nothing else had happened, or ended with a good reason.
+    fn check(&mut self, may_fail: &[&str]) {
+        let Some(events) = &mut self.events else {
+            return;
+        };
+        match read(events) {
+            (tokens, Some(StreamEvent::Done(done))) => {
+                let whole = expected(&self.prompt, self.n.unwrap_or(N_CTX));
+                // What has no limit may be cut where others need room, but not before its share.
+                let share = (N_CTX / N_SEQ) as usize;
+                let is_cut = self.n.is_none() && done.limit.is_some() && tokens.len() >= share;
+                if is_cut || self.is_enough {
+                    assert!(whole.starts_with(&tokens));
+                } else {
+                    assert_eq!(tokens, whole);
+                }
+            }
+            (_, Some(StreamEvent::Failed(error))) => {
+                let error = error.to_string();
+                let is_known = may_fail.iter().any(|part| error.contains(part));
+                assert!(is_known, "{error}");
+            }
+            end => panic!("a request was forgotten: {end:?}"),
+        }
+    }
+}
+
+/// A request of several branches, as long as its client listens.
+struct Branches {
+    whole: Option<UnboundedReceiver<StreamEvent>>,
+    texts: Vec<Text>,
+}
+
+struct History {
+    world: World,
+    texts: Vec<Text>,
+    expanded: Vec<Branches>,
+    /// Whether a stage was lost for good.
+    has_lost_stage: bool,
+}
+
+impl History {
+    fn new(world: World) -> Self {
+        Self {
+            world,
+            texts: Vec::new(),
+            expanded: Vec::new(),
+            has_lost_stage: false,
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        let id = self.texts.len() as u64;
+        match event {
+            Event::Ask(Ask { prompt, n, source }) => {
+                self.world.source = source;
+                let events = self.world.ask(id, &prompt, n);
+                self.texts.push(Text::new(&prompt, Some(n), events));
+            }
+            Event::AskForAll(Ask { prompt, source, .. }) => {
+                self.world.source = source;
+                let events = self.world.ask_for_all(id, &prompt);
+                self.texts.push(Text::new(&prompt, None, events));
+            }
+            Event::AskHolding(Ask { prompt, n, source }) => {
+                self.world.source = source;
+                let events = self.world.ask_holding(id, &prompt, n);
+                self.texts.push(Text::new(&prompt, Some(n), events));
+            }
+            Event::Follow(of) => self.follow(id, of),
+            Event::Expand { .. } | Event::CancelBranches(_) | Event::CloseBranch(..) => {
+                self.happen_to_branches(event);
+            }
+            Event::Cancel(i) if i < self.texts.len() => {
+                self.texts[i].events = None;
+                self.world.core.cancel(RequestId(i as u64), self.world.now);
+            }
+            Event::Finish(i) if i < self.texts.len() => {
+                self.texts[i].is_enough = true;
+                self.world.core.finish(RequestId(i as u64), self.world.now);
+            }
+            Event::FinishBranch(i, branch) => {
+                let texts = self.expanded.get_mut(i).map(|all| &mut all.texts);
+                if let Some(text) = texts.and_then(|texts| texts.get_mut(branch)) {
+                    text.is_enough = true;
+                    let id = RequestId(branches_id(i) + 1 + branch as u64);
+                    self.world.core.finish(id, self.world.now);
+                }
+            }
+            event => self.happen_to_cluster(event),
+        }
+        self.world.settle();
+    }
+
+    fn follow(&mut self, id: u64, of: usize) {
+        let Some(text) = self.texts.get(of) else {
+            return;
+        };
+        let mut prompt = text.prompt.clone();
+        prompt.extend(expected(&text.prompt, text.n.unwrap_or(5)));
+        prompt.truncate(N_CTX as usize - 8);
+        prompt.push(5);
+        let events = self.world.follow(id, of as u64, &prompt, 4);
+        self.texts.push(Text::new(&prompt, Some(4), events));
+    }
+
+    fn happen_to_branches(&mut self, event: Event) {
+        let id = branches_id(self.expanded.len());
+        match event {
+            Event::Expand {
+                suffixes,
+                holds,
+                ask,
+            } => {
+                self.world.source = ask.source;
+                self.world.branches_hold = holds;
+                let all = self.world.expand(id, &ask.prompt, &suffixes, ask.n);
+                let branches = all.branches.into_iter();
+                let text = |(prompt, events): (Vec<_>, _)| Text::new(&prompt, Some(ask.n), events);
+                self.expanded.push(Branches {
+                    whole: Some(all.whole),
+                    texts: branches.map(text).collect(),
+                });
+            }
+            Event::CancelBranches(i) if i < self.expanded.len() => {
+                self.expanded[i].whole = None;
+                self.expanded[i].texts.clear();
+                let id = RequestId(branches_id(i));
+                self.world.core.cancel(id, self.world.now);
+            }
+            Event::CloseBranch(i, branch) => {
+                let texts = self.expanded.get_mut(i).map(|all| &mut all.texts);
+                if let Some(text) = texts.and_then(|texts| texts.get_mut(branch)) {
+                    text.events = None;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn happen_to_cluster(&mut self, event: Event) {
+        let world = &mut self.world;
+        let node = |stage: u32| NodeId(format!("n{stage}"));
+        match event {
+            Event::Steps(n) => (0..n).for_each(|_| _ = world.step()),
+            Event::LoseStep => {
+                world.pipeline.clear();
+                world.tick(3000);
+            }
+            Event::RepeatReport => {
+                if let Some(header) = world.pipeline.pop_front() {
+                    let report = world.compute(&header);
+                    world.core.report(report.clone(), world.now);
+                    world.core.report(report, world.now);
+                }
+            }
+            Event::StepFault => {
+                let fault = NodeReport::StepFault {
+                    epoch: None,
+                    node: node(0),
+                    what: "a step is missing".into(),
+                };
+                world.core.node_report(fault, world.now);
+            }
+            Event::StageDown { stage, restarting } => {
+                self.has_lost_stage |= !restarting;
+                let down = NodeReport::StageDown {
+                    epoch: world.epoch,
+                    stage,
+                    node: node(stage),
+                    why: "broke".into(),
+                    restarting,
+                };
+                world.core.node_report(down, world.now);
+            }
+            // One node always stays, so that nothing has to be given up.
+            Event::NodeDown(i) if i > 0 => world.node_down(i),
+            Event::NodeUp(i) => world.node_up(i),
+            Event::Tick(ms) => world.tick(ms),
+            Event::Drafts(n) => (0..n).for_each(|_| _ = world.draft()),
+            Event::LoseDrafts => {
+                world.wishes.clear();
+                world.told.clear();
+                world.tick(3000);
+            }
+            Event::Resume => world.core.resume(world.now),
+            _ => {}
+        }
+    }
+
+    fn end(&mut self) {
+        // What waits for nodes gets them.
+        (0..3).for_each(|i| self.world.node_up(i));
+        // What is held is not held for ever.
+        for _ in 0..3 {
+            self.world.run();
+            self.world.tick(2100);
+        }
+        // More than ten faults in a row are given up, in a clear error.
+        let mut may_fail = vec!["gave up"];
+        if self.has_lost_stage {
+            may_fail.extend(["broke", "nodes are there", "one more device"]);
+        }
+        for text in &mut self.texts {
+            text.check(&may_fail);
+        }
+        for branches in &mut self.expanded {
+            if let Some(whole) = &mut branches.whole {
+                assert!(read(whole).1.is_some(), "an expansion was forgotten");
+            }
+            for text in &mut branches.texts {
+                text.check(&may_fail);
+            }
+        }
+        let status = self.world.core.status();
+        assert_eq!((status.n_live, status.n_waiting), (0, 0));
+    }
+}
+
+fn branches_id(i: usize) -> u64 {
+    1000 + 100 * i as u64
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_every_text_is_right(
+        events in proptest::collection::vec(event(), 1..40),
+        hears_cancels: bool,
+    ) {
+        let mut world = World::new(3, SplitPolicy::Stages(2));
+        world.hears_cancels = hears_cancels;
+        let mut history = History::new(world);
+        events.into_iter().for_each(|event| history.happen(event));
+        history.end();
+        let stages = history.world.core.status().stages;
+        prop_assert!(stages.iter().all(|s| s.layers != LayerRange::new(0, 4)));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_with_measured_plans_every_text_is_right(
+        events in proptest::collection::vec(event(), 1..40),
+        hears_cancels: bool,
+    ) {
+        let mut world = planned(3);
+        (0..3).for_each(|i| world.joins(i, f64::from(i + 1), PLENTY));
+        world.hears_cancels = hears_cancels;
+        let mut history = History::new(world);
+        events.into_iter().for_each(|event| history.happen(event));
+        history.end();
+    }
+}
+
+/// Branches and guesses beside prompts, and a node that is started anew.
+#[test]
+fn a_history_that_was_wrong_once_is_right() {
+    let ask = |prompt: &[Token], n, source| Ask {
+        prompt: prompt.to_vec(),
+        n,
+        source,
+    };
+    let first = [
+        1, 0, 0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1,
+    ];
+    let second = [
+        0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 1, 0, 0, 1, 1, 0, 0, 0, 0, 1,
+    ];
+    let world = World::new(3, SplitPolicy::Stages(2));
+    let mut history = History::new(world);
+    history.world.hears_cancels = false;
+    let branches = Event::Expand {
+        suffixes: vec![vec![0], vec![2], vec![0, 0]],
+        holds: false,
+        ask: ask(&[1, 0], 8, Guessing::Model),
+    };
+    for event in [
+        Event::Ask(ask(&first, 7, Guessing::Oracle(0.5))),
+        branches,
+        Event::Ask(ask(&second, 10, Guessing::Auto)),
+        Event::Steps(10),
+        Event::Ask(ask(&[0; 12], 3, Guessing::Oracle(0.5))),
+        Event::NodeUp(0),
+    ] {
+        history.happen(event);
+    }
+    history.end();
+}
