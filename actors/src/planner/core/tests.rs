@@ -9,18 +9,21 @@ mod expansions;
 mod histories;
 mod limits;
 mod planned;
+mod stages;
+mod texts;
 mod world;
 
 use jupiter_models::Token;
 use tokio::sync::mpsc::unbounded_channel;
 
+pub(in crate::planner) use self::world::config;
 use self::world::*;
 use super::super::{ClusterPhase, SplitPolicy};
 use super::epochs::MAX_RECOVERIES;
 use super::*;
-use crate::RequestId;
-use crate::message::{NodeReport, StageTiming};
-use crate::request::GenerateRequest;
+use crate::message::{NodeReport, StageTiming, StepHeader};
+use crate::request::{FinishReason, GenerateRequest};
+use crate::{NodeId, PlanEpoch};
 
 #[test]
 fn a_prompt_is_answered_and_its_chunks_overlap() {
@@ -228,7 +231,7 @@ fn a_step_is_costed_among_all_cells_in_use() {
         for header in std::mem::take(&mut world.pipeline) {
             world.compute(&header);
         }
-        if !world.core.kv_ops.is_empty() {
+        if !world.core.kv.take_ops().is_empty() {
             continue;
         }
         let mut cells: Vec<u64> = world.kv.values().flatten().map(|cell| cell.1).collect();

@@ -1,9 +1,12 @@
 //! Random histories: whatever happens, every text is right and nothing is lost.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
 use jupiter_models::LayerRange;
 use proptest::prelude::*;
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use super::super::super::fault;
 use super::planned::{PLENTY, planned};
 use super::*;
 
@@ -45,6 +48,8 @@ enum Event {
     LoseDrafts,
     /// The Planner's actor is started anew between two events.
     Resume,
+    /// It panics in the middle of a change, after so many others.
+    PanicAfter(u32),
 }
 
 #[derive(Clone, Debug)]
@@ -94,6 +99,7 @@ fn event() -> impl Strategy<Value = Event> {
         4 => (1..5_usize).prop_map(Event::Drafts),
         1 => Just(Event::LoseDrafts),
         1 => Just(Event::Resume),
+        2 => (0..40_u32).prop_map(Event::PanicAfter),
     ]
 }
 
@@ -117,8 +123,18 @@ impl Text {
         }
     }
 
+    /// One that nobody reads.
+    fn lost() -> Self {
+        Self {
+            prompt: Vec::new(),
+            n: None,
+            is_enough: false,
+            events: None,
+        }
+    }
+
     /// It is what it would be if nothing else had happened, or ended with a good reason.
-    fn check(&mut self, may_fail: &[&str]) {
+    fn check(&mut self, may_fail: &[&str], may_be_lost: bool) {
         let Some(events) = &mut self.events else {
             return;
         };
@@ -139,6 +155,11 @@ impl Text {
                 let is_known = may_fail.iter().any(|part| error.contains(part));
                 assert!(is_known, "{error}");
             }
+            // The panic was in the middle of its end: its client sees that nothing comes any more.
+            (tokens, None) if may_be_lost && events.is_closed() => {
+                let whole = expected(&self.prompt, self.n.unwrap_or(N_CTX));
+                assert!(whole.starts_with(&tokens));
+            }
             end => panic!("a request was forgotten: {end:?}"),
         }
     }
@@ -156,6 +177,8 @@ struct History {
     expanded: Vec<Branches>,
     /// Whether a stage was lost for good.
     has_lost_stage: bool,
+    /// Whether the Planner has panicked.
+    has_panicked: bool,
 }
 
 impl History {
@@ -165,10 +188,45 @@ impl History {
             texts: Vec::new(),
             expanded: Vec::new(),
             has_lost_stage: false,
+            has_panicked: false,
         }
     }
 
+    /// The event comes, and with it perhaps the panic: then the Planner's actor is started anew, as its
+    /// Supervisor does.
     fn happen(&mut self, event: Event) {
+        if let Event::PanicAfter(n) = event {
+            return fault::arm(Some(n));
+        }
+        let (n_texts, n_expanded) = (self.texts.len(), self.expanded.len());
+        let is_ask = matches!(
+            event,
+            Event::Ask(_) | Event::AskForAll(_) | Event::AskHolding(_) | Event::Follow(_)
+        );
+        let is_expand = matches!(event, Event::Expand { .. });
+        let happened = catch_unwind(AssertUnwindSafe(|| self.try_to_happen(event)));
+        let Err(panic) = happened else {
+            return;
+        };
+        if !fault::is_one(&panic) {
+            resume_unwind(panic);
+        }
+        self.has_panicked = true;
+        // Who asked in this moment has nowhere to read an answer from. The id is taken.
+        if is_ask && self.texts.len() == n_texts {
+            self.texts.push(Text::lost());
+        }
+        if is_expand && self.expanded.len() == n_expanded {
+            self.expanded.push(Branches {
+                whole: None,
+                texts: Vec::new(),
+            });
+        }
+        self.world.core.resume(self.world.now);
+        self.world.settle();
+    }
+
+    fn try_to_happen(&mut self, event: Event) {
         let id = self.texts.len() as u64;
         match event {
             Event::Ask(Ask { prompt, n, source }) => {
@@ -308,10 +366,11 @@ impl History {
     }
 
     fn end(&mut self) {
+        fault::arm(None);
         // What waits for nodes gets them.
         (0..3).for_each(|i| self.world.node_up(i));
-        // What is held is not held for ever.
-        for _ in 0..3 {
+        // What is held is not held for ever, but others may wait for it one after the other.
+        for _ in 0..50 {
             self.world.run();
             self.world.tick(2100);
         }
@@ -321,14 +380,18 @@ impl History {
             may_fail.extend(["broke", "nodes are there", "one more device"]);
         }
         for text in &mut self.texts {
-            text.check(&may_fail);
+            text.check(&may_fail, self.has_panicked);
         }
         for branches in &mut self.expanded {
             if let Some(whole) = &mut branches.whole {
-                assert!(read(whole).1.is_some(), "an expansion was forgotten");
+                let is_lost = self.has_panicked && whole.is_closed();
+                assert!(
+                    read(whole).1.is_some() || is_lost,
+                    "an expansion was forgotten"
+                );
             }
             for text in &mut branches.texts {
-                text.check(&may_fail);
+                text.check(&may_fail, self.has_panicked);
             }
         }
         let status = self.world.core.status();

@@ -6,11 +6,11 @@ use std::time::Duration;
 use jupiter_models::LayerRange;
 use jupiter_models::profile::ModelProfile;
 
-use super::PlannerConfig;
 use super::drift::{Drift, Took};
 use super::placement::PlacedStage;
 use crate::NodeId;
 use crate::message::StageTiming;
+use crate::planner::PlannerConfig;
 use crate::planning::cost::{Pipeline, Work, stage_ns};
 use crate::planning::memory::{MemoryDemand, StageMemory};
 use crate::planning::placement::figures::value;
@@ -92,7 +92,7 @@ impl MeasuredPlan {
 }
 
 /// All that was measured.
-pub(super) struct Fleet {
+pub(in crate::planner) struct Fleet {
     head: NodeId,
     model: ModelProfile,
     memory: MemoryDemand,
@@ -104,7 +104,7 @@ pub(super) struct Fleet {
 }
 
 impl Fleet {
-    pub(super) fn new(config: &PlannerConfig) -> Fleet {
+    pub(in crate::planner) fn new(config: &PlannerConfig) -> Fleet {
         Fleet {
             head: config.head.clone(),
             model: config.model_profile.clone(),
@@ -117,7 +117,7 @@ impl Fleet {
     }
 
     /// Takes a node's measurements; they replace earlier ones.
-    pub(super) fn learn(&mut self, profile: NodeProfile) {
+    pub(in crate::planner) fn learn(&mut self, profile: NodeProfile) {
         if let Some(device) = profile.device {
             self.drift = Drift::default();
             self.devices.insert(device.node.clone(), device);
@@ -129,7 +129,7 @@ impl Fleet {
     }
 
     /// The best plan for those of `nodes` that were measured.
-    pub(super) fn best(&self, nodes: &BTreeSet<NodeId>) -> Result<MeasuredPlan> {
+    pub(in crate::planner) fn best(&self, nodes: &BTreeSet<NodeId>) -> Result<MeasuredPlan> {
         let cluster = self.cluster(nodes)?;
         let best = plan(&cluster, &self.request())?;
         Ok(MeasuredPlan {
@@ -142,7 +142,7 @@ impl Fleet {
     }
 
     /// What stages that were chosen elsewhere will need, if all their nodes were measured.
-    pub(super) fn judge(
+    pub(in crate::planner) fn judge(
         &self,
         stages: &[PlacedStage],
         nodes: &BTreeSet<NodeId>,
@@ -164,7 +164,7 @@ impl Fleet {
     }
 
     /// Whether the nodes of these stages have the memory for them.
-    pub(super) fn holds(&self, stages: &[PlacedStage]) -> bool {
+    pub(in crate::planner) fn holds(&self, stages: &[PlacedStage]) -> bool {
         let memory = StageMemory::new(&self.model, &self.memory);
         stages.iter().all(|stage| {
             let device = self.devices.get(&stage.node);
@@ -174,7 +174,7 @@ impl Fleet {
 
     /// The share of the time that `new` saves where `old` is in force; none where it is not worth
     /// a move.
-    pub(super) fn gain(&self, old: &MeasuredPlan, new: &MeasuredPlan) -> Option<f64> {
+    pub(in crate::planner) fn gain(&self, old: &MeasuredPlan, new: &MeasuredPlan) -> Option<f64> {
         let main_ns = |plan: &MeasuredPlan| {
             value(&plan.pipeline(), self.wish.objective, &self.wish.load).main_ns as f64
         };
@@ -184,7 +184,12 @@ impl Fleet {
 
     /// How long it takes `plan` to compute `n_tokens` again, in chunks of `chunk` rows, at the pace
     /// of its slowest server and with what the devices were seen to take.
-    pub(super) fn replay(&self, plan: &MeasuredPlan, n_tokens: usize, chunk: usize) -> Duration {
+    pub(in crate::planner) fn replay(
+        &self,
+        plan: &MeasuredPlan,
+        n_tokens: usize,
+        chunk: usize,
+    ) -> Duration {
         let pipeline = plan.pipeline();
         let work = Work::chunk(chunk.max(1) as u32, 0).among(n_tokens as u32 / 2);
         let servers = (0..pipeline.n_servers()).map(|server| pipeline.server_ns(server, work));
@@ -195,7 +200,7 @@ impl Fleet {
 
     /// Compares a step's timings with what the profiles say of it, and corrects the profile of a
     /// device that does differently from the others. True when one was corrected.
-    pub(super) fn observe(
+    pub(in crate::planner) fn observe(
         &mut self,
         plan: &MeasuredPlan,
         work: Work,
@@ -231,12 +236,12 @@ impl Fleet {
     }
 
     /// A new plan is in force, made with the profiles as they are now.
-    pub(super) fn begin_plan(&mut self) {
+    pub(in crate::planner) fn begin_plan(&mut self) {
         self.drift = Drift::default();
     }
 
     /// A device could not load what fitted by its profile: it has less memory than it said.
-    pub(super) fn shrink(&mut self, node: &NodeId, stage: LayerRange) {
+    pub(in crate::planner) fn shrink(&mut self, node: &NodeId, stage: LayerRange) {
         let memory = StageMemory::new(&self.model, &self.memory);
         if let Some(device) = self.devices.get_mut(node) {
             let too_much = memory.bytes(stage);
