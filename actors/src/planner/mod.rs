@@ -33,7 +33,7 @@ use jupiter_models::profile::ModelProfile;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
 pub use self::batching::chunking::grid;
-pub use self::cluster::fleet::{MeasuredPlan, NodeProfile, Wish};
+pub use self::cluster::fleet::{MeasuredPlan, NodeProfile, PlanGoal};
 pub use self::cluster::placement::{PlacedStage, SplitPolicy, place, split_evenly};
 use self::core::PlannerCore;
 pub use self::flight::StepStats;
@@ -59,7 +59,7 @@ pub struct PlannerConfig {
     /// How it is cut.
     pub split: SplitPolicy,
     /// What a plan has to be good at, where nodes are measured.
-    pub wish: Wish,
+    pub goal: PlanGoal,
     /// Whether a plan follows devices that have become faster or slower.
     pub adapts: bool,
     /// Nodes to wait for before the first epoch.

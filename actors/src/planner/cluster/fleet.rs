@@ -30,7 +30,7 @@ const MAX_FACTOR: f64 = 64.0;
 
 /// What a plan is to be good at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wish {
+pub struct PlanGoal {
     /// What counts.
     pub objective: Objective,
     /// For which work.
@@ -40,7 +40,7 @@ pub struct Wish {
 /// Tokens of a usual prompt: a question with some context.
 const USUAL_PROMPT: u32 = 512;
 
-impl Wish {
+impl PlanGoal {
     /// For prompts of usual length, or half of `n_ctx` if that is less; for throughput with
     /// `n_parallel` answers at the same time.
     pub fn new(objective: Objective, n_ctx: u32, n_parallel: u32) -> Self {
@@ -96,7 +96,7 @@ pub(in crate::planner) struct Fleet {
     head: NodeId,
     model: ModelProfile,
     memory: MemoryDemand,
-    wish: Wish,
+    goal: PlanGoal,
     devices: BTreeMap<NodeId, DeviceProfile>,
     links: BTreeMap<(NodeId, NodeId), LinkProfile>,
     /// How the devices of the plan in force do.
@@ -109,7 +109,7 @@ impl Fleet {
             head: config.head.clone(),
             model: config.model_profile.clone(),
             memory: config.memory_demand(),
-            wish: config.wish,
+            goal: config.goal,
             devices: BTreeMap::new(),
             links: BTreeMap::new(),
             drift: Drift::default(),
@@ -153,7 +153,7 @@ impl Fleet {
             .iter()
             .map(|stage| Some((device(&stage.node)?, stage.layers)))
             .collect::<Option<Vec<_>>>()?;
-        let predicted = figures::figures(&Pipeline::new(&cluster, &stages), &self.wish.load);
+        let predicted = figures::figures(&Pipeline::new(&cluster, &stages), &self.goal.load);
         Some(MeasuredPlan {
             cluster,
             stages,
@@ -176,7 +176,7 @@ impl Fleet {
     /// a move.
     pub(in crate::planner) fn gain(&self, old: &MeasuredPlan, new: &MeasuredPlan) -> Option<f64> {
         let main_ns = |plan: &MeasuredPlan| {
-            value(&plan.pipeline(), self.wish.objective, &self.wish.load).main_ns as f64
+            value(&plan.pipeline(), self.goal.objective, &self.goal.load).main_ns as f64
         };
         let (old_ns, new_ns) = (main_ns(old), main_ns(new));
         (new_ns * (1.0 + MIN_GAIN) <= old_ns).then(|| 1.0 - new_ns / old_ns.max(1.0))
@@ -255,8 +255,8 @@ impl Fleet {
 
     fn request(&self) -> Request {
         Request {
-            objective: self.wish.objective,
-            load: self.wish.load,
+            objective: self.goal.objective,
+            load: self.goal.load,
             memory: self.memory,
         }
     }

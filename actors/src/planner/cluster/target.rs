@@ -79,7 +79,7 @@ impl Cluster {
             }
             split => {
                 let nodes: Vec<NodeId> = self.nodes.iter().cloned().collect();
-                self.fixed(place(&config.model_profile, split, &config.wish, &nodes))
+                self.fixed(place(&config.model_profile, split, &config.goal, &nodes))
             }
         }
     }

@@ -5,7 +5,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod drifting;
+mod events;
 mod expansions;
+mod followers;
 mod histories;
 mod limits;
 mod planned;

@@ -11,7 +11,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use jupiter_models::profile::{LayerShape, ModelProfile};
 
-use super::super::super::{DraftConfig, SplitPolicy, Wish};
+use super::super::super::{DraftConfig, PlanGoal, SplitPolicy};
 use super::super::*;
 pub(super) use super::texts::*;
 use crate::message::{DraftRequest, NodeCommand, NodeReport, StageAssignment, StepHeader};
@@ -105,7 +105,7 @@ pub(in crate::planner) fn config() -> PlannerConfig {
         },
         head: NodeId("n0".into()),
         split: SplitPolicy::PerNode,
-        wish: Wish::new(Objective::Ttft, 1024, 1),
+        goal: PlanGoal::new(Objective::Ttft, 1024, 1),
         adapts: true,
         wait_nodes: 1,
         n_parallel: N_SEQ,
