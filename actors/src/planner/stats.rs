@@ -70,3 +70,26 @@ pub(super) fn completion(
         outline: None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_shared_by_rows_and_prompts_are_counted_apart() {
+        let timing = |stage, busy_us| StageTiming {
+            stage,
+            began_us: 0,
+            waited_us: 0,
+            busy_us,
+        };
+        // The report of a third stage is none of this plan.
+        let timings = [timing(0, 100), timing(1, 300), timing(2, 1)];
+        let mut usage = Usage::default();
+        for (of_rows, is_prompt) in [(0.5, true), (0.25, false), (0.25, false)] {
+            usage.credit(Share { of_rows, is_prompt }, &timings, 2);
+        }
+        assert_eq!(usage.prompt_us, [50.0, 150.0]);
+        assert_eq!(usage.eval_us, [50.0, 150.0]);
+    }
+}

@@ -195,3 +195,45 @@ impl Cluster {
         status.collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::core::tests::config;
+    use super::*;
+
+    fn node(name: &str) -> NodeId {
+        NodeId(name.into())
+    }
+
+    #[test]
+    fn an_epoch_begins_on_the_nodes_that_are_there() {
+        let (config, now) = (config(), Instant::now());
+        let mut cluster = Cluster::new(&config, now);
+        assert!(!cluster.has_enough(&config));
+        assert_eq!(cluster.begin_epoch(&config, now), None);
+        assert_eq!(cluster.state, State::Waiting { since: now });
+        assert!(!cluster.add(node("n0")) && !cluster.add(node("n1")));
+        assert!(cluster.add(node("n1")), "it was there");
+        assert!(!cluster.is_on_target(), "nobody has looked");
+        cluster.begin_epoch(&config, now);
+        assert_eq!((cluster.epoch, cluster.stages.len()), (PlanEpoch(2), 2));
+        let memory = EngineMemory {
+            weights_bytes: 1,
+            kv_bytes: 1,
+            compute_bytes: 1,
+        };
+        cluster.loaded(0, memory);
+        assert!(!cluster.is_loaded());
+        assert_eq!(
+            cluster.missing(Duration::from_secs(9)),
+            "stage 1 on n1 not loaded in 9s"
+        );
+        cluster.loaded(1, memory);
+        assert!(cluster.is_loaded());
+        cluster.run(now);
+        assert!(cluster.is_on_target() && cluster.hosts(&node("n1")));
+        cluster.remove(&node("n1"));
+        cluster.aim(&config);
+        assert!(!cluster.is_on_target());
+    }
+}

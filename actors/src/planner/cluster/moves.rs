@@ -124,3 +124,32 @@ impl Cluster {
         self.moves.loading + replay
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moves_because_of_speed_rest_longer_each_time_and_those_of_nodes_never() {
+        let begin = Instant::now();
+        let mut moves = Moves::default();
+        let mut now = begin;
+        for minutes in [1, 2, 4, 8, 16, 32, 32] {
+            moves.want(Cause::Speed);
+            moves.begin(now);
+            let rest = Duration::from_secs(60 * minutes);
+            moves.want(Cause::Speed);
+            assert!(moves.rests(now + rest - Duration::from_secs(1)));
+            assert!(!moves.rests(now + rest));
+            moves.want(Cause::Nodes);
+            assert!(!moves.rests(now));
+            now += rest;
+        }
+        // After as long a time without one it begins anew.
+        now += 2 * LONGEST_REST;
+        moves.want(Cause::Speed);
+        moves.begin(now);
+        moves.want(Cause::Speed);
+        assert!(!moves.rests(now + SHORTEST_REST));
+    }
+}

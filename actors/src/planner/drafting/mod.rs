@@ -171,3 +171,30 @@ impl Drafting {
         is_late
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_draft_model_that_is_late_too_often_is_not_asked_again() {
+        let mut sources = Sources::new(true);
+        sources.model_ready();
+        assert!(!sources.late(2));
+        assert!(sources.late(1), "three times in all");
+        sources.down(DraftKind::Model, true);
+        assert!(!sources.late(1), "it is told once");
+        assert!(sources.available.medusa && !sources.available.model);
+        assert!(sources.model_failed);
+    }
+
+    #[test]
+    fn a_node_that_is_gone_may_come_back_with_its_draft_model() {
+        let mut sources = Sources::new(false);
+        sources.model_ready();
+        sources.down(DraftKind::Model, false);
+        assert!(!sources.available.model && !sources.model_failed);
+        sources.model_ready();
+        assert!(sources.available.model);
+    }
+}
