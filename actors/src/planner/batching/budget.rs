@@ -15,6 +15,8 @@ pub(in crate::planner) struct Load {
     pub(in crate::planner) n_stages: usize,
     /// Sequences whose answer has begun.
     pub(in crate::planner) n_decoding: usize,
+    /// Of these, the ones whose next step may go now.
+    pub(in crate::planner) n_due: usize,
     /// Tokens of their texts, on average.
     pub(in crate::planner) context: usize,
     /// Rows that their next steps are expected to have, on average.
@@ -46,17 +48,23 @@ pub(in crate::planner) struct Budget {
 
 /// The rows of the next micro-batch.
 pub(in crate::planner) fn budget(load: &Load, memory: &Memory, times: &StepTimes) -> Budget {
+    Budget {
+        decode_rows: match load.n_due {
+            0 => 0.0,
+            _ => decode_rows(load, memory, times),
+        },
+        beginning_rows: times.rows_at_once(load.n_beginning as u32) as usize,
+    }
+}
+
+fn decode_rows(load: &Load, memory: &Memory, times: &StepTimes) -> f64 {
     let size = decode_batch_size(load, memory, times);
     // Few sequences may have several steps of guesses under way each.
     let are_few = 2 * load.n_decoding <= load.n_stages + 1;
     let n_batches = load.n_decoding.div_ceil(size.max(1));
-    let are_spread = !are_few && load.n_decode_steps >= n_batches;
-    Budget {
-        decode_rows: match are_spread {
-            true => 0.0,
-            false => load.rows_each * size as f64,
-        },
-        beginning_rows: times.rows_at_once(load.n_beginning as u32) as usize,
+    match !are_few && load.n_decode_steps >= n_batches {
+        true => 0.0,
+        false => load.rows_each * size as f64,
     }
 }
 
@@ -94,6 +102,7 @@ impl Load {
         Self {
             n_stages: progress.n_stages,
             n_decoding,
+            n_due: live.values().filter(|live| live.is_due()).count(),
             context: n_tokens.checked_div(n_decoding).unwrap_or_default(),
             rows_each: n_rows as f64 / n_decoding.max(1) as f64,
             n_decode_steps: progress.n_decode_steps,
@@ -115,6 +124,7 @@ mod tests {
         Load {
             n_stages: 2,
             n_decoding,
+            n_due: n_decoding,
             rows_each: 1.0,
             n_decode_steps,
             ..Load::default()
@@ -129,6 +139,11 @@ mod tests {
         assert_eq!(rows(&load(6, 1)), 3.0);
         assert_eq!(rows(&load(6, 2)), 0.0, "both micro-batches are under way");
         assert_eq!(rows(&load(1, 2)), 1.0, "guesses may go behind guesses");
+        let waiting = Load {
+            n_due: 0,
+            ..load(6, 0)
+        };
+        assert_eq!(rows(&waiting), 0.0, "all are under way");
         let wide = Load {
             rows_each: 4.0,
             ..load(6, 0)
