@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use jupiter_actors::message::{DrafterAssignment, StageAssignment};
 use jupiter_actors::planner::{
-    ClusterStatus, DraftConfig, PlannerConfig, PlannerMessage, SplitPolicy, Wish,
+    ClusterStatus, DraftConfig, PlanGoal, PlannerConfig, PlannerMessage, SplitPolicy,
 };
 use jupiter_actors::planning::placement::Objective;
 use jupiter_actors::request::{
@@ -331,7 +331,7 @@ fn planner_config(spec: &ClusterSpec, model: &GgufFile) -> Result<PlannerConfig>
         model_profile: ModelProfile::from_gguf(model, &spec.engine, HiddenDtype::F32)?,
         head: NodeId("head".into()),
         split: spec.split.clone(),
-        wish: Wish::new(Objective::Ttft, 1024, 1),
+        goal: PlanGoal::new(Objective::Ttft, 1024, 1),
         adapts: true,
         wait_nodes: spec.n_nodes as u32,
         n_parallel: spec.n_parallel,

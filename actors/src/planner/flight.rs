@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::schedule::Part;
+use super::batching::Part;
+use super::stats::Share;
 use crate::message::StageTiming;
 use crate::planning::cost::Work;
 use crate::{RequestId, StepId};
@@ -37,6 +38,18 @@ impl SentStep {
     /// Whether all of it was cancelled.
     fn is_dead(&self) -> bool {
         !self.parts.is_empty() && self.parts.iter().all(|part| part.is_dead)
+    }
+
+    /// What each request's rows are of all.
+    pub(super) fn shares(&self) -> impl Iterator<Item = (RequestId, Share)> {
+        let n_rows: usize = self.parts.iter().map(|part| part.n_rows).sum();
+        self.parts.iter().map(move |part| {
+            let share = Share {
+                of_rows: part.n_rows as f64 / n_rows as f64,
+                is_prompt: part.is_prompt,
+            };
+            (part.request, share)
+        })
     }
 
     /// Whether stages may have left out rows of it.

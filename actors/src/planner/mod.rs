@@ -8,24 +8,21 @@
 //! In: requests from clients, nodes from the membership, reports from stages and the Verifier.
 //! Out: steps to stage 0, commands to nodes, events to clients.
 
-mod cache;
+mod batching;
+mod cluster;
 mod core;
 #[cfg(test)]
 mod dice;
-mod drift;
-mod expansion;
-mod fleet;
+mod drafting;
+mod fault;
 mod flight;
-mod pacing;
-mod placement;
-mod schedule;
+mod kv;
+mod live;
+mod queue;
 mod sequence;
-mod speculator;
-mod spreading;
-mod step_times;
+mod stats;
 mod trace;
 
-use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -35,11 +32,11 @@ use jupiter_models::hidden::HiddenDtype;
 use jupiter_models::profile::ModelProfile;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
+pub use self::batching::chunking::grid;
+pub use self::cluster::fleet::{MeasuredPlan, NodeProfile, PlanGoal};
+pub use self::cluster::placement::{PlacedStage, SplitPolicy, place, split_evenly};
 use self::core::PlannerCore;
-pub use self::fleet::{MeasuredPlan, NodeProfile, Wish};
 pub use self::flight::StepStats;
-pub use self::pacing::grid;
-pub use self::placement::{PlacedStage, SplitPolicy, place, split_evenly};
 pub use self::trace::StepTrace;
 use crate::link::{Link, send_message};
 use crate::message::{DraftReply, NodeReport, StepReport};
@@ -62,7 +59,7 @@ pub struct PlannerConfig {
     /// How it is cut.
     pub split: SplitPolicy,
     /// What a plan has to be good at, where nodes are measured.
-    pub wish: Wish,
+    pub goal: PlanGoal,
     /// Whether a plan follows devices that have become faster or slower.
     pub adapts: bool,
     /// Nodes to wait for before the first epoch.
@@ -97,12 +94,6 @@ impl PlannerConfig {
     pub fn memory_demand(&self) -> MemoryDemand {
         let engine = &self.engine;
         MemoryDemand::of_cells(engine.n_cells(), engine.type_k, engine.type_v)
-    }
-
-    /// Sequences of the KV cache that are for branches.
-    fn branch_slots(&self) -> Range<u32> {
-        let end = self.n_parallel.saturating_add(self.n_branches);
-        self.n_parallel..end.min(self.engine.n_seq_max)
     }
 }
 

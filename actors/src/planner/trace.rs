@@ -91,8 +91,8 @@ fn unix_us_of(instant: Instant, (known, known_us): (Instant, u64)) -> u64 {
 mod tests {
     use std::time::Duration;
 
+    use super::super::batching::Part;
     use super::super::flight::Flight;
-    use super::super::schedule::Part;
     use super::*;
     use crate::RequestId;
     use crate::planning::cost::Work;

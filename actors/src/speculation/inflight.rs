@@ -318,6 +318,12 @@ impl InFlight {
         Ok(outcome)
     }
 
+    /// The sequences that branches of trees under way have.
+    pub fn lent(&self) -> impl Iterator<Item = SequenceId> {
+        let spare = self.steps.iter().flat_map(|sent| &sent.spare);
+        spare.copied()
+    }
+
     /// Gives up all that is under way; the branches' sequences, which are to be dropped.
     pub fn abandon(&mut self) -> Vec<SequenceId> {
         self.generation += 1;

@@ -12,7 +12,7 @@ use jupiter::config::{
 };
 use jupiter::signals::Signals;
 use jupiter::{ConfigError, Settings, Surveyor, named_fields};
-use jupiter_actors::planner::{Wish, grid};
+use jupiter_actors::planner::{PlanGoal, grid};
 use jupiter_actors::planning::chunks::ChunkTable;
 use jupiter_actors::planning::devices_file::DevicesFile;
 use jupiter_actors::planning::memory::MemoryDemand;
@@ -127,13 +127,13 @@ fn described(path: &Path, args: &PlanArgs) -> anyhow::Result<Task> {
     let engine = &args.engine;
     let n_ctx = engine.ctx_size.unwrap_or(DESCRIBED_CTX);
     let objective = args.goal.objective.unwrap_or(Objective::Ttft);
-    let wish = Wish::new(objective, n_ctx, engine.parallel.unwrap_or(1));
+    let goal = PlanGoal::new(objective, n_ctx, engine.parallel.unwrap_or(1));
     let [type_k, type_v] =
         [engine.cache_type_k, engine.cache_type_v].map(Option::unwrap_or_default);
     let memory = MemoryDemand::of_cells(n_ctx, type_k, type_v);
     Ok(Task {
         cluster,
-        request: request(wish, memory, args),
+        request: request(goal, memory, args),
         largest_chunk: args.engine.ubatch_size.unwrap_or(LARGEST_CHUNK),
         model: String::new(),
     })
@@ -185,21 +185,21 @@ async fn measured(common: &CommonArgs, args: &PlanArgs) -> anyhow::Result<Task> 
     surveyor.shutdown().await;
     Ok(Task {
         cluster: cluster?,
-        request: request(planner.wish, planner.memory_demand(), args),
+        request: request(planner.goal, planner.memory_demand(), args),
         largest_chunk,
         model: planner.model,
     })
 }
 
-/// The wish, with the load that the flags say.
-fn request(wish: Wish, memory: MemoryDemand, args: &PlanArgs) -> Request {
-    let mut load = wish.load;
+/// The goal, with the load that the flags say.
+fn request(goal: PlanGoal, memory: MemoryDemand, args: &PlanArgs) -> Request {
+    let mut load = goal.load;
     if let Some(n_prompt) = args.n_prompt {
         (load.prompt, load.context) = (n_prompt, n_prompt);
     }
     load.rows = args.rows.unwrap_or(load.rows);
     Request {
-        objective: wish.objective,
+        objective: goal.objective,
         load,
         memory,
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use jupiter_actors::codec::{MAX_FRAME_BYTES, MAX_HEADER_BYTES};
-use jupiter_actors::planner::{PlacedStage, PlannerConfig, SplitPolicy, Wish, split_evenly};
+use jupiter_actors::planner::{PlacedStage, PlanGoal, PlannerConfig, SplitPolicy, split_evenly};
 use jupiter_actors::planning::placement::Objective;
 use jupiter_actors::planning::plan_file::PlanFile;
 use jupiter_actors::request::DraftChoice;
@@ -57,7 +57,7 @@ pub(crate) fn planner_config(
         model_profile: ModelProfile::from_gguf(model, &engine, pipeline.hidden_dtype)?,
         head: config.network.node.clone(),
         split,
-        wish: Wish::new(pipeline.objective, engine.n_ctx, config.engine.n_parallel),
+        goal: PlanGoal::new(pipeline.objective, engine.n_ctx, config.engine.n_parallel),
         adapts: pipeline.adapts,
         wait_nodes,
         n_parallel: config.engine.n_parallel,
@@ -91,8 +91,8 @@ pub fn stage_ranges(
     };
     let engine = EngineParams::default();
     let profile = ModelProfile::from_gguf(model, &engine, HiddenDtype::F32)?;
-    let wish = Wish::new(objective, engine.n_ctx, 1);
-    Ok(split_evenly(&profile, &wish, n_stages)?)
+    let goal = PlanGoal::new(objective, engine.n_ctx, 1);
+    Ok(split_evenly(&profile, &goal, n_stages)?)
 }
 
 /// Parameters of an engine with `n_threads` threads, for a model that was trained on `n_ctx_train`

@@ -1,119 +1,107 @@
 //! Guesses: what is possible, what was cancelled, and who is asked for them.
 
-use std::time::{Duration, Instant};
+use std::collections::BTreeSet;
+use std::time::Instant;
 
-use jupiter_models::SequenceId;
 use jupiter_models::engine::EngineParams;
 
-use super::super::schedule::Wanted;
-use super::super::sequence::Sequence;
-use super::super::step_times::CostsOf;
+use super::super::batching::Wanted;
+use super::super::batching::budget::{Load, decode_batch_size};
+use super::super::batching::step_times::CostsOf;
+use super::super::drafting::{DRAFT_PATIENCE, MAX_LATE_DRAFTS};
+use super::super::live::Live;
 use super::PlannerCore;
-use crate::NodeId;
 use crate::link::Address;
 use crate::message::{CancelRows, DraftKind, DraftReply, DraftRequest, DrafterAssignment, Message};
 use crate::speculation::shape::choose::ShapeLimits;
-
-/// How long an answer waits for a guess: the end of a long prompt on a slow node. Then it goes on
-/// without.
-const DRAFT_PATIENCE: Duration = Duration::from_secs(2);
-/// Guesses that came too late, after which no more are asked for.
-const MAX_LATE_DRAFTS: u32 = 3;
+use crate::{NodeId, RequestId};
 
 impl PlannerCore {
-    /// The generation that the next holder of a slot begins with.
-    pub(super) fn generation_of(&self, seq: SequenceId) -> u32 {
-        let generation = self.generations.get(seq.0 as usize);
-        generation.copied().unwrap_or_default()
-    }
-
-    /// All slots begin anew in a new epoch.
-    pub(super) fn forget_generations(&mut self) {
-        let (first, end) = (self.config.branch_slots().end, self.config.engine.n_seq_max);
-        self.generations = vec![0; end as usize];
-        self.spare = (first..end).map(SequenceId).collect();
-    }
-
     /// Decides how the tokens after the text of a live sequence are guessed.
-    pub(super) fn choose_guesses(&mut self, at: usize, now: Instant) {
-        let sequence = &self.live[at];
-        if !sequence.speculator.has_sources() {
+    pub(super) fn choose_guesses(&mut self, id: RequestId, now: Instant) {
+        let guesses = |live: &Live| live.drafting.speculator.has_sources();
+        if !self.live.get(&id).is_some_and(guesses) {
             return;
         }
-        let n_decoding = self.live.iter().filter(|s| s.has_answer()).count().max(1);
-        let n_alike = self.n_alike();
-        let n_stages = self.stages.len();
-        let n_left = (sequence.n_max - sequence.tokens.len()) as u32;
-        let params = sequence.speculator.params();
+        let progress = self.progress();
+        let memory = self.batching.memory(progress.n_cells);
+        let load = Load::of(&self.live, &BTreeSet::new(), &progress);
+        let Some(live) = self.live.get_mut(&id) else {
+            return;
+        };
+        let n_decoding = load.n_decoding.max(1);
+        let size = decode_batch_size(&load, &memory, &self.batching.times);
+        let n_text = live.sequence.tokens.len();
+        let n_left = (live.n_max - n_text) as u32;
+        let params = &live.sequence.speculation;
         // What other streams fill needs no filling: guesses only wait for each other there.
-        let n_free = ((n_stages + 1) / n_decoding).max(1) as u32;
+        let n_free = ((load.n_stages + 1) / n_decoding).max(1) as u32;
         let max_rows = (params.draft_max.saturating_add(1))
             .min(n_left)
-            .min((self.pacing.largest() / n_alike) as u32)
+            .min((memory.n_rows / size) as u32)
             .max(1);
         let limits = ShapeLimits {
             rows: max_rows,
             in_flight: params.in_flight.unwrap_or(n_free).clamp(1, n_free),
             depth: n_left.saturating_sub(1),
-            branches: self.spare.len() as u32 + 1,
+            branches: self.kv.n_draft_seqs() as u32 + 1,
         };
-        let costs = self.times.costs(&CostsOf {
+        let costs = self.batching.times.costs(&CostsOf {
             max_rows,
-            context: sequence.tokens.len() as u32,
-            cells: self.n_cells() as u32,
-            n_alike: n_alike as u32,
-            n_batches: n_decoding.div_ceil(n_alike) as u32,
+            context: n_text as u32,
+            cells: memory.n_cells as u32,
+            decode_batch_size: size as u32,
+            n_batches: n_decoding.div_ceil(size) as u32,
         });
-        let sequence = &mut self.live[at];
-        sequence.speculator.choose(limits, costs);
-        let wish = sequence.speculator.probe_wish(sequence.tokens.len());
-        let request = sequence.request;
-        let probe = wish.map(|limits| Wanted { request, limits });
-        self.ask_drafter(probe.into_iter().collect(), now);
+        let speculator = &mut live.drafting.speculator;
+        speculator.choose(limits, costs);
+        let probe = speculator.probe_wish(n_text);
+        let wanted = probe.map(|limits| Wanted {
+            request: id,
+            limits,
+        });
+        self.ask_drafter(wanted.into_iter().collect(), now);
     }
 
     /// Tells the stages that what is under way of a live sequence is dead.
-    pub(super) fn cancel_rows(&mut self, at: usize) {
-        let sequence = &self.live[at];
-        self.flight.cancel(sequence.request);
-        let cancel = CancelRows {
-            epoch: self.epoch,
-            seq: sequence.seq,
-            live_from: sequence.steps.generation(),
+    pub(super) fn cancel_rows(&mut self, id: RequestId) {
+        self.flight.cancel(id);
+        let Some(live) = self.live.get(&id) else {
+            return;
         };
-        let mut told = Vec::new();
-        for stage in &self.stages {
-            if !told.contains(&&stage.node) {
-                told.push(&stage.node);
-                let to = Address::Node(stage.node.clone());
-                self.outbox.push((to, Message::Cancel(cancel)));
-            }
-        }
+        let cancel = CancelRows {
+            epoch: self.cluster.epoch,
+            seq: live.seq,
+            live_from: live.steps.generation(),
+        };
+        let nodes: BTreeSet<&NodeId> = self.cluster.stages.iter().map(|s| &s.node).collect();
+        let told = nodes.into_iter().map(|node| {
+            let to = Address::Node(node.clone());
+            (to, Message::Cancel(cancel))
+        });
+        self.outbox.extend(told);
     }
 
-    /// A source that computes is gone: answers go on without it.
-    pub(super) fn drafts_down(&mut self, node: &NodeId, source: DraftKind, why: &str) {
-        match source {
-            DraftKind::Medusa => self.available.medusa = false,
-            DraftKind::Model => self.available.model = false,
-        }
+    /// A source that computes is gone: answers go on without it. For good where it `failed`.
+    pub(super) fn drafts_down(
+        &mut self,
+        node: &NodeId,
+        source: DraftKind,
+        failed: bool,
+        why: &str,
+    ) {
         tracing::warn!(%node, "no guesses by {source}: {why}");
-        for sequence in &mut self.live {
-            sequence.speculator.restrict(self.available);
+        self.sources.down(source, failed);
+        for live in self.live.values_mut() {
+            live.drafting.speculator.restrict(self.sources.available);
         }
-    }
-
-    /// A source that computes is gone for good: a draft model is not loaded again.
-    pub(super) fn drafts_failed(&mut self, node: &NodeId, source: DraftKind, why: &str) {
-        self.draft_failed |= source == DraftKind::Model;
-        self.drafts_down(node, source, why);
     }
 
     /// The draft model guesses what cannot be, or nothing.
     fn draft_model_failed(&mut self, why: &str) {
         let draft = self.config.draft.as_ref();
         let node = draft.map_or(&self.config.head, |draft| &draft.node).clone();
-        self.drafts_failed(&node, DraftKind::Model, why);
+        self.drafts_down(&node, DraftKind::Model, true, why);
     }
 
     /// Whether the draft model is on `node`.
@@ -124,9 +112,9 @@ impl PlannerCore {
 
     /// The draft model and its node, where both are there.
     pub(super) fn drafter_assignment(&self) -> Option<(NodeId, DrafterAssignment)> {
-        let draft = self.config.draft.as_ref();
-        let draft = draft.filter(|draft| !self.draft_failed && self.nodes.contains(&draft.node));
-        draft.map(|draft| {
+        let draft = self.config.draft.as_ref()?;
+        let is_there = !self.sources.model_failed && self.cluster.nodes.contains(&draft.node);
+        is_there.then(|| {
             let assignment = DrafterAssignment {
                 draft: draft.model.clone(),
                 engine: EngineParams {
@@ -139,10 +127,11 @@ impl PlannerCore {
         })
     }
 
-    /// The draft model reads the newest prompt while the stages compute it.
-    pub(super) fn tell_drafter(&mut self) {
-        let newest = self.live.last_mut();
-        if let Some(request) = newest.and_then(Sequence::tell_drafter) {
+    /// The draft model reads a prompt while the stages compute it.
+    pub(super) fn tell_drafter(&mut self, id: RequestId) {
+        let live = self.live.get_mut(&id);
+        let request = live.and_then(|live| live.drafting.tell(&live.sequence.tokens));
+        if let Some(request) = request {
             self.send_draft(request);
         }
     }
@@ -157,7 +146,7 @@ impl PlannerCore {
     /// Says where a draft model is missing.
     pub(super) fn look_for_drafter(&self) {
         if let Some(draft) = &self.config.draft
-            && !self.nodes.contains(&draft.node)
+            && !self.cluster.nodes.contains(&draft.node)
         {
             let node = &draft.node;
             tracing::warn!(%node, "no guesses by the draft model: its node is not there (--draft-node)");
@@ -167,9 +156,9 @@ impl PlannerCore {
     /// Asks the draft model for guesses.
     pub(super) fn ask_drafter(&mut self, wishes: Vec<Wanted>, now: Instant) {
         for wanted in wishes {
-            let sequence = self.live.iter_mut().find(|s| s.request == wanted.request);
-            if let Some(sequence) = sequence {
-                let request = sequence.wish(wanted.limits, now);
+            if let Some(live) = self.live.get_mut(&wanted.request) {
+                let text = live.text_ahead();
+                let request = live.drafting.wish(text, wanted.limits, now);
                 self.send_draft(request);
             }
         }
@@ -177,25 +166,23 @@ impl PlannerCore {
 
     /// Guesses of the draft model came.
     pub(in crate::planner) fn drafted(&mut self, reply: &DraftReply, now: Instant) {
-        let sequence = self.live.iter_mut().find(|s| s.request == reply.request);
-        if let Some(sequence) = sequence
-            && let Err(error) = sequence.take_guesses(reply, now)
-        {
-            self.draft_model_failed(&error.to_string());
+        if let Some(live) = self.live.get_mut(&reply.request) {
+            let n_text = live.text_ahead().len();
+            if let Err(error) = live.drafting.take(reply, n_text, now) {
+                self.draft_model_failed(&error.to_string());
+            }
         }
         self.pump(now);
     }
 
     /// Nobody waits for guesses for ever.
     pub(super) fn give_up_wishes(&mut self, now: Instant) {
-        for sequence in &mut self.live {
-            let since = sequence.wished_since();
-            if since.is_some_and(|since| now.duration_since(since) > DRAFT_PATIENCE) {
-                sequence.give_up_wish();
-                self.n_late_drafts += 1;
-            }
-        }
-        if self.n_late_drafts >= MAX_LATE_DRAFTS && !self.draft_failed {
+        let late = self
+            .live
+            .values_mut()
+            .map(|live| live.drafting.give_up(now));
+        let n_late = late.filter(|&is_late| is_late).count() as u32;
+        if self.sources.late(n_late) {
             let why = format!(
                 "{MAX_LATE_DRAFTS} times it gave no guess in {} s",
                 DRAFT_PATIENCE.as_secs()

@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::super::batching::chunking::Chunking;
+use super::super::batching::step_times::StepTimes;
+use super::super::cluster::State;
+use super::super::cluster::placement::SplitPolicy;
+use super::super::fault;
 use super::super::flight::max_steps;
-use super::super::pacing::Pacing;
-use super::super::placement::SplitPolicy;
-use super::super::sequence::Sequence;
-use super::super::step_times::StepTimes;
-use super::moves::Cause;
-use super::target::Target;
-use super::{Phase, PlannerCore};
+use super::super::live::Live;
+use super::PlannerCore;
 use crate::NodeId;
 use crate::link::Address;
 use crate::message::{DraftKind, Message, NodeCommand, NodeReport, StageAssignment};
-use crate::request::RequestError;
+use crate::request::{FinishReason, RequestError};
 
 /// Recoveries in a row without a single new token before the requests are given up: a fault that
 /// comes back each time is not cured by replaying.
@@ -26,16 +26,20 @@ const LOAD_TIMEOUT: Duration = Duration::from_secs(900);
 
 impl PlannerCore {
     pub(in crate::planner) fn node_up(&mut self, node: NodeId, now: Instant) {
-        let returned = !self.nodes.insert(node.clone());
-        self.target = None;
-        self.moves.want(Cause::Nodes);
-        let hosts = self.stages.iter().any(|stage| stage.node == node);
-        match self.phase {
-            Phase::Waiting { .. } | Phase::Failed { .. } => self.start_if_enough(now),
-            _ if returned && hosts => self.recover(&format!("node {node} started anew"), now),
+        let returned = self.cluster.add(node.clone());
+        match self.cluster.state {
+            State::Waiting { .. } | State::Failed { .. } => {
+                if self.cluster.has_enough(&self.config) {
+                    self.new_epoch(now);
+                }
+            }
+            _ if returned && self.cluster.hosts(&node) => {
+                self.recover(&format!("node {node} started anew"), now);
+            }
             _ if !self.live.is_empty() => {}
             _ => {
-                if !self.is_on_target() {
+                self.cluster.aim(&self.config);
+                if !self.cluster.is_on_target() {
                     self.new_epoch(now);
                 }
             }
@@ -43,14 +47,11 @@ impl PlannerCore {
     }
 
     pub(in crate::planner) fn node_down(&mut self, node: &NodeId, now: Instant) {
-        self.nodes.remove(node);
-        self.assigned.remove(node);
-        self.target = None;
-        self.moves.want(Cause::Nodes);
+        self.cluster.remove(node);
         if self.drafts_on(node) {
-            self.drafts_down(node, DraftKind::Model, "the node is gone");
+            self.drafts_down(node, DraftKind::Model, false, "the node is gone");
         }
-        if self.stages.iter().any(|stage| stage.node == *node) {
+        if self.cluster.hosts(node) {
             self.recover(&format!("node {node} is gone"), now);
         }
     }
@@ -62,13 +63,12 @@ impl PlannerCore {
                 stage,
                 memory,
                 ..
-            } if epoch == self.epoch => {
-                self.ready.insert(stage, memory);
+            } if epoch == self.cluster.epoch => {
+                self.cluster.loaded(stage, memory);
                 self.run_if_loaded(now);
             }
-            NodeReport::DrafterReady { epoch, .. } if epoch == self.epoch => {
-                self.drafter_is_ready = true;
-                self.available.model = true;
+            NodeReport::DrafterReady { epoch, .. } if epoch == self.cluster.epoch => {
+                self.sources.model_ready();
                 self.run_if_loaded(now);
             }
             NodeReport::StageDown {
@@ -77,23 +77,23 @@ impl PlannerCore {
                 node,
                 why,
                 restarting,
-            } if epoch == self.epoch => {
+            } if epoch == self.cluster.epoch => {
                 let what = format!("stage {stage} on {node}: {why}");
                 if restarting {
                     self.recover(&what, now);
-                } else if self.plan_around(&node, stage) {
+                } else if self.cluster.plan_around(&self.config, &node, stage) {
                     self.recover(&format!("{what}: planning without that memory"), now);
                 } else {
                     self.cannot_load(what, now);
                 }
             }
             NodeReport::DraftsDown { node, source, why } => {
-                self.drafts_failed(&node, source, &why);
+                self.drafts_down(&node, source, true, &why);
                 self.run_if_loaded(now);
             }
             NodeReport::StepFault { epoch, node, what }
-                if epoch.is_none_or(|epoch| epoch == self.epoch)
-                    && self.phase == Phase::Running =>
+                if epoch.is_none_or(|epoch| epoch == self.cluster.epoch)
+                    && self.cluster.state == State::Running =>
             {
                 self.recover(&format!("{node}: {what}"), now);
             }
@@ -103,52 +103,54 @@ impl PlannerCore {
 
     /// Steps flow when all is loaded.
     fn run_if_loaded(&mut self, now: Instant) {
-        let loading = matches!(self.phase, Phase::Loading { .. });
-        let has_drafts = self.drafter_is_ready || self.drafter_assignment().is_none();
-        if loading && self.ready.len() == self.stages.len() && has_drafts {
-            self.phase = Phase::Running;
-            self.has_run = true;
-            self.moves.loaded(now);
+        let has_drafts = self.sources.model_is_ready || self.drafter_assignment().is_none();
+        if self.cluster.is_loaded() && has_drafts {
+            self.cluster.run(now);
             self.pump(now);
         }
     }
 
     /// The passing of time: deadlines, repeated commands, closed streams.
     pub(in crate::planner) fn tick(&mut self, now: Instant) {
-        let closed = |s: &Sequence| s.sink.is_closed();
-        while let Some(at) = self.live.iter().position(closed) {
-            self.retire(at);
+        let closed = |live: &&Live| live.sequence.sink.is_closed();
+        let id = |live: &Live| live.sequence.id;
+        while let Some(id) = self.live.values().find(closed).map(id) {
+            self.retire(id);
         }
-        self.release(|held| held.until <= now);
+        self.kv.release(now, None);
         self.give_up_wishes(now);
-        match self.phase.clone() {
-            Phase::Waiting { since } => self.give_up_waiting(since, now),
-            Phase::Loading { since, .. } if now.duration_since(since) > LOAD_TIMEOUT => {
-                let missing: Vec<String> = (0..self.stages.len())
-                    .filter(|&i| !self.ready.contains_key(&(i as u32)))
-                    .map(|i| format!("stage {i} on {}", self.stages[i].node))
-                    .collect();
-                let what = format!("{} not loaded in {LOAD_TIMEOUT:?}", missing.join(", "));
-                self.cannot_load(what, now);
+        match self.cluster.state {
+            State::Waiting { since } => self.give_up_waiting(since, now),
+            State::Loading { since, .. } if now.duration_since(since) > LOAD_TIMEOUT => {
+                let missing = self.cluster.missing(LOAD_TIMEOUT);
+                self.cannot_load(missing, now);
             }
-            Phase::Loading { asked, .. } => {
+            State::Loading { asked, .. } => {
                 if now.duration_since(asked) >= Duration::from_millis(self.config.retry_ms) {
                     self.send_assignments(now);
                 }
             }
-            Phase::Running => match self.flight.overdue(now) {
-                Some(waited) => {
-                    let what = format!(
-                        "no report for {} ms (if the machines are slow: raise step_timeout_ms, or \
-                         lower -ub)",
-                        waited.as_millis()
-                    );
-                    self.recover(&what, now);
-                }
-                None if self.is_time_to_move(now) => self.new_epoch(now),
-                None => self.pump(now),
-            },
-            Phase::Failed { .. } => {}
+            State::Running => self.keep_running(now),
+            State::Failed { .. } => {}
+        }
+    }
+
+    /// Replays when a report is overdue, and moves the stages when it is time to.
+    fn keep_running(&mut self, now: Instant) {
+        if let Some(waited) = self.flight.overdue(now) {
+            let what = format!(
+                "no report for {} ms (if the machines are slow: raise step_timeout_ms, or \
+                 lower -ub)",
+                waited.as_millis()
+            );
+            return self.recover(&what, now);
+        }
+        self.cluster.watch(&self.config, now);
+        let n_cells = (!self.live.is_empty()).then(|| self.n_live_cells());
+        let chunk = self.batching.chunking.largest();
+        match self.cluster.is_time_to_move(n_cells, chunk, now) {
+            true => self.new_epoch(now),
+            false => self.pump(now),
         }
     }
 
@@ -159,120 +161,98 @@ impl PlannerCore {
         self.fail_waiting(why, |_| true);
     }
 
-    /// A Planner that was started again: what was in flight is unknown.
+    /// A Planner that was started again: what was in flight is unknown, and it may have stopped in the
+    /// middle of a change.
     pub(in crate::planner) fn resume(&mut self, now: Instant) {
-        if matches!(self.phase, Phase::Running | Phase::Loading { .. }) {
-            self.recover("the planner was started again", now);
+        let is_full = |live: &&Live| live.is_full();
+        let id = |live: &Live| live.sequence.id;
+        while let Some(id) = self.live.values().find(is_full).map(id) {
+            self.complete(id, FinishReason::Length, None, now);
+        }
+        match self.cluster.state {
+            State::Running | State::Loading { .. } => {
+                self.recover("the planner was started again", now);
+            }
+            State::Waiting { .. } | State::Failed { .. } => self.rewind(),
         }
     }
 
     /// Starts a new epoch because the old one cannot go on.
     pub(super) fn recover(&mut self, what: &str, now: Instant) {
-        tracing::warn!(epoch = %self.epoch, what, n_live = self.live.len(), "recovering");
-        what.clone_into(&mut self.last_fault);
+        let epoch = self.cluster.epoch;
+        tracing::warn!(%epoch, what, n_live = self.live.len(), "recovering");
+        what.clone_into(&mut self.cluster.last_fault);
         let why = format!(
             "gave up after {MAX_RECOVERIES} recoveries without a new token; the last fault: {what}"
         );
-        while let Some(at) = self.live.iter().position(|s| s.n_stalled >= MAX_RECOVERIES) {
-            self.fail(at, &RequestError::Cluster(why.clone()));
+        let is_stalled = |live: &&Live| live.sequence.n_stalled >= MAX_RECOVERIES;
+        let id = |live: &Live| live.sequence.id;
+        while let Some(id) = self.live.values().find(is_stalled).map(id) {
+            self.fail(id, &RequestError::Cluster(why.clone()));
         }
         self.new_epoch(now);
     }
 
     /// Places the stages on the nodes there are, and replays every live sequence on them.
     pub(super) fn new_epoch(&mut self, now: Instant) {
-        self.epoch = self.epoch.next();
-        let Target {
-            stages,
-            plan,
-            why_not,
-            ..
-        } = self.target().clone();
-        if stages != self.stages {
+        let before = self.cluster.stages.clone();
+        let why_not = self.cluster.begin_epoch(&self.config, now);
+        fault::point();
+        let n_stages = self.cluster.stages.len();
+        if self.cluster.stages != before {
             self.flight.forget_speed();
-            self.moves.begin(now);
         }
-        self.stages = stages;
-        self.plan = plan;
-        self.fleet.begin_plan();
-        self.pace();
-        self.ready.clear();
-        self.drafter_is_ready = false;
+        self.cut();
+        self.batching.times = StepTimes::new(self.cluster.plan.clone(), n_stages);
+        self.sources.model_is_ready = false;
         self.look_for_drafter();
-        self.kv_ops.clear();
-        self.free.extend(self.cache.clear());
-        self.forget_held();
-        self.forget_generations();
-        for sequence in &mut self.live {
-            sequence.rewind();
-        }
-        self.times = StepTimes::new(self.plan.clone(), self.stages.len());
-        self.flight.restart(self.stages.len() + 1);
-        if self.stages.is_empty() {
-            self.phase = Phase::Waiting { since: now };
-            if let Some(why) = why_not {
-                self.cannot_load(why, now);
-            }
-        } else {
-            self.phase = Phase::Loading {
-                since: now,
-                asked: now,
-            };
+        self.rewind();
+        self.flight.restart(n_stages + 1);
+        if n_stages > 0 {
             self.send_assignments(now);
+        } else if let Some(why) = why_not {
+            self.cannot_load(why, now);
         }
     }
 
-    fn start_if_enough(&mut self, now: Instant) {
-        let enough = if self.has_run {
-            1
-        } else {
-            self.config.wait_nodes.max(1)
-        };
-        if self.nodes.len() >= enough as usize {
-            self.new_epoch(now);
+    /// All live sequences begin anew; slots and cells are theirs alone.
+    fn rewind(&mut self) {
+        for live in self.live.values_mut() {
+            live.rewind();
         }
+        let live = self.live.values();
+        self.kv
+            .restart(live.map(|live| (live.seq, live.n_reserved(), live.base)));
     }
 
-    /// Chunks and micro-batches for the stages of the new epoch. A chunk table takes its time, so one
-    /// for the same plan stays: a recovery must not wait for it.
-    fn pace(&mut self) {
-        let engine = &self.config.engine;
-        match (&self.plan, &self.config.split) {
+    /// Chunks for the stages of the new epoch. A chunk table takes its time, so one for the same plan
+    /// stays: a recovery must not wait for it.
+    fn cut(&mut self) {
+        let (chunk, n_ctx) = (self.config.chunk, self.config.engine.n_ctx);
+        let chunking = &mut self.batching.chunking;
+        match (&self.cluster.plan, &self.config.split) {
             (Some(plan), SplitPolicy::Planned | SplitPolicy::Pinned(_)) => {
-                if !self.pacing.is_of(plan) {
-                    self.pacing = Pacing::measured(plan, self.config.chunk, engine.n_ctx);
+                if !chunking.is_of(plan) {
+                    *chunking = Chunking::measured(plan, chunk, n_ctx);
                 }
             }
-            _ => self.pacing = Pacing::equal(self.config.chunk),
+            _ => *chunking = Chunking::equal(chunk),
         }
-    }
-
-    /// After a load that failed for good: whether there may be another plan that needs less of the
-    /// node.
-    fn plan_around(&mut self, node: &NodeId, stage: u32) -> bool {
-        let Some(placed) = self.stages.get(stage as usize) else {
-            return false;
-        };
-        if self.plan.is_none() || self.config.split != SplitPolicy::Planned {
-            return false;
-        }
-        self.fleet.shrink(node, placed.layers);
-        self.target = None;
-        true
     }
 
     /// Tells each node its stages; nodes without one are told to free what they hold.
     fn send_assignments(&mut self, now: Instant) {
-        if let Phase::Loading { asked, .. } = &mut self.phase {
+        if let State::Loading { asked, .. } = &mut self.cluster.state {
             *asked = now;
         }
-        let n_stages = self.stages.len() as u32;
+        let n_stages = self.cluster.stages.len() as u32;
         let mut by_node: BTreeMap<NodeId, Vec<StageAssignment>> = self
+            .cluster
             .assigned
             .iter()
             .map(|node| (node.clone(), Vec::new()))
             .collect();
-        for (stage, placed) in self.stages.iter().enumerate() {
+        for (stage, placed) in self.cluster.stages.iter().enumerate() {
             by_node
                 .entry(placed.node.clone())
                 .or_default()
@@ -291,11 +271,12 @@ impl PlannerCore {
         if let Some((node, _)) = &drafter {
             by_node.entry(node.clone()).or_default();
         }
-        self.assigned = self.stages.iter().map(|stage| stage.node.clone()).collect();
+        let stages = self.cluster.stages.iter();
+        self.cluster.assigned = stages.map(|stage| stage.node.clone()).collect();
         for (node, stages) in by_node {
             let on_node = drafter.as_ref().filter(|(at, _)| *at == node);
             let command = NodeCommand::Assign {
-                epoch: self.epoch,
+                epoch: self.cluster.epoch,
                 stages,
                 drafter: on_node.map(|(_, assignment)| assignment.clone()),
             };
@@ -307,15 +288,15 @@ impl PlannerCore {
     /// A stage cannot be loaded where it was placed: wait for more nodes if some are missing, else
     /// it is final until the nodes change.
     fn cannot_load(&mut self, why: String, now: Instant) {
-        self.last_fault.clone_from(&why);
-        if self.nodes.len() < self.config.wait_nodes as usize {
-            tracing::warn!(epoch = %self.epoch, why, "the model cannot be loaded yet");
-            self.phase = Phase::Waiting { since: now };
+        self.cluster.last_fault.clone_from(&why);
+        if self.cluster.nodes.len() < self.config.wait_nodes as usize {
+            tracing::warn!(epoch = %self.cluster.epoch, why, "the model cannot be loaded yet");
+            self.cluster.state = State::Waiting { since: now };
             return;
         }
         self.fail_live(&why);
         self.fail_waiting(&why, |_| true);
-        self.phase = Phase::Failed { why };
+        self.cluster.state = State::Failed { why };
     }
 
     /// Requests do not wait for nodes for ever.
@@ -323,18 +304,18 @@ impl PlannerCore {
         let limit = Duration::from_millis(self.config.node_wait_ms);
         let why = format!(
             "{} of {} nodes are there, waited {:.0} s: start `jupiter worker` on another machine{}",
-            self.nodes.len(),
+            self.cluster.nodes.len(),
             self.config.wait_nodes.max(1),
             limit.as_secs_f64(),
-            if self.last_fault.is_empty() {
+            if self.cluster.last_fault.is_empty() {
                 String::new()
             } else {
-                format!(" ({})", self.last_fault)
+                format!(" ({})", self.cluster.last_fault)
             },
         );
         if now.duration_since(since) > limit {
             self.fail_live(&why);
-            self.fail_waiting(&why, |waiting| now.duration_since(waiting.since) > limit);
+            self.fail_waiting(&why, |waiting| now.duration_since(waiting.asked) > limit);
         }
     }
 }

@@ -1,21 +1,27 @@
 //! Requests: which are taken, and how they end.
 
-use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use jupiter_models::KvOp;
+use jupiter_models::Token;
 
-use super::super::expansion::Expansion;
-use super::super::sequence::{Asked, Role, Sequence, Waiting};
-use super::held::{HOLD, Held};
-use super::{Phase, PlannerCore};
+use super::super::cluster::State;
+use super::super::fault;
+use super::super::kv::Hold;
+use super::super::live::Live;
+use super::super::sequence::Sequence;
+use super::super::stats::completion;
+use super::PlannerCore;
 use crate::RequestId;
 use crate::request::{
-    Branch, EventSink, ExpandRequest, FinishReason, GenerateRequest, RequestError, StreamEvent,
+    EventSink, ExpandRequest, FinishReason, GenerateRequest, RequestError, StreamEvent,
 };
 
 /// Most requests that wait: a robot that asks faster than it is answered learns it early.
 const MAX_WAITING: usize = 256;
+
+/// How long cells are held for what follows: enough for a client beside the Planner to read an outline
+/// and ask for its points, and short for those who wait.
+const HOLD: Duration = Duration::from_secs(2);
 
 impl PlannerCore {
     pub(in crate::planner) fn generate(
@@ -25,7 +31,13 @@ impl PlannerCore {
         now: Instant,
     ) {
         let refused = self.refuse().or_else(|| self.refuse_prompt(&request));
-        self.enqueue(Asked::Answer(request, sink), refused, now);
+        if let Some(error) = refused {
+            tell(&sink, &error);
+        } else {
+            let sequence = Sequence::whole(request, sink, &self.config, now);
+            self.enqueue(sequence, Vec::new());
+        }
+        self.pump(now);
     }
 
     pub(in crate::planner) fn expand(
@@ -37,42 +49,50 @@ impl PlannerCore {
         let branches = request.branches.iter();
         let refused = self
             .refuse()
-            .or_else(|| self.refuse_branches())
+            .or_else(|| self.refuse_branches(&request))
             .or_else(|| request.validate().err())
             .or_else(|| {
                 branches
-                    .into_iter()
+                    .clone()
                     .find_map(|b| self.refuse_prompt(&b.request))
             });
-        self.enqueue(Asked::Branches(request, sink), refused, now);
-    }
-
-    fn enqueue(&mut self, asked: Asked, refused: Option<RequestError>, now: Instant) {
-        let waiting = Waiting { asked, since: now };
-        match refused {
-            Some(error) => waiting.fail(&error),
-            None if self.is_held(waiting.follows()) => self.waiting.push_front(waiting),
-            None => self.waiting.push_back(waiting),
+        if let Some(error) = refused {
+            tell(&sink, &error);
+            branches.for_each(|branch| tell(&branch.sink, &error));
+        } else {
+            let (base, branches) = Sequence::forked(request, sink, &self.config, now);
+            self.enqueue(base, branches);
         }
         self.pump(now);
     }
 
+    fn enqueue(&mut self, request: Sequence, branches: Vec<Sequence>) {
+        let is_first = request.follows.is_some_and(|of| self.kv.is_held(of));
+        self.queue.push(request, branches, is_first);
+    }
+
     /// Why nothing can be asked now.
     fn refuse(&self) -> Option<RequestError> {
-        match &self.phase {
-            Phase::Failed { why } => Some(RequestError::Cluster(why.clone())),
-            _ if self.waiting.len() >= MAX_WAITING => Some(RequestError::Busy {
-                waiting: self.waiting.len(),
-            }),
+        let waiting = self.queue.len();
+        match &self.cluster.state {
+            State::Failed { why } => Some(RequestError::Cluster(why.clone())),
+            _ if waiting >= MAX_WAITING => Some(RequestError::Busy { waiting }),
             _ => None,
         }
     }
 
-    fn refuse_branches(&self) -> Option<RequestError> {
-        self.config.branch_slots().is_empty().then(|| {
+    fn refuse_branches(&self, request: &ExpandRequest) -> Option<RequestError> {
+        let mut ids: Vec<RequestId> = request.branches.iter().map(|b| b.request.id).collect();
+        ids.push(request.id);
+        ids.sort_unstable();
+        if !self.kv.has_branch_slots() {
             let how = "no branches can run here: lower -np/--parallel, or leave out outlines";
-            RequestError::Invalid(how.to_owned())
-        })
+            Some(RequestError::Invalid(how.to_owned()))
+        } else if self.is_known(request.id) || ids.windows(2).any(|pair| pair[0] == pair[1]) {
+            Some(id_is_taken(request.id))
+        } else {
+            None
+        }
     }
 
     fn refuse_prompt(&self, request: &GenerateRequest) -> Option<RequestError> {
@@ -86,145 +106,140 @@ impl PlannerCore {
             Some(RequestError::Invalid(
                 "n_predict is 0: ask for at least one token".into(),
             ))
+        } else if self.is_known(request.id) {
+            Some(id_is_taken(request.id))
         } else {
             None
         }
     }
 
+    fn is_known(&self, id: RequestId) -> bool {
+        self.live.contains_key(&id) || self.queue.has(id)
+    }
+
     pub(in crate::planner) fn cancel(&mut self, request: RequestId, now: Instant) {
-        self.waiting.retain(|waiting| waiting.id() != request);
-        for expansion in &mut self.expansions {
-            let is_kept = |branch: &Branch| branch.request.id != request;
-            expansion.waiting.retain(is_kept);
-        }
-        if let Some(at) = self.live.iter().position(|s| s.request == request) {
-            self.retire(at);
-        }
-        self.release(|held| held.request == request);
+        self.queue.remove(request);
+        self.retire(request);
+        self.kv.release(now, Some(request));
         self.pump(now);
     }
 
     /// Ends an answer that its client holds for complete, at a stop string say.
     pub(in crate::planner) fn finish(&mut self, request: RequestId, now: Instant) {
-        if let Some(at) = self.live.iter().position(|s| s.request == request) {
-            self.complete(at, FinishReason::Stop, now);
-        }
+        self.complete(request, FinishReason::Stop, None, now);
         self.pump(now);
     }
 
-    /// Ends expansions without branches, and branches whose expansion was given up.
-    pub(super) fn settle_expansions(&mut self, now: Instant) {
-        let mut settled = Vec::new();
-        for expansion in &self.expansions {
-            let base = self.live.iter().any(|s| s.request == expansion.id);
-            let is_over = expansion.waiting.is_empty() && self.branches_of(expansion.id).is_empty();
-            if !base || is_over {
-                settled.push(expansion.id);
-            }
-        }
-        for id in settled {
-            self.expansions.retain(|expansion| expansion.id != id);
-            while let Some(at) = self.branches_of(id).first().copied() {
-                self.retire(at);
-            }
-            if let Some(at) = self.live.iter().position(|s| s.request == id) {
-                self.complete(at, FinishReason::Stop, now);
-            }
+    /// Completes what branches shared, when the last of them has ended.
+    pub(super) fn settle_bases(&mut self, now: Instant) {
+        let live = &self.live;
+        self.queue.tidy(|id| live.contains_key(&id));
+        let is_over = |live: &&Live| {
+            let id = live.sequence.id;
+            let waits = self.queue.first_branch(id).is_some();
+            live.sequence.is_base() && !waits && self.branches_of(id).next().is_none()
+        };
+        let over = self.live.values().filter(is_over);
+        let over: Vec<RequestId> = over.map(|live| live.sequence.id).collect();
+        for id in over {
+            self.complete(id, FinishReason::Stop, None, now);
         }
     }
 
-    /// Ends a live sequence; its slot is free for the next step, and what is under way of it is
-    /// cancelled.
-    pub(super) fn retire(&mut self, at: usize) -> Sequence {
-        self.end(at, None)
+    /// Live branches of a request.
+    pub(super) fn branches_of(&self, of: RequestId) -> impl Iterator<Item = RequestId> {
+        let is_its = move |live: &&Live| live.sequence.branch_of() == Some(of);
+        let branches = self.live.values().filter(is_its);
+        branches.map(|live| live.sequence.id)
     }
 
-    /// The same; with a time, its cells are held so long for a request that follows it.
-    fn end(&mut self, at: usize, until: Option<Instant>) -> Sequence {
-        let sequence = &mut self.live[at];
-        let seq = sequence.seq;
-        // What is under way may be left out by some stages.
-        let n_certain = sequence.tokens.len() - usize::from(sequence.steps.n_live() > 0);
-        let n_computed = sequence.n_sent.min(n_certain);
-        let is_untidy = sequence.steps.is_untidy();
-        let has_steps = sequence.steps.n_steps() > 0;
-        let spare = sequence.steps.abandon();
-        self.kv_ops
-            .extend(spare.iter().map(|&seq| KvOp::Drop { seq }));
-        self.spare.extend(spare);
-        if let Some(generation) = self.generations.get_mut(seq.0 as usize) {
-            *generation = sequence.steps.generation();
-        }
-        if has_steps && matches!(self.phase, Phase::Running) {
-            self.cancel_rows(at);
-        }
-        let sequence = self.live.remove(at);
-        let is_kept = sequence.cache_prompt || until.is_some();
-        if is_kept && sequence.has_cells() && matches!(self.phase, Phase::Running) {
-            if is_untidy {
-                let pos = n_computed as u32;
-                self.kv_ops.push(KvOp::Truncate { seq, pos });
-            }
-            let tokens = sequence.tokens[..n_computed].to_vec();
-            match until {
-                Some(until) => self.held.push(Held {
-                    request: sequence.request,
-                    seq,
-                    tokens,
-                    until,
-                    cache_prompt: sequence.cache_prompt,
-                }),
-                None => self.cache.put(seq, tokens),
-            }
-            return sequence;
-        }
-        self.kv_ops.push(KvOp::Drop { seq });
-        match sequence.role {
-            Role::Branch { .. } => self.branch_slots.push(seq),
-            Role::Whole | Role::Shared => self.free.push(seq),
-        }
-        sequence
+    /// Ends a live sequence, if there is one, and with it its branches; what is under way is cancelled.
+    pub(super) fn retire(&mut self, id: RequestId) {
+        self.end(id, None);
     }
 
-    /// Ends a live sequence whose answer is complete.
-    pub(super) fn complete(&mut self, at: usize, reason: FinishReason, now: Instant) {
-        let until = self.live[at].holds.then(|| now + HOLD);
-        let sequence = self.end(at, until);
-        let done = self.completion(&sequence, reason, now);
-        self.news.push((sequence.sink, StreamEvent::Done(done)));
+    /// The same; its cells may be held for a request that follows it.
+    fn end(&mut self, id: RequestId, hold: Option<Hold>) -> Option<Live> {
+        let live = self.live.get(&id)?;
+        if live.sequence.is_base() {
+            self.queue.take_branches(id);
+            for branch in self.branches_of(id).collect::<Vec<_>>() {
+                self.end(branch, None);
+            }
+        }
+        fault::point();
+        let is_running = self.cluster.state == State::Running;
+        let live = self.live.get_mut(&id)?;
+        let has_steps = live.steps.n_steps() > 0;
+        let mut leaving = live.leaving(hold);
+        if has_steps && is_running {
+            self.cancel_rows(id);
+        }
+        if !is_running {
+            leaving.tokens.clear();
+        }
+        let live = self.live.remove(&id)?;
+        self.kv.leave(live.seq, leaving);
+        Some(live)
+    }
+
+    /// Ends a live sequence whose answer is complete; `end` is the token with which the model ended it.
+    pub(super) fn complete(
+        &mut self,
+        id: RequestId,
+        reason: FinishReason,
+        end: Option<Token>,
+        now: Instant,
+    ) {
+        let holds = self.live.get(&id).is_some_and(|live| live.sequence.holds);
+        let until = now + HOLD;
+        let hold = holds.then_some(Hold { of: id, until });
+        if let Some(live) = self.end(id, hold) {
+            let done = completion(&live, reason, &self.cluster.stages, now);
+            let end = end.map(StreamEvent::End);
+            let news = end.into_iter().chain([StreamEvent::Done(done)]);
+            let sink = live.sequence.sink;
+            self.news.extend(news.map(|event| (sink.clone(), event)));
+        }
     }
 
     /// Ends a live sequence with an error, and with it the branches that began with it.
-    pub(super) fn fail(&mut self, at: usize, error: &RequestError) {
-        let sequence = self.retire(at);
-        let failed = StreamEvent::Failed(error.clone());
-        self.news.push((sequence.sink, failed));
-        if sequence.role != Role::Shared {
-            return;
-        }
-        while let Some(at) = self.branches_of(sequence.request).first().copied() {
-            self.fail(at, error);
-        }
-        let is_its = |expansion: &Expansion| expansion.id == sequence.request;
-        if let Some(at) = self.expansions.iter().position(is_its) {
-            for branch in self.expansions.remove(at).waiting {
+    pub(super) fn fail(&mut self, id: RequestId, error: &RequestError) {
+        let is_base = |live: &Live| live.sequence.is_base();
+        if self.live.get(&id).is_some_and(is_base) {
+            for branch in self.branches_of(id).collect::<Vec<_>>() {
+                self.fail(branch, error);
+            }
+            for branch in self.queue.take_branches(id) {
                 let failed = StreamEvent::Failed(error.clone());
                 self.news.push((branch.sink, failed));
             }
         }
+        if let Some(live) = self.end(id, None) {
+            let failed = StreamEvent::Failed(error.clone());
+            self.news.push((live.sequence.sink, failed));
+        }
     }
 
     pub(super) fn fail_live(&mut self, why: &str) {
-        while !self.live.is_empty() {
-            self.fail(0, &RequestError::Cluster(why.to_owned()));
+        while let Some(&id) = self.live.keys().next() {
+            self.fail(id, &RequestError::Cluster(why.to_owned()));
         }
     }
 
-    pub(super) fn fail_waiting(&mut self, why: &str, which: impl Fn(&Waiting) -> bool) {
-        let (failed, kept): (VecDeque<_>, _) = self.waiting.drain(..).partition(which);
-        self.waiting = kept;
-        for waiting in failed {
-            waiting.fail(&RequestError::Cluster(why.to_owned()));
+    pub(super) fn fail_waiting(&mut self, why: &str, which: impl Fn(&Sequence) -> bool) {
+        for waiting in self.queue.take(which) {
+            tell(&waiting.sink, &RequestError::Cluster(why.to_owned()));
         }
     }
+}
+
+/// A client that is gone needs no word of it.
+fn tell(sink: &EventSink, error: &RequestError) {
+    let _ = sink.send(StreamEvent::Failed(error.clone()));
+}
+
+fn id_is_taken(id: RequestId) -> RequestError {
+    let id = id.0;
+    RequestError::Invalid(format!("request {id} is being answered: take another id"))
 }

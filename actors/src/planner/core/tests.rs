@@ -5,22 +5,27 @@
 #![allow(clippy::unwrap_used)]
 
 mod drifting;
+mod events;
 mod expansions;
+mod followers;
+mod histories;
 mod limits;
 mod planned;
+mod stages;
+mod texts;
 mod world;
 
-use jupiter_models::{LayerRange, Token};
-use proptest::prelude::*;
+use jupiter_models::Token;
 use tokio::sync::mpsc::unbounded_channel;
 
+pub(in crate::planner) use self::world::config;
 use self::world::*;
 use super::super::{ClusterPhase, SplitPolicy};
 use super::epochs::MAX_RECOVERIES;
 use super::*;
-use crate::RequestId;
-use crate::message::{NodeReport, StageTiming};
-use crate::request::GenerateRequest;
+use crate::message::{NodeReport, StageTiming, StepHeader};
+use crate::request::{FinishReason, GenerateRequest};
+use crate::{NodeId, PlanEpoch};
 
 #[test]
 fn a_prompt_is_answered_and_its_chunks_overlap() {
@@ -228,7 +233,7 @@ fn a_step_is_costed_among_all_cells_in_use() {
         for header in std::mem::take(&mut world.pipeline) {
             world.compute(&header);
         }
-        if !world.core.kv_ops.is_empty() {
+        if !world.core.kv.take_ops().is_empty() {
             continue;
         }
         let mut cells: Vec<u64> = world.kv.values().flatten().map(|cell| cell.1).collect();
@@ -339,162 +344,4 @@ fn what_was_cancelled_is_computed_again_in_the_next_turn() {
     world.run();
     let done = assert_text(&mut events, &next, 5);
     assert!(done.n_cached as usize >= next.len() - 2, "{done:?}");
-}
-
-#[derive(Clone, Debug)]
-enum Event {
-    Expand {
-        shared: Vec<Token>,
-        suffixes: Vec<Vec<Token>>,
-        n: u32,
-        source: Guessing,
-    },
-    CancelBranches(usize),
-    Ask {
-        prompt: Vec<Token>,
-        n: u32,
-        source: Guessing,
-    },
-    AskForAll {
-        prompt: Vec<Token>,
-        source: Guessing,
-    },
-    Cancel(usize),
-    Steps(usize),
-    LoseStep,
-    RepeatReport,
-    NodeDown(u32),
-    NodeUp(u32),
-    Tick(u64),
-    Drafts(usize),
-    /// The draft model's node forgets what it knew, and what it was asked.
-    LoseDrafts,
-    PlannerPanics,
-}
-
-fn event() -> impl Strategy<Value = Event> {
-    // Few different tokens, so that prompts share beginnings and the prompt cache is hit.
-    let prompt = proptest::collection::vec(0..2_i32, 1..40);
-    let source = prop_oneof![
-        Just(Guessing::None),
-        Just(Guessing::Auto),
-        Just(Guessing::Model),
-        Just(Guessing::Oracle(0.5)),
-        Just(Guessing::Oracle(0.9)),
-    ];
-    let shared = proptest::collection::vec(0..2_i32, 1..40);
-    let suffix = proptest::collection::vec(0..3_i32, 1..8);
-    let suffixes = proptest::collection::vec(suffix, 1..7);
-    prop_oneof![
-        2 => (shared, suffixes, 1..20_u32, source.clone()).prop_map(|(shared, suffixes, n, source)| {
-            Event::Expand { shared, suffixes, n, source }
-        }),
-        1 => (0..4_usize).prop_map(Event::CancelBranches),
-        4 => (prompt.clone(), 1..20_u32, source.clone())
-            .prop_map(|(prompt, n, source)| Event::Ask { prompt, n, source }),
-        1 => (prompt, source).prop_map(|(prompt, source)| Event::AskForAll { prompt, source }),
-        1 => (0..8_usize).prop_map(Event::Cancel),
-        8 => (1..12_usize).prop_map(Event::Steps),
-        1 => Just(Event::LoseStep),
-        1 => Just(Event::RepeatReport),
-        1 => (0..3_u32).prop_map(Event::NodeDown),
-        2 => (0..3_u32).prop_map(Event::NodeUp),
-        1 => (1..3000_u64).prop_map(Event::Tick),
-        4 => (1..5_usize).prop_map(Event::Drafts),
-        1 => Just(Event::LoseDrafts),
-        1 => Just(Event::PlannerPanics),
-    ]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
-
-    #[test]
-    fn whatever_happens_every_text_is_right(
-        events in proptest::collection::vec(event(), 1..40),
-        hears_cancels: bool,
-    ) {
-        let mut world = World::new(3, SplitPolicy::Stages(2));
-        world.hears_cancels = hears_cancels;
-        let mut asked = Vec::new();
-        let mut expanded = Vec::new();
-        for event in events {
-            match event {
-                Event::Expand { shared, suffixes, n, source } => {
-                    world.source = source;
-                    let id = 1000 + 100 * expanded.len() as u64;
-                    expanded.push((Some(world.expand(id, &shared, &suffixes, n)), n));
-                }
-                Event::CancelBranches(i) if i < expanded.len() => {
-                    expanded[i].0 = None;
-                    world.core.cancel(RequestId(1000 + 100 * i as u64), world.now);
-                    world.settle();
-                }
-                Event::CancelBranches(_) => {}
-                Event::Ask { prompt, n, source } => {
-                    world.source = source;
-                    let stream = world.ask(asked.len() as u64, &prompt, n);
-                    asked.push((prompt, Some(n), Some(stream)));
-                }
-                Event::AskForAll { prompt, source } => {
-                    world.source = source;
-                    let stream = world.ask_for_all(asked.len() as u64, &prompt);
-                    asked.push((prompt, None, Some(stream)));
-                }
-                Event::Cancel(i) if i < asked.len() => {
-                    asked[i].2 = None;
-                    world.core.cancel(RequestId(i as u64), world.now);
-                    world.settle();
-                }
-                Event::Cancel(_) => {}
-                Event::Steps(n) => (0..n).for_each(|_| { world.step(); }),
-                Event::LoseStep => { world.pipeline.clear(); world.tick(3000); }
-                Event::RepeatReport => {
-                    if let Some(header) = world.pipeline.pop_front() {
-                        let report = world.compute(&header);
-                        world.core.report(report.clone(), world.now);
-                        world.core.report(report, world.now);
-                        world.settle();
-                    }
-                }
-                // One node always stays, so that nothing has to be given up.
-                Event::NodeDown(i) => if i > 0 { world.node_down(i) },
-                Event::NodeUp(i) => world.node_up(i),
-                Event::Tick(ms) => world.tick(ms),
-                Event::Drafts(n) => (0..n).for_each(|_| { world.draft(); }),
-                Event::LoseDrafts => { world.wishes.clear(); world.told.clear(); world.tick(3000); }
-                Event::PlannerPanics => { world.core.resume(world.now); world.settle(); }
-            }
-        }
-        world.run();
-        let mut streams: Vec<_> = asked.into_iter().filter_map(|(p, n, s)| Some((p, n, s?))).collect();
-        for (expanded, n) in expanded {
-            let Some(mut expanded) = expanded else { continue };
-            let (_, end) = read(&mut expanded.whole);
-            prop_assert!(end.is_some(), "an expansion was forgotten");
-            streams.extend(expanded.branches.into_iter().map(|(prompt, events)| (prompt, Some(n), events)));
-        }
-        for (prompt, n, stream) in &mut streams {
-            match read(stream) {
-                (tokens, Some(StreamEvent::Done(done))) => {
-                    let whole = expected(prompt, n.unwrap_or(N_CTX));
-                    // What has no limit may be cut where others need room, but not before its share.
-                    let share = (N_CTX / N_SEQ) as usize;
-                    if n.is_none() && done.limit.is_some() && tokens.len() >= share {
-                        prop_assert!(whole.starts_with(&tokens));
-                    } else {
-                        prop_assert_eq!(tokens, whole);
-                    }
-                }
-                // More than ten faults in a row are given up, in a clear error.
-                (_, Some(StreamEvent::Failed(error))) => {
-                    prop_assert!(error.to_string().contains("gave up"), "{}", error);
-                }
-                end => prop_assert!(false, "a request was forgotten: {:?}", end),
-            }
-        }
-        let status = world.core.status();
-        prop_assert_eq!((status.n_live, status.n_waiting), (0, 0));
-        prop_assert!(status.stages.iter().all(|s| s.layers != LayerRange::new(0, 4)));
-    }
 }

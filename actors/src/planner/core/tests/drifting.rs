@@ -2,6 +2,7 @@
 
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use super::super::super::cluster::Moves;
 use super::super::super::dice::Dice;
 use super::planned::{PLENTY, planned};
 use super::*;
@@ -131,7 +132,9 @@ fn never(_: &mut World) -> bool {
 }
 
 fn is_noticed(world: &mut World) -> bool {
-    !world.core.is_on_target()
+    let core = &mut world.core;
+    core.cluster.aim(&core.config);
+    !core.cluster.is_on_target()
 }
 
 #[test]
@@ -167,7 +170,7 @@ fn a_device_that_halves_is_noticed_in_twenty_seconds_and_loses_layers_once() {
         load.slow[1] = 2.5;
         assert!(load.run(20.0, is_noticed), "seed {seed}: not noticed");
         assert!(
-            load.run(120.0, |world| world.core.epoch.0 == 2),
+            load.run(120.0, |world| world.core.cluster.epoch.0 == 2),
             "seed {seed}"
         );
         assert!(load.layers()[1] < 2, "seed {seed}: {:?}", load.layers());
@@ -206,15 +209,15 @@ fn a_move_has_to_pay_for_the_time_that_it_takes() {
     let mut load = Load::new(1, 1.0);
     load.world.load_ms = 30_000;
     // Loaded anew, so that it is known what that takes.
-    load.world.core.moves = Moves::default();
-    load.world.core.moves.begin(load.world.now);
+    load.world.core.cluster.moves = Moves::default();
+    load.world.core.cluster.moves.begin(load.world.now);
     load.world.now += Duration::from_millis(30_000);
-    load.world.core.moves.loaded(load.world.now);
+    load.world.core.cluster.moves.loaded(load.world.now);
     load.began = load.world.now;
     load.rate = 20.0;
     load.slow[1] = 2.5;
     load.run(20.0, never);
     load.run(60.0, never);
     assert_eq!(load.epoch(), 1, "it would have saved less than it takes");
-    assert!(load.run(300.0, |world| world.core.epoch.0 == 2));
+    assert!(load.run(300.0, |world| world.core.cluster.epoch.0 == 2));
 }

@@ -4,17 +4,16 @@ use super::super::super::SplitPolicy;
 use super::super::epochs::MAX_RECOVERIES;
 use super::super::*;
 use super::world::*;
-use crate::RequestId;
-use crate::request::StreamEvent;
+use crate::request::{Completion, StreamEvent};
 use jupiter_models::Token;
 
 /// So many endings, each different.
-fn suffixes(n: i32) -> Vec<Vec<Token>> {
+pub(super) fn suffixes(n: i32) -> Vec<Vec<Token>> {
     (0..n).map(|i| vec![100 + i, 7]).collect()
 }
 
 #[track_caller]
-fn assert_all(expanded: &mut Expanded, n: u32) -> Vec<Completion> {
+pub(super) fn assert_all(expanded: &mut Expanded, n: u32) -> Vec<Completion> {
     let mut done = Vec::new();
     for (prompt, events) in &mut expanded.branches {
         done.push(assert_text(events, prompt, n));
@@ -26,11 +25,12 @@ fn assert_all(expanded: &mut Expanded, n: u32) -> Vec<Completion> {
 }
 
 #[track_caller]
-fn assert_idle(world: &World) {
+pub(super) fn assert_idle(world: &World) {
     let status = world.core.status();
     assert_eq!((status.n_live, status.n_waiting), (0, 0));
-    assert!(world.core.expansions.is_empty());
-    assert_eq!(world.core.branch_slots.len(), N_BRANCHES as usize);
+    // So all slots are free, or hold what is cached.
+    assert!(world.core.live.is_empty());
+    world.core.assert_conserved();
 }
 
 #[test]
@@ -132,8 +132,8 @@ fn two_requests_of_branches_share_the_slots() {
     while world.step() {
         let running = |base: u64| {
             let ids = base + 1..base + 9;
-            let live = world.core.live.iter();
-            live.filter(|s| ids.contains(&s.request.0)).count()
+            let live = world.core.live.keys();
+            live.filter(|id| ids.contains(&id.0)).count()
         };
         was_even |= (running(10), running(20)) == (2, 2);
     }
@@ -215,8 +215,8 @@ fn a_lost_step_replays_what_is_shared_once() {
     let n_accepted: usize = world
         .core
         .live
-        .iter()
-        .map(|s| s.tokens.len() - s.n_prompt)
+        .values()
+        .map(|live| live.sequence.tokens.len() - live.sequence.n_prompt)
         .sum();
     assert!(n_accepted > 2);
     world.pipeline.clear();
@@ -264,8 +264,9 @@ fn many_faults_with_progress_between_them_are_no_reason_to_give_up() {
     let mut expanded = world.expand(1, &[1, 2, 3], &long, 40);
     for _ in 0..2 * MAX_RECOVERIES - 3 {
         let lengths = |world: &World| -> Vec<usize> {
-            let branches = world.core.live.iter().filter(|s| s.role != Role::Shared);
-            branches.map(|s| s.tokens.len()).collect()
+            let live = world.core.live.values().map(|live| &live.sequence);
+            let branches = live.filter(|sequence| !sequence.is_base());
+            branches.map(|branch| branch.tokens.len()).collect()
         };
         let before = lengths(&world);
         while lengths(&world)
@@ -290,10 +291,10 @@ fn what_waits_for_cells_takes_turns_with_branches() {
     let mut expanded = world.expand(10, &shared, &suffixes(8), 30);
     let prompt = [3, 4, 5];
     let mut other = world.ask(1, &prompt, 20);
-    while !world.core.waiting.is_empty() {
+    while world.core.queue.len() > 0 {
         assert!(world.step());
     }
-    let n_waiting = world.core.expansions[0].waiting.len();
+    let n_waiting = world.core.queue.n_branches(RequestId(10));
     assert!(n_waiting >= 4, "it waited for {} branches", 8 - n_waiting);
     // One that needs more than branches can leave waits for all of them, and they for nothing.
     let long = vec![7; 60];
@@ -306,90 +307,11 @@ fn what_waits_for_cells_takes_turns_with_branches() {
 }
 
 #[test]
-fn what_follows_an_answer_goes_on_from_its_cells_whoever_waits() {
-    let mut world = World::new(1, SplitPolicy::PerNode);
-    let prompt: Vec<Token> = (0..20).collect();
-    // All slots are wanted.
-    let answered = world.ask_holding(1, &prompt, 3);
-    let mut others: Vec<_> = (10..18)
-        .map(|id| (id, world.ask(id, &[id as Token; 4], 3)))
-        .collect();
-    while world.core.held.is_empty() {
-        assert!(world.step());
-    }
-    drop(answered);
-    let mut next = prompt.clone();
-    next.extend(expected(&prompt, 3));
-    next.push(5);
-    let mut follower = world.follow(2, 1, &next, 4);
-    world.run();
-    let done = assert_text(&mut follower, &next, 4);
-    assert!(done.n_cached as usize >= next.len() - 2, "{done:?}");
-    for (id, events) in &mut others {
-        assert_text(events, &[*id as Token; 4], 3);
-    }
-    assert_idle(&world);
-}
-
-#[test]
-fn what_follows_a_held_answer_needs_no_other_slot() {
-    let mut world = World::new(1, SplitPolicy::PerNode);
-    let prompt: Vec<Token> = (0..20).collect();
-    // 16 shared cells, and room for one branch at a time beside what is held.
-    let mut expanded = world.expand(10, &(50..66).collect::<Vec<_>>(), &suffixes(6), 30);
-    let mut answered = world.ask_holding(1, &prompt, 3);
-    while world.core.held.is_empty() {
-        assert!(world.step());
-    }
-    assert_text(&mut answered, &prompt, 3);
-    // No slot is free, and none could be.
-    world.core.free.clear();
-    let mut next = prompt.clone();
-    next.extend(expected(&prompt, 3));
-    next.push(5);
-    let mut follower = world.follow(2, 1, &next, 4);
-    assert!(!world.core.expansions[0].waiting.is_empty());
-    while world.core.live.iter().all(|s| s.request != RequestId(2)) {
-        assert!(
-            !world.core.expansions[0].waiting.is_empty(),
-            "it came too late"
-        );
-        assert!(world.step());
-    }
-    world.run();
-    assert_text(&mut follower, &next, 4);
-    assert_all(&mut expanded, 30);
-}
-
-#[test]
-fn cells_are_not_held_for_ever() {
-    let mut world = World::new(1, SplitPolicy::PerNode);
-    let prompt: Vec<Token> = (0..20).collect();
-    let _answered = world.ask_holding(1, &prompt, 3);
-    world.run();
-    assert_eq!(world.core.held.len(), 1);
-    world.tick(1900);
-    assert_eq!(world.core.held.len(), 1);
-    world.tick(200);
-    assert!(world.core.held.is_empty());
-    // Nor when its client lets go.
-    let _answered = world.ask_holding(3, &prompt, 3);
-    world.run();
-    assert_eq!(world.core.held.len(), 1);
-    world.core.cancel(RequestId(3), world.now);
-    assert!(world.core.held.is_empty());
-    // Without leave to keep them they are gone.
-    let mut again = world.ask(2, &prompt, 3);
-    world.run();
-    assert_eq!(assert_text(&mut again, &prompt, 3).n_cached, 0);
-    assert_idle(&world);
-}
-
-#[test]
 fn without_slots_for_branches_they_are_refused() {
     let mut world = World::new(1, SplitPolicy::PerNode);
-    world.core.branch_slots.clear();
-    world.core.config.n_branches = 0;
+    let mut config = world.core.config.clone();
+    config.n_branches = 0;
+    world.core = PlannerCore::new(config, world.now);
     let mut expanded = world.expand(1, &[1, 2], &suffixes(3), 5);
     assert_error(&mut expanded.whole, "--parallel");
 }

@@ -3,12 +3,11 @@
 use super::super::super::SplitPolicy;
 use super::super::*;
 use super::world::*;
-use crate::RequestId;
-use crate::request::LengthLimit;
+use crate::request::{FinishReason, LengthLimit};
 use jupiter_models::Token;
 
 fn is_live(world: &World, id: u64) -> bool {
-    world.core.live.iter().any(|s| s.request == RequestId(id))
+    world.core.live.contains_key(&RequestId(id))
 }
 
 #[test]
@@ -71,9 +70,9 @@ fn it_takes_no_cells_that_others_wait_for() {
         assert!(world.step());
     }
     let mut next = world.ask(2, &[7; 50], 5);
-    let n_before = world.core.live[0].n_max;
+    let n_before = world.core.live[&RequestId(1)].n_max;
     while is_live(&world, 1) {
-        assert_eq!(world.core.live[0].n_max, n_before);
+        assert_eq!(world.core.live[&RequestId(1)].n_max, n_before);
         assert!(world.step());
     }
     assert!(

@@ -1,5 +1,6 @@
 //! Plans by what was measured of the nodes.
 
+use jupiter_models::LayerRange;
 use jupiter_models::profile::{ComputeProfile, LayerProfile, Noise, RowCurve};
 
 use super::super::super::{NodeProfile, PlacedStage};

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use jupiter_models::LayerRange;
 
-use super::super::fleet::MeasuredPlan;
-use super::super::placement::{PlacedStage, SplitPolicy, place};
-use super::PlannerCore;
+use super::Cluster;
+use super::fleet::MeasuredPlan;
+use super::placement::{PlacedStage, SplitPolicy, place};
 use crate::NodeId;
+use crate::planner::PlannerConfig;
 use crate::planning::PlanError;
 
 /// Where the stages should be.
@@ -24,34 +25,36 @@ pub(super) struct Target {
     pub(super) why_not: Option<String>,
 }
 
-impl PlannerCore {
-    /// Whether the stages are where they should be.
-    pub(super) fn is_on_target(&mut self) -> bool {
-        let plan = self.target().plan.clone();
-        let target = self.target.as_ref();
-        let on_target = target.is_some_and(|target| target.stages == self.stages);
-        if on_target && plan.is_some() && !self.is_in_force(plan.as_ref()) {
-            // The same stages, but what is known of them or of other nodes is new.
+impl Cluster {
+    /// Looks where the stages should be. Where they are there already, what is newly known of them or of
+    /// other nodes is the plan in force.
+    pub(in crate::planner) fn aim(&mut self, config: &PlannerConfig) {
+        let plan = self.target(config).plan.clone();
+        let is_in_force = plan.as_ref().map(Arc::as_ptr) == self.plan.as_ref().map(Arc::as_ptr);
+        if self.is_on_target() && plan.is_some() && !is_in_force {
             self.plan = plan;
             self.fleet.begin_plan();
         }
-        on_target
     }
 
-    /// Whether `plan` is the very one in force.
-    fn is_in_force(&self, plan: Option<&Arc<MeasuredPlan>>) -> bool {
-        plan.map(Arc::as_ptr) == self.plan.as_ref().map(Arc::as_ptr)
+    /// Whether the stages are where they should be, by what was known at the last look.
+    pub(in crate::planner) fn is_on_target(&self) -> bool {
+        let target = self.target.as_ref();
+        target.is_some_and(|target| target.stages == self.stages)
     }
 
     /// Where the stages should be.
-    pub(super) fn target(&mut self) -> &Target {
-        let target = self.target.take().unwrap_or_else(|| self.new_target());
+    pub(super) fn target(&mut self, config: &PlannerConfig) -> &Target {
+        let target = self
+            .target
+            .take()
+            .unwrap_or_else(|| self.new_target(config));
         self.target.insert(target)
     }
 
-    fn new_target(&self) -> Target {
-        match &self.config.split {
-            SplitPolicy::Planned => self.planned(),
+    fn new_target(&self, config: &PlannerConfig) -> Target {
+        match &config.split {
+            SplitPolicy::Planned => self.planned(config),
             SplitPolicy::Pinned(stages) if stages.iter().all(|s| self.nodes.contains(&s.node)) => {
                 self.fixed(stages.clone())
             }
@@ -76,8 +79,7 @@ impl PlannerCore {
             }
             split => {
                 let nodes: Vec<NodeId> = self.nodes.iter().cloned().collect();
-                let config = &self.config;
-                self.fixed(place(&config.model_profile, split, &config.wish, &nodes))
+                self.fixed(place(&config.model_profile, split, &config.goal, &nodes))
             }
         }
     }
@@ -93,25 +95,25 @@ impl PlannerCore {
     }
 
     /// The whole model on the only node that is there.
-    fn whole(&self) -> Option<Target> {
+    fn whole(&self, config: &PlannerConfig) -> Option<Target> {
         let mut nodes = self.nodes.iter();
         let (Some(node), None) = (nodes.next(), nodes.next()) else {
             return None;
         };
         Some(self.fixed(vec![PlacedStage {
             node: node.clone(),
-            layers: LayerRange::new(0, self.config.model_profile.n_layer()),
+            layers: LayerRange::new(0, config.model_profile.n_layer()),
         }]))
     }
 
     /// The best plan; the one in force, if it still stands and the best is hardly better.
-    fn planned(&self) -> Target {
+    fn planned(&self, config: &PlannerConfig) -> Target {
         let best = match self.fleet.best(&self.nodes) {
             Ok(best) => best,
             Err(error) => {
                 // There is nothing to choose, and nothing to cut.
                 if error == PlanError::NoDevice
-                    && let Some(whole) = self.whole()
+                    && let Some(whole) = self.whole(config)
                 {
                     return whole;
                 }

@@ -6,11 +6,11 @@ use std::time::Duration;
 use jupiter_models::LayerRange;
 use jupiter_models::profile::ModelProfile;
 
-use super::PlannerConfig;
 use super::drift::{Drift, Took};
 use super::placement::PlacedStage;
 use crate::NodeId;
 use crate::message::StageTiming;
+use crate::planner::PlannerConfig;
 use crate::planning::cost::{Pipeline, Work, stage_ns};
 use crate::planning::memory::{MemoryDemand, StageMemory};
 use crate::planning::placement::figures::value;
@@ -30,7 +30,7 @@ const MAX_FACTOR: f64 = 64.0;
 
 /// What a plan is to be good at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wish {
+pub struct PlanGoal {
     /// What counts.
     pub objective: Objective,
     /// For which work.
@@ -40,7 +40,7 @@ pub struct Wish {
 /// Tokens of a usual prompt: a question with some context.
 const USUAL_PROMPT: u32 = 512;
 
-impl Wish {
+impl PlanGoal {
     /// For prompts of usual length, or half of `n_ctx` if that is less; for throughput with
     /// `n_parallel` answers at the same time.
     pub fn new(objective: Objective, n_ctx: u32, n_parallel: u32) -> Self {
@@ -92,11 +92,11 @@ impl MeasuredPlan {
 }
 
 /// All that was measured.
-pub(super) struct Fleet {
+pub(in crate::planner) struct Fleet {
     head: NodeId,
     model: ModelProfile,
     memory: MemoryDemand,
-    wish: Wish,
+    goal: PlanGoal,
     devices: BTreeMap<NodeId, DeviceProfile>,
     links: BTreeMap<(NodeId, NodeId), LinkProfile>,
     /// How the devices of the plan in force do.
@@ -104,12 +104,12 @@ pub(super) struct Fleet {
 }
 
 impl Fleet {
-    pub(super) fn new(config: &PlannerConfig) -> Fleet {
+    pub(in crate::planner) fn new(config: &PlannerConfig) -> Fleet {
         Fleet {
             head: config.head.clone(),
             model: config.model_profile.clone(),
             memory: config.memory_demand(),
-            wish: config.wish,
+            goal: config.goal,
             devices: BTreeMap::new(),
             links: BTreeMap::new(),
             drift: Drift::default(),
@@ -117,7 +117,7 @@ impl Fleet {
     }
 
     /// Takes a node's measurements; they replace earlier ones.
-    pub(super) fn learn(&mut self, profile: NodeProfile) {
+    pub(in crate::planner) fn learn(&mut self, profile: NodeProfile) {
         if let Some(device) = profile.device {
             self.drift = Drift::default();
             self.devices.insert(device.node.clone(), device);
@@ -129,7 +129,7 @@ impl Fleet {
     }
 
     /// The best plan for those of `nodes` that were measured.
-    pub(super) fn best(&self, nodes: &BTreeSet<NodeId>) -> Result<MeasuredPlan> {
+    pub(in crate::planner) fn best(&self, nodes: &BTreeSet<NodeId>) -> Result<MeasuredPlan> {
         let cluster = self.cluster(nodes)?;
         let best = plan(&cluster, &self.request())?;
         Ok(MeasuredPlan {
@@ -142,7 +142,7 @@ impl Fleet {
     }
 
     /// What stages that were chosen elsewhere will need, if all their nodes were measured.
-    pub(super) fn judge(
+    pub(in crate::planner) fn judge(
         &self,
         stages: &[PlacedStage],
         nodes: &BTreeSet<NodeId>,
@@ -153,7 +153,7 @@ impl Fleet {
             .iter()
             .map(|stage| Some((device(&stage.node)?, stage.layers)))
             .collect::<Option<Vec<_>>>()?;
-        let predicted = figures::figures(&Pipeline::new(&cluster, &stages), &self.wish.load);
+        let predicted = figures::figures(&Pipeline::new(&cluster, &stages), &self.goal.load);
         Some(MeasuredPlan {
             cluster,
             stages,
@@ -164,7 +164,7 @@ impl Fleet {
     }
 
     /// Whether the nodes of these stages have the memory for them.
-    pub(super) fn holds(&self, stages: &[PlacedStage]) -> bool {
+    pub(in crate::planner) fn holds(&self, stages: &[PlacedStage]) -> bool {
         let memory = StageMemory::new(&self.model, &self.memory);
         stages.iter().all(|stage| {
             let device = self.devices.get(&stage.node);
@@ -174,9 +174,9 @@ impl Fleet {
 
     /// The share of the time that `new` saves where `old` is in force; none where it is not worth
     /// a move.
-    pub(super) fn gain(&self, old: &MeasuredPlan, new: &MeasuredPlan) -> Option<f64> {
+    pub(in crate::planner) fn gain(&self, old: &MeasuredPlan, new: &MeasuredPlan) -> Option<f64> {
         let main_ns = |plan: &MeasuredPlan| {
-            value(&plan.pipeline(), self.wish.objective, &self.wish.load).main_ns as f64
+            value(&plan.pipeline(), self.goal.objective, &self.goal.load).main_ns as f64
         };
         let (old_ns, new_ns) = (main_ns(old), main_ns(new));
         (new_ns * (1.0 + MIN_GAIN) <= old_ns).then(|| 1.0 - new_ns / old_ns.max(1.0))
@@ -184,7 +184,12 @@ impl Fleet {
 
     /// How long it takes `plan` to compute `n_tokens` again, in chunks of `chunk` rows, at the pace
     /// of its slowest server and with what the devices were seen to take.
-    pub(super) fn replay(&self, plan: &MeasuredPlan, n_tokens: usize, chunk: usize) -> Duration {
+    pub(in crate::planner) fn replay(
+        &self,
+        plan: &MeasuredPlan,
+        n_tokens: usize,
+        chunk: usize,
+    ) -> Duration {
         let pipeline = plan.pipeline();
         let work = Work::chunk(chunk.max(1) as u32, 0).among(n_tokens as u32 / 2);
         let servers = (0..pipeline.n_servers()).map(|server| pipeline.server_ns(server, work));
@@ -195,7 +200,7 @@ impl Fleet {
 
     /// Compares a step's timings with what the profiles say of it, and corrects the profile of a
     /// device that does differently from the others. True when one was corrected.
-    pub(super) fn observe(
+    pub(in crate::planner) fn observe(
         &mut self,
         plan: &MeasuredPlan,
         work: Work,
@@ -231,12 +236,12 @@ impl Fleet {
     }
 
     /// A new plan is in force, made with the profiles as they are now.
-    pub(super) fn begin_plan(&mut self) {
+    pub(in crate::planner) fn begin_plan(&mut self) {
         self.drift = Drift::default();
     }
 
     /// A device could not load what fitted by its profile: it has less memory than it said.
-    pub(super) fn shrink(&mut self, node: &NodeId, stage: LayerRange) {
+    pub(in crate::planner) fn shrink(&mut self, node: &NodeId, stage: LayerRange) {
         let memory = StageMemory::new(&self.model, &self.memory);
         if let Some(device) = self.devices.get_mut(node) {
             let too_much = memory.bytes(stage);
@@ -250,8 +255,8 @@ impl Fleet {
 
     fn request(&self) -> Request {
         Request {
-            objective: self.wish.objective,
-            load: self.wish.load,
+            objective: self.goal.objective,
+            load: self.goal.load,
             memory: self.memory,
         }
     }

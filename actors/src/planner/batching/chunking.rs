@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::fleet::MeasuredPlan;
+use crate::planner::cluster::fleet::MeasuredPlan;
 use crate::planning::chunks::{ChunkGrid, ChunkTable};
 
 /// Smallest chunk that is tried: below this a row costs so much more that no overlap pays it back,
@@ -22,7 +22,7 @@ const QUANTUM: u32 = 16;
 const LONGEST_PROMPT: u32 = 8192;
 
 /// How prompts are cut.
-pub(super) struct Pacing {
+pub(in crate::planner) struct Chunking {
     /// Most rows of a micro-batch.
     largest: u32,
     /// What it was made by; without it all chunks are equal.
@@ -31,10 +31,10 @@ pub(super) struct Pacing {
     table: Option<ChunkTable>,
 }
 
-impl Pacing {
+impl Chunking {
     /// Equal chunks.
-    pub(super) fn equal(largest: u32) -> Pacing {
-        Pacing {
+    pub(in crate::planner) fn equal(largest: u32) -> Chunking {
+        Chunking {
             largest,
             plan: None,
             table: None,
@@ -42,7 +42,11 @@ impl Pacing {
     }
 
     /// Chunks that are best by what was measured.
-    pub(super) fn measured(plan: &Arc<MeasuredPlan>, largest: u32, n_ctx: u32) -> Pacing {
+    pub(in crate::planner) fn measured(
+        plan: &Arc<MeasuredPlan>,
+        largest: u32,
+        n_ctx: u32,
+    ) -> Chunking {
         let pipeline = plan.pipeline();
         let grid = grid(largest, n_ctx);
         let table = grid.and_then(|grid| match ChunkTable::new(&pipeline, grid) {
@@ -52,7 +56,7 @@ impl Pacing {
                 None
             }
         });
-        Pacing {
+        Chunking {
             largest,
             plan: Some(plan.clone()),
             table,
@@ -60,16 +64,16 @@ impl Pacing {
     }
 
     /// Whether it was made by this very plan.
-    pub(super) fn is_of(&self, plan: &Arc<MeasuredPlan>) -> bool {
+    pub(in crate::planner) fn is_of(&self, plan: &Arc<MeasuredPlan>) -> bool {
         self.plan.as_ref().is_some_and(|own| Arc::ptr_eq(own, plan))
     }
 
-    pub(super) fn largest(&self) -> usize {
+    pub(in crate::planner) fn largest(&self) -> usize {
         self.largest as usize
     }
 
     /// Rows of the chunks of a prompt that has `n_rows` to be computed; empty where all are equal.
-    pub(super) fn chunks(&self, n_rows: usize) -> VecDeque<u32> {
+    pub(in crate::planner) fn chunks(&self, n_rows: usize) -> VecDeque<u32> {
         let n_rows = u32::try_from(n_rows).unwrap_or(u32::MAX);
         let planned = self.table.as_ref().and_then(|table| {
             let chunks = table.chunks(n_rows.min(table.longest()));

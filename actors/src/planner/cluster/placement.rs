@@ -4,7 +4,7 @@ use jupiter_models::LayerRange;
 use jupiter_models::profile::ModelProfile;
 use jupiter_models::split::{Weights, split_by_weight};
 
-use super::fleet::Wish;
+use super::fleet::PlanGoal;
 use crate::NodeId;
 use crate::planning::cost::Work;
 use crate::planning::placement::Objective;
@@ -46,11 +46,11 @@ pub struct PlacedStage {
 /// For no stage, or more stages than layers.
 pub fn split_evenly(
     model: &ModelProfile,
-    wish: &Wish,
+    goal: &PlanGoal,
     n_stages: u32,
 ) -> jupiter_models::Result<Vec<LayerRange>> {
-    let load = &wish.load;
-    let work = match wish.objective {
+    let load = &goal.load;
+    let work = match goal.objective {
         // Of all chunks of a prompt only the last one has a row that wants logits.
         Objective::Ttft => Work::chunk(CHUNK_ROWS.min(load.prompt), load.prompt / 2),
         Objective::Tbt | Objective::Throughput => Work::decode(load.rows, load.context),
@@ -74,7 +74,7 @@ pub fn split_evenly(
 pub fn place(
     model: &ModelProfile,
     split: &SplitPolicy,
-    wish: &Wish,
+    goal: &PlanGoal,
     nodes: &[NodeId],
 ) -> Vec<PlacedStage> {
     if nodes.is_empty() || model.n_layer() == 0 {
@@ -82,7 +82,7 @@ pub fn place(
     }
     let per_node = u32::try_from(nodes.len()).unwrap_or(u32::MAX);
     let evenly =
-        |n: u32| split_evenly(model, wish, n.clamp(1, model.n_layer())).unwrap_or_default();
+        |n: u32| split_evenly(model, goal, n.clamp(1, model.n_layer())).unwrap_or_default();
     let ranges = match split {
         SplitPolicy::PerNode | SplitPolicy::Planned | SplitPolicy::Pinned(_) => evenly(per_node),
         SplitPolicy::Stages(n) => evenly(*n),
@@ -125,8 +125,8 @@ mod tests {
         (0..n).map(|i| NodeId(format!("n{i}"))).collect()
     }
 
-    fn wish(objective: Objective) -> Wish {
-        Wish::new(objective, 4096, 4)
+    fn goal(objective: Objective) -> PlanGoal {
+        PlanGoal::new(objective, 4096, 4)
     }
 
     fn check(
@@ -135,7 +135,7 @@ mod tests {
         n_nodes: usize,
         expected: &[(&str, u32, u32)],
     ) {
-        let placed = place(model, &split, &wish(Objective::Ttft), &nodes(n_nodes));
+        let placed = place(model, &split, &goal(Objective::Ttft), &nodes(n_nodes));
         let placed: Vec<_> = placed
             .iter()
             .map(|s| (s.node.0.as_str(), s.layers.start, s.layers.end))
@@ -172,7 +172,7 @@ mod tests {
     fn the_head_weighs_on_the_last_stage_as_often_as_rows_need_it() {
         let m = model(&[10_000_000; 30], 160_000_000);
         let first = |objective| {
-            let ranges = split_evenly(&m, &wish(objective), 2).unwrap();
+            let ranges = split_evenly(&m, &goal(objective), 2).unwrap();
             ranges[0].len()
         };
         // A prompt's chunks pass it by; every row of a decode step wants logits.

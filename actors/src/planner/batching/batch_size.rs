@@ -6,7 +6,12 @@ impl StepTimes {
     /// Of `n_streams` sequences that decode a row each, how many share a micro-batch so that most
     /// tokens come: a round takes as long as the slowest stage needs for all micro-batches, or as
     /// the largest needs all around. What a row costs in company is measured, so unequal ones may be best.
-    pub(super) fn n_alike(&self, n_streams: u32, context: u32, cells: u32) -> u32 {
+    pub(in crate::planner) fn decode_batch_size(
+        &self,
+        n_streams: u32,
+        context: u32,
+        cells: u32,
+    ) -> u32 {
         if n_streams <= 1 {
             return 1;
         }
@@ -15,16 +20,16 @@ impl StepTimes {
             max_rows: n_streams,
             context,
             cells,
-            n_alike: 1,
+            decode_batch_size: 1,
             n_batches: 1,
         });
-        let round_ns = |n_alike: u32| {
-            let (n_full, n_rest) = (u64::from(n_streams / n_alike), n_streams % n_alike);
-            let (full, rest) = (costs.of(n_alike)?, costs.of(n_rest)?);
+        let round_ns = |size: u32| {
+            let (n_full, n_rest) = (u64::from(n_streams / size), n_streams % size);
+            let (full, rest) = (costs.of(size)?, costs.of(n_rest)?);
             let n_rest = u64::from(n_rest.min(1));
             let servers = full.servers.iter().zip(&rest.servers);
             let busy = servers.map(|(full, rest)| full * n_full + rest * n_rest);
-            let is_alone = n_alike == n_streams;
+            let is_alone = size == n_streams;
             let around = if is_alone { full.alone } else { full.around };
             busy.max().map(|slowest| slowest.max(around))
         };
@@ -41,7 +46,7 @@ impl StepTimes {
     }
 
     /// Rows of each micro-batch with which `n_rows` of several short texts pass all stages soonest.
-    pub(super) fn rows_at_once(&self, n_rows: u32) -> u32 {
+    pub(in crate::planner) fn rows_at_once(&self, n_rows: u32) -> u32 {
         if n_rows <= 1 {
             return 1;
         }
@@ -50,7 +55,7 @@ impl StepTimes {
             max_rows: n_rows,
             context: 0,
             cells: 0,
-            n_alike: 1,
+            decode_batch_size: 1,
             n_batches: 1,
         });
         let all_ns = |rows: u32| {
@@ -76,15 +81,15 @@ mod tests {
     fn streams_are_spread_as_the_row_curve_says() {
         let of = |n_stages| StepTimes::new(None, n_stages);
         // Few rows cost what one costs, so as few micro-batches as there are stages, and even ones.
-        assert_eq!(of(2).n_alike(6, 0, 0), 3);
-        assert_eq!(of(2).n_alike(12, 0, 0), 6);
-        assert_eq!(of(2).n_alike(3, 0, 0), 2);
-        assert_eq!(of(2).n_alike(1, 0, 0), 1);
+        assert_eq!(of(2).decode_batch_size(6, 0, 0), 3);
+        assert_eq!(of(2).decode_batch_size(12, 0, 0), 6);
+        assert_eq!(of(2).decode_batch_size(3, 0, 0), 2);
+        assert_eq!(of(2).decode_batch_size(1, 0, 0), 1);
         // One micro-batch of 4 takes no longer than 2 and 2 all around, but a stage would wait.
-        assert_eq!(of(2).n_alike(4, 0, 0), 2);
-        assert_eq!(of(1).n_alike(4, 0, 0), 4);
+        assert_eq!(of(2).decode_batch_size(4, 0, 0), 2);
+        assert_eq!(of(1).decode_batch_size(4, 0, 0), 4);
         // Eight stages: 28 rows are no 8 or 9 equal micro-batches and a smaller one.
-        assert_eq!(of(8).n_alike(28, 0, 0), 4);
+        assert_eq!(of(8).decode_batch_size(28, 0, 0), 4);
         // What was seen counts more. Kernels work in fours here: 4 and 2 rows.
         let mut dear = of(2);
         for (rows, us) in [(1, 100), (2, 170), (3, 230), (4, 170)] {
@@ -94,7 +99,7 @@ mod tests {
                 dear.observe(Work::decode(rows, 0), &took, all, false);
             }
         }
-        assert_eq!(dear.n_alike(6, 0, 0), 4);
+        assert_eq!(dear.decode_batch_size(6, 0, 0), 4);
     }
 
     #[test]

@@ -3,7 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::PlannerCore;
+use super::Cluster;
+use crate::planner::PlannerConfig;
 
 /// How long a better placement waits for a moment without streams; then they are replayed on it.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -17,7 +18,7 @@ const LONGEST_REST: Duration = Duration::from_secs(32 * 60);
 
 /// Why stages should be elsewhere.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Cause {
+pub(in crate::planner) enum Cause {
     /// Nodes came.
     #[default]
     Nodes,
@@ -27,7 +28,7 @@ pub(super) enum Cause {
 
 /// Moves that were made, and the one that is wanted.
 #[derive(Debug, Default)]
-pub(super) struct Moves {
+pub(in crate::planner) struct Moves {
     cause: Cause,
     /// Since when a better placement is known.
     better_since: Option<Instant>,
@@ -41,12 +42,12 @@ pub(super) struct Moves {
 
 impl Moves {
     /// Where the stages should be may have changed.
-    pub(super) fn want(&mut self, cause: Cause) {
+    pub(in crate::planner) fn want(&mut self, cause: Cause) {
         self.cause = cause;
     }
 
     /// The stages move.
-    pub(super) fn begin(&mut self, now: Instant) {
+    pub(in crate::planner) fn begin(&mut self, now: Instant) {
         self.began = Some(now);
         self.better_since = None;
         if std::mem::take(&mut self.cause) == Cause::Speed {
@@ -61,7 +62,7 @@ impl Moves {
     }
 
     /// All stages are loaded.
-    pub(super) fn loaded(&mut self, now: Instant) {
+    pub(in crate::planner) fn loaded(&mut self, now: Instant) {
         if let Some(began) = self.began.take() {
             self.loading = now.duration_since(began);
         }
@@ -73,26 +74,38 @@ impl Moves {
     }
 }
 
-impl PlannerCore {
-    /// Whether the stages are not where they should be, and it is worth while to move them now.
+impl Cluster {
+    /// Looks where the stages should be, and since when they are not there.
+    pub(in crate::planner) fn watch(&mut self, config: &PlannerConfig, now: Instant) {
+        self.aim(config);
+        self.moves.better_since = match self.is_on_target() {
+            true => None,
+            false => self.moves.better_since.or(Some(now)),
+        };
+    }
+
+    /// Whether the stages are not where they should be, and it is worth while to move them now, where
+    /// `n_cells` have to be computed again in chunks of `chunk` rows (none: nobody is disturbed).
     ///
     /// A better placement is expected to stay the better one for as long as it was so far: it pays
     /// when it would have saved what the move takes. So a program that runs for some seconds moves
     /// nothing, and no more time goes into moves than is lost by devices that got slow.
-    pub(super) fn is_time_to_move(&mut self, now: Instant) -> bool {
-        if self.is_on_target() {
-            self.moves.better_since = None;
+    pub(in crate::planner) fn is_time_to_move(
+        &self,
+        n_cells: Option<usize>,
+        chunk: usize,
+        now: Instant,
+    ) -> bool {
+        let Some(since) = self.moves.better_since else {
             return false;
-        }
-        let since = *self.moves.better_since.get_or_insert(now);
+        };
         if self.moves.rests(now) {
             return false;
         }
-        if self.live.is_empty() {
-            return true;
-        }
         let lasted = now.duration_since(since);
-        lasted > PATIENCE && self.saved(lasted) >= self.cost_of_move()
+        n_cells.is_none_or(|n_cells| {
+            lasted > PATIENCE && self.saved(lasted) >= self.cost_of_move(n_cells, chunk)
+        })
     }
 
     /// What the better placement would have saved in that time.
@@ -103,12 +116,40 @@ impl PlannerCore {
     }
 
     /// How long everybody waits for a move: for the stages, and for all texts to be computed again.
-    fn cost_of_move(&self) -> Duration {
+    fn cost_of_move(&self, n_cells: usize, chunk: usize) -> Duration {
         let plan = self.target.as_ref().and_then(|target| target.plan.as_ref());
         let replay = plan.map_or(Duration::ZERO, |plan| {
-            let n_tokens = self.n_live_cells();
-            self.fleet.replay(plan, n_tokens, self.pacing.largest())
+            self.fleet.replay(plan, n_cells, chunk)
         });
         self.moves.loading + replay
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moves_because_of_speed_rest_longer_each_time_and_those_of_nodes_never() {
+        let begin = Instant::now();
+        let mut moves = Moves::default();
+        let mut now = begin;
+        for minutes in [1, 2, 4, 8, 16, 32, 32] {
+            moves.want(Cause::Speed);
+            moves.begin(now);
+            let rest = Duration::from_secs(60 * minutes);
+            moves.want(Cause::Speed);
+            assert!(moves.rests(now + rest - Duration::from_secs(1)));
+            assert!(!moves.rests(now + rest));
+            moves.want(Cause::Nodes);
+            assert!(!moves.rests(now));
+            now += rest;
+        }
+        // After as long a time without one it begins anew.
+        now += 2 * LONGEST_REST;
+        moves.want(Cause::Speed);
+        moves.begin(now);
+        moves.want(Cause::Speed);
+        assert!(!moves.rests(now + SHORTEST_REST));
     }
 }

@@ -4,7 +4,7 @@ use jupiter_models::Token;
 
 use super::model_source::ModelSource;
 use super::{Available, Drafted};
-use crate::planner::step_times::{DraftCost, StepCosts};
+use crate::planner::batching::step_times::{DraftCost, StepCosts};
 use crate::request::{DraftChoice, SpeculationParams};
 use crate::speculation::Result;
 use crate::speculation::draft::heads::HeadsSource;

@@ -1,7 +1,7 @@
 //! Simulated steps of pipelines under random load: the estimator sees nothing but their times.
 
-use super::super::dice::Dice;
 use super::*;
+use crate::planner::dice::Dice;
 
 /// How rough it goes.
 #[derive(Clone, Copy)]

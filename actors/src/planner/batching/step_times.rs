@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::fleet::MeasuredPlan;
 use crate::message::StageTiming;
+use crate::planner::cluster::fleet::MeasuredPlan;
 use crate::planning::cost::{Pipeline, Work};
 use crate::planning::typical::rows_ns;
 use crate::speculation::shape::StepCost;
@@ -50,13 +50,13 @@ impl Mean {
 
 /// Times of the stages of one plan.
 #[derive(Clone, Debug, Default)]
-pub(super) struct StepTimes {
+pub(in crate::planner) struct StepTimes {
     plan: Option<Arc<MeasuredPlan>>,
     stages: Vec<StageTimes>,
     /// What a step alone in the pipeline takes beyond the engines' times.
-    way: Mean,
+    overhead: Mean,
     /// The same where Medusa heads guess.
-    way_with_heads: Mean,
+    overhead_with_heads: Mean,
 }
 
 /// What one stage takes.
@@ -125,22 +125,22 @@ impl StageTimes {
 
 impl StepTimes {
     /// For a pipeline of `n_stages`, of which nothing was observed.
-    pub(super) fn new(plan: Option<Arc<MeasuredPlan>>, n_stages: usize) -> Self {
+    pub(in crate::planner) fn new(plan: Option<Arc<MeasuredPlan>>, n_stages: usize) -> Self {
         Self {
             plan,
             stages: vec![StageTimes::default(); n_stages],
-            way: Mean::default(),
-            way_with_heads: Mean::default(),
+            overhead: Mean::default(),
+            overhead_with_heads: Mean::default(),
         }
     }
 
-    pub(super) fn n_stages(&self) -> usize {
+    pub(in crate::planner) fn n_stages(&self) -> usize {
         self.stages.len()
     }
 
     /// A decode step of `work` was reported; `alone_for` is its time from end to end, if it had
     /// the stages to itself. With `has_heads`, Medusa heads guessed at what follows.
-    pub(super) fn observe(
+    pub(in crate::planner) fn observe(
         &mut self,
         work: Work,
         timings: &[StageTiming],
@@ -157,11 +157,11 @@ impl StepTimes {
         }
         if let Some(latency) = alone_for {
             let busy: u64 = timings.iter().map(|timing| timing.busy_us * 1000).sum();
-            let way = match has_heads {
-                true => &mut self.way_with_heads,
-                false => &mut self.way,
+            let overhead = match has_heads {
+                true => &mut self.overhead_with_heads,
+                false => &mut self.overhead,
             };
-            way.add((latency.as_nanos() as f64 - busy as f64).max(0.0));
+            overhead.add((latency.as_nanos() as f64 - busy as f64).max(0.0));
         }
     }
 
@@ -187,15 +187,18 @@ impl StepTimes {
     }
 
     /// What steps cost.
-    pub(super) fn costs(&self, asked: &CostsOf) -> StepCosts {
+    pub(in crate::planner) fn costs(&self, asked: &CostsOf) -> StepCosts {
         let links = self.plan.as_ref().map(|plan| plan.pipeline());
         let cost = |rows: u32| {
-            let rows = rows.max(1) * asked.n_alike.max(1);
+            let rows = rows.max(1) * asked.decode_batch_size.max(1);
             let stages = (0..self.stages.len()).map(|at| self.stage_ns(at, rows, asked));
             let (alone, mut together): (Vec<f64>, Vec<f64>) = stages.unzip();
-            let way = match (self.way.get().or(self.way_with_heads.get()), &links) {
+            let overhead = match (
+                self.overhead.get().or(self.overhead_with_heads.get()),
+                &links,
+            ) {
                 (Some(seen), _) => seen,
-                (None, Some(pipeline)) => way_ns(pipeline, rows),
+                (None, Some(pipeline)) => overhead_ns(pipeline, rows),
                 (None, None) => 0.0,
             };
             let (alone_ns, around_ns) = (alone.iter().sum::<f64>(), together.iter().sum::<f64>());
@@ -211,8 +214,8 @@ impl StepTimes {
             };
             RowCosts {
                 servers: together.iter().map(|&ns| ns as u64).collect(),
-                around: (around_ns + way).max(turn) as u64,
-                alone: (alone_ns + way).max(turn) as u64,
+                around: (around_ns + overhead).max(turn) as u64,
+                alone: (alone_ns + overhead).max(turn) as u64,
             }
         };
         StepCosts {
@@ -223,13 +226,13 @@ impl StepTimes {
 
     /// What Medusa heads take, where both ways were seen.
     fn heads_ns(&self) -> f64 {
-        let with = self.way_with_heads.get().zip(self.way.get());
+        let with = self.overhead_with_heads.get().zip(self.overhead.get());
         with.map_or(0.0, |(with, without)| (with - without).max(0.0))
     }
 }
 
 /// What the way around takes beside the stages' work.
-fn way_ns(pipeline: &Pipeline<'_>, rows: u32) -> f64 {
+fn overhead_ns(pipeline: &Pipeline<'_>, rows: u32) -> f64 {
     let work = Work::decode(rows, 0);
     let stages = (0..pipeline.n_servers()).step_by(2);
     let computed: u64 = stages.map(|server| pipeline.server_ns(server, work)).sum();
@@ -238,58 +241,62 @@ fn way_ns(pipeline: &Pipeline<'_>, rows: u32) -> f64 {
 
 /// Which steps' costs are asked for.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct CostsOf {
+pub(in crate::planner) struct CostsOf {
     /// Most rows.
-    pub(super) max_rows: u32,
+    pub(in crate::planner) max_rows: u32,
     /// Tokens in the cache before them.
-    pub(super) context: u32,
+    pub(in crate::planner) context: u32,
     /// Cells of the KV cache that all sequences use.
-    pub(super) cells: u32,
+    pub(in crate::planner) cells: u32,
     /// Streams that share a step and all guess alike: each row stands for so many.
-    pub(super) n_alike: u32,
+    pub(in crate::planner) decode_batch_size: u32,
     /// Steps of such groups of streams that are under way together.
-    pub(super) n_batches: u32,
+    pub(in crate::planner) n_batches: u32,
 }
 
 /// What steps of 0, 1, 2, ... rows cost.
 #[derive(Clone, Debug, Default)]
-pub(super) struct StepCosts {
+pub(in crate::planner) struct StepCosts {
     rows: Vec<RowCosts>,
     /// What Medusa heads take beside a step.
-    pub(super) heads_ns: f64,
+    pub(in crate::planner) heads_ns: f64,
 }
 
 /// What a source of guesses takes, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct DraftCost {
+pub(in crate::planner) struct DraftCost {
     /// For each guess, before the step can go.
-    pub(super) guess_ns: f64,
+    pub(in crate::planner) guess_ns: f64,
     /// For the guesses of a step together, before it can go: the way to a draft model and back.
-    pub(super) request_ns: f64,
+    pub(in crate::planner) request_ns: f64,
     /// For each step, after it.
-    pub(super) step_ns: f64,
+    pub(in crate::planner) step_ns: f64,
 }
 
 /// In nanoseconds.
 #[derive(Clone, Debug, Default)]
-pub(super) struct RowCosts {
+pub(in crate::planner) struct RowCosts {
     /// Stages and links, where others compute too.
-    pub(super) servers: Vec<u64>,
+    pub(in crate::planner) servers: Vec<u64>,
     /// Once around, where others compute too.
-    pub(super) around: u64,
+    pub(in crate::planner) around: u64,
     /// Once around alone.
-    pub(super) alone: u64,
+    pub(in crate::planner) alone: u64,
 }
 
 impl StepCosts {
     /// Those of `rows` rows, or of the most that were asked for.
-    pub(super) fn of(&self, rows: u32) -> Option<&RowCosts> {
+    pub(in crate::planner) fn of(&self, rows: u32) -> Option<&RowCosts> {
         self.rows.get(rows as usize).or(self.rows.last())
     }
 
     /// Calls `choose` with the costs as functions. What the source takes is no part of plain
     /// decoding: one row alone.
-    pub(super) fn with<T>(&self, draft: DraftCost, choose: impl FnOnce(&StepCost<'_>) -> T) -> T {
+    pub(in crate::planner) fn with<T>(
+        &self,
+        draft: DraftCost,
+        choose: impl FnOnce(&StepCost<'_>) -> T,
+    ) -> T {
         let drafting =
             |rows: u32| (draft.guess_ns * f64::from(rows.saturating_sub(1)) + draft.step_ns) as u64;
         choose(&StepCost {
@@ -313,126 +320,4 @@ impl StepCosts {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use super::*;
-
-    pub(in crate::planner) fn timing(stage: u32, busy_us: u64) -> StageTiming {
-        StageTiming {
-            stage,
-            began_us: 0,
-            waited_us: 0,
-            busy_us,
-        }
-    }
-
-    fn asked(n_alike: u32, n_batches: u32) -> CostsOf {
-        CostsOf {
-            max_rows: 4,
-            context: 0,
-            cells: 0,
-            n_alike,
-            n_batches,
-        }
-    }
-
-    fn near(ns: u64, us: f64) -> bool {
-        (ns as f64 / 1e3 - us).abs() < 0.02 * us
-    }
-
-    #[test]
-    fn what_steps_took_beats_the_typical_curve() {
-        let mut times = StepTimes::new(None, 2);
-        for _ in 0..100 {
-            let took = [timing(0, 100), timing(1, 200)];
-            times.observe(
-                Work::decode(1, 0),
-                &took,
-                Some(Duration::from_micros(400)),
-                false,
-            );
-        }
-        let costs = times.costs(&asked(1, 1));
-        let one = costs.of(1).cloned().unwrap_or_default();
-        assert!(
-            near(one.servers[0], 100.0) && near(one.servers[1], 200.0),
-            "{one:?}"
-        );
-        assert!(near(one.around, 400.0) && near(one.alone, 400.0), "{one:?}");
-        // Four rows were never seen: as the curve says, from what one row takes.
-        let four = costs.of(4).cloned().unwrap_or_default();
-        assert!(near(four.servers[1], 200.0 * 12.4 / 11.2), "{four:?}");
-        for _ in 0..100 {
-            let took = [timing(0, 400), timing(1, 800)];
-            times.observe(
-                Work::decode(4, 0),
-                &took,
-                Some(Duration::from_micros(1300)),
-                false,
-            );
-        }
-        let costs = times.costs(&asked(1, 1));
-        let alone = costs.of(4).map_or(0, |of| of.alone);
-        assert!((1_200_000..1_400_000).contains(&alone), "{alone}");
-    }
-
-    #[test]
-    fn stages_that_compute_together_may_take_longer() {
-        let mut times = StepTimes::new(None, 2);
-        for _ in 0..100 {
-            let took = [timing(0, 100), timing(1, 100)];
-            times.observe(
-                Work::decode(1, 0),
-                &took,
-                Some(Duration::from_micros(200)),
-                false,
-            );
-            times.observe(
-                Work::decode(1, 0),
-                &[timing(0, 150), timing(1, 150)],
-                None,
-                false,
-            );
-        }
-        let costs = times.costs(&asked(1, 1));
-        let one = costs.of(1).cloned().unwrap_or_default();
-        assert!(near(one.alone, 200.0) && near(one.around, 300.0), "{one:?}");
-        assert!(near(one.servers[0], 150.0), "{one:?}");
-    }
-
-    #[test]
-    fn streams_that_share_a_step_or_fill_the_pipeline_are_counted() {
-        let mut times = StepTimes::new(None, 2);
-        times.observe(
-            Work::decode(1, 0),
-            &[timing(0, 100), timing(1, 100)],
-            None,
-            false,
-        );
-        let servers = |asked: &CostsOf, rows| times.costs(asked).of(rows).cloned();
-        let alone = servers(&asked(1, 1), 4).unwrap_or_default();
-        let shared = servers(&asked(4, 1), 1).unwrap_or_default();
-        assert_eq!(alone.servers, shared.servers);
-        let full = servers(&asked(1, 3), 1).unwrap_or_default();
-        assert_eq!(full.alone, full.servers[0] * 3);
-    }
-
-    #[test]
-    fn heads_cost_what_they_add_to_the_way() {
-        let mut times = StepTimes::new(None, 1);
-        for (latency, has_heads) in [(130, false), (180, true)] {
-            let latency = Some(Duration::from_micros(latency));
-            times.observe(Work::decode(1, 0), &[timing(0, 100)], latency, has_heads);
-        }
-        let costs = times.costs(&asked(1, 1));
-        assert!((costs.heads_ns - 50e3).abs() < 1.0);
-        let draft = DraftCost {
-            step_ns: costs.heads_ns,
-            ..DraftCost::default()
-        };
-        let (plain, around) = costs.with(draft, |cost| ((cost.alone_ns)(1), (cost.around_ns)(1)));
-        assert!(
-            near(plain, 130.0) && near(around, 180.0),
-            "{plain} {around}"
-        );
-    }
-}
+pub(super) mod tests;

@@ -10,8 +10,8 @@ use jupiter_models::Token;
 
 use self::model_source::ModelSource;
 use self::used::{Place, Source, Used};
-use super::step_times::StepCosts;
 use crate::message::HeadGuess;
+use crate::planner::batching::step_times::StepCosts;
 use crate::request::{DraftChoice, SpeculationParams, SpeculationUsage};
 use crate::speculation::Result;
 use crate::speculation::draft::{DraftLimits, DraftSource};
@@ -29,13 +29,13 @@ const PLAIN: ShapeLimits = ShapeLimits {
 
 /// Which computing sources this cluster has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Available {
-    pub(super) medusa: bool,
-    pub(super) model: bool,
+pub(in crate::planner) struct Available {
+    pub(in crate::planner) medusa: bool,
+    pub(in crate::planner) model: bool,
 }
 
 /// The sources of one sequence.
-pub(super) struct Speculator {
+pub(in crate::planner) struct Speculator {
     params: SpeculationParams,
     used: Vec<Used>,
     /// The source of the guesses under way.
@@ -54,7 +54,7 @@ pub(super) struct Speculator {
 }
 
 /// Guesses at what follows.
-pub(super) enum Drafted {
+pub(in crate::planner) enum Drafted {
     /// These; none when nothing pays or no source has an idea.
     Guesses(DraftTree),
     /// They are being made: ask again when they are there.
@@ -63,19 +63,23 @@ pub(super) enum Drafted {
 
 /// What guesses of the draft model took.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Took {
+pub(in crate::planner) struct Took {
     /// The model's own work.
-    pub(super) busy: Duration,
+    pub(in crate::planner) busy: Duration,
     /// From the wish to the reply.
-    pub(super) all: Duration,
+    pub(in crate::planner) all: Duration,
 }
 
 /// What the draft model is to guess; none when that was asked already.
-pub(super) type DraftWish = Option<DraftLimits>;
+pub(in crate::planner) type DraftWish = Option<DraftLimits>;
 
 impl Speculator {
     /// The sources that `params` ask for and the cluster has, after `text`.
-    pub(super) fn new(params: SpeculationParams, available: Available, text: &[Token]) -> Self {
+    pub(in crate::planner) fn new(
+        params: SpeculationParams,
+        available: Available,
+        text: &[Token],
+    ) -> Self {
         let mut speculator = Self {
             used: used::sources(&params, available),
             params,
@@ -91,37 +95,36 @@ impl Speculator {
         speculator
     }
 
-    pub(super) fn params(&self) -> &SpeculationParams {
-        &self.params
-    }
-
     /// Whether Medusa heads are to guess at what follows the next step: they are in use, or it is
     /// time to see whether they would be right.
-    pub(super) fn wants_guesses(&mut self) -> bool {
+    pub(in crate::planner) fn wants_guesses(&self) -> bool {
         let is_heads = |used: &Used| matches!(used.source, Source::Heads(_));
-        let Some(heads) = self.used.iter().position(is_heads) else {
-            return false;
+        let heads = self.used.iter().position(is_heads);
+        heads.is_some_and(|heads| {
+            let is_chosen = self.chosen.iter().any(|&(at, _)| at == heads);
+            is_chosen || self.n_without_heads + 1 >= PROBE_EVERY
+        })
+    }
+
+    /// A step was sent, in which heads guess if that was wanted.
+    pub(in crate::planner) fn step_sent(&mut self) {
+        self.n_without_heads = match self.wants_guesses() {
+            true => 0,
+            false => (self.n_without_heads + 1).min(PROBE_EVERY),
         };
-        self.n_without_heads += 1;
-        let is_chosen = self.chosen.iter().any(|&(at, _)| at == heads);
-        let wanted = is_chosen || self.n_without_heads >= PROBE_EVERY;
-        if wanted {
-            self.n_without_heads = 0;
-        }
-        wanted
     }
 
     /// Whether guessing is wanted at all.
-    pub(super) fn is_asked(&self) -> bool {
+    pub(in crate::planner) fn is_asked(&self) -> bool {
         self.params.source != DraftChoice::None
     }
 
-    pub(super) fn has_sources(&self) -> bool {
+    pub(in crate::planner) fn has_sources(&self) -> bool {
         !self.used.is_empty()
     }
 
     /// Leaves out the sources that compute, where they are gone.
-    pub(super) fn restrict(&mut self, available: Available) {
+    pub(in crate::planner) fn restrict(&mut self, available: Available) {
         self.used.retain(|used| match used.source {
             Source::Heads(_) => available.medusa,
             Source::Model(_) => available.model,
@@ -153,7 +156,7 @@ impl Speculator {
     }
 
     /// Learns from the verdict on a step.
-    pub(super) fn learn(&mut self, outcome: &Outcome) {
+    pub(in crate::planner) fn learn(&mut self, outcome: &Outcome) {
         let usage = &mut self.usage;
         usage.n_steps += 1;
         usage.n_tokens += outcome.accepted.len() as u32;
@@ -177,7 +180,7 @@ impl Speculator {
     }
 
     /// What Medusa heads say of the text as it is now.
-    pub(super) fn take_guesses(&mut self, guesses: &[Vec<HeadGuess>]) {
+    pub(in crate::planner) fn take_guesses(&mut self, guesses: &[Vec<HeadGuess>]) {
         for used in &mut self.used {
             if let Source::Heads(source) = &mut used.source {
                 let of_head = |head: &Vec<HeadGuess>| {
@@ -190,7 +193,7 @@ impl Speculator {
     }
 
     /// Most steps in flight of the best shape.
-    pub(super) fn n_in_flight(&self) -> usize {
+    pub(in crate::planner) fn n_in_flight(&self) -> usize {
         match self.chosen.first() {
             Some((_, Choice::Pipelined { pace, .. })) => pace.in_flight as usize,
             _ => 1,
@@ -198,7 +201,7 @@ impl Speculator {
     }
 
     /// Rows that its next step is expected to have.
-    pub(super) fn n_rows(&self) -> usize {
+    pub(in crate::planner) fn n_rows(&self) -> usize {
         match self.chosen.first() {
             Some((_, Choice::Pipelined { pace, .. })) => pace.rows as usize,
             Some((_, Choice::Tree { nodes, .. })) => nodes.len() + 1,
@@ -207,7 +210,7 @@ impl Speculator {
     }
 
     /// Decides how to guess next, within `limits`, for steps of these `costs`.
-    pub(super) fn choose(&mut self, limits: ShapeLimits, costs: StepCosts) {
+    pub(in crate::planner) fn choose(&mut self, limits: ShapeLimits, costs: StepCosts) {
         let mut choices = Vec::new();
         self.used
             .retain_mut(|used| match used.choose(limits, &costs) {
@@ -234,7 +237,7 @@ impl Speculator {
 
     /// The guesses of the next step, at most `room` of them, behind a text of `n_text` tokens and
     /// `ahead`, which is under way (`is_first`: nothing is).
-    pub(super) fn draft(
+    pub(in crate::planner) fn draft(
         &mut self,
         n_text: usize,
         ahead: &[Token],
@@ -285,7 +288,7 @@ impl Speculator {
     }
 
     /// The draft model's guesses came.
-    pub(super) fn model_drafted(&mut self, guesses: DraftTree, took: Took) {
+    pub(in crate::planner) fn model_drafted(&mut self, guesses: DraftTree, took: Took) {
         for used in &mut self.used {
             if let Some(model) = used.source.as_model()
                 && let Some(probe) = model.take(guesses.clone(), took)
@@ -296,17 +299,17 @@ impl Speculator {
     }
 
     /// One guess of the draft model, to be compared with the text: none while it is in use.
-    pub(super) fn probe_wish(&mut self, n_text: usize) -> Option<DraftLimits> {
+    pub(in crate::planner) fn probe_wish(&mut self, n_text: usize) -> Option<DraftLimits> {
         self.model()?.probe_wish(n_text)
     }
 
     /// Whether a draft model guesses for this sequence.
-    pub(super) fn uses_model(&mut self) -> bool {
+    pub(in crate::planner) fn uses_model(&mut self) -> bool {
         self.model().is_some()
     }
 
     /// What was asked of the draft model is forgotten.
-    pub(super) fn forget_wishes(&mut self) {
+    pub(in crate::planner) fn forget_wishes(&mut self) {
         if let Some(model) = self.model() {
             model.forget();
         }
@@ -317,7 +320,7 @@ impl Speculator {
     }
 
     /// What came of it, and what was to be expected by the costs as they are now.
-    pub(super) fn usage(&self) -> SpeculationUsage {
+    pub(in crate::planner) fn usage(&self) -> SpeculationUsage {
         let n_judged = |used: &Used| used.seen.iter().map(|&(_, all)| all).sum::<u32>();
         let best = self.used.iter().max_by_key(|used| n_judged(used));
         let best = best.filter(|used| n_judged(used) > 0);

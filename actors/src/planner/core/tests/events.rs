@@ -1,0 +1,99 @@
+//! What may happen to a Planner.
+
+use jupiter_models::Token;
+use proptest::prelude::*;
+
+use super::world::Guessing;
+
+#[derive(Clone, Debug)]
+pub(super) enum Event {
+    Ask(Ask),
+    /// For as many tokens as fit.
+    AskForAll(Ask),
+    /// Holds the cells for what follows.
+    AskHolding(Ask),
+    /// Goes on from the text of the request with this number, whether or not it is complete.
+    Follow(usize),
+    Expand {
+        suffixes: Vec<Vec<Token>>,
+        /// Whether each branch asks to hold its cells, too.
+        holds: bool,
+        ask: Ask,
+    },
+    Cancel(usize),
+    CancelBranches(usize),
+    /// The client of one branch is gone.
+    CloseBranch(usize, usize),
+    /// The client has enough.
+    Finish(usize),
+    FinishBranch(usize, usize),
+    Steps(usize),
+    LoseStep,
+    RepeatReport,
+    StepFault,
+    StageDown {
+        stage: u32,
+        restarting: bool,
+    },
+    NodeDown(u32),
+    NodeUp(u32),
+    Tick(u64),
+    Drafts(usize),
+    /// The draft model's node forgets what it knew, and what it was asked.
+    LoseDrafts,
+    /// The Planner's actor is started anew between two events.
+    Resume,
+    /// It panics in the middle of a change, after so many others.
+    PanicAfter(u32),
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Ask {
+    pub(super) prompt: Vec<Token>,
+    pub(super) n: u32,
+    pub(super) source: Guessing,
+}
+
+fn ask() -> impl Strategy<Value = Ask> {
+    // Few different tokens, so that prompts share beginnings and the prompt cache is hit.
+    let prompt = proptest::collection::vec(0..2_i32, 1..40);
+    let source = prop_oneof![
+        Just(Guessing::None),
+        Just(Guessing::Auto),
+        Just(Guessing::Model),
+        Just(Guessing::Oracle(0.5)),
+        Just(Guessing::Oracle(0.9)),
+    ];
+    (prompt, 1..20_u32, source).prop_map(|(prompt, n, source)| Ask { prompt, n, source })
+}
+
+pub(super) fn event() -> impl Strategy<Value = Event> {
+    let suffix = proptest::collection::vec(0..3_i32, 1..8);
+    let suffixes = proptest::collection::vec(suffix, 1..7);
+    prop_oneof![
+        4 => ask().prop_map(Event::Ask),
+        1 => ask().prop_map(Event::AskForAll),
+        1 => ask().prop_map(Event::AskHolding),
+        1 => (0..8_usize).prop_map(Event::Follow),
+        2 => (suffixes, any::<bool>(), ask())
+            .prop_map(|(suffixes, holds, ask)| Event::Expand { suffixes, holds, ask }),
+        1 => (0..8_usize).prop_map(Event::Cancel),
+        1 => (0..4_usize).prop_map(Event::CancelBranches),
+        1 => (0..4_usize, 0..7_usize).prop_map(|(i, branch)| Event::CloseBranch(i, branch)),
+        1 => (0..8_usize).prop_map(Event::Finish),
+        1 => (0..4_usize, 0..7_usize).prop_map(|(i, branch)| Event::FinishBranch(i, branch)),
+        10 => (1..12_usize).prop_map(Event::Steps),
+        1 => Just(Event::LoseStep),
+        1 => Just(Event::RepeatReport),
+        1 => Just(Event::StepFault),
+        1 => (0..2_u32, proptest::bool::weighted(0.8))
+            .prop_map(|(stage, restarting)| Event::StageDown { stage, restarting }),
+        1 => (0..3_u32).prop_map(Event::NodeDown),
+        2 => (0..3_u32).prop_map(Event::NodeUp),
+        1 => (1..3000_u64).prop_map(Event::Tick),
+        4 => (1..5_usize).prop_map(Event::Drafts),
+        1 => Just(Event::LoseDrafts),
+        1 => Just(Event::Resume),
+        2 => (0..40_u32).prop_map(Event::PanicAfter),
+    ]
+}

@@ -1,0 +1,382 @@
+//! Random histories: whatever happens, every text is right and nothing is lost.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use jupiter_models::LayerRange;
+use proptest::prelude::*;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::super::super::fault;
+use super::events::{Ask, Event, event};
+use super::planned::{PLENTY, planned};
+use super::*;
+
+/// A text that was asked for, as long as its client listens.
+struct Text {
+    prompt: Vec<Token>,
+    /// Most tokens; none: as many as fit.
+    n: Option<u32>,
+    /// Whether the client has said that it has enough.
+    is_enough: bool,
+    events: Option<UnboundedReceiver<StreamEvent>>,
+}
+
+impl Text {
+    fn new(prompt: &[Token], n: Option<u32>, events: UnboundedReceiver<StreamEvent>) -> Self {
+        Self {
+            prompt: prompt.to_vec(),
+            n,
+            is_enough: false,
+            events: Some(events),
+        }
+    }
+
+    /// One that nobody reads.
+    fn lost() -> Self {
+        Self {
+            prompt: Vec::new(),
+            n: None,
+            is_enough: false,
+            events: None,
+        }
+    }
+
+    /// It is what it would be if nothing else had happened, or ended with a good reason.
+    fn check(&mut self, may_fail: &[&str], may_be_lost: bool) {
+        let Some(events) = &mut self.events else {
+            return;
+        };
+        match read(events) {
+            (tokens, Some(StreamEvent::Done(done))) => {
+                let whole = expected(&self.prompt, self.n.unwrap_or(N_CTX));
+                // What has no limit may be cut where others need room, but not before its share.
+                let share = (N_CTX / N_SEQ) as usize;
+                let is_cut = self.n.is_none() && done.limit.is_some() && tokens.len() >= share;
+                if is_cut || self.is_enough {
+                    assert!(whole.starts_with(&tokens));
+                } else {
+                    assert_eq!(tokens, whole);
+                }
+            }
+            (_, Some(StreamEvent::Failed(error))) => {
+                let error = error.to_string();
+                let is_known = may_fail.iter().any(|part| error.contains(part));
+                assert!(is_known, "{error}");
+            }
+            // The panic was in the middle of its end: its client sees that nothing comes any more.
+            (tokens, None) if may_be_lost && events.is_closed() => {
+                let whole = expected(&self.prompt, self.n.unwrap_or(N_CTX));
+                assert!(whole.starts_with(&tokens));
+            }
+            end => panic!("a request was forgotten: {end:?}"),
+        }
+    }
+}
+
+/// A request of several branches, as long as its client listens.
+struct Branches {
+    whole: Option<UnboundedReceiver<StreamEvent>>,
+    texts: Vec<Text>,
+}
+
+struct History {
+    world: World,
+    texts: Vec<Text>,
+    expanded: Vec<Branches>,
+    /// Whether a stage was lost for good.
+    has_lost_stage: bool,
+    /// Whether the Planner has panicked.
+    has_panicked: bool,
+}
+
+impl History {
+    fn new(world: World) -> Self {
+        Self {
+            world,
+            texts: Vec::new(),
+            expanded: Vec::new(),
+            has_lost_stage: false,
+            has_panicked: false,
+        }
+    }
+
+    /// The event comes, and with it perhaps the panic: then the Planner's actor is started anew, as its
+    /// Supervisor does.
+    fn happen(&mut self, event: Event) {
+        if let Event::PanicAfter(n) = event {
+            return fault::arm(Some(n));
+        }
+        let (n_texts, n_expanded) = (self.texts.len(), self.expanded.len());
+        let is_ask = matches!(
+            event,
+            Event::Ask(_) | Event::AskForAll(_) | Event::AskHolding(_) | Event::Follow(_)
+        );
+        let is_expand = matches!(event, Event::Expand { .. });
+        let happened = catch_unwind(AssertUnwindSafe(|| self.try_to_happen(event)));
+        let Err(panic) = happened else {
+            return;
+        };
+        if !fault::is_one(&panic) {
+            resume_unwind(panic);
+        }
+        self.has_panicked = true;
+        // Who asked in this moment has nowhere to read an answer from. The id is taken.
+        if is_ask && self.texts.len() == n_texts {
+            self.texts.push(Text::lost());
+        }
+        if is_expand && self.expanded.len() == n_expanded {
+            self.expanded.push(Branches {
+                whole: None,
+                texts: Vec::new(),
+            });
+        }
+        self.world.core.resume(self.world.now);
+        self.world.settle();
+    }
+
+    fn try_to_happen(&mut self, event: Event) {
+        let id = self.texts.len() as u64;
+        match event {
+            Event::Ask(Ask { prompt, n, source }) => {
+                self.world.source = source;
+                let events = self.world.ask(id, &prompt, n);
+                self.texts.push(Text::new(&prompt, Some(n), events));
+            }
+            Event::AskForAll(Ask { prompt, source, .. }) => {
+                self.world.source = source;
+                let events = self.world.ask_for_all(id, &prompt);
+                self.texts.push(Text::new(&prompt, None, events));
+            }
+            Event::AskHolding(Ask { prompt, n, source }) => {
+                self.world.source = source;
+                let events = self.world.ask_holding(id, &prompt, n);
+                self.texts.push(Text::new(&prompt, Some(n), events));
+            }
+            Event::Follow(of) => self.follow(id, of),
+            Event::Expand { .. } | Event::CancelBranches(_) | Event::CloseBranch(..) => {
+                self.happen_to_branches(event);
+            }
+            Event::Cancel(i) if i < self.texts.len() => {
+                self.texts[i].events = None;
+                self.world.core.cancel(RequestId(i as u64), self.world.now);
+            }
+            Event::Finish(i) if i < self.texts.len() => {
+                self.texts[i].is_enough = true;
+                self.world.core.finish(RequestId(i as u64), self.world.now);
+            }
+            Event::FinishBranch(i, branch) => {
+                let texts = self.expanded.get_mut(i).map(|all| &mut all.texts);
+                if let Some(text) = texts.and_then(|texts| texts.get_mut(branch)) {
+                    text.is_enough = true;
+                    let id = RequestId(branches_id(i) + 1 + branch as u64);
+                    self.world.core.finish(id, self.world.now);
+                }
+            }
+            event => self.happen_to_cluster(event),
+        }
+        self.world.settle();
+    }
+
+    fn follow(&mut self, id: u64, of: usize) {
+        let Some(text) = self.texts.get(of) else {
+            return;
+        };
+        let mut prompt = text.prompt.clone();
+        prompt.extend(expected(&text.prompt, text.n.unwrap_or(5)));
+        prompt.truncate(N_CTX as usize - 8);
+        prompt.push(5);
+        let events = self.world.follow(id, of as u64, &prompt, 4);
+        self.texts.push(Text::new(&prompt, Some(4), events));
+    }
+
+    fn happen_to_branches(&mut self, event: Event) {
+        let id = branches_id(self.expanded.len());
+        match event {
+            Event::Expand {
+                suffixes,
+                holds,
+                ask,
+            } => {
+                self.world.source = ask.source;
+                self.world.branches_hold = holds;
+                let all = self.world.expand(id, &ask.prompt, &suffixes, ask.n);
+                let branches = all.branches.into_iter();
+                let text = |(prompt, events): (Vec<_>, _)| Text::new(&prompt, Some(ask.n), events);
+                self.expanded.push(Branches {
+                    whole: Some(all.whole),
+                    texts: branches.map(text).collect(),
+                });
+            }
+            Event::CancelBranches(i) if i < self.expanded.len() => {
+                self.expanded[i].whole = None;
+                self.expanded[i].texts.clear();
+                let id = RequestId(branches_id(i));
+                self.world.core.cancel(id, self.world.now);
+            }
+            Event::CloseBranch(i, branch) => {
+                let texts = self.expanded.get_mut(i).map(|all| &mut all.texts);
+                if let Some(text) = texts.and_then(|texts| texts.get_mut(branch)) {
+                    text.events = None;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn happen_to_cluster(&mut self, event: Event) {
+        let world = &mut self.world;
+        let node = |stage: u32| NodeId(format!("n{stage}"));
+        match event {
+            Event::Steps(n) => (0..n).for_each(|_| _ = world.step()),
+            Event::LoseStep => {
+                world.pipeline.clear();
+                world.tick(3000);
+            }
+            Event::RepeatReport => {
+                if let Some(header) = world.pipeline.pop_front() {
+                    let report = world.compute(&header);
+                    world.core.report(report.clone(), world.now);
+                    world.core.report(report, world.now);
+                }
+            }
+            Event::StepFault => {
+                let fault = NodeReport::StepFault {
+                    epoch: None,
+                    node: node(0),
+                    what: "a step is missing".into(),
+                };
+                world.core.node_report(fault, world.now);
+            }
+            Event::StageDown { stage, restarting } => {
+                self.has_lost_stage |= !restarting;
+                let down = NodeReport::StageDown {
+                    epoch: world.epoch,
+                    stage,
+                    node: node(stage),
+                    why: "broke".into(),
+                    restarting,
+                };
+                world.core.node_report(down, world.now);
+            }
+            // One node always stays, so that nothing has to be given up.
+            Event::NodeDown(i) if i > 0 => world.node_down(i),
+            Event::NodeUp(i) => world.node_up(i),
+            Event::Tick(ms) => world.tick(ms),
+            Event::Drafts(n) => (0..n).for_each(|_| _ = world.draft()),
+            Event::LoseDrafts => {
+                world.wishes.clear();
+                world.told.clear();
+                world.tick(3000);
+            }
+            Event::Resume => world.core.resume(world.now),
+            _ => {}
+        }
+    }
+
+    fn end(&mut self) {
+        fault::arm(None);
+        // What waits for nodes gets them.
+        (0..3).for_each(|i| self.world.node_up(i));
+        // What is held is not held for ever, but others may wait for it one after the other.
+        for _ in 0..50 {
+            self.world.run();
+            self.world.tick(2100);
+        }
+        // More than ten faults in a row are given up, in a clear error.
+        let mut may_fail = vec!["gave up"];
+        if self.has_lost_stage {
+            may_fail.extend(["broke", "nodes are there", "one more device"]);
+        }
+        for text in &mut self.texts {
+            text.check(&may_fail, self.has_panicked);
+        }
+        for branches in &mut self.expanded {
+            if let Some(whole) = &mut branches.whole {
+                let is_lost = self.has_panicked && whole.is_closed();
+                assert!(
+                    read(whole).1.is_some() || is_lost,
+                    "an expansion was forgotten"
+                );
+            }
+            for text in &mut branches.texts {
+                text.check(&may_fail, self.has_panicked);
+            }
+        }
+        let status = self.world.core.status();
+        assert_eq!((status.n_live, status.n_waiting), (0, 0));
+    }
+}
+
+fn branches_id(i: usize) -> u64 {
+    1000 + 100 * i as u64
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_every_text_is_right(
+        events in proptest::collection::vec(event(), 1..40),
+        hears_cancels: bool,
+    ) {
+        let mut world = World::new(3, SplitPolicy::Stages(2));
+        world.hears_cancels = hears_cancels;
+        let mut history = History::new(world);
+        events.into_iter().for_each(|event| history.happen(event));
+        history.end();
+        let stages = history.world.core.status().stages;
+        prop_assert!(stages.iter().all(|s| s.layers != LayerRange::new(0, 4)));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_with_measured_plans_every_text_is_right(
+        events in proptest::collection::vec(event(), 1..40),
+        hears_cancels: bool,
+    ) {
+        let mut world = planned(3);
+        (0..3).for_each(|i| world.joins(i, f64::from(i + 1), PLENTY));
+        world.hears_cancels = hears_cancels;
+        let mut history = History::new(world);
+        events.into_iter().for_each(|event| history.happen(event));
+        history.end();
+    }
+}
+
+/// Branches and guesses beside prompts, and a node that is started anew.
+#[test]
+fn a_history_that_was_wrong_once_is_right() {
+    let ask = |prompt: &[Token], n, source| Ask {
+        prompt: prompt.to_vec(),
+        n,
+        source,
+    };
+    let first = [
+        1, 0, 0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1,
+    ];
+    let second = [
+        0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 1, 0, 0, 1, 1, 0, 0, 0, 0, 1,
+    ];
+    let world = World::new(3, SplitPolicy::Stages(2));
+    let mut history = History::new(world);
+    history.world.hears_cancels = false;
+    let branches = Event::Expand {
+        suffixes: vec![vec![0], vec![2], vec![0, 0]],
+        holds: false,
+        ask: ask(&[1, 0], 8, Guessing::Model),
+    };
+    for event in [
+        Event::Ask(ask(&first, 7, Guessing::Oracle(0.5))),
+        branches,
+        Event::Ask(ask(&second, 10, Guessing::Auto)),
+        Event::Steps(10),
+        Event::Ask(ask(&[0; 12], 3, Guessing::Oracle(0.5))),
+        Event::NodeUp(0),
+    ] {
+        history.happen(event);
+    }
+    history.end();
+}
