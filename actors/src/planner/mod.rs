@@ -16,6 +16,7 @@ mod drift;
 mod expansion;
 mod fleet;
 mod flight;
+pub(crate) mod offline;
 mod pacing;
 mod placement;
 mod schedule;

@@ -123,7 +123,7 @@ fn kinds_runs_of_layers_and_single_links_become_a_cluster() {
     let of = |stages: [usize; 2]| {
         let [first, last] = stages;
         let layers = [LayerRange::new(0, 1), LayerRange::new(1, 3)];
-        let pipeline = Pipeline::new(&cluster, &[(first, layers[0]), (last, layers[1])]);
+        let pipeline = Pipeline::new(&cluster, vec![(first, layers[0]), (last, layers[1])]);
         let rows = jupiter_actors::planning::cost::Work::chunk(1000, 0);
         (
             pipeline.entry_ns(),
