@@ -93,7 +93,7 @@ pub use jupiter_actors::request::{
 pub use jupiter_models::sampling::SamplingParams;
 pub use jupiter_models::text::ChatMessage;
 pub use node::Progress;
-pub use plan::stage_ranges;
+pub use plan::{described_config, stage_ranges};
 pub use prompt::{GenerateOptions, Prompt};
 pub use runtime::Runtime;
 pub use stream::{StreamItem, TokenStream};

@@ -22,8 +22,9 @@ use clap::builder::BoolishValueParser;
 use super::args::{CommonArgs, DraftArgs, EngineArgs, ProcessArgs, SplitArgs, positive};
 use super::leave::ExitCode;
 use super::output::{self, UsageError};
-use speculative::{InFlight, Speculative};
-use timeline::TimelineFile;
+use super::timeline_file::TimelineFile;
+use speculative::InFlight;
+pub(crate) use speculative::Speculative;
 
 /// Flags of `bench`.
 #[derive(Args, Debug)]
