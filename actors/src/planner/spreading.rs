@@ -11,16 +11,17 @@ impl StepTimes {
             return 1;
         }
         let n_stages = self.n_stages() as u32;
-        let costs = self.costs(&CostsOf {
+        let asked = CostsOf {
             max_rows: n_streams,
             context,
             cells,
             n_alike: 1,
             n_batches: 1,
-        });
+        };
+        // Only of the sizes that are possible: with many stages these are few.
         let round_ns = |n_alike: u32| {
             let (n_full, n_rest) = (u64::from(n_streams / n_alike), n_streams % n_alike);
-            let (full, rest) = (costs.of(n_alike)?, costs.of(n_rest)?);
+            let (full, rest) = (self.costs_of(n_alike, &asked), self.costs_of(n_rest, &asked));
             let n_rest = u64::from(n_rest.min(1));
             let servers = full.servers.iter().zip(&rest.servers);
             let busy = servers.map(|(full, rest)| full * n_full + rest * n_rest);
