@@ -234,9 +234,9 @@ impl StepTimes {
 /// What the way around takes beside the stages' work.
 fn way_ns(pipeline: &Pipeline<'_>, rows: u32) -> f64 {
     let work = Work::decode(rows, 0);
-    let stages = (0..pipeline.n_servers()).step_by(2);
-    let computed: u64 = stages.map(|server| pipeline.server_ns(server, work)).sum();
-    pipeline.pass_ns(work).saturating_sub(computed) as f64
+    let links = (1..pipeline.n_servers()).step_by(2);
+    let passed = links.map(|link| pipeline.server_ns(link, work) + pipeline.delay_ns(link));
+    (passed.sum::<u64>() + pipeline.entry_ns() + pipeline.return_ns()) as f64
 }
 
 /// Which steps' costs are asked for.
