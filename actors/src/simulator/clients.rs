@@ -1,5 +1,7 @@
 //! Those who ask: what they are told, and when.
 
+use std::collections::BTreeSet;
+
 use jupiter_models::sampling::SamplingParams;
 use tokio::sync::mpsc::{UnboundedReceiver, error::TryRecvError, unbounded_channel};
 
@@ -20,6 +22,8 @@ pub struct Guesses {
     pub acceptance: f64,
     /// Most tokens of a guess; without it, as many as the Planner would take.
     pub draft_max: Option<u32>,
+    /// Most steps of an answer on their way at once; without it, as many as pay.
+    pub in_flight: Option<u32>,
     /// Of the guesses that are wrong.
     pub seed: u64,
 }
@@ -30,6 +34,8 @@ pub(super) struct Clients<'a> {
     guesses: Option<Guesses>,
     /// By text: each request has one, and each point of an answer.
     streams: Vec<Stream>,
+    /// Those that wait for an answer.
+    open: BTreeSet<usize>,
     pub(super) answered: Vec<Answered>,
     pub(super) gaps_ns: Vec<u64>,
     pub(super) n_unanswered: usize,
@@ -57,6 +63,7 @@ impl<'a> Clients<'a> {
             asked,
             guesses,
             streams: asked.iter().enumerate().map(stream).collect(),
+            open: BTreeSet::new(),
             answered: vec![Answered::default(); asked.len()],
             gaps_ns: Vec::new(),
             n_unanswered: asked.len(),
@@ -116,8 +123,7 @@ impl<'a> Clients<'a> {
         };
         let branches = (0..n_points).map(branch).collect();
         // Nobody listens to what is shared: it has no text of its own, and ends with its branches.
-        let (sink, events) = unbounded_channel();
-        self.streams[request].events = Some(events);
+        let sink = self.listen(request);
         let asked = ExpandRequest {
             // Beyond all texts.
             id: RequestId(u64::from(u32::MAX) + request as u64 + 1),
@@ -132,6 +138,7 @@ impl<'a> Clients<'a> {
     fn listen(&mut self, stream: usize) -> EventSink {
         let (sink, events) = unbounded_channel();
         self.streams[stream].events = Some(events);
+        self.open.insert(stream);
         sink
     }
 
@@ -157,6 +164,7 @@ impl<'a> Clients<'a> {
         };
         let default = SpeculationParams::default();
         let draft_max = self.guesses.and_then(|guesses| guesses.draft_max);
+        let in_flight = self.guesses.and_then(|guesses| guesses.in_flight);
         GenerateRequest {
             n_predict: Some(n_predict),
             sampling: SamplingParams {
@@ -167,6 +175,7 @@ impl<'a> Clients<'a> {
             speculation: Some(SpeculationParams {
                 source,
                 draft_max: draft_max.unwrap_or(default.draft_max),
+                in_flight,
                 ..default
             }),
             ..GenerateRequest::new(RequestId(id), prompt)
@@ -204,8 +213,7 @@ impl<'a> Clients<'a> {
 
     /// The streams that wait for an answer.
     pub(super) fn waiting(&self) -> Vec<usize> {
-        let waits = |&at: &usize| self.streams[at].events.is_some();
-        (0..self.streams.len()).filter(waits).collect()
+        self.open.iter().copied().collect()
     }
 
     fn take_token(&mut self, stream: usize, now_ns: u64) {
@@ -232,6 +240,7 @@ impl<'a> Clients<'a> {
     /// of them.
     fn end(&mut self, stream: usize, now_ns: u64, error: Option<String>) -> Option<PlannerMessage> {
         self.streams[stream].events = None;
+        self.open.remove(&stream);
         let request = self.streams[stream].request;
         let asked = self.asked[request];
         if self.answered[request].error.is_some() {

@@ -9,6 +9,7 @@ fn guessed(acceptance: f64, n_streams: u32) -> Outcome {
         guesses: Some(Guesses {
             acceptance,
             draft_max: None,
+            in_flight: None,
             seed: 1,
         }),
         ..scenario(jetsons(), n_streams, at_once(n_streams as usize, 16, 200))

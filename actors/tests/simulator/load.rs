@@ -1,9 +1,10 @@
 //! Many answers at a time.
 
 use jupiter_actors::planner::SplitPolicy;
+use jupiter_actors::planning::cost::{Pipeline, Work};
 use jupiter_actors::simulator::{Lengths, Points, Scenario, SimRequest, Simulation, arrivals};
 
-use super::common::{at_once, copies, jetsons, planner, run, scenario};
+use super::common::{at_once, cluster, copies, jetsons, planner, run, scenario};
 
 #[test]
 fn several_streams_fill_the_stages_that_one_leaves_idle() {
@@ -14,6 +15,58 @@ fn several_streams_fill_the_stages_that_one_leaves_idle() {
     let busy = run(&scenario(jetsons(), 8, at_once(24, 8, 200)));
     let least = busy.stages.iter().map(|stage| busy.busy_share(stage));
     assert!(least.fold(1.0, f64::min) > 0.85, "{:?}", busy.stages);
+}
+
+/// Nanoseconds of the slowest stage or link for some work.
+fn slowest_ns(scenario: &Scenario, work: Work) -> u64 {
+    let stages = Simulation::new(scenario).unwrap().stages();
+    let pipeline = Pipeline::new(&scenario.cluster, stages);
+    let servers = (0..pipeline.n_servers()).map(|server| pipeline.server_ns(server, work));
+    servers.max().unwrap()
+}
+
+#[test]
+fn many_streams_go_at_the_pace_of_the_slowest_stage_and_never_faster() {
+    for file in [
+        "devices-jetson-nx-100mbps.toml",
+        "devices-jetson-mixed-1000mbps.toml",
+    ] {
+        for n in [5, 12] {
+            let scenario = scenario(cluster(file), n, at_once(n as usize, 1, 300));
+            let tokens_per_s = |rows: u32| {
+                let ns = slowest_ns(&scenario, Work::decode(rows, 0));
+                f64::from(rows) * 1e9 / ns as f64
+            };
+            // Whatever shares a micro-batch.
+            let most = (1..=n).map(tokens_per_s).fold(0.0, f64::max);
+            let got = run(&scenario).tps();
+            assert!(got < most, "{file} {n}: {got} {most}");
+            assert!(got > 0.8 * tokens_per_s(1), "{file} {n}: {got}");
+        }
+    }
+}
+
+#[test]
+fn a_prompt_holds_up_others_by_one_chunk() {
+    let streams = at_once(3, 8, 120);
+    let prompt = SimRequest {
+        arrives_ns: 20_000_000_000,
+        ..at_once(1, 900, 1)[0]
+    };
+    let alone = scenario(jetsons(), 4, streams.clone());
+    let largest = slowest_ns(&alone, Work::chunk(alone.planner.chunk, 900));
+    let longest = |scenario: &Scenario| *run(scenario).gaps_ns.last().unwrap();
+    let alone_ns = longest(&alone);
+    let with_prompt = scenario(jetsons(), 4, [streams, vec![prompt]].concat());
+    let took_ns = run(&with_prompt).requests[3].ttft_ns.unwrap();
+    let held_up_ns = longest(&with_prompt) - alone_ns;
+    assert!(
+        held_up_ns > 0 && took_ns > 7 * largest,
+        "{took_ns} {largest}"
+    );
+    // On its way through four stages a row meets the same chunk again and again; it never waits for
+    // two at one of them.
+    assert!(held_up_ns < 4 * largest, "{held_up_ns} {largest}");
 }
 
 #[test]

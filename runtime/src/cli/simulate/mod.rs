@@ -30,7 +30,7 @@ use report::{Goals, Report};
 
 /// What a stage's beginning of a step takes this program, in nanoseconds, with all that the Planner
 /// does for it: measured with 4 to 64 stages, and rounded up.
-const NS_PER_BEGIN: u64 = 500;
+const NS_PER_BEGIN: u64 = 1500;
 /// A run that takes longer says so before it starts, in seconds.
 const LONG_RUN_S: u64 = 60;
 
@@ -193,6 +193,7 @@ fn scenario(
         Some(Speculative::Oracle(acceptance)) => Some(Guesses {
             acceptance,
             draft_max: None,
+            in_flight: None,
             seed: args.seed,
         }),
         Some(Speculative::Source(_)) => {
