@@ -11,16 +11,8 @@ use crate::{PlanEpoch, StepId};
 pub(super) enum Event {
     /// A request comes from its client.
     Asked { request: usize },
-    /// A step has come from the Planner to the first stage.
-    Arrived { epoch: PlanEpoch, step: StepId },
-    /// A step has come from the stage before.
-    Passed {
-        epoch: PlanEpoch,
-        stage: usize,
-        step: StepId,
-    },
-    /// A stage is free, and a step waits for it.
-    Begins { epoch: PlanEpoch, stage: usize },
+    /// A step goes on.
+    Moved { epoch: PlanEpoch, what: Moved },
     /// A node hears that rows are dead.
     Cancelled { stage: usize, cancel: CancelRows },
     /// The Verifier's answer is back at the Planner; the texts that it goes on with.
@@ -30,6 +22,15 @@ pub(super) enum Event {
     },
     /// The Planner looks at its deadlines.
     Tick,
+}
+
+/// How a step goes on.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Moved {
+    /// It is at a stage.
+    Arrived { stage: usize, step: StepId },
+    /// A stage is free, and begins with the step that waits longest.
+    Begun { stage: usize },
 }
 
 /// All that is going to happen, by time; what happens at one time happens in the order in which it

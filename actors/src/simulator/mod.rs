@@ -8,7 +8,7 @@
 //!
 //! - [`workload`]: what is asked and when; [`clients`]: those who ask
 //! - [`servers`]: stages and links, whose times come from profiles (measured, or a devices file);
-//!   [`memory`]: their KV cache
+//!   [`memory`]: their KV cache; [`passage`]: a prompt alone on them
 //! - [`verifier`], [`text`]: what the model says
 //! - [`events`]: the clock; [`outcome`]: what came of it
 //!
@@ -23,6 +23,7 @@ mod error;
 mod events;
 mod memory;
 mod outcome;
+mod passage;
 mod servers;
 mod text;
 mod verifier;
@@ -32,6 +33,7 @@ mod world;
 pub use clients::Guesses;
 pub use error::SimulationError;
 pub use outcome::{Answered, Outcome, Spread, StageOutcome};
+pub use passage::prefill_passage;
 pub use workload::{
     Lengths, MAX_RATE, MAX_REQUESTS, MAX_TOKENS, Points, SimRequest, TraceLine, arrivals, traced,
 };

@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 
 use jupiter_models::LayerRange;
 
+use super::events::{Event, Events, Moved};
 use super::memory::KvMemory;
 use crate::message::{CancelRows, StageTiming, StepHeader};
 use crate::planning::cost::{Pipeline, Work};
@@ -34,8 +35,6 @@ pub(super) struct Servers<'a> {
 pub(super) struct ServerStats {
     /// Time that each stage computed, in nanoseconds.
     pub(super) busy_ns: Vec<u64>,
-    /// Steps that stages began.
-    pub(super) n_begun: u64,
     /// Rows that the first stage computed.
     pub(super) n_rows: u64,
     /// Most cells of the KV cache that were in use.
@@ -61,12 +60,11 @@ struct Step {
     work: Work,
 }
 
-/// What follows when a stage begins a step.
-pub(super) enum Begun {
-    /// The step is at the next stage then, in nanoseconds.
-    Passed { step: StepId, arrives_ns: u64 },
-    /// The last stage is done with it then.
-    Computed { header: StepHeader, ended_ns: u64 },
+/// A step that the last stage has computed.
+pub(super) struct Computed {
+    pub(super) header: StepHeader,
+    /// When it is done with it, in nanoseconds.
+    pub(super) ended_ns: u64,
 }
 
 impl<'a> Servers<'a> {
@@ -102,8 +100,11 @@ impl<'a> Servers<'a> {
         &self.costs
     }
 
-    /// Takes a step from the Planner, which is at the first stage later.
-    pub(super) fn send(&mut self, header: StepHeader) {
+    /// Takes a step from the Planner: it is at the first stage after the way there.
+    pub(super) fn send(&mut self, header: StepHeader, now_ns: u64, events: &mut Events) {
+        let (stage, step) = (0, header.step);
+        let arrives_ns = now_ns + self.costs.entry_ns();
+        self.decide(arrives_ns, Moved::Arrived { stage, step }, events);
         self.steps.push_back(Step {
             header,
             contexts: Vec::new(),
@@ -111,12 +112,37 @@ impl<'a> Servers<'a> {
         });
     }
 
-    /// A step is at a stage. When the stage will begin it, if that is to be decided now.
-    pub(super) fn arrive(&mut self, stage: usize, step: StepId, now_ns: u64) -> Option<u64> {
-        let server = &mut self.stages[stage];
-        server.waiting.push_back((step, now_ns));
-        let is_idle = !std::mem::replace(&mut server.is_due, true);
-        is_idle.then(|| server.free_ns.max(now_ns))
+    /// Moves a step on, and decides what follows.
+    pub(super) fn advance(
+        &mut self,
+        what: Moved,
+        now_ns: u64,
+        events: &mut Events,
+    ) -> Option<Computed> {
+        match what {
+            Moved::Arrived { stage, step } => {
+                let server = &mut self.stages[stage];
+                server.waiting.push_back((step, now_ns));
+                let is_idle = !std::mem::replace(&mut server.is_due, true);
+                let begins_ns = server.free_ns.max(now_ns);
+                if is_idle {
+                    self.decide(begins_ns, Moved::Begun { stage }, events);
+                }
+                None
+            }
+            Moved::Begun { stage } => {
+                let (at, ended_ns) = self.begin(stage, now_ns)?;
+                if self.stages[stage].is_due {
+                    self.decide(ended_ns, Moved::Begun { stage }, events);
+                }
+                self.pass_on(stage, at, ended_ns, events)
+            }
+        }
+    }
+
+    fn decide(&self, time_ns: u64, what: Moved, events: &mut Events) {
+        let epoch = self.epoch;
+        events.at(time_ns, Event::Moved { epoch, what });
     }
 
     pub(super) fn cancel(&self, stage: usize, cancel: CancelRows) {
@@ -125,9 +151,8 @@ impl<'a> Servers<'a> {
         }
     }
 
-    /// A stage begins with the step that waits longest. When it will begin the one behind, if that
-    /// waits already.
-    pub(super) fn begin(&mut self, stage: usize, now_ns: u64) -> Option<(Begun, Option<u64>)> {
+    /// A stage begins with the step that waits longest. Its place, and when the stage is done with it.
+    fn begin(&mut self, stage: usize, now_ns: u64) -> Option<(usize, u64)> {
         let (id, arrived_ns) = self.stages[stage].waiting.pop_front()?;
         let at = self.place_of(id)?;
         self.leave_out_dead_rows(stage, at);
@@ -141,7 +166,6 @@ impl<'a> Servers<'a> {
         };
         let ended_ns = now_ns + busy_ns;
         self.stats.busy_ns[stage] += busy_ns;
-        self.stats.n_begun += 1;
         self.steps[at].header.timings.push(StageTiming {
             stage: stage as u32,
             began_us: now_ns / 1000,
@@ -151,28 +175,29 @@ impl<'a> Servers<'a> {
         let server = &mut self.stages[stage];
         server.free_ns = ended_ns;
         server.is_due = !server.waiting.is_empty();
-        let next_ns = server.is_due.then_some(ended_ns);
-        Some((self.pass_on(stage, at, ended_ns), next_ns))
+        Some((at, ended_ns))
     }
 
-    fn pass_on(&mut self, stage: usize, at: usize, ended_ns: u64) -> Begun {
-        let step = self.steps[at].header.step;
-        if stage + 1 < self.stages.len() {
-            let link = 2 * stage + 1;
-            let server = &mut self.stages[stage];
-            let sent_ns = server.link_free_ns.max(ended_ns);
-            server.link_free_ns = sent_ns + self.costs.server_ns(link, self.steps[at].work);
-            let arrives_ns = server.link_free_ns + self.costs.delay_ns(link);
-            return Begun::Passed { step, arrives_ns };
+    fn pass_on(
+        &mut self,
+        stage: usize,
+        at: usize,
+        ended_ns: u64,
+        events: &mut Events,
+    ) -> Option<Computed> {
+        if stage + 1 == self.stages.len() {
+            // Steps keep their order, so it is the oldest.
+            let header = self.steps.remove(at)?.header;
+            return Some(Computed { header, ended_ns });
         }
-        // Steps keep their order, so it is the oldest.
-        let Some(done) = self.steps.remove(at) else {
-            panic!("{step} is not under way");
-        };
-        Begun::Computed {
-            header: done.header,
-            ended_ns,
-        }
+        let (step, link) = (self.steps[at].header.step, 2 * stage + 1);
+        let server = &mut self.stages[stage];
+        let sent_ns = server.link_free_ns.max(ended_ns);
+        server.link_free_ns = sent_ns + self.costs.server_ns(link, self.steps[at].work);
+        let arrives_ns = server.link_free_ns + self.costs.delay_ns(link);
+        let stage = stage + 1;
+        self.decide(arrives_ns, Moved::Arrived { stage, step }, events);
+        None
     }
 
     fn place_of(&self, step: StepId) -> Option<usize> {

@@ -6,7 +6,7 @@ use super::clients::{Clients, Guesses};
 use super::error::SimulationError;
 use super::events::{Event, Events};
 use super::outcome::{Outcome, StageOutcome};
-use super::servers::{Begun, ServerStats, Servers};
+use super::servers::{Computed, ServerStats, Servers};
 use super::verifier::SimVerifier;
 use super::workload::{NS_PER_S, SimRequest};
 use crate::link::Address;
@@ -21,6 +21,9 @@ use crate::{NodeId, PlanEpoch};
 /// Ticks without any other event after which a scheduler with work stands still: ten minutes, which
 /// is longer than any of its deadlines.
 const MOST_IDLE_TICKS: u64 = 600_000_000_000 / OfflinePlanner::TICK_NS;
+
+/// Ticks without any other event after which clients look whether they were given up: a second.
+const TICKS_TO_LOOK: u64 = 1_000_000_000 / OfflinePlanner::TICK_NS;
 
 /// What is simulated.
 #[derive(Clone, Debug)]
@@ -177,18 +180,13 @@ impl<'a> Simulation<'a> {
                 self.hear(request);
                 self.ask_next();
             }
-            Event::Arrived { epoch, step } if epoch == self.servers.epoch => {
-                let begins_ns = self.servers.arrive(0, step, self.now_ns);
-                self.decide(0, begins_ns);
-            }
-            Event::Begins { epoch, stage } if epoch == self.servers.epoch => self.begin(stage),
-            Event::Arrived { .. } | Event::Begins { .. } => {}
-            Event::Passed { epoch, stage, step } => {
-                if epoch == self.servers.epoch {
-                    let begins_ns = self.servers.arrive(stage, step, self.now_ns);
-                    self.decide(stage, begins_ns);
+            Event::Moved { epoch, what } if epoch == self.servers.epoch => {
+                let moved = self.servers.advance(what, self.now_ns, &mut self.events);
+                if let Some(computed) = moved {
+                    self.verify(computed);
                 }
             }
+            Event::Moved { .. } => {}
             Event::Cancelled { stage, cancel } if cancel.epoch == self.servers.epoch => {
                 self.servers.cancel(stage, cancel);
             }
@@ -210,7 +208,7 @@ impl<'a> Simulation<'a> {
         }
         self.tell(PlannerMessage::Tick);
         // Only what no step tells: requests that were given up.
-        if self.n_idle_ticks > 1 {
+        if self.n_idle_ticks % TICKS_TO_LOOK == TICKS_TO_LOOK - 1 {
             let waiting = self.clients.waiting();
             waiting.into_iter().for_each(|stream| self.hear(stream));
         }
@@ -240,41 +238,22 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    fn decide(&mut self, stage: usize, begins_ns: Option<u64>) {
-        if let Some(begins_ns) = begins_ns {
-            let epoch = self.servers.epoch;
-            self.events.at(begins_ns, Event::Begins { epoch, stage });
-        }
-    }
-
-    fn begin(&mut self, stage: usize) {
-        let Some((begun, next_ns)) = self.servers.begin(stage, self.now_ns) else {
-            return;
-        };
-        self.decide(stage, next_ns);
+    /// The Verifier judges what the last stage computed, and tells the Planner.
+    fn verify(&mut self, computed: Computed) {
         let epoch = self.servers.epoch;
-        match begun {
-            Begun::Passed { step, arrives_ns } => {
-                let stage = stage + 1;
-                self.events
-                    .at(arrives_ns, Event::Passed { epoch, stage, step });
+        let back_ns = computed.ended_ns + self.servers.costs().return_ns();
+        match self.verifier.verify(computed.header) {
+            Ok((report, streams)) => {
+                let report = Box::new(report);
+                self.events.at(back_ns, Event::Reported { report, streams });
             }
-            Begun::Computed { header, ended_ns } => {
-                let back_ns = ended_ns + self.servers.costs().return_ns();
-                match self.verifier.verify(header) {
-                    Ok((report, streams)) => {
-                        let report = Box::new(report);
-                        self.events.at(back_ns, Event::Reported { report, streams });
-                    }
-                    Err(error) => {
-                        let fault = NodeReport::StepFault {
-                            epoch: Some(epoch),
-                            node: self.scenario.planner.head.clone(),
-                            what: error.to_string(),
-                        };
-                        self.tell(PlannerMessage::Node(fault));
-                    }
-                }
+            Err(error) => {
+                let fault = NodeReport::StepFault {
+                    epoch: Some(epoch),
+                    node: self.scenario.planner.head.clone(),
+                    what: error.to_string(),
+                };
+                self.tell(PlannerMessage::Node(fault));
             }
         }
     }
@@ -286,11 +265,8 @@ impl<'a> Simulation<'a> {
             for (to, sent) in self.planner.handle(message, self.now_ns) {
                 match (to, sent) {
                     (_, Message::Step(step)) => {
-                        let (epoch, id) = (step.header.epoch, step.header.step);
-                        self.servers.send(step.header);
-                        let arrives_ns = self.now_ns + self.servers.costs().entry_ns();
-                        let arrived = Event::Arrived { epoch, step: id };
-                        self.events.at(arrives_ns, arrived);
+                        self.servers
+                            .send(step.header, self.now_ns, &mut self.events);
                     }
                     (Address::Node(node), Message::Cancel(cancel)) => {
                         self.cancel(&node, cancel);

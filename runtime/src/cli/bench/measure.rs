@@ -1,6 +1,7 @@
 //! The runs of a benchmark: pipeline and baseline in turns.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use jupiter::signals::Signals;
@@ -8,6 +9,8 @@ use jupiter::{
     ClusterStatus, Completion, Config, GenerateOptions, Prompt, Runtime, SpeculationParams,
     StepTrace,
 };
+use jupiter_actors::planner::MeasuredPlan;
+use jupiter_actors::simulator::Guesses;
 use jupiter_models::Token;
 use jupiter_models::draw::{GOLDEN_GAMMA, splitmix};
 use jupiter_models::engine::{EngineMemory, EngineParams};
@@ -16,9 +19,10 @@ use super::BenchArgs;
 use super::answer;
 use super::baseline::Baseline;
 use super::branches::{self, Expansions};
-use super::report::{Measured, Run, Stage, Test, model_name};
+use super::predict::{Predictions, Predictor};
+use super::report::{Measured, Run, Stage, Test, model_name, stage_names};
 use super::resident;
-use super::speculative::{self, Comparison};
+use super::speculative::{self, Comparison, Speculative};
 use crate::cli::args::{CommonArgs, EmulationArgs};
 use crate::cli::start::{self, Pipeline, PipelineArgs};
 
@@ -89,6 +93,14 @@ pub(super) async fn measure(common: &CommonArgs, args: &BenchArgs) -> anyhow::Re
             bench.warm_up(args).await?;
         }
         let (pp, tg) = bench.tests(args).await?;
+        let plan = match args.predict {
+            true => runtime.status().await?.plan,
+            false => None,
+        };
+        let predictions = match &plan {
+            Some(plan) => predictions(args, config, plan.clone(), &stages, n_streams)?,
+            None => Predictions::default(),
+        };
         Ok(Measured {
             model: model_name(&model),
             model_bytes: std::fs::metadata(model.path())?.len(),
@@ -98,10 +110,9 @@ pub(super) async fn measure(common: &CommonArgs, args: &BenchArgs) -> anyhow::Re
             chunk: engine.chunk,
             pp,
             tg,
-            plan: match args.predict {
-                true => runtime.status().await?.plan,
-                false => None,
-            },
+            plan,
+            predictions,
+            guessed_ms: bench.comparison.best_ms(),
             n_streams,
             speculation: bench.comparison.report(),
             outline: (args.n_expanded()).and_then(|n| bench.expansions.report(n)),
@@ -110,6 +121,45 @@ pub(super) async fn measure(common: &CommonArgs, args: &BenchArgs) -> anyhow::Re
         })
     })
     .await
+}
+
+/// What the simulator says of the tests that were measured.
+fn predictions(
+    args: &BenchArgs,
+    config: &Config,
+    plan: Arc<MeasuredPlan>,
+    stages: &[Stage],
+    n_streams: u32,
+) -> anyhow::Result<Predictions> {
+    let predictor = Predictor {
+        config,
+        plan,
+        stages: stage_names(stages),
+    };
+    let guesses = match args.speculative {
+        Some(Speculative::Oracle(acceptance)) => Some(Guesses {
+            acceptance,
+            draft_max: args.drafts.draft_max,
+            in_flight: args.in_flight.0,
+            seed: args.seed,
+        }),
+        _ => None,
+    };
+    let generates = args.n_gen > 0;
+    Ok(Predictions {
+        pp: (args.n_prompt > 0)
+            .then(|| predictor.prefill(args.n_prompt))
+            .transpose()?,
+        tg: generates
+            .then(|| predictor.decode(n_streams, args.n_gen, None))
+            .transpose()?,
+        guessed: (guesses.filter(|_| generates))
+            .map(|guesses| predictor.decode(1, args.n_gen, Some(guesses)))
+            .transpose()?,
+        branches: (args.n_expanded())
+            .map(|(n_branches, n_tokens)| predictor.branches(n_branches, n_tokens))
+            .transpose()?,
+    })
 }
 
 /// Parameters of an engine for the whole model, as the flags have them.
