@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites chat test sanitize aarch64 check-aarch64 lint format layering deny bench plans speculation outlines evaluation train install
+.PHONY: help prerequisites chat test sanitize aarch64 check-aarch64 lint format layering deny bench plans paper speculation outlines evaluation train install
 
 # rustup's folder, for shells that have not read its profile yet.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
@@ -62,8 +62,11 @@ bench: prerequisites ## Measure against plain llama.cpp on a generated model (AR
 	$(JUPITER) bench -m $(BENCH_MODEL) --stages 2 --processes -t 1 -p 1024 -n 64 --chunk 128 \
 	    --baseline $(ARGS)
 
-plans: prerequisites ## Time the planning, and compare plans for published devices with the papers
+plans: prerequisites ## Time the planning
 	$(CARGO) run --release --bin plans -- $(ARGS)
+
+paper: prerequisites ## Jupiter's table: published, simulated, and ours, as a table and a picture
+	$(CARGO) run --release --bin paper -- $(ARGS)
 
 speculation: prerequisites ## What guessing ahead can bring on 1, 2, 4 and 8 stages, predicted and simulated
 	$(CARGO) run --release --bin speculation

@@ -15,6 +15,7 @@
 //! - [`stage`]: computes a layer range; [`verifier`]: turns logits into accepted tokens
 //! - [`drafter`]: a small model that guesses what comes next
 //! - [`supervisor`]: restarts the actors of a node
+//! - [`simulator`]: the Planner on a virtual clock, with a pipeline that is not there
 
 mod clock;
 pub mod codec;
@@ -26,6 +27,7 @@ pub mod message;
 pub mod planner;
 pub mod planning;
 pub mod request;
+pub mod simulator;
 pub mod speculation;
 pub mod stage;
 pub mod supervisor;

@@ -78,6 +78,6 @@ pub use net::emulation::LinkLimits;
 pub use node::Progress;
 pub use node::builder::RuntimeBuilder;
 pub use node::head::Runtime;
-pub use node::plan::stage_ranges;
+pub use node::plan::{described_config, stage_ranges};
 pub use node::surveyor::Surveyor;
 pub use node::worker::Worker;

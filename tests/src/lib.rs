@@ -4,7 +4,8 @@
 //! - [`network`]: an in-memory [`Link`](jupiter_actors::Link) with faults from a seed
 //! - [`cluster`]: Supervisors, Planner, Stages and Verifier on that link
 //! - [`guesses`]: sources of guesses that are right as often as asked, or never
-//! - [`plans`]: times planning, and plans for published devices; the program `plans` prints it
+//! - [`plans`]: times planning; the program `plans` prints it
+//! - [`paper`]: Jupiter's table, published and simulated; the program `paper` prints and draws it
 //! - [`evaluation`]: judges the default model; the program `evaluation` prints all of it
 
 pub mod cluster;
@@ -12,4 +13,5 @@ pub mod evaluation;
 pub mod guesses;
 pub mod model;
 pub mod network;
+pub mod paper;
 pub mod plans;

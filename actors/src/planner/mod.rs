@@ -18,6 +18,7 @@ mod fault;
 mod flight;
 mod kv;
 mod live;
+pub(crate) mod offline;
 mod queue;
 mod sequence;
 mod stats;

@@ -9,6 +9,8 @@
 //! ones. A micro-batch comes from the Planner and goes back to it: a few bytes, so that only latency
 //! counts ([`Cluster`] says where the Planner sits).
 
+use std::borrow::Cow;
+
 use jupiter_models::LayerRange;
 use jupiter_models::profile::{LayerProfile, LayerShape, TILE_ROWS, to_ns};
 
@@ -137,10 +139,17 @@ fn shapes(cluster: &Cluster, layers: LayerRange) -> &[LayerShape] {
 /// Nanoseconds of a stage: device `device` with `layers`, being first, last, or both.
 pub fn stage_ns(cluster: &Cluster, device: usize, layers: LayerRange, work: Work) -> u64 {
     let profile = &cluster.devices()[device];
-    let layer_times = shapes(cluster, layers)
-        .iter()
-        .map(|layer| layer_ns(&profile.compute.layers[layer.class], work));
-    let mut ns = step_ns(profile) + layer_times.sum::<u64>();
+    let mut ns = step_ns(profile);
+    // Most layers cost what the one before them does.
+    let mut before = None;
+    for layer in shapes(cluster, layers) {
+        let of_class = before.filter(|&(class, _)| class == layer.class);
+        let (_, layer_ns) = *before.insert(of_class.unwrap_or_else(|| {
+            let profile = &profile.compute.layers[layer.class];
+            (layer.class, layer_ns(profile, work))
+        }));
+        ns += layer_ns;
+    }
     if layers.start == 0 {
         ns += embedding_ns(profile, work);
     }
@@ -155,16 +164,24 @@ pub fn stage_ns(cluster: &Cluster, device: usize, layers: LayerRange, work: Work
 #[derive(Clone, Debug)]
 pub struct Pipeline<'a> {
     cluster: &'a Cluster,
-    stages: Vec<(usize, LayerRange)>,
+    stages: Cow<'a, [(usize, LayerRange)]>,
 }
 
 impl<'a> Pipeline<'a> {
     /// The pipeline of these stages: index of the device in the cluster, and its layers, in order.
-    pub fn new(cluster: &'a Cluster, stages: &[(usize, LayerRange)]) -> Pipeline<'a> {
+    pub fn new(
+        cluster: &'a Cluster,
+        stages: impl Into<Cow<'a, [(usize, LayerRange)]>>,
+    ) -> Pipeline<'a> {
         Pipeline {
             cluster,
-            stages: stages.to_vec(),
+            stages: stages.into(),
         }
+    }
+
+    /// Index of each stage's device in the cluster, and its layers.
+    pub fn stages(&self) -> &[(usize, LayerRange)] {
+        &self.stages
     }
 
     /// Number of stages.

@@ -22,6 +22,7 @@
 //! free_memory_bytes = 6_000_000_000
 //! head = [[1, 9.6], [512, 286.1]]
 //! layers = [{ rows = [[1, 14.78], [512, 440.2]], context_ms = 3.4e-5 }]
+//! watts = { idle = 5, busy = 15 }   # what it draws, where that is known
 //!
 //! [[device]]
 //! node = "robot"
@@ -41,6 +42,8 @@ use crate::planning::{PlanError, Result};
 const BYTES_PER_MS_AND_MBPS: f64 = 125.0;
 /// More devices than are ever planned for; every pair of them becomes a link.
 const MAX_DEVICES: usize = 256;
+/// More watts than any device draws.
+const MAX_WATTS: f64 = 1e6;
 
 /// A devices file, as written.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -142,6 +145,18 @@ pub struct KindEntry {
     /// Milliseconds of a step, whatever is in it.
     #[serde(default)]
     pub step_ms: f64,
+    /// What it draws, where that is known.
+    pub watts: Option<Watts>,
+}
+
+/// What a device draws, in watts.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Watts {
+    /// While it waits.
+    pub idle: f64,
+    /// While it computes.
+    pub busy: f64,
 }
 
 /// One layer of a cost class on a device.
@@ -168,6 +183,13 @@ pub struct DeviceEntry {
 }
 
 impl DevicesFile {
+    /// What a node draws, where its kind says it.
+    pub fn watts(&self, node: &NodeId) -> Option<Watts> {
+        let device = self.devices.iter().find(|device| device.node == *node)?;
+        let kind = self.kinds.iter().find(|kind| kind.name == device.kind)?;
+        kind.watts
+    }
+
     /// What can be planned for.
     ///
     /// # Errors
@@ -185,6 +207,15 @@ impl DevicesFile {
         for (i, kind) in self.kinds.iter().enumerate() {
             if self.kinds[..i].iter().any(|other| other.name == kind.name) {
                 return refuse(format!("kind {} is described twice", kind.name));
+            }
+            if let Some(Watts { idle, busy }) = kind.watts
+                && !(0.0 <= idle && idle <= busy && busy <= MAX_WATTS)
+            {
+                return refuse(format!(
+                    "watts of kind {} are {idle} idle and {busy} busy, expected 0 <= idle <= busy \
+                     <= {MAX_WATTS}",
+                    kind.name
+                ));
             }
         }
         let devices = self

@@ -7,7 +7,6 @@
 //! - [`memory`]: what a stage holds, whether a model fits, and what would make it fit.
 //! - [`placement`]: subset, order and layer ranges; exact.
 //! - [`chunks`]: where a prompt is cut; one table for every length.
-//! - [`simulate`]: the same costs as a discrete-event simulation.
 //! - [`typical`]: what a device costs that was not measured.
 //! - [`devices_file`]: machines that are not there; [`plan_file`]: a plan to keep.
 //!
@@ -22,7 +21,6 @@ pub mod memory;
 pub mod placement;
 pub mod plan_file;
 pub mod profile;
-pub mod simulate;
 pub mod typical;
 
 pub use error::{PlanError, Result};

@@ -129,7 +129,7 @@ impl Plan {
 
     /// The costs of the placement.
     pub fn pipeline<'a>(&self, cluster: &'a Cluster) -> Pipeline<'a> {
-        Pipeline::new(cluster, &self.stages())
+        Pipeline::new(cluster, self.stages())
     }
 }
 

@@ -4,24 +4,24 @@ use crate::message::{CancelRows, DraftRows, StepHeader};
 use crate::speculation::inflight::StageGate;
 
 /// Each sequence's gate. The Stage cancels, its engine thread asks.
-pub(super) struct LiveRows {
+pub(crate) struct LiveRows {
     gates: Vec<StageGate>,
 }
 
 impl LiveRows {
-    pub(super) fn new(n_seq_max: u32) -> Self {
+    pub(crate) fn new(n_seq_max: u32) -> Self {
         Self {
             gates: (0..n_seq_max).map(|_| StageGate::default()).collect(),
         }
     }
 
     /// All rows of a new epoch are live.
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         self.gates.iter().for_each(StageGate::clear);
     }
 
     /// A cancel came; a late or repeated one changes nothing.
-    pub(super) fn cancel(&self, cancel: CancelRows) {
+    pub(crate) fn cancel(&self, cancel: CancelRows) {
         if let Some(gate) = self.gates.get(cancel.seq.0 as usize) {
             gate.cancel(cancel.live_from);
         }
@@ -33,7 +33,7 @@ impl LiveRows {
     }
 
     /// Takes dead rows out of a step. The indices of the rows that stay; none when all do.
-    pub(super) fn retain(&self, header: &mut StepHeader) -> Option<Vec<usize>> {
+    pub(crate) fn retain(&self, header: &mut StepHeader) -> Option<Vec<usize>> {
         if header.drafts.iter().all(|draft| self.is_live(draft)) {
             return None;
         }

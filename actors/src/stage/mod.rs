@@ -25,6 +25,7 @@ use crate::{Inbox, NodeId, PlanEpoch};
 pub use engine_thread::ThreadGuard;
 use engine_thread::{EngineArgs, EngineThread};
 pub(crate) use entrance::Entrance;
+pub(crate) use live_rows::LiveRows;
 
 /// Makes what a stage needs from the model file; called on threads that may block.
 pub trait StageFactory: Send + Sync + 'static {

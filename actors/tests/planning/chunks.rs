@@ -2,7 +2,7 @@
 use jupiter_actors::planning::chunks::{ChunkGrid, ChunkTable};
 use jupiter_actors::planning::cost::{Pipeline, prefill_ns};
 use jupiter_actors::planning::profile::Cluster;
-use jupiter_actors::planning::simulate::simulate_prefill;
+use jupiter_actors::simulator::prefill_passage;
 use jupiter_models::LayerRange;
 use proptest::prelude::*;
 
@@ -95,7 +95,8 @@ proptest! {
             prop_assert_eq!(ours.within, 0.0);
             prop_assert_eq!(ours.ttft_ns, best, "{} tokens", prompt);
             prop_assert_eq!(ours.ttft_ns, prefill_ns(&pipeline, &ours.rows));
-            prop_assert_eq!(ours.ttft_ns, simulate_prefill(&pipeline, &ours.rows).makespan_ns());
+            let back_ns = prefill_passage(&cluster, &stages, &ours.rows);
+            prop_assert_eq!(Some(&ours.ttft_ns), back_ns.last());
             // A front too small for all vectors keeps its promise.
             let near = bounded.chunks(prompt).unwrap();
             prop_assert!(ways.contains(&near.rows));
@@ -112,16 +113,10 @@ proptest! {
     ) {
         let stages = stages(&cluster, pick);
         let pipeline = Pipeline::new(&cluster, &stages);
-        let timeline = simulate_prefill(&pipeline, &chunks);
-        prop_assert_eq!(timeline.makespan_ns(), prefill_ns(&pipeline, &chunks));
-        // A server holds one micro-batch at a time, in order.
-        for server in 0..pipeline.n_servers() {
-            let spans: Vec<_> = timeline.spans.iter().filter(|s| s.server == server).collect();
-            prop_assert_eq!(spans.len(), chunks.len());
-            for pair in spans.windows(2) {
-                prop_assert!(pair[0].end_ns <= pair[1].start_ns && pair[0].job < pair[1].job);
-            }
-        }
+        let back_ns = prefill_passage(&cluster, &stages, &chunks);
+        prop_assert_eq!(back_ns.last(), Some(&prefill_ns(&pipeline, &chunks)));
+        prop_assert_eq!(back_ns.len(), chunks.len());
+        prop_assert!(back_ns.is_sorted(), "{:?}", back_ns);
     }
 }
 

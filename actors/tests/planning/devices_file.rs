@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
-use jupiter_actors::planning::cost::{Pipeline, prefill_ns};
+use jupiter_actors::planning::cost::{Pipeline, Work, prefill_ns};
 use jupiter_actors::planning::devices_file::DevicesFile;
 use jupiter_actors::planning::profile::Cluster;
-use jupiter_actors::planning::simulate::{DecodeLoad, simulate_decode};
 use jupiter_models::LayerRange;
 
 /// Tokens of the papers' prompts.
@@ -28,13 +27,8 @@ fn plain(cluster: &Cluster, n_layers: &[u32]) -> (f64, f64) {
         start += n;
     }
     let pipeline = Pipeline::new(cluster, &stages);
-    let decode = DecodeLoad {
-        n_streams: 1,
-        n_micro_batches: 1,
-        n_steps: GENERATED,
-        context: PROMPT,
-    };
-    let decode_ns = simulate_decode(&pipeline, &decode).decoded_ns;
+    let steps = (PROMPT..PROMPT + GENERATED).map(|context| Work::decode(1, context));
+    let decode_ns: u64 = steps.map(|work| pipeline.pass_ns(work)).sum();
     (
         prefill_ns(&pipeline, &[PROMPT]) as f64 / 1e6 / f64::from(PROMPT),
         decode_ns as f64 / 1e6 / f64::from(GENERATED),
@@ -123,8 +117,8 @@ fn kinds_runs_of_layers_and_single_links_become_a_cluster() {
     let of = |stages: [usize; 2]| {
         let [first, last] = stages;
         let layers = [LayerRange::new(0, 1), LayerRange::new(1, 3)];
-        let pipeline = Pipeline::new(&cluster, &[(first, layers[0]), (last, layers[1])]);
-        let rows = jupiter_actors::planning::cost::Work::chunk(1000, 0);
+        let pipeline = Pipeline::new(&cluster, vec![(first, layers[0]), (last, layers[1])]);
+        let rows = Work::chunk(1000, 0);
         (
             pipeline.entry_ns(),
             pipeline.server_ns(1, rows),

@@ -7,4 +7,3 @@ mod devices_file;
 mod placement;
 mod plan_file;
 mod profile;
-mod simulate;

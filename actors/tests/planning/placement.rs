@@ -51,7 +51,7 @@ fn some_fits(cluster: &Cluster, demand: &MemoryDemand, free: &[u64]) -> bool {
 /// Planner.
 fn class(cluster: &Cluster, device: usize) -> (&str, u64, u64) {
     let all = LayerRange::new(0, cluster.n_layer() as u32);
-    let alone = Pipeline::new(cluster, &[(device, all)]);
+    let alone = Pipeline::new(cluster, vec![(device, all)]);
     let kind = &cluster.devices()[device].kind;
     (kind, alone.entry_ns(), alone.return_ns())
 }

@@ -4,10 +4,12 @@
 //!   and what beats what
 //! - [`run`], [`chat`]: answer here; [`serve`], [`worker`]: answer together with other machines
 //! - [`plan`]: measure them and say who would compute what; [`plan_report`]: as people read it
+//! - [`simulate`]: what machines of a file would do under load
 //! - [`split`], [`synth`]: write model files; [`bench`], [`devices`]: measure and look
 //! - [`start`]: from flags to a running pipeline; [`processes`]: stages in child processes;
 //!   [`leave`]: the end of the program
-//! - [`output`], [`table`]: what is printed; [`process_settings`]: faster memory and messages
+//! - [`output`], [`table`], [`timeline_file`]: what is printed and drawn; [`process_settings`]: faster memory
+//!   and messages
 
 mod answer_args;
 mod args;
@@ -24,10 +26,12 @@ mod process_settings;
 mod processes;
 mod run;
 mod serve;
+mod simulate;
 mod split;
 mod start;
 mod synth;
 mod table;
+mod timeline_file;
 mod usage;
 mod worker;
 
@@ -76,6 +80,8 @@ enum Verb {
     Serve(Box<serve::ServeArgs>),
     /// Measure machines, and show which would compute what and how fast
     Plan(Box<plan::PlanArgs>),
+    /// Show what machines that are not there would do under load
+    Simulate(Box<simulate::SimulateArgs>),
     /// Compute layers for a head
     Worker(Box<worker::WorkerArgs>),
     /// Write the stages of a model as files
@@ -126,6 +132,7 @@ fn execute(cli: &Cli) -> anyhow::Result<ExitCode> {
         Verb::Plan(args) => block_on(Signals::stop, plan::execute(common, args)),
         Verb::Worker(args) => block_on(Signals::stop, worker::execute(common, args)),
         Verb::Bench(args) => block_on(Signals::stop, bench::execute(common, args)),
+        Verb::Simulate(args) => simulate::execute(common, args),
         Verb::Split(args) => split::execute(common, args),
         Verb::Synth(args) => synth::execute(args),
         Verb::Devices(args) => devices::execute(args),

@@ -8,8 +8,11 @@ use clap::{ArgMatches, Command};
 use jupiter::environment;
 
 /// Arguments of which a command line takes one.
-const ALTERNATIVES: [(&str, &str); 3] = [
+const ALTERNATIVES: [(&str, &str); 6] = [
     ("stages", "split"),
+    ("rate", "trace"),
+    ("requests", "trace"),
+    ("lengths", "trace"),
     ("prompt", "file"),
     ("grammar", "grammar_file"),
 ];

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use jupiter_actors::NodeId;
 use jupiter_actors::codec::{MAX_FRAME_BYTES, MAX_HEADER_BYTES};
 use jupiter_actors::planner::{PlacedStage, PlanGoal, PlannerConfig, SplitPolicy, split_evenly};
 use jupiter_actors::planning::placement::Objective;
@@ -52,14 +53,53 @@ pub(crate) fn planner_config(
         return Err(ConfigError::ChunkTooLarge { chunk, n_embd }.into());
     }
     let engine = engine_params(config, info.n_ctx_train, n_threads(config, n_cores));
+    let profile = ModelProfile::from_gguf(model, &engine, pipeline.hidden_dtype)?;
+    let head = config.network.node.clone();
     Ok(PlannerConfig {
         model: model_id,
-        model_profile: ModelProfile::from_gguf(model, &engine, pipeline.hidden_dtype)?,
-        head: config.network.node.clone(),
+        wait_nodes,
+        ..for_model(config, profile, engine, split, head)
+    })
+}
+
+/// The Planner's configuration where nothing is there: for `n_nodes` described machines, the Planner on
+/// node `head`, and a model of which `profile` is known. Without a word the context is as long as
+/// that of any model.
+///
+/// # Errors
+/// In one line: the split does not fit the model, or a plan's file cannot be followed.
+pub fn described_config(
+    config: &Config,
+    profile: ModelProfile,
+    head: NodeId,
+    n_nodes: u32,
+) -> Result<PlannerConfig> {
+    let pipeline = &config.pipeline;
+    let split = split_policy(&pipeline.split, profile.n_layer(), "")?;
+    let engine = engine_params(config, u32::MAX, 1);
+    Ok(PlannerConfig {
+        wait_nodes: n_nodes,
+        ..for_model(config, profile, engine, split, head)
+    })
+}
+
+/// What follows from a configuration for any model; no file and no node is known yet.
+fn for_model(
+    config: &Config,
+    model_profile: ModelProfile,
+    engine: EngineParams,
+    split: SplitPolicy,
+    head: NodeId,
+) -> PlannerConfig {
+    let pipeline = &config.pipeline;
+    PlannerConfig {
+        model: String::new(),
+        model_profile,
+        head,
         split,
         goal: PlanGoal::new(pipeline.objective, engine.n_ctx, config.engine.n_parallel),
         adapts: pipeline.adapts,
-        wait_nodes,
+        wait_nodes: 1,
         n_parallel: config.engine.n_parallel,
         n_branches: N_BRANCHES,
         engine,
@@ -71,7 +111,7 @@ pub(crate) fn planner_config(
         step_timeout_ms: pipeline.step_timeout_ms,
         node_wait_ms: pipeline.node_wait_ms,
         retry_ms: RETRY_MS,
-    })
+    }
 }
 
 /// The layers of each stage when `split` is applied to `model`; an even one serves `objective`.

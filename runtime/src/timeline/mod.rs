@@ -1,9 +1,7 @@
 //! What stages and links did when, measured or predicted, as a picture.
 //!
 //! ```text
-//! steps of the Planner -- [from_trace] -----------+
-//!                                                 +--> Timeline --> Page --> HTML, or JSON
-//! spans of a simulation -- [from_simulation] -----+
+//! steps of a Planner, real or simulated -- [from_trace] --> Timeline --> Page --> HTML, or JSON
 //! ```
 //!
 //! A [`Page`] has sections, one a test; the timelines of a section lie one above the other on the
@@ -12,12 +10,10 @@
 mod chrome;
 mod clocks;
 mod html;
-mod simulation;
 mod trace;
 
 use serde::Serialize;
 
-pub use simulation::from_simulation;
 pub use trace::from_trace;
 
 /// What a file of pictures shows.

@@ -9,6 +9,7 @@ mod files;
 mod inputs;
 mod kernels;
 mod plan;
+mod simulate;
 mod templates;
 
 use std::io::{BufRead, BufReader, Write};

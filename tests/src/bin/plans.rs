@@ -1,16 +1,13 @@
-//! Prints what planning takes (a table of times) and what it gives (the papers' devices).
+//! Prints what planning takes, a table of times.
 //!
 //! ```sh
 //! cargo run --release --bin plans
 //! ```
 
-use std::path::PathBuf;
-
 use anyhow::Result;
 use clap::Parser;
 use jupiter_actors::planning::placement::Objective;
-use jupiter_tests::plans::{jetson, unequal};
-use unequal::Size;
+use jupiter_tests::plans::unequal::{self, Size};
 
 /// The sizes that are planned for; the third is the one that has to take less than a second.
 const SIZES: [Size; 6] = [
@@ -30,12 +27,9 @@ const fn size(n_devices: usize, n_types: usize, free_gb: f64) -> Size {
     }
 }
 
-/// Times planning for generated clusters, and plans for the devices of the papers.
+/// Times planning for generated clusters.
 #[derive(Parser)]
 struct Args {
-    /// Folder of the devices files
-    #[arg(long, value_name = "DIR", default_value = "configs")]
-    configs: PathBuf,
     /// Clusters of each size
     #[arg(long, default_value_t = 1)]
     seeds: u64,
@@ -67,20 +61,6 @@ fn main() -> Result<()> {
                 println!("{}", unequal::line(size, objective, &planned));
             }
         }
-    }
-    println!("\n## The papers' devices\n");
-    println!(
-        "Llama2-7B in 4 bits, 260 prompt tokens, 64 generated; * published, all else simulated on \
-         calibrated profiles. Plain: one chunk, one stream. Equal \
-         chunks: the best number of them, of any size; ours are multiples of four rows.\n"
-    );
-    let rows = jetson::ENVIRONMENTS
-        .into_iter()
-        .map(|environment| Ok((environment, jetson::simulated(&args.configs, &environment)?)))
-        .collect::<Result<Vec<_>>>()?;
-    println!("{}", jetson::tables(&rows));
-    for (environment, simulated) in &rows {
-        println!("- {}: {simulated}", environment.name);
     }
     Ok(())
 }

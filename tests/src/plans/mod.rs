@@ -1,9 +1,7 @@
-//! What planning takes and what it gives, as tables; the program `plans` prints them.
+//! What planning takes and what it gives, as a table; the program `plans` prints it.
 //!
 //! - [`unequal`]: generated clusters of many unequal devices, and the time that planning takes
-//! - [`jetson`]: the papers' devices, ours against what was published
 
-pub mod jetson;
 pub mod unequal;
 
 /// Nanoseconds in a millisecond.

@@ -16,16 +16,17 @@ impl StepTimes {
             return 1;
         }
         let n_stages = self.n_stages() as u32;
-        let costs = self.costs(&CostsOf {
+        let asked = CostsOf {
             max_rows: n_streams,
             context,
             cells,
             decode_batch_size: 1,
             n_batches: 1,
-        });
+        };
+        // Only of the sizes that are possible: with many stages these are few.
         let round_ns = |size: u32| {
             let (n_full, n_rest) = (u64::from(n_streams / size), n_streams % size);
-            let (full, rest) = (costs.of(size)?, costs.of(n_rest)?);
+            let (full, rest) = (self.costs_of(size, &asked), self.costs_of(n_rest, &asked));
             let n_rest = u64::from(n_rest.min(1));
             let servers = full.servers.iter().zip(&rest.servers);
             let busy = servers.map(|(full, rest)| full * n_full + rest * n_rest);
@@ -37,8 +38,11 @@ impl StepTimes {
         // be in flight.
         let best_of = |fewest: u32| {
             let is_possible = |n: &u32| (fewest..=n_stages + 1).contains(&n_streams.div_ceil(*n));
-            let possible = (1..=n_streams).filter(is_possible);
-            possible.min_by_key(|&n| round_ns(n).unwrap_or(u64::MAX))
+            let possible: Vec<u32> = (1..=n_streams).filter(is_possible).collect();
+            match possible[..] {
+                [only] => Some(only),
+                _ => (possible.into_iter()).min_by_key(|&n| round_ns(n).unwrap_or(u64::MAX)),
+            }
         };
         // Some numbers cannot be cut so.
         let best = best_of(n_streams.min(n_stages)).or_else(|| best_of(1));

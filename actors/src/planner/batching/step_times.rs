@@ -188,39 +188,42 @@ impl StepTimes {
 
     /// What steps cost.
     pub(in crate::planner) fn costs(&self, asked: &CostsOf) -> StepCosts {
-        let links = self.plan.as_ref().map(|plan| plan.pipeline());
-        let cost = |rows: u32| {
-            let rows = rows.max(1) * asked.decode_batch_size.max(1);
-            let stages = (0..self.stages.len()).map(|at| self.stage_ns(at, rows, asked));
-            let (alone, mut together): (Vec<f64>, Vec<f64>) = stages.unzip();
-            let overhead = match (
-                self.overhead.get().or(self.overhead_with_heads.get()),
-                &links,
-            ) {
-                (Some(seen), _) => seen,
-                (None, Some(pipeline)) => overhead_ns(pipeline, rows),
-                (None, None) => 0.0,
-            };
-            let (alone_ns, around_ns) = (alone.iter().sum::<f64>(), together.iter().sum::<f64>());
-            if let Some(pipeline) = &links {
-                let link = |at| pipeline.server_ns(at, Work::decode(rows, asked.context)) as f64;
-                together.extend((1..pipeline.n_servers()).step_by(2).map(link));
-            }
-            // Streams that fill the pipeline take turns at the slowest server.
-            let slowest = together.iter().copied().fold(0.0, f64::max);
-            let turn = match asked.n_batches {
-                0 | 1 => 0.0,
-                n => slowest * f64::from(n),
-            };
-            RowCosts {
-                servers: together.iter().map(|&ns| ns as u64).collect(),
-                around: (around_ns + overhead).max(turn) as u64,
-                alone: (alone_ns + overhead).max(turn) as u64,
-            }
-        };
+        let of = |rows| self.costs_of(rows, asked);
         StepCosts {
-            rows: (0..=asked.max_rows.max(1)).map(cost).collect(),
+            rows: (0..=asked.max_rows.max(1)).map(of).collect(),
             heads_ns: self.heads_ns(),
+        }
+    }
+
+    /// What a step of `rows` rows costs; of none, as of one.
+    pub(in crate::planner) fn costs_of(&self, rows: u32, asked: &CostsOf) -> RowCosts {
+        let links = self.plan.as_ref().map(|plan| plan.pipeline());
+        let rows = rows.max(1) * asked.decode_batch_size.max(1);
+        let stages = (0..self.stages.len()).map(|at| self.stage_ns(at, rows, asked));
+        let (alone, mut together): (Vec<f64>, Vec<f64>) = stages.unzip();
+        let overhead = match (
+            self.overhead.get().or(self.overhead_with_heads.get()),
+            &links,
+        ) {
+            (Some(seen), _) => seen,
+            (None, Some(pipeline)) => overhead_ns(pipeline, rows),
+            (None, None) => 0.0,
+        };
+        let (alone_ns, around_ns) = (alone.iter().sum::<f64>(), together.iter().sum::<f64>());
+        if let Some(pipeline) = &links {
+            let link = |at| pipeline.server_ns(at, Work::decode(rows, asked.context)) as f64;
+            together.extend((1..pipeline.n_servers()).step_by(2).map(link));
+        }
+        // Streams that fill the pipeline take turns at the slowest server.
+        let slowest = together.iter().copied().fold(0.0, f64::max);
+        let turn = match asked.n_batches {
+            0 | 1 => 0.0,
+            n => slowest * f64::from(n),
+        };
+        RowCosts {
+            servers: together.iter().map(|&ns| ns as u64).collect(),
+            around: (around_ns + overhead).max(turn) as u64,
+            alone: (alone_ns + overhead).max(turn) as u64,
         }
     }
 
@@ -234,9 +237,9 @@ impl StepTimes {
 /// What the way around takes beside the stages' work.
 fn overhead_ns(pipeline: &Pipeline<'_>, rows: u32) -> f64 {
     let work = Work::decode(rows, 0);
-    let stages = (0..pipeline.n_servers()).step_by(2);
-    let computed: u64 = stages.map(|server| pipeline.server_ns(server, work)).sum();
-    pipeline.pass_ns(work).saturating_sub(computed) as f64
+    let links = (1..pipeline.n_servers()).step_by(2);
+    let passed = links.map(|link| pipeline.server_ns(link, work) + pipeline.delay_ns(link));
+    (passed.sum::<u64>() + pipeline.entry_ns() + pipeline.return_ns()) as f64
 }
 
 /// Which steps' costs are asked for.

@@ -107,7 +107,7 @@ pub(super) fn alone(cluster: &Cluster, memory: &StageMemory, request: &Request) 
         if memory.bytes(all) > profile.free_memory_bytes {
             continue;
         }
-        let pipeline = Pipeline::new(cluster, &[(device, all)]);
+        let pipeline = Pipeline::new(cluster, vec![(device, all)]);
         let value = figures::value(&pipeline, request.objective, &request.load);
         if best.as_ref().is_none_or(|(least, _)| value < *least) {
             let alone = Alone {

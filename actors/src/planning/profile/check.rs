@@ -107,6 +107,21 @@ impl Cluster {
         })
     }
 
+    /// The same devices with the Planner on one of them.
+    #[must_use]
+    pub fn with_head_on(mut self, device: usize) -> Cluster {
+        let latency_ns = |link: &Option<Link>| link.map_or(0, |link| link.latency_ns);
+        self.head = Some(Head {
+            to_ns: self.links[device].iter().map(latency_ns).collect(),
+            from_ns: self
+                .links
+                .iter()
+                .map(|to| latency_ns(&to[device]))
+                .collect(),
+        });
+        self
+    }
+
     pub(crate) fn link(&self, from: usize, to: usize) -> Option<Link> {
         self.links[from][to]
     }

@@ -128,6 +128,11 @@ impl Expansions {
 }
 
 impl OutlineReport {
+    /// The shortest run of the branches, in milliseconds.
+    pub(super) fn best_ms(&self) -> Option<f64> {
+        self.branches_ms.iter().copied().min_by(f64::total_cmp)
+    }
+
     /// Names it in a picture.
     pub(super) fn title(&self) -> String {
         let (n_branches, n_tokens) = (self.branches, self.branch_tokens);

@@ -16,8 +16,9 @@ use super::BenchArgs;
 use super::answer;
 use super::baseline::Baseline;
 use super::branches::{self, Expansions};
+use super::predict::{Predictions, Predictor};
 use super::random_tokens::RandomTokens;
-use super::report::{Measured, Run, Stage, Test, model_name};
+use super::report::{Measured, Run, Stage, Test, model_name, stage_names};
 use super::resident;
 use super::speculative::{self, Comparison};
 use crate::cli::args::CommonArgs;
@@ -72,6 +73,22 @@ pub(super) async fn measure(common: &CommonArgs, args: &BenchArgs) -> anyhow::Re
             bench.warm_up(args).await?;
         }
         let (pp, tg) = bench.tests(args).await?;
+        let plan = match args.predict {
+            true => runtime.status().await?.plan,
+            false => None,
+        };
+        let predictions = match &plan {
+            Some(plan) => {
+                let (plan, stages) = (plan.clone(), stage_names(&stages));
+                Predictor {
+                    config,
+                    plan,
+                    stages,
+                }
+                .of_tests(args, n_streams)?
+            }
+            None => Predictions::default(),
+        };
         Ok(Measured {
             model: model_name(&model),
             model_bytes: std::fs::metadata(model.path())?.len(),
@@ -81,10 +98,9 @@ pub(super) async fn measure(common: &CommonArgs, args: &BenchArgs) -> anyhow::Re
             chunk: engine.chunk,
             pp,
             tg,
-            plan: match args.predict {
-                true => runtime.status().await?.plan,
-                false => None,
-            },
+            plan,
+            predictions,
+            guessed_ms: bench.comparison.best_ms(),
             n_streams,
             speculation: bench.comparison.report(),
             outline: (args.n_expanded()).and_then(|n| bench.expansions.report(n)),

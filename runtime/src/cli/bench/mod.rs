@@ -27,8 +27,9 @@ use jupiter::config::{
 use super::args::{CommonArgs, ProcessArgs, positive};
 use super::leave::ExitCode;
 use super::output::{self, UsageError};
-use speculative::{InFlight, Speculative};
-use timeline::TimelineFile;
+use super::timeline_file::TimelineFile;
+use speculative::InFlight;
+pub(crate) use speculative::Speculative;
 
 /// Flags of `bench`.
 #[derive(Args, Debug)]

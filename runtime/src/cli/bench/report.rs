@@ -9,7 +9,7 @@ use jupiter_models::gguf::GgufFile;
 use serde::Serialize;
 
 use super::branches::OutlineReport;
-use super::predict::{self, Prediction, Times};
+use super::predict::{Prediction, Predictions, Times, prediction_table};
 use super::speculative::SpeculationReport;
 use super::statistics::{deviation, maximum, mean, tokens_per_second};
 use crate::cli::plan_report::certainty;
@@ -71,8 +71,12 @@ pub(crate) struct Measured {
     pub outline: Option<OutlineReport>,
     /// What became of the steps of its best run; empty without `--timeline`.
     pub outline_steps: Vec<StepTrace>,
-    /// What the profiles say of the stages, where that was asked for.
+    /// The plan that was measured for, where predictions were asked for.
     pub plan: Option<Arc<MeasuredPlan>>,
+    /// What the simulator says by it.
+    pub predictions: Predictions,
+    /// The shortest answer with guesses, in milliseconds.
+    pub guessed_ms: Option<f64>,
     /// Time added by one hop of a decode row, in milliseconds.
     pub hop_ms: Option<f64>,
 }
@@ -200,54 +204,49 @@ impl Measured {
             pp: self.pp.as_ref().map(Test::report),
             tg: self.tg.as_ref().map(Test::report),
             hop_ms: self.hop_ms,
-            measured: self
-                .plan
-                .as_ref()
-                .map(|_| self.times(|_, run| run.elapsed_ms)),
+            measured: self.plan.as_ref().map(|_| self.measured_times()),
             devices: (self.plan.as_ref())
                 .map_or_else(Vec::new, |plan| MeasuredEntry::all(&plan.cluster)),
             speculation: self.speculation.clone(),
             outline: self.outline.clone(),
-            predicted: self.plan.as_ref().map(|plan| {
-                self.times(|is_prompt, run| self.prediction(plan, is_prompt, run).elapsed_ms)
-            }),
+            predicted: self.plan.as_ref().map(|_| self.predicted_times()),
         }
     }
 
     /// Names of the stages, for pictures.
     pub(super) fn stage_names(&self) -> Vec<String> {
-        let name = |(i, stage): (usize, &Stage)| {
-            let (start, end) = stage.layers;
-            format!("stage {i}, layers {start}..{end}, {}", stage.node)
-        };
-        self.stages.iter().enumerate().map(name).collect()
+        stage_names(&self.stages)
     }
 
-    /// What the profiles say of a run of the prompt test or the generation test.
-    pub(super) fn prediction(&self, plan: &MeasuredPlan, is_prompt: bool, run: &Run) -> Prediction {
-        let stages = self.stage_names();
-        match (is_prompt, &self.tg) {
-            (false, Some(tg)) => {
-                let n_steps = tg.n_tokens / self.n_streams.max(1);
-                predict::decode(plan, &stages, &run.steps, self.n_streams, n_steps)
-            }
-            _ => predict::prefill(plan, &stages, &run.steps),
+    fn measured_times(&self) -> Times {
+        let best_ms = |test: &Option<Test>| Some(test.as_ref()?.best()?.elapsed_ms);
+        let outline = self.outline.as_ref();
+        Times {
+            guessed_ms: self.guessed_ms,
+            branches_ms: outline.and_then(OutlineReport::best_ms),
+            ..self.times(best_ms(&self.pp), best_ms(&self.tg))
         }
     }
 
-    /// Times of both tests, from what `elapsed_ms` says of each best run.
-    fn times(&self, elapsed_ms: impl Fn(bool, &Run) -> f64) -> Times {
-        let best_ms = |test: &Option<Test>, is_prompt: bool| {
-            let run = test.as_ref().and_then(Test::best)?;
-            Some(elapsed_ms(is_prompt, run))
-        };
+    fn predicted_times(&self) -> Times {
+        let ms = |prediction: &Option<Prediction>| Some(prediction.as_ref()?.elapsed_ms);
+        let predictions = &self.predictions;
+        Times {
+            guessed_ms: ms(&predictions.guessed),
+            branches_ms: ms(&predictions.branches),
+            ..self.times(ms(&predictions.pp), ms(&predictions.tg))
+        }
+    }
+
+    /// Times of both tests, from what they took.
+    fn times(&self, prefill_ms: Option<f64>, generated_ms: Option<f64>) -> Times {
         let n_generated = self.tg.as_ref().map_or(0, |tg| tg.n_tokens);
-        let generated_ms = best_ms(&self.tg, false);
         let n_steps = n_generated / self.n_streams.max(1);
         Times {
-            ttft_ms: best_ms(&self.pp, true),
+            ttft_ms: prefill_ms,
             tbt_ms: generated_ms.map(|ms| ms / f64::from(n_steps.max(1))),
             tps: generated_ms.map(|ms| tokens_per_second(n_generated, ms)),
+            ..Times::default()
         }
     }
 
@@ -349,32 +348,13 @@ impl Measured {
     }
 }
 
-fn prediction_table(measured: &Times, predicted: &Times) -> String {
-    use Align::{Left, Right};
-    let columns = [
-        ("time", Left),
-        ("measured", Right),
-        ("predicted", Right),
-        ("off by", Right),
-    ];
-    let rows = [
-        ("first token, ms", measured.ttft_ms, predicted.ttft_ms),
-        ("a token of a stream, ms", measured.tbt_ms, predicted.tbt_ms),
-        ("tokens a second", measured.tps, predicted.tps),
-    ];
-    let row = |(what, measured, predicted): (&str, Option<f64>, Option<f64>)| {
-        let (measured, predicted) = (measured?, predicted?);
-        Some(vec![
-            what.to_owned(),
-            format!("{measured:.2}"),
-            format!("{predicted:.2}"),
-            format!("{:+.1} %", (predicted / measured - 1.0) * 100.0),
-        ])
+/// Names of the stages, for pictures.
+pub(super) fn stage_names(stages: &[Stage]) -> Vec<String> {
+    let name = |(i, stage): (usize, &Stage)| {
+        let (start, end) = stage.layers;
+        format!("stage {i}, layers {start}..{end}, {}", stage.node)
     };
-    markdown(
-        &columns,
-        &rows.into_iter().filter_map(row).collect::<Vec<_>>(),
-    )
+    stages.iter().enumerate().map(name).collect()
 }
 
 /// The file's name, as llama-bench calls a model it knows nothing of.

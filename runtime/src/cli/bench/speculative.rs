@@ -117,6 +117,12 @@ pub(super) struct SpeculationReport {
 }
 
 impl Comparison {
+    /// The shortest answer with guesses, in milliseconds.
+    pub(super) fn best_ms(&self) -> Option<f64> {
+        let guessed = self.elapsed_ms.iter().map(|(_, guessed)| *guessed);
+        guessed.min_by(f64::total_cmp)
+    }
+
     /// None when nothing was measured.
     pub(super) fn report(&self) -> Option<SpeculationReport> {
         let last = self.usage.last()?;

@@ -41,6 +41,8 @@ fn measured() -> Measured {
         outline: None,
         outline_steps: Vec::new(),
         plan: None,
+        predictions: Predictions::default(),
+        guessed_ms: None,
         hop_ms: Some(0.25),
     }
 }

@@ -1,0 +1,33 @@
+//! Why there is nothing to simulate.
+
+/// Why there is nothing to simulate, or a simulation cannot go on.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum SimulationError {
+    /// A value that cannot be.
+    #[error("{field} is {got}, expected {expected}")]
+    BadValue {
+        /// Which.
+        field: &'static str,
+        /// What it is.
+        got: String,
+        /// What it may be.
+        expected: String,
+    },
+    /// A trace that cannot have been.
+    #[error("line {line}: {problem}")]
+    Trace {
+        /// The first line that is wrong, from 1.
+        line: usize,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The cluster cannot run the model; the Planner's own words.
+    #[error("{0}")]
+    Cluster(String),
+    /// The Planner and its stages wait for each other.
+    #[error("the scheduler stands still after {seconds:.0} s: please report it with this command")]
+    StandsStill {
+        /// When.
+        seconds: f64,
+    },
+}

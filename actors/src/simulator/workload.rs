@@ -1,0 +1,276 @@
+//! What is asked of a simulated cluster: when, how much, and how the answers are written.
+
+use std::f64::consts::TAU;
+use std::str::FromStr;
+
+use serde::Deserialize;
+
+use super::SimulationError;
+use crate::speculation::draw::uniform;
+
+/// Nanoseconds in a second.
+pub(super) const NS_PER_S: f64 = 1e9;
+/// Most requests of a run: their latencies are all kept.
+pub const MAX_REQUESTS: u32 = 1_000_000;
+/// Most tokens of a prompt or an answer; more than any context holds.
+pub const MAX_TOKENS: u32 = 1 << 20;
+/// Most requests a second: each comes at a nanosecond of its own.
+pub const MAX_RATE: f64 = 1e6;
+/// Latest arrival of a trace, in seconds: thirty years, which fit the clock.
+const MAX_SECONDS: f64 = 1e9;
+
+/// Mean tokens of a prompt and of an answer of ShareGPT, as the vLLM paper counts them
+/// (arXiv 2309.06180, figure 11).
+const SHAREGPT_MEANS: [f64; 2] = [161.31, 337.99];
+/// How far lengths spread: the standard deviation of their logarithm. Assumed, so that there are as
+/// many long ones as the same figure shows.
+const SHAREGPT_SPREADS: [f64; 2] = [1.1, 0.8];
+/// Most tokens of each, as vLLM's benchmark leaves longer ones out, and fewest.
+const SHAREGPT_BOUNDS: [f64; 2] = [4.0, 1024.0];
+
+/// A request of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SimRequest {
+    /// When it comes, in nanoseconds since the run began.
+    pub arrives_ns: u64,
+    /// Tokens of its prompt.
+    pub n_prompt: u32,
+    /// Tokens of its answer, which is as long as that; with points those of the outline.
+    pub n_predict: u32,
+    /// How the answer goes on behind its outline, if it is written point by point.
+    pub points: Option<Points>,
+}
+
+/// Points of an answer, written side by side behind prompt and outline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Points {
+    /// How many.
+    pub n_points: u32,
+    /// Tokens of each point's own prompt.
+    pub n_prompt: u32,
+    /// Tokens that are written of each.
+    pub n_predict: u32,
+}
+
+/// How long prompts and answers are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lengths {
+    /// As in ShareGPT's conversations: log-normal, of the means that the vLLM paper gives (161 and
+    /// 338 tokens), from 4 to 1024 tokens each.
+    ShareGpt,
+    /// All alike.
+    Fixed {
+        /// Tokens of the prompt.
+        n_prompt: u32,
+        /// Tokens of the answer.
+        n_predict: u32,
+    },
+}
+
+impl FromStr for Lengths {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}`: take sharegpt, or fixed:260,64 for prompt and answer");
+        if text == "sharegpt" {
+            return Ok(Self::ShareGpt);
+        }
+        let lengths = text.strip_prefix("fixed:").and_then(|n| n.split_once(','));
+        let (n_prompt, n_predict) = lengths.ok_or_else(wrong)?;
+        let tokens = |text: &str| {
+            let n = text.trim().parse::<u32>().ok();
+            n.filter(|n| (1..=MAX_TOKENS).contains(n))
+                .ok_or_else(|| format!("`{text}`: a number of tokens is 1 to {MAX_TOKENS}"))
+        };
+        Ok(Self::Fixed {
+            n_prompt: tokens(n_prompt)?,
+            n_predict: tokens(n_predict)?,
+        })
+    }
+}
+
+/// `n_requests` that come at random, `rate` of them a second (a Poisson process), the first at once.
+///
+/// # Errors
+/// For a rate or a number that cannot be.
+pub fn arrivals(
+    rate: f64,
+    n_requests: u32,
+    lengths: Lengths,
+    seed: u64,
+) -> Result<Vec<SimRequest>, SimulationError> {
+    let bad = |field, got, expected| SimulationError::BadValue {
+        field,
+        got,
+        expected,
+    };
+    if !(rate > 0.0 && rate <= MAX_RATE) {
+        let expected = "more than 0, at most 1000000 requests a second".to_owned();
+        return Err(bad("the rate", rate.to_string(), expected));
+    }
+    if !(1..=MAX_REQUESTS).contains(&n_requests) {
+        let expected = format!("1 to {MAX_REQUESTS}");
+        return Err(bad(
+            "the number of requests",
+            n_requests.to_string(),
+            expected,
+        ));
+    }
+    let mut arrives_s = 0.0;
+    let request = |i: u32| {
+        // Four draws a request, whichever of them are used.
+        let draw = |k: u64| uniform(seed, 4 * u64::from(i) + k);
+        if i > 0 {
+            arrives_s -= (1.0 - draw(0)).ln() / rate;
+        }
+        let (n_prompt, n_predict) = lengths.draw([draw(1), draw(2), draw(3)]);
+        SimRequest {
+            arrives_ns: (arrives_s * NS_PER_S) as u64,
+            n_prompt,
+            n_predict,
+            points: None,
+        }
+    };
+    Ok((0..n_requests).map(request).collect())
+}
+
+impl Lengths {
+    fn draw(self, draws: [f64; 3]) -> (u32, u32) {
+        match self {
+            Self::Fixed {
+                n_prompt,
+                n_predict,
+            } => (n_prompt, n_predict),
+            Self::ShareGpt => {
+                // Two normal numbers (Box and Muller).
+                let radius = (-2.0 * (1.0 - draws[0]).ln()).sqrt();
+                let normal = [(TAU * draws[1]).cos(), (TAU * draws[1]).sin()];
+                let length = |at: usize| {
+                    let (mean, spread) = (SHAREGPT_MEANS[at], SHAREGPT_SPREADS[at]);
+                    let median = mean.ln() - spread * spread / 2.0;
+                    let length = (median + spread * radius * normal[at]).exp();
+                    length.clamp(SHAREGPT_BOUNDS[0], SHAREGPT_BOUNDS[1]) as u32
+                };
+                (length(0), length(1))
+            }
+        }
+    }
+}
+
+/// A line of a trace: a request that was, as JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TraceLine {
+    /// When it came, in seconds since some moment.
+    pub arrives_s: f64,
+    /// Tokens of its prompt.
+    pub n_prompt: u32,
+    /// Tokens of its answer.
+    pub n_predict: u32,
+}
+
+/// The requests of a trace; the first comes at once.
+///
+/// # Errors
+/// With the number of the first line, from 1, that cannot be: out of order, negative, no tokens.
+pub fn traced(lines: &[TraceLine]) -> Result<Vec<SimRequest>, SimulationError> {
+    let refuse = |line: usize, problem: String| Err(SimulationError::Trace { line, problem });
+    let Some(first) = lines.first() else {
+        return refuse(1, "there is no request".to_owned());
+    };
+    if lines.len() > MAX_REQUESTS as usize {
+        let problem = format!("at most {MAX_REQUESTS} requests are simulated");
+        return refuse(MAX_REQUESTS as usize + 1, problem);
+    }
+    let mut before_s = first.arrives_s;
+    let mut requests = Vec::with_capacity(lines.len());
+    for (line, asked) in (1..).zip(lines) {
+        if !(0.0..=MAX_SECONDS).contains(&asked.arrives_s) {
+            let problem = format!(
+                "arrives_s is {}, expected 0 to {MAX_SECONDS} seconds",
+                asked.arrives_s
+            );
+            return refuse(line, problem);
+        }
+        if asked.arrives_s < before_s {
+            let problem = format!(
+                "arrives_s is {}, before the line above it: sort the lines by it",
+                asked.arrives_s
+            );
+            return refuse(line, problem);
+        }
+        for (field, n) in [("n_prompt", asked.n_prompt), ("n_predict", asked.n_predict)] {
+            if !(1..=MAX_TOKENS).contains(&n) {
+                let problem = format!("{field} is {n}, expected 1 to {MAX_TOKENS} tokens");
+                return refuse(line, problem);
+            }
+        }
+        before_s = asked.arrives_s;
+        requests.push(SimRequest {
+            arrives_ns: ((asked.arrives_s - first.arrives_s) * NS_PER_S) as u64,
+            n_prompt: asked.n_prompt,
+            n_predict: asked.n_predict,
+            points: None,
+        });
+    }
+    Ok(requests)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_come_as_often_and_are_as_long_as_asked() {
+        let requests = arrivals(4.0, 20_000, Lengths::ShareGpt, 1).unwrap();
+        let seconds = requests.last().unwrap().arrives_ns as f64 / NS_PER_S;
+        assert!((seconds / 5_000.0 - 1.0).abs() < 0.03, "{seconds}");
+        let mean = |of: fn(&SimRequest) -> u32| {
+            requests.iter().map(|r| f64::from(of(r))).sum::<f64>() / requests.len() as f64
+        };
+        // The longest are cut off.
+        let (prompt, answer) = (mean(|r| r.n_prompt), mean(|r| r.n_predict));
+        assert!((prompt / 161.0 - 1.0).abs() < 0.1, "{prompt}");
+        assert!((answer / 338.0 - 1.0).abs() < 0.1, "{answer}");
+        assert_eq!(requests[0].arrives_ns, 0);
+        assert_eq!(
+            requests,
+            arrivals(4.0, 20_000, Lengths::ShareGpt, 1).unwrap()
+        );
+        assert_ne!(
+            requests,
+            arrivals(4.0, 20_000, Lengths::ShareGpt, 2).unwrap()
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_by_name() {
+        for rate in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            let error = arrivals(rate, 1, Lengths::ShareGpt, 1).unwrap_err();
+            assert!(error.to_string().contains("the rate is"), "{error}");
+        }
+        for text in ["", "fixed:", "fixed:1", "fixed:0,1", "fixed:-4,4", "short"] {
+            assert!(text.parse::<Lengths>().is_err(), "{text}");
+        }
+        let line = |arrives_s, n_prompt, n_predict| TraceLine {
+            arrives_s,
+            n_prompt,
+            n_predict,
+        };
+        for (lines, told) in [
+            (vec![], "line 1: there is no request"),
+            (vec![line(-1.0, 1, 1)], "line 1: arrives_s is -1"),
+            (vec![line(f64::NAN, 1, 1)], "line 1: arrives_s is NaN"),
+            (vec![line(2.0, 1, 1), line(1.0, 1, 1)], "line 2: arrives_s"),
+            (vec![line(1.0, 1, 1), line(1.0, 0, 1)], "line 2: n_prompt"),
+            (vec![line(1.0, 1, u32::MAX)], "line 1: n_predict"),
+        ] {
+            let error = traced(&lines).unwrap_err().to_string();
+            assert!(error.contains(told), "{error}");
+        }
+        let requests = traced(&[line(7.5, 10, 20), line(8.0, 1, 1)]).unwrap();
+        assert_eq!(requests[0].arrives_ns, 0);
+        assert_eq!(requests[1].arrives_ns, 500_000_000);
+    }
+}

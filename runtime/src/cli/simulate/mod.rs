@@ -1,0 +1,338 @@
+//! `jupiter simulate`: what machines that are not there would do under load. The Planner is the real
+//! one, on a virtual clock.
+
+mod report;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Args;
+use clap::builder::BoolishValueParser;
+use jupiter::config::{CutSettings, EngineSettings, GoalSettings, PlacementSettings};
+use jupiter::timeline::{Page, Section, from_trace};
+use jupiter::{Config, ConfigError, DraftChoice, Settings, described_config, named_fields};
+use jupiter_actors::NodeId;
+use jupiter_actors::planner::{PlannerConfig, SplitPolicy};
+use jupiter_actors::planning::PlanError;
+use jupiter_actors::planning::devices_file::DevicesFile;
+use jupiter_actors::planning::placement::{Request, plan};
+use jupiter_actors::planning::profile::Cluster;
+use jupiter_actors::simulator::{
+    Guesses, Lengths, Scenario, SimRequest, Simulation, TraceLine, arrivals, traced,
+};
+
+use super::args::{CommonArgs, positive};
+use super::bench::Speculative;
+use super::leave::ExitCode;
+use super::output::{self, UsageError};
+use super::timeline_file::TimelineFile;
+use report::{Goals, Report};
+
+/// What a stage's beginning of a step takes this program, in nanoseconds, with all that the Planner
+/// does for it: 0.25 microseconds of 64 stages, 0.9 of 4 were measured; a weaker machine takes longer.
+const NS_PER_BEGIN: u64 = 1500;
+/// A run that takes longer says so before it starts, in seconds.
+const LONG_RUN_S: u64 = 60;
+
+/// Flags of `simulate`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+The devices file describes the model, the machines and their links, as for `jupiter plan`. A trace is
+a file of JSON lines in the order of arrival: {\"arrives_s\": 0.5, \"n_prompt\": 260, \"n_predict\": 64}
+
+Examples:
+  jupiter simulate --devices configs/devices-jetson-nx-100mbps.toml --rate 0.1 --requests 100
+  jupiter simulate --devices cluster.toml --rate 2 --requests 500 --parallel 16 -c 32768 --json
+  jupiter simulate --devices cluster.toml --trace monday.jsonl --timeline monday.html")]
+pub(crate) struct SimulateArgs {
+    /// The machines, the model and the network
+    #[arg(long, env = "JUPITER_DEVICES", value_name = "FILE")]
+    devices: PathBuf,
+
+    /// Requests a second; they come at random
+    #[arg(
+        long,
+        env = "JUPITER_RATE",
+        value_name = "R",
+        required_unless_present = "trace",
+        allow_negative_numbers = true
+    )]
+    rate: Option<f64>,
+
+    /// How many requests come
+    #[arg(
+        long,
+        env = "JUPITER_REQUESTS",
+        value_name = "N",
+        default_value_t = 500,
+        value_parser = positive()
+    )]
+    requests: u32,
+
+    /// How long prompts and answers are: as in ShareGPT's conversations, or all of P and N tokens
+    #[arg(
+        long,
+        env = "JUPITER_LENGTHS",
+        value_name = "sharegpt|fixed:P,N",
+        default_value = "sharegpt"
+    )]
+    lengths: Lengths,
+
+    /// Requests that were, a JSON line each, instead of random ones
+    #[arg(
+        long,
+        env = "JUPITER_TRACE",
+        value_name = "FILE",
+        conflicts_with_all = ["rate", "requests", "lengths"]
+    )]
+    trace: Option<PathBuf>,
+
+    /// Guess tokens ahead with an oracle that is right so often
+    #[arg(long, env = "JUPITER_SPECULATIVE", value_name = "oracle:P")]
+    speculative: Option<Speculative>,
+
+    /// Longest time to the first token of a good answer, in milliseconds
+    #[arg(
+        long,
+        env = "JUPITER_TTFT_GOAL",
+        value_name = "MS",
+        default_value_t = 5000,
+        value_parser = positive()
+    )]
+    ttft_goal: u32,
+
+    /// Longest time between tokens of a good answer, in the mean and in milliseconds
+    #[arg(
+        long,
+        env = "JUPITER_TBT_GOAL",
+        value_name = "MS",
+        default_value_t = 250,
+        value_parser = positive()
+    )]
+    tbt_goal: u32,
+
+    /// Seed of what is random
+    #[arg(
+        short,
+        long,
+        env = "JUPITER_SEED",
+        value_name = "N",
+        default_value_t = 1
+    )]
+    seed: u64,
+
+    /// Print one JSON object
+    #[arg(long, env = "JUPITER_JSON", value_parser = BoolishValueParser::new())]
+    json: bool,
+
+    /// Write what stages and links did in the last steps: FILE.html for a browser, FILE.json for
+    /// Perfetto
+    #[arg(long, env = "JUPITER_TIMELINE", value_name = "FILE")]
+    timeline: Option<PathBuf>,
+
+    #[command(flatten)]
+    engine: EngineSettings,
+
+    #[command(flatten)]
+    cut: CutSettings,
+
+    #[command(flatten)]
+    placement: PlacementSettings,
+
+    #[command(flatten)]
+    goal: GoalSettings,
+}
+
+pub(crate) fn execute(common: &CommonArgs, args: &SimulateArgs) -> anyhow::Result<ExitCode> {
+    let picture = args.timeline.as_deref().map(TimelineFile::open);
+    let picture = picture.transpose()?;
+    let devices = read_devices(&args.devices)?;
+    let in_devices = || format!("devices file {}", args.devices.display());
+    let cluster = devices.clone().into_cluster().with_context(in_devices)?;
+    let scenario = scenario(common, args, &devices, cluster)?;
+    let simulation = Simulation::new(&scenario).with_context(in_devices)?;
+    tell_if_long(simulation.n_begins());
+    let outcome = simulation.run()?;
+    let goals = Goals {
+        ttft_ms: args.ttft_goal,
+        tbt_ms: args.tbt_goal,
+    };
+    let report = Report::new(&scenario, &outcome, &devices, goals);
+    if let Some(picture) = picture {
+        let names = report.stage_names();
+        let timeline = from_trace("simulated", &names, &outcome.steps);
+        picture.write(&Page {
+            title: format!("{} of {}", report.title(), args.devices.display()),
+            sections: vec![Section {
+                title: format!(
+                    "the last {} of {} steps",
+                    outcome.steps.len(),
+                    outcome.n_steps
+                ),
+                timelines: vec![timeline],
+            }],
+        })?;
+    }
+    match args.json {
+        true => output::json_line(&report)?,
+        false => output::text(&report.tables())?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn read_devices(path: &Path) -> anyhow::Result<DevicesFile> {
+    let text = jupiter::text_file::read(path);
+    let text = text.with_context(|| format!("devices file {}", path.display()))?;
+    let file = named_fields::from_toml(&text);
+    Ok(file.map_err(|why| file_error("devices file", path, why))?)
+}
+
+fn scenario(
+    common: &CommonArgs,
+    args: &SimulateArgs,
+    devices: &DevicesFile,
+    cluster: Cluster,
+) -> anyhow::Result<Scenario> {
+    let requests = requests(args)?;
+    let guesses = match args.speculative {
+        None => None,
+        Some(Speculative::Oracle(acceptance)) => Some(Guesses {
+            acceptance,
+            draft_max: None,
+            in_flight: None,
+            seed: args.seed,
+        }),
+        Some(Speculative::Source(_)) => {
+            let how =
+                "--speculative: only an oracle guesses at texts that nobody wrote: oracle:0.8";
+            return Err(UsageError(how.into()).into());
+        }
+    };
+    let mut settings = Settings {
+        engine: args.engine.clone(),
+        cut: args.cut.clone(),
+        placement: args.placement.clone(),
+        goal: args.goal.clone(),
+        ..Settings::default()
+    };
+    // What machines of a file do is known: they are planned for, unless told otherwise.
+    if settings.cut == CutSettings::default() {
+        let plan = &mut settings.placement.plan;
+        plan.get_or_insert_with(|| "auto".to_owned());
+    }
+    let settings = Settings::load_here(common.config.as_deref(), &settings)?;
+    let mut config = Config::from_settings(settings)?;
+    config.speculation.params.source = match guesses {
+        Some(_) => DraftChoice::Auto,
+        None => DraftChoice::None,
+    };
+    let (cluster, planner) = with_head(&args.devices, &config, devices, cluster)?;
+    check_fits(&requests, planner.engine.n_ctx)?;
+    Ok(Scenario {
+        cluster,
+        planner,
+        requests,
+        guesses,
+        traces: args.timeline.is_some(),
+    })
+}
+
+/// The Planner where the file says, else beside the first stage of the plan.
+fn with_head(
+    path: &Path,
+    config: &Config,
+    devices: &DevicesFile,
+    cluster: Cluster,
+) -> anyhow::Result<(Cluster, PlannerConfig)> {
+    let n_nodes = cluster.devices().len() as u32;
+    let planner = |head: NodeId| described_config(config, cluster.model().clone(), head, n_nodes);
+    if let Some(head) = &devices.head {
+        let planner = planner(head.clone())?;
+        return Ok((cluster, planner));
+    }
+    let mut planner = planner(cluster.devices()[0].node.clone())?;
+    let first = match &planner.split {
+        SplitPolicy::Planned => {
+            let request = Request {
+                objective: planner.goal.objective,
+                load: planner.goal.load,
+                memory: planner.memory_demand(),
+            };
+            let planned = plan(&cluster, &request);
+            if let Err(error @ PlanError::TooManyDevices { .. }) = planned {
+                anyhow::bail!("{error}, or cut without a plan (--plan even)");
+            }
+            let of_file = || format!("devices file {}", path.display());
+            planned
+                .with_context(of_file)?
+                .placement
+                .first()
+                .map(|stage| stage.node.clone())
+        }
+        SplitPolicy::Pinned(stages) => stages.first().map(|stage| stage.node.clone()),
+        // Nodes take stages in the order of their names.
+        _ => cluster.devices().iter().map(|d| d.node.clone()).min(),
+    };
+    let at = cluster
+        .devices()
+        .iter()
+        .position(|d| Some(&d.node) == first.as_ref());
+    let at = at.with_context(|| {
+        let node = first.map_or_else(String::new, |node| node.to_string());
+        format!("the plan needs node {node}: describe it in the devices file, or plan again")
+    })?;
+    planner.head = cluster.devices()[at].node.clone();
+    Ok((cluster.with_head_on(at), planner))
+}
+
+fn requests(args: &SimulateArgs) -> anyhow::Result<Vec<SimRequest>> {
+    let Some(path) = &args.trace else {
+        let rate = args.rate.unwrap_or_default();
+        return Ok(arrivals(rate, args.requests, args.lengths, args.seed)?);
+    };
+    let in_trace = || format!("trace {}", path.display());
+    let text = jupiter::text_file::read(path).with_context(in_trace)?;
+    let line = |(number, line): (usize, &str)| {
+        named_fields::from_json::<TraceLine>(line).map_err(|error| {
+            let example = r#"{"arrives_s": 0.5, "n_prompt": 260, "n_predict": 64}"#;
+            let why = format!("line {number}: {error}; a line is {example}");
+            file_error("trace", path, why)
+        })
+    };
+    let lines: Vec<TraceLine> = (1..)
+        .zip(text.lines())
+        .map(line)
+        .collect::<Result<_, _>>()?;
+    traced(&lines).with_context(in_trace)
+}
+
+fn file_error(what: &'static str, path: &Path, why: String) -> ConfigError {
+    let path = path.to_owned();
+    ConfigError::File { what, path, why }
+}
+
+/// Requests whose prompts do not fit are errors of the run; but not all of them.
+fn check_fits(requests: &[SimRequest], n_ctx: u32) -> anyhow::Result<()> {
+    let shortest = requests.iter().map(|request| request.n_prompt).min();
+    match shortest.filter(|&shortest| shortest >= n_ctx) {
+        None => Ok(()),
+        Some(shortest) => anyhow::bail!(
+            "no prompt fits: the shortest has {shortest} tokens, the context {n_ctx}: raise \
+             -c/--ctx-size"
+        ),
+    }
+}
+
+fn tell_if_long(n_begins: u64) {
+    let seconds = n_begins.saturating_mul(NS_PER_BEGIN) / 1_000_000_000;
+    if seconds >= LONG_RUN_S {
+        let time = match seconds {
+            0..7200 => format!("{} minutes", seconds.div_ceil(60)),
+            _ => format!("{} hours", seconds.div_ceil(3600)),
+        };
+        output::note(&format!(
+            "this takes up to {time}: {n_begins} steps of stages (fewer --requests, or shorter \
+             ones, take less)"
+        ));
+    }
+}

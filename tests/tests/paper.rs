@@ -1,0 +1,79 @@
+//! A cell of Jupiter's table.
+
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+
+use jupiter_tests::paper::baselines::{Baseline, plain_prefill_s};
+use jupiter_tests::paper::cells::{Cell, Environment, Rows};
+use jupiter_tests::paper::published::{Model, SYSTEMS};
+use jupiter_tests::paper::{PROMPT, Row, ours, picture, report};
+
+fn cell(model: Model, environment: Environment, mbps: u32) -> Cell {
+    let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
+    Cell::new(&configs, model, environment, mbps).unwrap()
+}
+
+#[test]
+fn what_was_calibrated_is_met_and_the_rest_is_predicted() {
+    let slow = cell(Model::Llama7B, Environment::A, 100);
+    let baselines: Vec<_> = (0..SYSTEMS.len())
+        .map(|system| Baseline::calibrated(system, &slow))
+        .collect();
+    let is_near = |got: f64, published: f64, share: f64| (got / published - 1.0).abs() < share;
+    for (baseline, published) in baselines.iter().zip(slow.published) {
+        let got = baseline.seconds(&slow).unwrap();
+        // A plain pipeline is calibrated at 1000 Mbps.
+        let share = if baseline.name() == "EdgeShard" {
+            0.05
+        } else {
+            1e-6
+        };
+        assert!(
+            is_near(got, published.unwrap(), share),
+            "{baseline:?} {got}"
+        );
+    }
+    let fast = cell(Model::Llama7B, Environment::A, 1000);
+    let edgeshard = baselines[4].seconds(&fast).unwrap();
+    assert!(
+        is_near(edgeshard, fast.published[4].unwrap(), 1e-6),
+        "{edgeshard}"
+    );
+    let large = cell(Model::Llama13B, Environment::A, 100);
+    assert_eq!(baselines[0].seconds(&large), None, "out of memory");
+}
+
+#[test]
+fn ours_is_faster_than_what_was_published_and_is_drawn() {
+    let cell = cell(Model::Llama7B, Environment::A, 1000);
+    let line = ours::simulated(&cell).unwrap();
+    let bent = cell.with_rows(Rows::Roofline).unwrap();
+    let roofline = ours::simulated(&bent).unwrap();
+    for ours in [line, roofline] {
+        assert!(ours.total_s < ours.points_s.min(ours.guesses_s), "{ours:?}");
+        assert!(ours.points_s.max(ours.guesses_s) < ours.plain_s, "{ours:?}");
+        assert!(ours.total_s < cell.jupiter, "{ours:?}");
+    }
+    let plain = plain_prefill_s(&cell, PROMPT);
+    assert!(roofline.prefill_s < line.prefill_s && line.prefill_s < plain / 1.9);
+    let row = Row {
+        name: cell.name(),
+        published: cell.published,
+        simulated: [None; 5],
+        jupiter: cell.jupiter,
+        ours: line,
+        by_roofline: roofline,
+        plain_prefill_s: plain,
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("paper.svg");
+    picture::draw(&path, std::slice::from_ref(&row)).unwrap();
+    assert!(
+        std::fs::read_to_string(&path)
+            .unwrap()
+            .contains("7B, A, 1000 Mbps")
+    );
+    assert!(report::table(&[row]).contains("| 7B, A, 1000 Mbps |"));
+    assert!(picture::draw(&folder.path().join("no/folder.svg"), &[]).is_err());
+}
