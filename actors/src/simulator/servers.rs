@@ -244,3 +244,79 @@ fn work_of(header: &StepHeader, contexts: &[u32], cells: u32) -> Work {
         logits: header.rows.iter().filter(|row| row.wants_logits).count() as u32,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use jupiter_models::hidden::HiddenDtype;
+    use jupiter_models::{Row, SequenceId};
+
+    use super::*;
+    use crate::message::DraftRows;
+    use crate::planning::devices_file::DevicesFile;
+
+    /// A row of one sequence, and a line of four of another.
+    fn step() -> StepHeader {
+        let row = |(seq, pos): (u32, u32)| Row {
+            seq_ids: vec![SequenceId(seq)],
+            pos,
+            token: 0,
+            wants_logits: true,
+        };
+        let draft = |seq, first_row, parents: &[u16]| DraftRows {
+            seq: SequenceId(seq),
+            generation: 0,
+            first_row,
+            parents: parents.to_vec(),
+            wants_guesses: false,
+        };
+        let rows = [(0, 0), (1, 0), (1, 1), (1, 2), (1, 3)];
+        StepHeader {
+            epoch: PlanEpoch(1),
+            step: StepId(0),
+            stage: 0,
+            kv_ops: Vec::new(),
+            opens: Vec::new(),
+            rows: rows.into_iter().map(row).collect(),
+            drafts: vec![draft(0, 0, &[]), draft(1, 1, &[0, 1, 2])],
+            payload_dtype: HiddenDtype::F16,
+            n_embd: 0,
+            timings: Vec::new(),
+        }
+    }
+
+    /// What two stages compute in nanoseconds, when one of them hears that the line is dead.
+    fn busy_ns(cancelled_at: Option<usize>) -> Vec<u64> {
+        let configs = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs");
+        let file = std::fs::read_to_string(format!("{configs}/devices-jetson-nx-1000mbps.toml"));
+        let file: DevicesFile = toml::from_str(&file.unwrap()).unwrap();
+        let cluster = file.into_cluster().unwrap().with_head_on(0);
+        let stages = vec![(0, LayerRange::new(0, 16)), (1, LayerRange::new(16, 32))];
+        let stats = ServerStats::default();
+        let mut servers = Servers::new(&cluster, stages, PlanEpoch(1), (64, 2), stats);
+        let mut events = Events::default();
+        servers.send(step(), 0, &mut events);
+        if let Some(stage) = cancelled_at {
+            let cancel = CancelRows {
+                epoch: PlanEpoch(1),
+                seq: SequenceId(1),
+                live_from: 1,
+            };
+            servers.cancel(stage, cancel);
+        }
+        while let Some((now_ns, Event::Moved { what, .. })) = events.next() {
+            servers.advance(what, now_ns, &mut events);
+        }
+        servers.stats.busy_ns
+    }
+
+    #[test]
+    fn rows_that_were_cancelled_are_computed_by_no_later_stage() {
+        let (whole, late, early) = (busy_ns(None), busy_ns(Some(1)), busy_ns(Some(0)));
+        assert_eq!(late[0], whole[0]);
+        assert!(late[1] < whole[1], "{late:?} {whole:?}");
+        assert!(early[0] < whole[0], "{early:?} {whole:?}");
+        assert_eq!(early[1], late[1]);
+    }
+}
