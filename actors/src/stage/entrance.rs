@@ -13,14 +13,9 @@ use crate::{PlanEpoch, StepId};
 /// The entrance of one Stage. The [`Inbox`](crate::Inbox) calls it from any thread, without waiting:
 /// its lock is held for a few comparisons only.
 #[derive(Default)]
-pub(crate) struct Entrance(Mutex<State>);
+pub(crate) struct Entrance(Mutex<Option<Inside>>);
 
-#[derive(Default)]
-struct State {
-    /// None before the Stage lives and after it.
-    inside: Option<Inside>,
-}
-
+/// What there is only while the Stage lives.
 struct Inside {
     thread: EngineThread,
     stage: ActorRef<StageMessage>,
@@ -37,7 +32,7 @@ impl Entrance {
 
     /// Lets steps through to `thread`; what is wrong with them is told to `stage`.
     pub(super) fn open(&self, thread: EngineThread, stage: ActorRef<StageMessage>) {
-        self.lock().inside = Some(Inside {
+        *self.lock() = Some(Inside {
             thread,
             stage,
             credits: 0,
@@ -47,7 +42,7 @@ impl Entrance {
 
     /// Begins an epoch; steps of older ones are dropped from now on.
     pub(super) fn begin(&self, epoch: PlanEpoch, assignment: &StageAssignment) {
-        if let Some(inside) = &mut self.lock().inside {
+        if let Some(inside) = self.lock().as_mut() {
             inside.credits = assignment.credits;
             inside.expected = StepId::default();
             inside.thread.clear(epoch);
@@ -56,22 +51,21 @@ impl Entrance {
 
     /// Whether no step of the epoch has come.
     pub(super) fn is_unused(&self) -> bool {
-        let state = self.lock();
-        let inside = state.inside.as_ref();
-        inside.is_some_and(|inside| inside.expected == StepId::default())
+        let inside = self.lock();
+        (inside.as_ref()).is_some_and(|inside| inside.expected == StepId::default())
     }
 
     /// Takes nothing more, and lets the thread end.
     pub(super) fn close(&self) {
-        if let Some(mut inside) = self.lock().inside.take() {
+        if let Some(mut inside) = self.lock().take() {
             inside.thread.end();
         }
     }
 
     /// From the link: a step. Repeats and steps of other epochs are dropped. Whether a Stage lives.
     pub(crate) fn take(&self, step: StepBatch) -> bool {
-        let mut state = self.lock();
-        let Some(inside) = &mut state.inside else {
+        let mut inside = self.lock();
+        let Some(inside) = inside.as_mut() else {
             return false;
         };
         let header = &step.header;
@@ -102,12 +96,13 @@ impl Entrance {
     /// From the link: some rows need not be computed any more. A repeat changes nothing. Whether a
     /// Stage lives.
     pub(crate) fn cancel(&self, cancel: CancelRows) -> bool {
-        let state = self.lock();
-        let inside = state.inside.as_ref();
-        inside.map(|inside| inside.thread.cancel(cancel)).is_some()
+        let inside = self.lock();
+        (inside.as_ref())
+            .map(|inside| inside.thread.cancel(cancel))
+            .is_some()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Option<Inside>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -137,11 +137,8 @@ async fn steps_enter_in_order_and_an_epoch_fails_once() {
     entrance.open(thread.unwrap(), stage.clone());
     assert_eq!(thread_ended.recv().await, None);
     let n_waiting = || {
-        let state = entrance.lock();
-        state
-            .inside
-            .as_ref()
-            .map(|inside| inside.thread.n_waiting())
+        let inside = entrance.lock();
+        inside.as_ref().map(|inside| inside.thread.n_waiting())
     };
 
     entrance.begin(PlanEpoch(1), &assignment());
