@@ -41,6 +41,18 @@ pub struct SimRequest {
     pub points: Option<Points>,
 }
 
+impl SimRequest {
+    /// A request that comes when the run begins, without points.
+    pub fn at_once(n_prompt: u32, n_predict: u32) -> Self {
+        Self {
+            arrives_ns: 0,
+            n_prompt,
+            n_predict,
+            points: None,
+        }
+    }
+}
+
 /// Points of an answer, written side by side behind prompt and outline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Points {

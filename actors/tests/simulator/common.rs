@@ -82,13 +82,7 @@ pub(crate) fn planner(cluster: &Cluster, split: SplitPolicy, n_parallel: u32) ->
 
 /// `n` requests at once.
 pub(crate) fn at_once(n: usize, n_prompt: u32, n_predict: u32) -> Vec<SimRequest> {
-    let request = SimRequest {
-        arrives_ns: 0,
-        n_prompt,
-        n_predict,
-        points: None,
-    };
-    vec![request; n]
+    vec![SimRequest::at_once(n_prompt, n_predict); n]
 }
 
 pub(crate) fn scenario(cluster: Cluster, n_parallel: u32, requests: Vec<SimRequest>) -> Scenario {

@@ -97,10 +97,8 @@ fn the_more_come_the_longer_they_wait() {
 #[test]
 fn points_are_written_side_by_side() {
     let asked = |n_predict, points| SimRequest {
-        arrives_ns: 0,
-        n_prompt: 260,
-        n_predict,
         points,
+        ..SimRequest::at_once(260, n_predict)
     };
     let points = |n_points, n_predict| Points {
         n_points,

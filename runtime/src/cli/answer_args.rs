@@ -2,12 +2,11 @@
 
 use clap::Args;
 use jupiter::config::{
-    CutSettings, DraftSettings, EngineSettings, GoalSettings, ModelSettings, OutlineSettings,
-    PlacementSettings, SpeculationSettings, TemplateSettings,
+    DraftSettings, ModelSettings, OutlineSettings, SpeculationSettings, TemplateSettings,
 };
 use jupiter::{GenerateOptions, Settings};
 
-use super::args::{CommonArgs, GenerationArgs, ProcessArgs, SamplingArgs};
+use super::args::{CommonArgs, GenerationArgs, ProcessArgs, SamplingArgs, StageArgs};
 use super::start::{self, Pipeline, PipelineArgs};
 
 /// What runs the model, and how it answers.
@@ -17,19 +16,10 @@ pub(crate) struct AnswerArgs {
     model: ModelSettings,
 
     #[command(flatten)]
-    engine: EngineSettings,
+    stages: StageArgs,
 
     #[command(flatten)]
     template: TemplateSettings,
-
-    #[command(flatten)]
-    cut: CutSettings,
-
-    #[command(flatten)]
-    placement: PlacementSettings,
-
-    #[command(flatten)]
-    goal: GoalSettings,
 
     #[command(flatten)]
     process: ProcessArgs,
@@ -55,15 +45,11 @@ impl AnswerArgs {
     pub(crate) fn pipeline<'a>(&'a self, common: &'a CommonArgs) -> PipelineArgs<'a> {
         let settings = Settings {
             model: self.model.clone(),
-            engine: self.engine.clone(),
             template: self.template.clone(),
-            cut: self.cut.clone(),
-            placement: self.placement.clone(),
-            goal: self.goal.clone(),
             speculation: self.speculation.clone(),
             drafts: self.drafts.clone(),
             outline: self.outline.clone(),
-            ..Settings::default()
+            ..self.stages.settings()
         };
         PipelineArgs::new(common, settings, self.process.processes)
     }

@@ -7,7 +7,9 @@ use std::str::FromStr;
 
 use clap::Args;
 use clap::builder::BoolishValueParser;
+use jupiter::Settings;
 pub(crate) use jupiter::config::positive;
+use jupiter::config::{CutSettings, EngineSettings, GoalSettings, PlacementSettings};
 
 /// Flags of every verb.
 #[derive(Args, Clone, Debug)]
@@ -23,6 +25,35 @@ pub(crate) struct CommonArgs {
     /// Write the log as JSON lines
     #[arg(long, env = "JUPITER_LOG_JSON", value_parser = BoolishValueParser::new(), global = true)]
     pub log_json: bool,
+}
+
+/// How stages compute, and where they are.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct StageArgs {
+    #[command(flatten)]
+    pub engine: EngineSettings,
+
+    #[command(flatten)]
+    pub cut: CutSettings,
+
+    #[command(flatten)]
+    pub placement: PlacementSettings,
+
+    #[command(flatten)]
+    pub goal: GoalSettings,
+}
+
+impl StageArgs {
+    /// What they say of the configuration.
+    pub(crate) fn settings(&self) -> Settings {
+        Settings {
+            engine: self.engine.clone(),
+            cut: self.cut.clone(),
+            placement: self.placement.clone(),
+            goal: self.goal.clone(),
+            ..Settings::default()
+        }
+    }
 }
 
 /// Where the stages of `run`, `chat` and `bench` live.

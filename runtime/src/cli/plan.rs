@@ -113,16 +113,17 @@ pub(crate) async fn execute(common: &CommonArgs, args: &PlanArgs) -> anyhow::Res
     Ok(ExitCode::SUCCESS)
 }
 
-/// The machines of a file.
-fn described(path: &Path, args: &PlanArgs) -> anyhow::Result<Task> {
+/// What a devices file says.
+pub(super) fn read_devices(path: &Path) -> anyhow::Result<DevicesFile> {
     let text = jupiter::text_file::read(path);
     let text = text.with_context(|| format!("devices file {}", path.display()))?;
-    let file: DevicesFile = named_fields::from_toml(&text).map_err(|why| ConfigError::File {
-        what: "devices file",
-        path: path.to_owned(),
-        why,
-    })?;
-    let cluster = file.into_cluster();
+    let file = named_fields::from_toml(&text);
+    Ok(file.map_err(|why| ConfigError::file("devices file", path, why))?)
+}
+
+/// The machines of a file.
+fn described(path: &Path, args: &PlanArgs) -> anyhow::Result<Task> {
+    let cluster = read_devices(path)?.into_cluster();
     let cluster = cluster.with_context(|| format!("devices file {}", path.display()))?;
     let engine = &args.engine;
     let n_ctx = engine.ctx_size.unwrap_or(DESCRIBED_CTX);

@@ -14,11 +14,8 @@ pub(super) struct Table(Map<String, Value>);
 
 impl Table {
     pub(super) fn read(path: &Path) -> Result<Self> {
-        let text = text_file::read(path).map_err(|error| ConfigError::File {
-            what: "configuration file",
-            path: path.to_owned(),
-            why: error.to_string(),
-        })?;
+        let text = text_file::read(path)
+            .map_err(|error| ConfigError::file("configuration file", path, error))?;
         let name = path.display().to_string();
         match Format::parse(&FileFormat::Toml, Some(&name), &text) {
             Ok(table) => Ok(Self(table)),

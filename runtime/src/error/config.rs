@@ -1,7 +1,7 @@
 //! What can be wrong with a configuration.
 
 use std::fmt::Display;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::outline::OutlineError;
 
@@ -154,6 +154,17 @@ impl ConfigError {
     pub(crate) fn too_large(key: &'static str, value: &impl Display, max: &impl Display) -> Self {
         let (value, max) = (value.to_string(), max.to_string());
         Self::TooLarge { key, value, max }
+    }
+}
+
+impl ConfigError {
+    /// The file at `path`, of the kind `what`, cannot be used.
+    pub fn file(what: &'static str, path: &Path, why: impl Display) -> Self {
+        Self::File {
+            what,
+            path: path.to_owned(),
+            why: why.to_string(),
+        }
     }
 }
 

@@ -64,7 +64,7 @@ pub(crate) fn planner_config(
 
 /// The Planner's configuration where nothing is there: for `n_nodes` described machines, the Planner on
 /// node `head`, and a model of which `profile` is known. Without a word the context is as long as
-/// that of any model.
+/// that of any model. What the configuration says of guesses does not count, only whether any are made.
 ///
 /// # Errors
 /// In one line: the split does not fit the model, or a plan's file cannot be followed.
@@ -73,13 +73,18 @@ pub fn described_config(
     profile: ModelProfile,
     head: NodeId,
     n_nodes: u32,
+    is_guessed: bool,
 ) -> Result<PlannerConfig> {
-    let pipeline = &config.pipeline;
-    let split = split_policy(&pipeline.split, profile.n_layer(), "")?;
-    let engine = engine_params(config, u32::MAX, 1);
+    let mut config = config.clone();
+    config.speculation.params.source = match is_guessed {
+        true => DraftChoice::Auto,
+        false => DraftChoice::None,
+    };
+    let split = split_policy(&config.pipeline.split, profile.n_layer(), "")?;
+    let engine = engine_params(&config, u32::MAX, 1);
     Ok(PlannerConfig {
         wait_nodes: n_nodes,
-        ..for_model(config, profile, engine, split, head)
+        ..for_model(&config, profile, engine, split, head)
     })
 }
 
@@ -201,11 +206,7 @@ fn wait_nodes(config: &Config, split: &SplitPolicy) -> u32 {
 
 /// The stages of a plan's file, checked against the model.
 fn pinned(path: &Path, n_layer: u32, model: &str) -> Result<SplitPolicy> {
-    let unreadable = |why: &dyn std::fmt::Display| ConfigError::File {
-        what: "plan",
-        path: path.to_owned(),
-        why: why.to_string(),
-    };
+    let unreadable = |why: &dyn std::fmt::Display| ConfigError::file("plan", path, why);
     let text = crate::text_file::read(path).map_err(|error| unreadable(&error))?;
     let plan: PlanFile = crate::named_fields::from_json(&text)
         .map_err(|error| unreadable(&format!("{error}: make it with `jupiter plan --json`")))?;

@@ -3,7 +3,7 @@
 
 use anyhow::{Result, ensure};
 use jupiter::config::{EngineSettings, GoalSettings, PlacementSettings};
-use jupiter::{Config, DraftChoice, Objective, Settings, described_config};
+use jupiter::{Config, Objective, Settings, described_config};
 use jupiter_actors::simulator::{Guesses, Outcome, Points, Scenario, SimRequest, Simulation};
 
 use super::cells::Cell;
@@ -49,9 +49,9 @@ pub fn simulated(cell: &Cell) -> Result<Ours> {
             n_prompt: POINT_PROMPT,
             n_predict: (GENERATED - outline).div_ceil(POINTS),
         }),
-        ..asked(PROMPT, outline)
+        ..SimRequest::at_once(PROMPT, outline)
     };
-    let in_one = asked(PROMPT, GENERATED);
+    let in_one = SimRequest::at_once(PROMPT, GENERATED);
     let total =
         |request, is_guessed| Ok::<f64, anyhow::Error>(run(cell, request, is_guessed)?.seconds());
     Ok(Ours {
@@ -68,17 +68,8 @@ pub fn simulated(cell: &Cell) -> Result<Ours> {
 /// # Errors
 /// When the run brought an error.
 pub fn prefill_s(cell: &Cell, n_prompt: u32) -> Result<f64> {
-    let first = run(cell, asked(n_prompt, 1), false)?.ttft();
+    let first = run(cell, SimRequest::at_once(n_prompt, 1), false)?.ttft();
     Ok(first.mean / 1e3)
-}
-
-fn asked(n_prompt: u32, n_predict: u32) -> SimRequest {
-    SimRequest {
-        arrives_ns: 0,
-        n_prompt,
-        n_predict,
-        points: None,
-    }
 }
 
 fn run(cell: &Cell, request: SimRequest, is_guessed: bool) -> Result<Outcome> {
@@ -98,15 +89,12 @@ fn run(cell: &Cell, request: SimRequest, is_guessed: bool) -> Result<Outcome> {
         },
         ..Settings::default()
     };
-    let mut config = Config::from_settings(settings)?;
-    config.speculation.params.source = match is_guessed {
-        true => DraftChoice::Auto,
-        false => DraftChoice::None,
-    };
+    let config = Config::from_settings(settings)?;
     let cluster = cell.cluster.clone();
     let head = cluster.devices()[0].node.clone();
     let n_nodes = cluster.devices().len() as u32;
-    let mut planner = described_config(&config, cluster.model().clone(), head, n_nodes)?;
+    let model = cluster.model().clone();
+    let mut planner = described_config(&config, model, head, n_nodes, is_guessed)?;
     planner.goal.load.prompt = request.n_prompt;
     let guesses = Guesses {
         acceptance: ACCEPTANCE,

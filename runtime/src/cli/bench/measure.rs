@@ -36,7 +36,7 @@ const WARM_UP_TOKENS: u32 = 32;
 
 /// Starts the pipeline, runs every test, and ends it.
 pub(super) async fn measure(common: &CommonArgs, args: &BenchArgs) -> anyhow::Result<Measured> {
-    let n_streams = args.engine.parallel.unwrap_or(1);
+    let n_streams = args.stages.engine.parallel.unwrap_or(1);
     let emulations = emulations(args);
     let pipeline = PipelineArgs {
         predicts: args.predict,
@@ -120,7 +120,7 @@ fn settings(args: &BenchArgs, n_streams: u32) -> Settings {
     let n_positions = n_positions.saturating_mul(n_streams);
     let n_positions = n_positions.max(args.n_expanded().map_or(0, branches::n_positions));
     let n_ctx = n_positions.saturating_add(CTX_STEP - 1) / CTX_STEP * CTX_STEP;
-    let engine = &args.engine;
+    let engine = &args.stages.engine;
     Settings {
         model: args.model.clone(),
         engine: EngineSettings {
@@ -129,12 +129,9 @@ fn settings(args: &BenchArgs, n_streams: u32) -> Settings {
             threads: engine.threads.or(Some(DEFAULT_THREADS)),
             ..engine.clone()
         },
-        cut: args.cut.clone(),
-        placement: args.placement.clone(),
-        goal: args.goal.clone(),
         speculation: speculative::flags(args),
         drafts: args.drafts.clone(),
-        ..Settings::default()
+        ..args.stages.settings()
     }
 }
 
@@ -354,6 +351,7 @@ impl Bench<'_> {
 /// What each stage process emulates.
 fn emulations(args: &BenchArgs) -> Vec<EmulationSettings> {
     let n = args
+        .stages
         .cut
         .stages
         .map_or(0, |n| n as usize)

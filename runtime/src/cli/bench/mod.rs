@@ -20,11 +20,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::BoolishValueParser;
-use jupiter::config::{
-    CutSettings, DraftSettings, EngineSettings, GoalSettings, ModelSettings, PlacementSettings,
-};
+use jupiter::config::{DraftSettings, ModelSettings};
 
-use super::args::{CommonArgs, ProcessArgs, positive};
+use super::args::{CommonArgs, ProcessArgs, StageArgs, positive};
 use super::leave::ExitCode;
 use super::output::{self, UsageError};
 use super::timeline_file::TimelineFile;
@@ -181,16 +179,7 @@ pub(crate) struct BenchArgs {
     model: ModelSettings,
 
     #[command(flatten)]
-    engine: EngineSettings,
-
-    #[command(flatten)]
-    cut: CutSettings,
-
-    #[command(flatten)]
-    placement: PlacementSettings,
-
-    #[command(flatten)]
-    goal: GoalSettings,
+    stages: StageArgs,
 
     #[command(flatten)]
     process: ProcessArgs,

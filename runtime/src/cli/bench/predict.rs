@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use jupiter::timeline::{Timeline, from_trace};
-use jupiter::{Config, DraftChoice, described_config};
+use jupiter::{Config, described_config};
 use jupiter_actors::planner::{MeasuredPlan, PlacedStage, SplitPolicy};
 use jupiter_actors::simulator::{
     Answered, Guesses, Outcome, Points, Scenario, SimRequest, Simulation,
@@ -92,7 +92,7 @@ impl Predictor<'_> {
 
     /// A prompt of `n_tokens`, up to the first token of the answer.
     fn prefill(&self, n_tokens: u32) -> anyhow::Result<Prediction> {
-        let outcome = self.run(vec![asked(n_tokens, 1)], None)?;
+        let outcome = self.run(vec![SimRequest::at_once(n_tokens, 1)], None)?;
         self.prediction(&outcome, first_token_ns)
     }
 
@@ -103,7 +103,7 @@ impl Predictor<'_> {
         n_tokens: u32,
         guesses: Option<Guesses>,
     ) -> anyhow::Result<Prediction> {
-        let request = asked(1, n_tokens.saturating_add(1));
+        let request = SimRequest::at_once(1, n_tokens.saturating_add(1));
         let outcome = self.run(vec![request; n_streams as usize], guesses)?;
         match n_streams {
             1 => self.prediction(&outcome, |one| Some(one.total_ns - one.ttft_ns?)),
@@ -119,7 +119,7 @@ impl Predictor<'_> {
                 n_prompt: N_SUFFIX,
                 n_predict: n_tokens,
             }),
-            ..asked(N_SHARED - 1, 1)
+            ..SimRequest::at_once(N_SHARED - 1, 1)
         };
         let outcome = self.run(vec![request], None)?;
         self.prediction(&outcome, |one| Some(one.total_ns - one.outline_ns?))
@@ -127,14 +127,10 @@ impl Predictor<'_> {
 
     fn run(&self, requests: Vec<SimRequest>, guesses: Option<Guesses>) -> anyhow::Result<Outcome> {
         let cluster = &self.plan.cluster;
-        let mut config = self.config.clone();
-        config.speculation.params.source = match guesses {
-            Some(_) => DraftChoice::Auto,
-            None => DraftChoice::None,
-        };
-        let head = config.network.node.clone();
+        let head = self.config.network.node.clone();
         let n_nodes = cluster.devices().len() as u32;
-        let mut planner = described_config(&config, cluster.model().clone(), head, n_nodes)?;
+        let (model, is_guessed) = (cluster.model().clone(), guesses.is_some());
+        let mut planner = described_config(self.config, model, head, n_nodes, is_guessed)?;
         let place = |&(device, layers): &(usize, _)| PlacedStage {
             node: cluster.devices()[device].node.clone(),
             layers,
@@ -168,15 +164,6 @@ impl Predictor<'_> {
 
 fn first_token_ns(answered: &Answered) -> Option<u64> {
     answered.ttft_ns
-}
-
-fn asked(n_prompt: u32, n_predict: u32) -> SimRequest {
-    SimRequest {
-        arrives_ns: 0,
-        n_prompt,
-        n_predict,
-        points: None,
-    }
 }
 
 /// Measured and predicted times beside each other.

@@ -58,7 +58,7 @@ struct LimitReport {
 pub(super) fn measure(common: &CommonArgs, args: &BenchArgs) -> anyhow::Result<RowReport> {
     let settings = Settings {
         model: args.model.clone(),
-        engine: args.engine.clone(),
+        engine: args.stages.engine.clone(),
         ..Settings::default()
     };
     let config = Config::load(common.config.as_deref(), &settings)?;

@@ -8,10 +8,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::Args;
 use clap::builder::BoolishValueParser;
-use jupiter::config::{CutSettings, EngineSettings, GoalSettings, PlacementSettings};
+use jupiter::config::CutSettings;
 use jupiter::timeline::{Page, Section, from_trace};
-use jupiter::{Config, ConfigError, DraftChoice, Settings, described_config, named_fields};
-use jupiter_actors::NodeId;
+use jupiter::{Config, ConfigError, Settings, described_config, named_fields};
 use jupiter_actors::planner::{PlannerConfig, SplitPolicy};
 use jupiter_actors::planning::PlanError;
 use jupiter_actors::planning::devices_file::DevicesFile;
@@ -21,10 +20,11 @@ use jupiter_actors::simulator::{
     Guesses, Lengths, Scenario, SimRequest, Simulation, TraceLine, arrivals, traced,
 };
 
-use super::args::{CommonArgs, positive};
+use super::args::{CommonArgs, StageArgs, positive};
 use super::bench::Speculative;
 use super::leave::ExitCode;
 use super::output::{self, UsageError};
+use super::plan::read_devices;
 use super::timeline_file::TimelineFile;
 use report::{Goals, Report};
 
@@ -131,16 +131,7 @@ pub(crate) struct SimulateArgs {
     timeline: Option<PathBuf>,
 
     #[command(flatten)]
-    engine: EngineSettings,
-
-    #[command(flatten)]
-    cut: CutSettings,
-
-    #[command(flatten)]
-    placement: PlacementSettings,
-
-    #[command(flatten)]
-    goal: GoalSettings,
+    stages: StageArgs,
 }
 
 pub(crate) fn execute(common: &CommonArgs, args: &SimulateArgs) -> anyhow::Result<ExitCode> {
@@ -180,13 +171,6 @@ pub(crate) fn execute(common: &CommonArgs, args: &SimulateArgs) -> anyhow::Resul
     Ok(ExitCode::SUCCESS)
 }
 
-fn read_devices(path: &Path) -> anyhow::Result<DevicesFile> {
-    let text = jupiter::text_file::read(path);
-    let text = text.with_context(|| format!("devices file {}", path.display()))?;
-    let file = named_fields::from_toml(&text);
-    Ok(file.map_err(|why| file_error("devices file", path, why))?)
-}
-
 fn scenario(
     common: &CommonArgs,
     args: &SimulateArgs,
@@ -208,25 +192,16 @@ fn scenario(
             return Err(UsageError(how.into()).into());
         }
     };
-    let mut settings = Settings {
-        engine: args.engine.clone(),
-        cut: args.cut.clone(),
-        placement: args.placement.clone(),
-        goal: args.goal.clone(),
-        ..Settings::default()
-    };
+    let mut settings = args.stages.settings();
     // What machines of a file do is known: they are planned for, unless told otherwise.
     if settings.cut == CutSettings::default() {
         let plan = &mut settings.placement.plan;
         plan.get_or_insert_with(|| "auto".to_owned());
     }
     let settings = Settings::load_here(common.config.as_deref(), &settings)?;
-    let mut config = Config::from_settings(settings)?;
-    config.speculation.params.source = match guesses {
-        Some(_) => DraftChoice::Auto,
-        None => DraftChoice::None,
-    };
-    let (cluster, planner) = with_head(&args.devices, &config, devices, cluster)?;
+    let config = Config::from_settings(settings)?;
+    let is_guessed = guesses.is_some();
+    let (cluster, planner) = with_head(&args.devices, &config, devices, cluster, is_guessed)?;
     check_fits(&requests, planner.engine.n_ctx)?;
     Ok(Scenario {
         cluster,
@@ -243,9 +218,10 @@ fn with_head(
     config: &Config,
     devices: &DevicesFile,
     cluster: Cluster,
+    is_guessed: bool,
 ) -> anyhow::Result<(Cluster, PlannerConfig)> {
-    let n_nodes = cluster.devices().len() as u32;
-    let planner = |head: NodeId| described_config(config, cluster.model().clone(), head, n_nodes);
+    let (model, n_nodes) = (cluster.model(), cluster.devices().len() as u32);
+    let planner = |head| described_config(config, model.clone(), head, n_nodes, is_guessed);
     if let Some(head) = &devices.head {
         let planner = planner(head.clone())?;
         return Ok((cluster, planner));
@@ -296,7 +272,7 @@ fn requests(args: &SimulateArgs) -> anyhow::Result<Vec<SimRequest>> {
         named_fields::from_json::<TraceLine>(line).map_err(|error| {
             let example = r#"{"arrives_s": 0.5, "n_prompt": 260, "n_predict": 64}"#;
             let why = format!("line {number}: {error}; a line is {example}");
-            file_error("trace", path, why)
+            ConfigError::file("trace", path, why)
         })
     };
     let lines: Vec<TraceLine> = (1..)
@@ -304,11 +280,6 @@ fn requests(args: &SimulateArgs) -> anyhow::Result<Vec<SimRequest>> {
         .map(line)
         .collect::<Result<_, _>>()?;
     traced(&lines).with_context(in_trace)
-}
-
-fn file_error(what: &'static str, path: &Path, why: String) -> ConfigError {
-    let path = path.to_owned();
-    ConfigError::File { what, path, why }
 }
 
 /// Requests whose prompts do not fit are errors of the run; but not all of them.
