@@ -191,15 +191,28 @@ impl ZenohLink {
 }
 
 impl Lane {
-    /// Publishes the frame whose turn it is.
+    /// Declares the publisher, and sees who receives. That comes last, and what is claimed meanwhile waits
+    /// for the lock: whoever finds a receiver finds the publisher, too.
+    fn open(&self, session: &Session, to: &Address, key: String) -> Result<()> {
+        let mut publisher = self.publisher();
+        let publisher = publisher.insert(declare_publisher(session, to, key)?);
+        let watched = self.queue.clone();
+        publisher
+            .matching_listener()
+            .callback(move |status| watched.set_receiver(status.matching()))
+            .background()
+            .wait()
+            .map_err(zenoh_error)
+    }
+
+    /// Publishes the frame whose turn it is. However that ends, the next one may go.
     fn publish(&self, frame: Vec<u8>, to: &Address) -> Result<(), LinkError> {
         let publisher = self.publisher();
-        let Some(publisher) = publisher.as_ref() else {
-            return Err(LinkError::Closed);
-        };
-        let put = publisher.put(frame).wait();
+        let put = publisher
+            .as_ref()
+            .map(|publisher| publisher.put(frame).wait());
         self.queue.published();
-        put.map_err(|error| {
+        put.ok_or(LinkError::Closed)?.map_err(|error| {
             self.queue.close();
             tracing::warn!(%error, "cannot send to {to}");
             LinkError::Closed
@@ -308,12 +321,9 @@ fn deliver_contiguous(payload: &ZBytes, deliver: &Deliver) {
 
 /// The life of a sender thread.
 fn publish(session: &Session, to: &Address, key: String, lane: &Lane) {
-    match declare_publisher(session, to, key, &lane.queue) {
-        Ok(publisher) => *lane.publisher() = Some(publisher),
-        Err(error) => {
-            lane.queue.close();
-            return tracing::error!(%error, "cannot send to {to}");
-        }
+    if let Err(error) = lane.open(session, to, key) {
+        lane.queue.close();
+        return tracing::error!(%error, "cannot send to {to}");
     }
     loop {
         match lane.queue.next(RECEIVER_PATIENCE) {
@@ -336,18 +346,13 @@ fn publish(session: &Session, to: &Address, key: String, lane: &Lane) {
     drop(lane.publisher().take());
 }
 
-fn declare_publisher(
-    session: &Session,
-    to: &Address,
-    key: String,
-    queue: &Arc<SendQueue>,
-) -> Result<Publisher<'static>> {
+fn declare_publisher(session: &Session, to: &Address, key: String) -> Result<Publisher<'static>> {
     // Activations have a priority of their own, so that commands and reports overtake them.
     let priority = match to {
         Address::Stage { .. } => Priority::Data,
         Address::Accept { .. } | Address::Node(_) | Address::Head => Priority::InteractiveHigh,
     };
-    let publisher = session
+    session
         .declare_publisher(key)
         .congestion_control(CongestionControl::Block)
         .reliability(Reliability::Reliable)
@@ -355,13 +360,20 @@ fn declare_publisher(
         // No message waits for another to share a batch with.
         .express(true)
         .wait()
-        .map_err(zenoh_error)?;
-    let watched = queue.clone();
-    publisher
-        .matching_listener()
-        .callback(move |status| watched.set_receiver(status.matching()))
-        .background()
-        .wait()
-        .map_err(zenoh_error)?;
-    Ok(publisher)
+        .map_err(zenoh_error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_that_cannot_be_published_holds_up_none_behind_it() {
+        let lane = Lane::default();
+        lane.queue.set_receiver(true);
+        assert!(lane.queue.claim(1));
+        let published = lane.publish(vec![0], &Address::Head);
+        assert!(matches!(published, Err(LinkError::Closed)));
+        assert!(lane.queue.claim(1));
+    }
 }
