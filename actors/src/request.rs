@@ -150,7 +150,7 @@ impl GenerateRequest {
 /// Answers that begin alike and are written side by side: what they share is computed once
 /// (Skeleton-of-Thought; Jupiter, section on outline-based parallel decoding).
 #[derive(Debug)]
-pub struct ExpandRequest {
+pub struct ForkRequest {
     /// Of all of it: what is cancelled is every branch. Unique at the head, as are the branches' own.
     pub id: RequestId,
     /// Tokens that all prompts begin with: at least one, and fewer than any prompt has.
@@ -174,8 +174,8 @@ pub struct Branch {
     pub sink: EventSink,
 }
 
-impl ExpandRequest {
-    /// What all branches begin with; [`ExpandRequest::validate`] has seen that there is such.
+impl ForkRequest {
+    /// What all branches begin with; [`ForkRequest::validate`] has seen that there is such.
     pub(crate) fn shared(&self) -> &[Token] {
         let first = self.branches.first();
         first.map_or(&[], |first| &first.request.prompt[..self.n_shared])

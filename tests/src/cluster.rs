@@ -12,8 +12,7 @@ use jupiter_actors::planner::{
 };
 use jupiter_actors::planning::placement::Objective;
 use jupiter_actors::request::{
-    Branch, Completion, ExpandRequest, GenerateRequest, RequestError, SpeculationParams,
-    StreamEvent,
+    Branch, Completion, ForkRequest, GenerateRequest, RequestError, SpeculationParams, StreamEvent,
 };
 use jupiter_actors::stage::StageFactory;
 use jupiter_actors::supervisor::{NodeHandle, SupervisorArgs, start_node};
@@ -211,7 +210,7 @@ impl Cluster {
 
     /// Asks for branches of at most `n` tokens after each of `prompts`, greedily; `n_shared` of their
     /// tokens are the same. The events of each, then those of all together.
-    pub fn expand(
+    pub fn fork(
         &mut self,
         n_shared: usize,
         prompts: &[Vec<Token>],
@@ -229,7 +228,7 @@ impl Cluster {
             branches.push(Branch { request, sink });
             events.push(receiver);
         }
-        let request = ExpandRequest {
+        let request = ForkRequest {
             id: self.next_id(),
             n_shared,
             cache_prompt: false,
@@ -237,7 +236,7 @@ impl Cluster {
             branches,
         };
         let (sink, whole) = tokio::sync::mpsc::unbounded_channel();
-        self.tell(PlannerMessage::Expand(request, sink));
+        self.tell(PlannerMessage::Fork(request, sink));
         events.push(whole);
         events
     }

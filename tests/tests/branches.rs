@@ -29,7 +29,7 @@ fn expected(prompts: &[Vec<Token>], n: u32) -> Result<Vec<Vec<Token>>> {
 }
 
 /// What all branches took; each has written its text.
-async fn expand(
+async fn fork(
     cluster: &mut Cluster,
     prompts: &[Vec<Token>],
     texts: &[Vec<Token>],
@@ -37,7 +37,7 @@ async fn expand(
 ) -> Result<Vec<Completion>> {
     let n = texts[0].len() as u32;
     let mut done = Vec::new();
-    let events = cluster.expand(N_SHARED, prompts, n, speculation);
+    let events = cluster.fork(N_SHARED, prompts, n, speculation);
     for (i, events) in events.into_iter().enumerate() {
         let answer = read(events).await?;
         let text = texts.get(i).map_or(&[][..], |text| text);
@@ -69,7 +69,7 @@ async fn each_branch_is_as_if_it_were_alone() -> Result<()> {
             _ => oracle(&prompts[i], &texts[i], 0.7, i as u64),
         };
         for which in 0..3 {
-            let done = expand(&mut cluster, &prompts, &texts, |i| {
+            let done = fork(&mut cluster, &prompts, &texts, |i| {
                 guessing(source(which, i), None)
             });
             let done = done.await?;
@@ -97,8 +97,8 @@ async fn branches_go_on_when_a_node_is_lost() -> Result<()> {
     let prompts = prompts(5);
     let texts = expected(&prompts, N_TOKENS)?;
     let none = |_| guessing(DraftChoice::None, None);
-    let mut events = cluster.expand(N_SHARED, &prompts, N_TOKENS, none);
-    // In the middle of the expansion, not before it.
+    let mut events = cluster.fork(N_SHARED, &prompts, N_TOKENS, none);
+    // In the middle of the fork, not before it.
     let first = events[4].recv().await;
     ensure!(first.is_some());
     cluster.lose(2);
@@ -130,7 +130,7 @@ async fn thirty_two_branches_take_turns_where_ten_have_room() -> Result<()> {
     spec.engine.n_ctx = 288;
     let mut cluster = Cluster::start(&spec).await?;
     let none = |_| guessing(DraftChoice::None, None);
-    expand(&mut cluster, &prompts, &texts, none).await?;
+    fork(&mut cluster, &prompts, &texts, none).await?;
     cluster.stop().await;
     Ok(())
 }
@@ -140,11 +140,11 @@ async fn a_vanished_client_leaves_the_cluster_to_others() -> Result<()> {
     let mut cluster = Cluster::start(&ClusterSpec::new(&tiny_model()?, 2)).await?;
     let prompts = prompts(6);
     let none = |_| guessing(DraftChoice::None, None);
-    let mut endless = cluster.expand(N_SHARED, &prompts, 60, none);
+    let mut endless = cluster.fork(N_SHARED, &prompts, 60, none);
     ensure!(endless[0].recv().await.is_some());
     drop(endless);
     let texts = expected(&prompts, N_TOKENS)?;
-    expand(&mut cluster, &prompts, &texts, none).await?;
+    fork(&mut cluster, &prompts, &texts, none).await?;
     let status = cluster.status().await?;
     ensure!((status.n_live, status.n_waiting) == (0, 0));
     cluster.stop().await;

@@ -154,7 +154,7 @@ async fn branches_end_with_the_right_text_too() -> Result<()> {
     for seed in seeds(N_SEEDS / 2)? {
         let replay = || format!("JUPITER_FAULT_SEED={seed} replays this");
         let mut cluster = Cluster::start(&spec(seed)?).await.with_context(replay)?;
-        let events = cluster.expand(N_SHARED, &prompts, N_TOKENS, |i| {
+        let events = cluster.fork(N_SHARED, &prompts, N_TOKENS, |i| {
             let acceptance = [0.0, 0.7, 1.0][seed as usize % 3];
             let source = match i % 2 {
                 0 => DraftChoice::None,

@@ -237,7 +237,7 @@ mod tests {
     use super::super::core::tests::config;
     use super::*;
     use crate::RequestId;
-    use crate::request::{Branch, ExpandRequest, GenerateRequest};
+    use crate::request::{Branch, ForkRequest, GenerateRequest};
 
     const DECODE: Phase = Phase::Decode { n_chunks_behind: 0 };
 
@@ -245,7 +245,7 @@ mod tests {
     fn forked() -> (Sequence, Sequence) {
         let request = GenerateRequest::new(RequestId(2), (0..7).collect());
         let sink = unbounded_channel().0;
-        let request = ExpandRequest {
+        let request = ForkRequest {
             id: RequestId(1),
             n_shared: 4,
             cache_prompt: true,

@@ -42,7 +42,7 @@ pub use self::trace::StepTrace;
 use crate::link::{Link, send_message};
 use crate::message::{DraftReply, NodeReport, StepReport};
 use crate::planning::memory::MemoryDemand;
-use crate::request::{EventSink, ExpandRequest, GenerateRequest, SpeculationParams};
+use crate::request::{EventSink, ForkRequest, GenerateRequest, SpeculationParams};
 use crate::{Inbox, NodeId, PlanEpoch, RequestId, clock};
 
 /// How often deadlines are looked at. Short against every deadline, long against a step's cost.
@@ -113,7 +113,7 @@ pub enum PlannerMessage {
     Generate(GenerateRequest, EventSink),
     /// From a client: answer all of these side by side. The events of each go to its own sink; to
     /// this one goes only `Done`, behind those of all, or `Failed`.
-    Expand(ExpandRequest, EventSink),
+    Fork(ForkRequest, EventSink),
     /// From a client: nobody reads the answer any more, or any of its branches. A repeat is
     /// harmless.
     Cancel(RequestId),
@@ -235,8 +235,8 @@ impl Actor for Planner {
             PlannerMessage::Generate(request, sink) => {
                 state.run(|core, now| core.generate(request, sink, now));
             }
-            PlannerMessage::Expand(request, sink) => {
-                state.run(|core, now| core.expand(request, sink, now));
+            PlannerMessage::Fork(request, sink) => {
+                state.run(|core, now| core.fork(request, sink, now));
             }
             PlannerMessage::Cancel(request) => state.run(|core, now| core.cancel(request, now)),
             PlannerMessage::Finish(request) => state.run(|core, now| core.finish(request, now)),

@@ -139,7 +139,7 @@ mod tests {
 
     use super::super::core::tests::config;
     use super::*;
-    use crate::request::{Branch, EventSink, ExpandRequest, GenerateRequest, StreamEvent};
+    use crate::request::{Branch, EventSink, ForkRequest, GenerateRequest, StreamEvent};
 
     type Events = UnboundedReceiver<StreamEvent>;
 
@@ -159,7 +159,7 @@ mod tests {
             request: GenerateRequest::new(RequestId(id + i), vec![1, 2, 3]),
             sink: sink(all),
         });
-        let request = ExpandRequest {
+        let request = ForkRequest {
             id: RequestId(id),
             n_shared: 2,
             cache_prompt: true,

@@ -15,7 +15,7 @@ use super::queue::Turn;
 use super::stats::Usage;
 use crate::RequestId;
 use crate::request::{
-    Branch, DraftChoice, EventSink, ExpandRequest, GenerateRequest, LengthLimit, SpeculationParams,
+    Branch, DraftChoice, EventSink, ForkRequest, GenerateRequest, LengthLimit, SpeculationParams,
 };
 
 /// What a sequence is to others.
@@ -115,7 +115,7 @@ impl Sequence {
 
     /// What the branches of a request share, and the branches.
     pub(super) fn forked(
-        request: ExpandRequest,
+        request: ForkRequest,
         sink: EventSink,
         config: &PlannerConfig,
         now: Instant,

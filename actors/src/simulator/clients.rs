@@ -11,7 +11,7 @@ use super::workload::SimRequest;
 use crate::RequestId;
 use crate::planner::PlannerMessage;
 use crate::request::{
-    Branch, DraftChoice, EventSink, ExpandRequest, GenerateRequest, Oracle, SpeculationParams,
+    Branch, DraftChoice, EventSink, ForkRequest, GenerateRequest, Oracle, SpeculationParams,
     StreamEvent,
 };
 
@@ -124,7 +124,7 @@ impl<'a> Clients<'a> {
         let branches = (0..n_points).map(branch).collect();
         // Nobody listens to what is shared: it has no text of its own, and ends with its branches.
         let sink = self.listen(request);
-        let asked = ExpandRequest {
+        let asked = ForkRequest {
             // Beyond all texts.
             id: RequestId(u64::from(u32::MAX) + request as u64 + 1),
             n_shared: shared.len(),
@@ -132,7 +132,7 @@ impl<'a> Clients<'a> {
             follows: Some(RequestId(request as u64)),
             branches,
         };
-        PlannerMessage::Expand(asked, sink)
+        PlannerMessage::Fork(asked, sink)
     }
 
     fn listen(&mut self, stream: usize) -> EventSink {

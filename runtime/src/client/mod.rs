@@ -130,12 +130,12 @@ impl Client {
     /// # Errors
     /// As [`Client::generate`]. What the Planner refuses, prompts without a common beginning among
     /// it, is the stream's first item.
-    pub async fn expand(
+    pub async fn fork(
         &self,
         prompts: Vec<Prompt>,
         options: GenerateOptions,
     ) -> Result<BranchStream> {
         let prompts = self.planner.tokenize_all(prompts).await?;
-        self.planner.expand(prompts, options, None).await
+        self.planner.fork(prompts, options, None).await
     }
 }

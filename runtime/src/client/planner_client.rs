@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use jupiter_actors::planner::PlannerMessage;
-use jupiter_actors::request::{Branch, EventSink, ExpandRequest, GenerateRequest};
+use jupiter_actors::request::{Branch, EventSink, ForkRequest, GenerateRequest};
 use jupiter_actors::{Inbox, RequestId};
 use jupiter_models::Token;
 use jupiter_models::draw::splitmix;
@@ -121,7 +121,7 @@ impl PlannerClient {
     ///
     /// # Errors
     /// As [`PlannerClient::check`].
-    pub(crate) async fn expand(
+    pub(crate) async fn fork(
         &self,
         prompts: Vec<Vec<Token>>,
         mut options: GenerateOptions,
@@ -141,14 +141,14 @@ impl PlannerClient {
         }
         let (sink, whole) = mpsc::unbounded_channel();
         let id = self.next_id();
-        let request = ExpandRequest {
+        let request = ForkRequest {
             id,
             n_shared,
             cache_prompt: options.cache_prompt,
             follows,
             branches,
         };
-        self.tell(PlannerMessage::Expand(request, sink)).await?;
+        self.tell(PlannerMessage::Fork(request, sink)).await?;
         let inbox = self.shared.inbox.clone();
         Ok(BranchStream::new(id, inbox, whole, streams))
     }

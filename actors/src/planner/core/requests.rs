@@ -13,7 +13,7 @@ use super::super::stats::completion;
 use super::PlannerCore;
 use crate::RequestId;
 use crate::request::{
-    EventSink, ExpandRequest, FinishReason, GenerateRequest, RequestError, StreamEvent,
+    EventSink, FinishReason, ForkRequest, GenerateRequest, RequestError, StreamEvent,
 };
 
 /// Most requests that wait: a robot that asks faster than it is answered learns it early.
@@ -40,12 +40,7 @@ impl PlannerCore {
         self.pump(now);
     }
 
-    pub(in crate::planner) fn expand(
-        &mut self,
-        request: ExpandRequest,
-        sink: EventSink,
-        now: Instant,
-    ) {
+    pub(in crate::planner) fn fork(&mut self, request: ForkRequest, sink: EventSink, now: Instant) {
         let branches = request.branches.iter();
         let refused = self
             .refuse()
@@ -81,7 +76,7 @@ impl PlannerCore {
         }
     }
 
-    fn refuse_branches(&self, request: &ExpandRequest) -> Option<RequestError> {
+    fn refuse_branches(&self, request: &ForkRequest) -> Option<RequestError> {
         let mut ids: Vec<RequestId> = request.branches.iter().map(|b| b.request.id).collect();
         ids.push(request.id);
         ids.sort_unstable();

@@ -6,8 +6,8 @@
 
 mod drifting;
 mod events;
-mod expansions;
 mod followers;
+mod forks;
 mod histories;
 mod limits;
 mod planned;
@@ -226,7 +226,7 @@ fn a_step_is_costed_among_all_cells_in_use() {
         let first = world.ask(1, &[5; 12], 6);
         world.run();
         let _second = world.ask(2, &[1, 2, 3], 12);
-        let _branches = world.expand(10, &[7; 10], &[vec![1], vec![2, 3]], 8);
+        let _branches = world.fork(10, &[7; 10], &[vec![1], vec![2, 3]], 8);
         for _ in 0..n_steps {
             world.step();
         }

@@ -17,15 +17,15 @@ pub(super) const N_SUFFIX: u32 = 8;
 
 /// The repetitions of one number of branches.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Expansions {
-    runs: Vec<Expansion>,
+pub(super) struct Forks {
+    runs: Vec<ForkRun>,
     /// What became of the steps of the shortest one; empty unless they are traced.
     pub(super) best_steps: Vec<StepTrace>,
 }
 
 /// The same tokens in both ways.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Expansion {
+struct ForkRun {
     /// In one sequence, from the first of them to the last, in milliseconds.
     sequence_ms: f64,
     /// As branches, from the request to the end of the last, in milliseconds.
@@ -66,7 +66,7 @@ pub(super) async fn one_sequence(
     Ok(done.eval_ms)
 }
 
-/// Expands branches of `n_tokens` each; the elapsed time, in milliseconds, and what it took.
+/// Forks branches of `n_tokens` each; the elapsed time, in milliseconds, and what it took.
 pub(super) async fn side_by_side(
     client: &Client,
     prompts: Vec<Prompt>,
@@ -75,7 +75,7 @@ pub(super) async fn side_by_side(
     let n_all = n_tokens.saturating_mul(prompts.len() as u32);
     let begun = Instant::now();
     let mut branches = client
-        .expand(prompts, answer::options(n_tokens, None))
+        .fork(prompts, answer::options(n_tokens, None))
         .await?;
     let done = loop {
         match branches.next().await {
@@ -93,7 +93,7 @@ pub(super) async fn side_by_side(
     Ok((elapsed_ms, done))
 }
 
-impl Expansions {
+impl Forks {
     /// Takes the times of both ways; `steps` are those of the branches.
     pub(super) fn push(
         &mut self,
@@ -106,7 +106,7 @@ impl Expansions {
         if self.runs.iter().all(|run| run.branches_ms > branches_ms) {
             self.best_steps = steps;
         }
-        self.runs.push(Expansion {
+        self.runs.push(ForkRun {
             sequence_ms,
             branches_ms,
             efficiency: busy.fold(0.0, f64::max) / branches_ms,
@@ -115,7 +115,7 @@ impl Expansions {
 
     /// None when nothing was measured.
     pub(super) fn report(&self, (branches, branch_tokens): (u32, u32)) -> Option<OutlineReport> {
-        let of = |value: fn(&Expansion) -> f64| self.runs.iter().map(value).collect::<Vec<f64>>();
+        let of = |value: fn(&ForkRun) -> f64| self.runs.iter().map(value).collect::<Vec<f64>>();
         Some(OutlineReport {
             branches,
             branch_tokens,
@@ -160,18 +160,18 @@ mod tests {
 
     #[test]
     fn the_ratio_is_the_median_of_pairs() {
-        let run = |sequence_ms, branches_ms| Expansion {
+        let run = |sequence_ms, branches_ms| ForkRun {
             sequence_ms,
             branches_ms,
             efficiency: 0.9,
         };
         let runs = vec![run(30.0, 10.0), run(10.0, 10.0), run(40.0, 20.0)];
-        let expansions = Expansions {
+        let forks = Forks {
             runs,
-            ..Expansions::default()
+            ..Forks::default()
         };
-        let report = expansions.report((6, 48)).unwrap();
+        let report = forks.report((6, 48)).unwrap();
         assert_eq!((report.ratio, report.efficiency), (2.0, 0.9));
-        assert_eq!(Expansions::default().report((6, 48)), None);
+        assert_eq!(Forks::default().report((6, 48)), None);
     }
 }

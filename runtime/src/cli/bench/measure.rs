@@ -15,7 +15,7 @@ use jupiter_models::engine::{EngineMemory, EngineParams};
 use super::BenchArgs;
 use super::answer;
 use super::baseline::Baseline;
-use super::branches::{self, Expansions};
+use super::branches::{self, Forks};
 use super::predict::{Predictions, Predictor};
 use super::random_tokens::RandomTokens;
 use super::report::{Measured, Run, Stage, Test, model_name, stage_names};
@@ -57,7 +57,7 @@ pub(super) async fn measure(common: &CommonArgs, args: &BenchArgs) -> anyhow::Re
             n_streams,
             baseline: None,
             comparison: Comparison::default(),
-            expansions: Expansions::default(),
+            forks: Forks::default(),
             tokens: RandomTokens {
                 state: args.seed,
                 n_vocab: info.n_vocab,
@@ -103,8 +103,8 @@ pub(super) async fn measure(common: &CommonArgs, args: &BenchArgs) -> anyhow::Re
             guessed_ms: bench.comparison.best_ms(),
             n_streams,
             speculation: bench.comparison.report(),
-            outline: (args.n_expanded()).and_then(|n| bench.expansions.report(n)),
-            outline_steps: std::mem::take(&mut bench.expansions.best_steps),
+            outline: (args.n_forked()).and_then(|n| bench.forks.report(n)),
+            outline_steps: std::mem::take(&mut bench.forks.best_steps),
             hop_ms: runtime.status().await?.steps.hop_us.map(|us| us / 1e3),
         })
     })
@@ -118,7 +118,7 @@ fn settings(args: &BenchArgs, n_streams: u32) -> Settings {
         .max(args.n_gen.saturating_add(1))
         .saturating_add(1);
     let n_positions = n_positions.saturating_mul(n_streams);
-    let n_positions = n_positions.max(args.n_expanded().map_or(0, branches::n_positions));
+    let n_positions = n_positions.max(args.n_forked().map_or(0, branches::n_positions));
     let n_ctx = n_positions.saturating_add(CTX_STEP - 1) / CTX_STEP * CTX_STEP;
     let engine = &args.stages.engine;
     Settings {
@@ -161,7 +161,7 @@ struct Bench<'a> {
     /// Generation with and without guesses.
     comparison: Comparison,
     /// Branches, and as many tokens in one sequence.
-    expansions: Expansions,
+    forks: Forks,
     tokens: RandomTokens,
 }
 
@@ -172,10 +172,10 @@ impl Bench<'_> {
         self.generate(args.n_gen.clamp(1, WARM_UP_TOKENS)).await?;
         self.compare(args, WARM_UP_TOKENS).await?;
         self.comparison = Comparison::default();
-        if let Some((n_branches, n_tokens)) = args.n_expanded() {
-            self.expand((n_branches, n_tokens.min(WARM_UP_TOKENS)))
+        if let Some((n_branches, n_tokens)) = args.n_forked() {
+            self.fork((n_branches, n_tokens.min(WARM_UP_TOKENS)))
                 .await?;
-            self.expansions = Expansions::default();
+            self.forks = Forks::default();
         }
         Ok(())
     }
@@ -211,8 +211,8 @@ impl Bench<'_> {
                 tg.baseline.extend(baseline);
                 self.compare(args, args.n_gen).await?;
             }
-            if let Some(n) = args.n_expanded() {
-                self.expand(n).await?;
+            if let Some(n) = args.n_forked() {
+                self.fork(n).await?;
             }
         }
         Ok((pp, tg))
@@ -291,7 +291,7 @@ impl Bench<'_> {
     }
 
     /// Branches, and as many tokens in one sequence.
-    async fn expand(&mut self, (n_branches, n_tokens): (u32, u32)) -> anyhow::Result<()> {
+    async fn fork(&mut self, (n_branches, n_tokens): (u32, u32)) -> anyhow::Result<()> {
         let client = self.runtime.client();
         let shared = self.tokens.take(branches::N_SHARED);
         let in_one = branches::one_sequence(&client, shared.clone(), (n_branches, n_tokens));
@@ -302,7 +302,7 @@ impl Bench<'_> {
         self.trace().await?;
         let taken = branches::side_by_side(&client, prompts, n_tokens).await?;
         let steps = self.trace().await?;
-        self.expansions.push(sequence_ms, taken, steps);
+        self.forks.push(sequence_ms, taken, steps);
         Ok(())
     }
 

@@ -187,7 +187,7 @@ pub(crate) struct BenchArgs {
 
 impl BenchArgs {
     /// Branches and tokens of each, where they are measured.
-    fn n_expanded(&self) -> Option<(u32, u32)> {
+    fn n_forked(&self) -> Option<(u32, u32)> {
         self.branches
             .map(|n_branches| (n_branches, self.branch_tokens))
     }

@@ -133,7 +133,7 @@ impl Outliner {
             ..self.options.clone()
         };
         let follows = self.held.take();
-        let branches = self.planner.expand(prompts, options, follows).await?;
+        let branches = self.planner.fork(prompts, options, follows).await?;
         self.n_points = n_points;
         let done = self.follow_points(branches, outline, items).await?;
         let n_eval = written.n_tokens + done.n_eval;

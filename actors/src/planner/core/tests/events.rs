@@ -14,7 +14,7 @@ pub(super) enum Event {
     AskHolding(Ask),
     /// Goes on from the text of the request with this number, whether or not it is complete.
     Follow(usize),
-    Expand {
+    Fork {
         suffixes: Vec<Vec<Token>>,
         /// Whether each branch asks to hold its cells, too.
         holds: bool,
@@ -76,7 +76,7 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
         1 => ask().prop_map(Event::AskHolding),
         1 => (0..8_usize).prop_map(Event::Follow),
         2 => (suffixes, any::<bool>(), ask())
-            .prop_map(|(suffixes, holds, ask)| Event::Expand { suffixes, holds, ask }),
+            .prop_map(|(suffixes, holds, ask)| Event::Fork { suffixes, holds, ask }),
         1 => (0..8_usize).prop_map(Event::Cancel),
         1 => (0..4_usize).prop_map(Event::CancelBranches),
         1 => (0..4_usize, 0..7_usize).prop_map(|(i, branch)| Event::CloseBranch(i, branch)),

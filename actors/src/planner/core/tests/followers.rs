@@ -3,7 +3,7 @@
 use jupiter_models::Token;
 
 use super::super::super::SplitPolicy;
-use super::expansions::{assert_all, assert_idle, suffixes};
+use super::forks::{assert_all, assert_idle, suffixes};
 use super::world::*;
 use crate::RequestId;
 
@@ -41,7 +41,7 @@ fn what_follows_a_held_answer_needs_no_other_slot() {
     // of 14 at a time beside the 22 that are held. What follows needs 3 more.
     let long = endless(4, 0);
     let mut third = world.ask(3, &long, 36);
-    let mut expanded = world.expand(10, &(50..66).collect::<Vec<_>>(), &suffixes(6), 12);
+    let mut forked = world.fork(10, &(50..66).collect::<Vec<_>>(), &suffixes(6), 12);
     let mut answered = world.ask_holding(1, &prompt, 3);
     while !world.core.kv.is_held(RequestId(1)) {
         assert!(world.step());
@@ -63,7 +63,7 @@ fn what_follows_a_held_answer_needs_no_other_slot() {
     world.run();
     assert_text(&mut follower, &next, 1);
     assert_text(&mut third, &long, 36);
-    assert_all(&mut expanded, 12);
+    assert_all(&mut forked, 12);
 }
 
 #[test]

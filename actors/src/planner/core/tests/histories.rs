@@ -82,7 +82,7 @@ struct Branches {
 struct History {
     world: World,
     texts: Vec<Text>,
-    expanded: Vec<Branches>,
+    forked: Vec<Branches>,
     /// Whether a stage was lost for good.
     has_lost_stage: bool,
     /// Whether the Planner has panicked.
@@ -94,7 +94,7 @@ impl History {
         Self {
             world,
             texts: Vec::new(),
-            expanded: Vec::new(),
+            forked: Vec::new(),
             has_lost_stage: false,
             has_panicked: false,
         }
@@ -106,12 +106,12 @@ impl History {
         if let Event::PanicAfter(n) = event {
             return fault::arm(Some(n));
         }
-        let (n_texts, n_expanded) = (self.texts.len(), self.expanded.len());
+        let (n_texts, n_forked) = (self.texts.len(), self.forked.len());
         let is_ask = matches!(
             event,
             Event::Ask(_) | Event::AskForAll(_) | Event::AskHolding(_) | Event::Follow(_)
         );
-        let is_expand = matches!(event, Event::Expand { .. });
+        let is_fork = matches!(event, Event::Fork { .. });
         let happened = catch_unwind(AssertUnwindSafe(|| self.try_to_happen(event)));
         let Err(panic) = happened else {
             return;
@@ -124,8 +124,8 @@ impl History {
         if is_ask && self.texts.len() == n_texts {
             self.texts.push(Text::lost());
         }
-        if is_expand && self.expanded.len() == n_expanded {
-            self.expanded.push(Branches {
+        if is_fork && self.forked.len() == n_forked {
+            self.forked.push(Branches {
                 whole: None,
                 texts: Vec::new(),
             });
@@ -153,7 +153,7 @@ impl History {
                 self.texts.push(Text::new(&prompt, Some(n), events));
             }
             Event::Follow(of) => self.follow(id, of),
-            Event::Expand { .. } | Event::CancelBranches(_) | Event::CloseBranch(..) => {
+            Event::Fork { .. } | Event::CancelBranches(_) | Event::CloseBranch(..) => {
                 self.happen_to_branches(event);
             }
             Event::Cancel(i) if i < self.texts.len() => {
@@ -165,7 +165,7 @@ impl History {
                 self.world.core.finish(RequestId(i as u64), self.world.now);
             }
             Event::FinishBranch(i, branch) => {
-                let texts = self.expanded.get_mut(i).map(|all| &mut all.texts);
+                let texts = self.forked.get_mut(i).map(|all| &mut all.texts);
                 if let Some(text) = texts.and_then(|texts| texts.get_mut(branch)) {
                     text.is_enough = true;
                     let id = RequestId(branches_id(i) + 1 + branch as u64);
@@ -190,31 +190,31 @@ impl History {
     }
 
     fn happen_to_branches(&mut self, event: Event) {
-        let id = branches_id(self.expanded.len());
+        let id = branches_id(self.forked.len());
         match event {
-            Event::Expand {
+            Event::Fork {
                 suffixes,
                 holds,
                 ask,
             } => {
                 self.world.source = ask.source;
                 self.world.branches_hold = holds;
-                let all = self.world.expand(id, &ask.prompt, &suffixes, ask.n);
+                let all = self.world.fork(id, &ask.prompt, &suffixes, ask.n);
                 let branches = all.branches.into_iter();
                 let text = |(prompt, events): (Vec<_>, _)| Text::new(&prompt, Some(ask.n), events);
-                self.expanded.push(Branches {
+                self.forked.push(Branches {
                     whole: Some(all.whole),
                     texts: branches.map(text).collect(),
                 });
             }
-            Event::CancelBranches(i) if i < self.expanded.len() => {
-                self.expanded[i].whole = None;
-                self.expanded[i].texts.clear();
+            Event::CancelBranches(i) if i < self.forked.len() => {
+                self.forked[i].whole = None;
+                self.forked[i].texts.clear();
                 let id = RequestId(branches_id(i));
                 self.world.core.cancel(id, self.world.now);
             }
             Event::CloseBranch(i, branch) => {
-                let texts = self.expanded.get_mut(i).map(|all| &mut all.texts);
+                let texts = self.forked.get_mut(i).map(|all| &mut all.texts);
                 if let Some(text) = texts.and_then(|texts| texts.get_mut(branch)) {
                     text.events = None;
                 }
@@ -290,13 +290,10 @@ impl History {
         for text in &mut self.texts {
             text.check(&may_fail, self.has_panicked);
         }
-        for branches in &mut self.expanded {
+        for branches in &mut self.forked {
             if let Some(whole) = &mut branches.whole {
                 let is_lost = self.has_panicked && whole.is_closed();
-                assert!(
-                    read(whole).1.is_some() || is_lost,
-                    "an expansion was forgotten"
-                );
+                assert!(read(whole).1.is_some() || is_lost, "a fork was forgotten");
             }
             for text in &mut branches.texts {
                 text.check(&may_fail, self.has_panicked);
@@ -363,7 +360,7 @@ fn a_history_that_was_wrong_once_is_right() {
     let world = World::new(3, SplitPolicy::Stages(2));
     let mut history = History::new(world);
     history.world.hears_cancels = false;
-    let branches = Event::Expand {
+    let branches = Event::Fork {
         suffixes: vec![vec![0], vec![2], vec![0, 0]],
         holds: false,
         ask: ask(&[1, 0], 8, Guessing::Model),

@@ -108,9 +108,9 @@ fn branches_without_a_limit_share_the_context_evenly() {
     let mut world = World::new(1, SplitPolicy::PerNode);
     let is_long = |suffix: &Vec<Token>| expected(&[&[1, 2], &suffix[..]].concat(), 60).len() == 60;
     let suffixes: Vec<_> = (3..).map(|i| vec![i]).filter(is_long).take(2).collect();
-    let mut expanded = world.expand_for_all(1, &[1, 2], &suffixes);
+    let mut forked = world.fork_for_all(1, &[1, 2], &suffixes);
     world.run();
-    for (prompt, events) in &mut expanded.branches {
+    for (prompt, events) in &mut forked.branches {
         let done = assert_text(events, prompt, 46);
         assert_eq!(done.limit, Some(LengthLimit::Context));
     }

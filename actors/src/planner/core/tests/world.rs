@@ -17,7 +17,7 @@ pub(super) use super::texts::*;
 use crate::message::{DraftRequest, NodeCommand, NodeReport, StageAssignment, StepHeader};
 use crate::planning::placement::Objective;
 use crate::request::{
-    Branch, DraftChoice, ExpandRequest, GenerateRequest, Oracle, SpeculationParams,
+    Branch, DraftChoice, ForkRequest, GenerateRequest, Oracle, SpeculationParams,
 };
 use crate::speculation::inflight::VerifierGate;
 use crate::{NodeId, PlanEpoch, StepId};
@@ -65,7 +65,7 @@ pub(super) struct World {
 }
 
 /// What comes of several branches.
-pub(super) struct Expanded {
+pub(super) struct Forked {
     pub(super) whole: UnboundedReceiver<StreamEvent>,
     /// Prompts and events.
     pub(super) branches: Vec<(Vec<Token>, UnboundedReceiver<StreamEvent>)>,
@@ -245,33 +245,33 @@ impl World {
 
     /// Asks for a branch after each of `suffixes`, behind `shared`; the branches have the ids after
     /// `id`.
-    pub(super) fn expand(
+    pub(super) fn fork(
         &mut self,
         id: u64,
         shared: &[Token],
         suffixes: &[Vec<Token>],
         n: u32,
-    ) -> Expanded {
-        self.expand_within(id, shared, suffixes, Some(n))
+    ) -> Forked {
+        self.fork_within(id, shared, suffixes, Some(n))
     }
 
     /// The same for as many tokens as fit.
-    pub(super) fn expand_for_all(
+    pub(super) fn fork_for_all(
         &mut self,
         id: u64,
         shared: &[Token],
         suffixes: &[Vec<Token>],
-    ) -> Expanded {
-        self.expand_within(id, shared, suffixes, None)
+    ) -> Forked {
+        self.fork_within(id, shared, suffixes, None)
     }
 
-    fn expand_within(
+    fn fork_within(
         &mut self,
         id: u64,
         shared: &[Token],
         suffixes: &[Vec<Token>],
         n: Option<u32>,
-    ) -> Expanded {
+    ) -> Forked {
         let (sink, whole) = unbounded_channel();
         let mut branches = Vec::new();
         let mut asked = Vec::new();
@@ -285,16 +285,16 @@ impl World {
             branches.push(Branch { request, sink });
             asked.push((prompt, events));
         }
-        let request = ExpandRequest {
+        let request = ForkRequest {
             id: RequestId(id),
             n_shared: shared.len(),
             cache_prompt: true,
             follows: None,
             branches,
         };
-        self.core.expand(request, sink, self.now);
+        self.core.fork(request, sink, self.now);
         self.settle();
-        Expanded {
+        Forked {
             whole,
             branches: asked,
         }

@@ -13,12 +13,12 @@ pub(super) fn suffixes(n: i32) -> Vec<Vec<Token>> {
 }
 
 #[track_caller]
-pub(super) fn assert_all(expanded: &mut Expanded, n: u32) -> Vec<Completion> {
+pub(super) fn assert_all(forked: &mut Forked, n: u32) -> Vec<Completion> {
     let mut done = Vec::new();
-    for (prompt, events) in &mut expanded.branches {
+    for (prompt, events) in &mut forked.branches {
         done.push(assert_text(events, prompt, n));
     }
-    let (tokens, end) = read(&mut expanded.whole);
+    let (tokens, end) = read(&mut forked.whole);
     assert!(tokens.is_empty());
     assert!(matches!(end, Some(StreamEvent::Done(_))), "{end:?}");
     done
@@ -39,15 +39,15 @@ fn each_branch_is_as_if_it_were_alone_and_what_they_share_is_computed_once() {
         let mut world = World::new(2, SplitPolicy::Stages(2));
         world.source = source;
         let shared: Vec<Token> = (0..23).collect();
-        let mut expanded = world.expand(1, &shared, &suffixes(4), 8);
+        let mut forked = world.fork(1, &shared, &suffixes(4), 8);
         world.run();
-        let done = assert_all(&mut expanded, 8);
+        let done = assert_all(&mut forked, 8);
         assert!(
             done.iter()
                 .all(|done| done.n_cached == 23 && done.n_prompt == 25)
         );
         if source == Guessing::None {
-            let n_answers: usize = expanded
+            let n_answers: usize = forked
                 .branches
                 .iter()
                 .map(|(p, _)| expected(p, 8).len())
@@ -66,7 +66,7 @@ fn each_branch_is_as_if_it_were_alone_and_what_they_share_is_computed_once() {
 #[test]
 fn branches_fill_the_stages() {
     let mut world = World::new(2, SplitPolicy::Stages(2));
-    let mut expanded = world.expand(1, &[1, 2, 3], &suffixes(4), 30);
+    let mut forked = world.fork(1, &[1, 2, 3], &suffixes(4), 30);
     while world.pipeline.iter().any(|header| header.drafts.is_empty()) {
         world.step();
     }
@@ -75,7 +75,7 @@ fn branches_fill_the_stages() {
         assert!(world.pipeline.len() >= 2, "no stage waits for a branch");
     }
     world.run();
-    assert_all(&mut expanded, 30);
+    assert_all(&mut forked, 30);
 }
 
 #[test]
@@ -88,9 +88,9 @@ fn what_an_earlier_answer_left_is_shared_too() {
     let mut shared = prompt.clone();
     shared.extend(expected(&prompt, 4));
     let n_before = world.n_cells;
-    let mut expanded = world.expand(2, &shared, &suffixes(3), 1);
+    let mut forked = world.fork(2, &shared, &suffixes(3), 1);
     world.run();
-    assert_all(&mut expanded, 1);
+    assert_all(&mut forked, 1);
     assert!(world.n_cells - n_before <= 2 + 3 * 2, "computed again");
 }
 
@@ -99,13 +99,13 @@ fn thirty_two_branches_take_turns_where_ten_have_room() {
     let mut world = World::new(2, SplitPolicy::Stages(2));
     // 32 shared cells and 16 for each branch: four slots, and room for four of them.
     let shared: Vec<Token> = (0..32).collect();
-    let mut expanded = world.expand(1, &shared, &suffixes(32), 14);
+    let mut forked = world.fork(1, &shared, &suffixes(32), 14);
     let mut most = 0;
     while world.step() {
         most = most.max(world.core.live.len().saturating_sub(1));
     }
     assert_eq!(most, 4);
-    assert_all(&mut expanded, 14);
+    assert_all(&mut forked, 14);
     assert_idle(&world);
 }
 
@@ -114,19 +114,19 @@ fn fewer_run_where_memory_is_short() {
     let mut world = World::new(1, SplitPolicy::PerNode);
     // 96 cells: 40 shared, and room for one branch of 32, not for two.
     let shared: Vec<Token> = (0..40).collect();
-    let mut expanded = world.expand(1, &shared, &suffixes(3), 30);
+    let mut forked = world.fork(1, &shared, &suffixes(3), 30);
     while world.step() {
         assert!(world.core.live.len() <= 2);
     }
-    assert_all(&mut expanded, 30);
+    assert_all(&mut forked, 30);
     assert_idle(&world);
 }
 
 #[test]
 fn two_requests_of_branches_share_the_slots() {
     let mut world = World::new(2, SplitPolicy::Stages(2));
-    let mut first = world.expand(10, &[1, 2, 3], &suffixes(8), 6);
-    let mut second = world.expand(20, &[4, 5], &suffixes(8), 6);
+    let mut first = world.fork(10, &[1, 2, 3], &suffixes(8), 6);
+    let mut second = world.fork(20, &[4, 5], &suffixes(8), 6);
     let mut others = world.ask(1, &[9, 9, 9], 5);
     let mut was_even = false;
     while world.step() {
@@ -147,7 +147,7 @@ fn two_requests_of_branches_share_the_slots() {
 #[test]
 fn a_cancelled_request_frees_all_its_branches_at_once() {
     let mut world = World::new(2, SplitPolicy::Stages(2));
-    let mut expanded = world.expand(1, &[1, 2, 3], &suffixes(6), 30);
+    let mut forked = world.fork(1, &[1, 2, 3], &suffixes(6), 30);
     for _ in 0..6 {
         world.step();
     }
@@ -155,7 +155,7 @@ fn a_cancelled_request_frees_all_its_branches_at_once() {
     world.core.cancel(RequestId(1), world.now);
     world.settle();
     assert_idle(&world);
-    for (_, events) in &mut expanded.branches {
+    for (_, events) in &mut forked.branches {
         assert_eq!(read(events).1, None);
     }
     // The next step of whatever request tells the stages.
@@ -173,9 +173,9 @@ fn a_cancelled_request_frees_all_its_branches_at_once() {
 #[test]
 fn a_client_that_vanishes_takes_its_branches_along() {
     let mut world = World::new(2, SplitPolicy::Stages(2));
-    let expanded = world.expand(1, &[1, 2, 3], &suffixes(6), 30);
+    let forked = world.fork(1, &[1, 2, 3], &suffixes(6), 30);
     world.step();
-    drop(expanded);
+    drop(forked);
     world.tick(10);
     world.run();
     assert_idle(&world);
@@ -187,18 +187,18 @@ fn a_branch_may_be_long_enough_for_its_client() {
     let is_long =
         |suffix: &Vec<Token>| expected(&[&[1, 2, 3], &suffix[..]].concat(), 20).len() == 20;
     let long: Vec<_> = suffixes(200).into_iter().filter(is_long).take(3).collect();
-    let mut expanded = world.expand(1, &[1, 2, 3], &long, 20);
+    let mut forked = world.fork(1, &[1, 2, 3], &long, 20);
     for _ in 0..6 {
         world.step();
     }
     world.core.finish(RequestId(2), world.now);
     world.settle();
     world.run();
-    let (prompt, events) = &mut expanded.branches[0];
+    let (prompt, events) = &mut forked.branches[0];
     let (tokens, end) = read(events);
     assert!(tokens.len() < 20 && expected(prompt, 20).starts_with(&tokens));
     assert!(matches!(end, Some(StreamEvent::Done(_))));
-    for (prompt, events) in &mut expanded.branches[1..] {
+    for (prompt, events) in &mut forked.branches[1..] {
         assert_text(events, prompt, 20);
     }
     assert_idle(&world);
@@ -208,7 +208,7 @@ fn a_branch_may_be_long_enough_for_its_client() {
 fn a_lost_step_replays_what_is_shared_once() {
     let mut world = World::new(2, SplitPolicy::Stages(2));
     let shared: Vec<Token> = (0..30).collect();
-    let mut expanded = world.expand(1, &shared, &suffixes(4), 8);
+    let mut forked = world.fork(1, &shared, &suffixes(4), 8);
     for _ in 0..10 {
         world.step();
     }
@@ -222,8 +222,8 @@ fn a_lost_step_replays_what_is_shared_once() {
     world.pipeline.clear();
     world.tick(3000);
     let n_before = world.n_cells;
-    let n_left = |expanded: &Expanded| -> usize {
-        expanded
+    let n_left = |forked: &Forked| -> usize {
+        forked
             .branches
             .iter()
             .map(|(p, _)| expected(p, 8).len())
@@ -232,23 +232,23 @@ fn a_lost_step_replays_what_is_shared_once() {
     world.run();
     let n_replayed = world.n_cells - n_before;
     assert!(
-        n_replayed as usize <= 30 + 4 * 2 + n_left(&expanded),
+        n_replayed as usize <= 30 + 4 * 2 + n_left(&forked),
         "{n_replayed}"
     );
-    assert_all(&mut expanded, 8);
+    assert_all(&mut forked, 8);
     assert_idle(&world);
 }
 
 #[test]
 fn a_fault_that_stays_is_told_to_all_branches() {
     let mut world = World::new(1, SplitPolicy::PerNode);
-    let mut expanded = world.expand(1, &[1, 2, 3], &suffixes(6), 8);
+    let mut forked = world.fork(1, &[1, 2, 3], &suffixes(6), 8);
     for _ in 0..=MAX_RECOVERIES {
         world.pipeline.clear();
         world.tick(2500);
     }
-    assert_error(&mut expanded.whole, "gave up");
-    for (_, events) in &mut expanded.branches {
+    assert_error(&mut forked.whole, "gave up");
+    for (_, events) in &mut forked.branches {
         assert_error(events, "gave up");
     }
     world.run();
@@ -261,7 +261,7 @@ fn many_faults_with_progress_between_them_are_no_reason_to_give_up() {
     let is_long =
         |suffix: &Vec<Token>| expected(&[&[1, 2, 3], &suffix[..]].concat(), 40).len() == 40;
     let long: Vec<_> = suffixes(500).into_iter().filter(is_long).take(2).collect();
-    let mut expanded = world.expand(1, &[1, 2, 3], &long, 40);
+    let mut forked = world.fork(1, &[1, 2, 3], &long, 40);
     for _ in 0..2 * MAX_RECOVERIES - 3 {
         let lengths = |world: &World| -> Vec<usize> {
             let live = world.core.live.values().map(|live| &live.sequence);
@@ -280,7 +280,7 @@ fn many_faults_with_progress_between_them_are_no_reason_to_give_up() {
         world.tick(2500);
     }
     world.run();
-    assert_all(&mut expanded, 40);
+    assert_all(&mut forked, 40);
 }
 
 #[test]
@@ -288,7 +288,7 @@ fn what_waits_for_cells_takes_turns_with_branches() {
     let mut world = World::new(1, SplitPolicy::PerNode);
     // 16 shared cells, and room for two branches of 32.
     let shared: Vec<Token> = (0..16).collect();
-    let mut expanded = world.expand(10, &shared, &suffixes(8), 30);
+    let mut forked = world.fork(10, &shared, &suffixes(8), 30);
     let prompt = [3, 4, 5];
     let mut other = world.ask(1, &prompt, 20);
     while world.core.queue.len() > 0 {
@@ -300,7 +300,7 @@ fn what_waits_for_cells_takes_turns_with_branches() {
     let long = vec![7; 60];
     let mut long_one = world.ask(2, &long, 30);
     world.run();
-    assert_all(&mut expanded, 30);
+    assert_all(&mut forked, 30);
     assert_text(&mut other, &prompt, 20);
     assert_text(&mut long_one, &long, 30);
     assert_idle(&world);
@@ -312,8 +312,8 @@ fn without_slots_for_branches_they_are_refused() {
     let mut config = world.core.config.clone();
     config.n_branches = 0;
     world.core = PlannerCore::new(config, world.now);
-    let mut expanded = world.expand(1, &[1, 2], &suffixes(3), 5);
-    assert_error(&mut expanded.whole, "--parallel");
+    let mut forked = world.fork(1, &[1, 2], &suffixes(3), 5);
+    assert_error(&mut forked.whole, "--parallel");
 }
 
 #[test]
@@ -327,9 +327,9 @@ fn bad_branches_are_refused_in_a_line() {
         (2, suffixes(3), 0, "at least one token"),
     ];
     for (n_shared, suffixes, n, part) in cases {
-        let mut expanded = world.expand(1, &vec![1; n_shared], &suffixes, n);
-        assert_error(&mut expanded.whole, part);
-        for (_, events) in &mut expanded.branches {
+        let mut forked = world.fork(1, &vec![1; n_shared], &suffixes, n);
+        assert_error(&mut forked.whole, part);
+        for (_, events) in &mut forked.branches {
             assert_error(events, part);
         }
     }
