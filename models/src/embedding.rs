@@ -1,6 +1,6 @@
 //! Token embeddings, looked up outside the graph: the input of the first slice.
 
-use crate::architecture::Architecture;
+use crate::architecture::{Architecture, InputScale};
 use crate::gguf::{GgufFile, ModelInfo};
 use crate::hidden::HiddenStates;
 use crate::llama::dequantize::{dequantize_row, is_weight_type};
@@ -33,12 +33,11 @@ impl EmbeddingTable {
                 what: format!("`{TABLE}` is missing or cannot be looked up"),
             });
         }
-        let arch = Architecture::from_name(&info.arch);
         Ok(EmbeddingTable {
             model: model.clone(),
             n_embd: info.n_embd as usize,
             n_vocab: info.n_vocab,
-            scale: arch.and_then(|arch| arch.embedding_scale(info.n_embd)),
+            scale: scale(model, &info)?,
         })
     }
 
@@ -79,4 +78,21 @@ impl EmbeddingTable {
         }
         HiddenStates::new(tokens.len(), self.n_embd, data)
     }
+}
+
+/// What the graph multiplies embedded tokens with, if anything.
+fn scale(model: &GgufFile, info: &ModelInfo) -> Result<Option<f32>> {
+    let Some(arch) = Architecture::from_name(&info.arch) else {
+        return Ok(None);
+    };
+    Ok(match arch.input_scale {
+        InputScale::One => None,
+        InputScale::Root | InputScale::RootOfAll => Some((info.n_embd as f32).sqrt()),
+        InputScale::Key(default) => {
+            let key = format!("{}.embedding_scale", info.arch);
+            // Without a key, or with 0, nothing is scaled.
+            let scale = model.metadata().opt_f32(&key)?.or(default);
+            scale.filter(|&scale| scale != 0.0)
+        }
+    })
 }

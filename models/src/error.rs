@@ -77,15 +77,13 @@ pub enum ModelError {
         /// What to do instead.
         instead: &'static str,
     },
-    /// The architecture is not known to be cut correctly.
-    #[error(
-        "architecture `{arch}` is not supported (supported: {supported}); --allow-unproven tries it anyway"
-    )]
+    /// Models of the architecture cannot be run, not even uncut.
+    #[error("architecture `{arch}` cannot be run: {why} (`jupiter models` lists what can)")]
     UnsupportedArchitecture {
         /// `general.architecture` of the file.
         arch: String,
-        /// The supported ones, comma-separated.
-        supported: String,
+        /// The reason.
+        why: &'static str,
     },
     /// This model cannot be cut, though its architecture can.
     #[error("this model cannot be split: {why}")]

@@ -1,5 +1,9 @@
 //! Where a model is cut: layer ranges that cover it, in order.
 
+mod cheapest;
+
+use self::cheapest::cheapest;
+use crate::architecture::Cuts;
 use crate::{LayerRange, ModelError, Result};
 
 /// The ranges between the layers of `cuts`, which lie in 1..n_layer and ascend.
@@ -72,65 +76,106 @@ pub struct Weights {
     pub head: u64,
 }
 
-/// Cuts the model into `n_stages` ranges so that the heaviest stage is as light as possible.
+/// Cuts the model into `n_stages` ranges so that the heaviest stage is as light as possible; of such
+/// cuts the one whose last stages are the longest.
 ///
 /// # Errors
-/// [`ModelError::BadSplit`] for no stage, or more stages than layers.
-pub fn split_by_weight(weights: &Weights, n_stages: u32) -> Result<Vec<LayerRange>> {
+/// [`ModelError::BadSplit`] for no stage, or more stages than `cuts` leaves room for.
+pub fn split_by_weight(weights: &Weights, n_stages: u32, cuts: &Cuts) -> Result<Vec<LayerRange>> {
     let n_layer = weights.layers.len() as u32;
-    if n_stages == 0 || n_stages > n_layer {
-        return Err(bad(format!(
-            "{n_stages} stages for {n_layer} layers: take 1 to {n_layer} stages"
-        )));
+    let mut prefix = vec![0_u64; 1];
+    for &layer in &weights.layers {
+        prefix.push(prefix[prefix.len() - 1].saturating_add(layer));
     }
-    let ends = weights.embedding.saturating_add(weights.head);
-    let total = weights
-        .layers
-        .iter()
-        .copied()
-        .fold(ends, u64::saturating_add);
-    // The smallest limit under which filling each stage in turn needs at most `n_stages` of them.
-    let (mut low, mut high) = (0, total);
-    while low < high {
-        let limit = low + (high - low) / 2;
-        if fill(weights, n_stages, limit).is_some() {
-            high = limit;
+    let weight = |_: u32, range: LayerRange| {
+        let layers = prefix[range.end as usize].saturating_sub(prefix[range.start as usize]);
+        let first = if range.start == 0 {
+            weights.embedding
         } else {
-            low = limit + 1;
-        }
-    }
-    fill(weights, n_stages, high).ok_or_else(|| bad("the layers cannot be split".into()))
+            0
+        };
+        let last = if range.end == n_layer {
+            weights.head
+        } else {
+            0
+        };
+        layers.saturating_add(first).saturating_add(last)
+    };
+    cheapest(cuts, n_layer, n_stages, u64::max, weight)
+        .ok_or_else(|| bad(too_many(n_stages, n_layer, cuts)))
 }
 
-/// Fills stages from the last layer backwards, each up to `limit`, and leaves at least one layer for
-/// each stage before it; none when `n_stages` are too few.
-fn fill(weights: &Weights, n_stages: u32, limit: u64) -> Option<Vec<LayerRange>> {
-    let mut ranges = Vec::with_capacity(n_stages as usize);
-    let mut end = weights.layers.len();
-    let mut sum = weights.head;
-    let weight = |layer: usize| match layer {
-        0 => weights.layers[0].saturating_add(weights.embedding),
-        _ => weights.layers[layer],
+/// Checks that `ranges`, which cover the model, may be its stages.
+///
+/// # Errors
+/// [`ModelError::BadSplit`] with the rule that is against it, and the nearest split into as many
+/// stages, in layers a stage.
+pub fn check_cuts(ranges: &[LayerRange], cuts: &Cuts) -> Result<()> {
+    let n_layer = ranges.last().map_or(0, |range| range.end);
+    let refused = ranges
+        .iter()
+        .find_map(|&range| cuts.check(range, n_layer).err());
+    let Some(refused) = refused else {
+        return Ok(());
     };
-    for before in (0..n_stages as usize).rev() {
-        let mut start = end;
-        while start > before {
-            let with_next = sum.saturating_add(weight(start - 1));
-            if with_next > limit {
-                break;
-            }
-            sum = with_next;
-            start -= 1;
-        }
-        if start == end {
-            return None;
-        }
-        ranges.push(LayerRange::new(start as u32, end as u32));
-        end = start;
-        sum = 0;
+    if cuts.never.is_some() {
+        return Err(refused);
     }
-    ranges.reverse();
-    (end == 0).then_some(ranges)
+    let n_stages = ranges.len() as u32;
+    let distance = |stage: u32, range: LayerRange| {
+        let asked = ranges.get(stage as usize).map_or(0, |range| range.end);
+        u64::from(asked.abs_diff(range.end))
+    };
+    let nearest = cheapest(cuts, n_layer, n_stages, u64::saturating_add, distance);
+    Err(bad(match nearest {
+        Some(ranges) => {
+            let layers: Vec<String> = ranges.iter().map(|range| range.len().to_string()).collect();
+            format!("{refused}: the nearest split is {}", layers.join(","))
+        }
+        None => format!("{refused}: {}", too_many(n_stages, n_layer, cuts)),
+    }))
+}
+
+/// Checks that the model can be cut into `n_stages`.
+///
+/// # Errors
+/// [`ModelError::BadSplit`] with how many it can be cut into, or why it cannot be at all.
+pub fn check_n_stages(n_stages: u32, n_layer: u32, cuts: &Cuts) -> Result<()> {
+    match cheapest(cuts, n_layer, n_stages, u64::max, |_, _| 0) {
+        Some(_) => Ok(()),
+        None => Err(bad(too_many(n_stages, n_layer, cuts))),
+    }
+}
+
+/// The most stages, at most `at_most`, that a model of `n_layer` layers can be cut into; at least 1.
+pub fn most_stages(cuts: &Cuts, n_layer: u32, at_most: u32) -> u32 {
+    let at_most = at_most.clamp(1, n_layer.max(1));
+    if cuts.is_anywhere() {
+        return at_most;
+    }
+    // The layers that `n` stages can hold from the first on.
+    let (mut held, mut most) = (vec![0], 1);
+    for n in 1..=at_most {
+        let is_held = |end: &u32| {
+            let mut ranges = held.iter().map(|&start| LayerRange::new(start, *end));
+            ranges.any(|range| !range.is_empty() && cuts.allows(range, n_layer))
+        };
+        held = (1..=n_layer).filter(is_held).collect();
+        if held.last() == Some(&n_layer) {
+            most = n;
+        }
+    }
+    most
+}
+
+fn too_many(n_stages: u32, n_layer: u32, cuts: &Cuts) -> String {
+    let most = most_stages(cuts, n_layer, n_layer);
+    match &cuts.never {
+        Some(why) => {
+            format!("{n_stages} stages cannot be: {why}; run it on one machine (--stages 1)")
+        }
+        None => format!("{n_stages} stages for {n_layer} layers: take 1 to {most} stages"),
+    }
 }
 
 fn bad(what: String) -> ModelError {
@@ -198,7 +243,7 @@ mod tests {
     #[test]
     fn the_head_counts_to_the_last_stage_and_the_embedding_to_the_first() {
         let check = |weights: Weights, n_stages, expected: &[u32]| {
-            let ranges = split_by_weight(&weights, n_stages).unwrap();
+            let ranges = split_by_weight(&weights, n_stages, &Cuts::default()).unwrap();
             assert_eq!(ends(&ranges), expected, "{weights:?}");
         };
         check(weights(0, &[1; 16], 0), 2, &[8, 16]);
@@ -206,12 +251,100 @@ mod tests {
         check(weights(6, &[1; 16], 0), 2, &[5, 16]);
         check(weights(4, &[1; 16], 4), 2, &[8, 16]);
         check(weights(0, &[1; 3], 100), 3, &[1, 2, 3]);
-        let refused = |n_stages| split_by_weight(&weights(0, &[1; 3], 0), n_stages).unwrap_err();
+        let refused = |n_stages| {
+            split_by_weight(&weights(0, &[1; 3], 0), n_stages, &Cuts::default()).unwrap_err()
+        };
         assert_eq!(
             refused(4).to_string(),
             "4 stages for 3 layers: take 1 to 3 stages"
         );
         refused(0);
+    }
+
+    #[test]
+    fn a_cut_that_is_not_allowed_names_the_nearest_that_is() {
+        let cuts = Cuts {
+            step: 4,
+            step_why: ", as every fourth layer differs".into(),
+            ..Cuts::default()
+        };
+        let check = |cuts: &Cuts, at: &[u32], expected: &str| {
+            let ranges = ranges_from_cuts(at, 16).unwrap();
+            let error = check_cuts(&ranges, cuts).unwrap_err().to_string();
+            let why = error
+                .split_once("cannot be split: ")
+                .map_or("", |(_, why)| why);
+            assert_eq!(why, expected);
+        };
+        check_cuts(&ranges_from_cuts(&[4, 12], 16).unwrap(), &cuts).unwrap();
+        let why = "is no multiple of 4, as every fourth layer differs";
+        check(
+            &cuts,
+            &[7],
+            &format!("a cut at 7 {why}: the nearest split is 8,8"),
+        );
+        check(
+            &cuts,
+            &[3, 13],
+            &format!("a cut at 3 {why}: the nearest split is 4,8,4"),
+        );
+        check(
+            &cuts,
+            &[1, 2, 3, 4],
+            &format!("a cut at 1 {why}: 5 stages for 16 layers: take 1 to 4 stages"),
+        );
+        let never = Cuts::never("it is one".into());
+        check(
+            &never,
+            &[8],
+            "it is one; run it on one machine (--stages 1)",
+        );
+        assert_eq!(most_stages(&never, 16, 9), 1);
+        assert_eq!(most_stages(&cuts, 17, 17), 5);
+        let split = |n_stages| split_by_weight(&weights(0, &[1; 16], 0), n_stages, &never);
+        assert_eq!(split(1).unwrap(), [LayerRange::new(0, 16)]);
+        assert_eq!(
+            split(2).unwrap_err().to_string(),
+            "2 stages cannot be: it is one; run it on one machine (--stages 1)"
+        );
+    }
+
+    /// Rules as architectures have them.
+    fn any_cuts() -> impl Strategy<Value = Cuts> {
+        let kinds = proptest::collection::vec(0u32..8, 1..4);
+        (
+            1u32..4,
+            1u32..4,
+            proptest::collection::vec(1u32..8, 0..2),
+            proptest::option::of(kinds),
+        )
+            .prop_map(|(step, min_layers, special_lengths, kinds)| Cuts {
+                step,
+                min_layers,
+                special_lengths,
+                kinds: kinds
+                    .map(|layers| crate::architecture::LayerKind {
+                        what: "of a kind".into(),
+                        layers,
+                    })
+                    .into_iter()
+                    .collect(),
+                ..Cuts::default()
+            })
+    }
+
+    /// All ways to cut into `n_stages` that the rules allow, as the ends of the stages.
+    fn all_ways(n_layer: u32, n_stages: u32, cuts: &Cuts) -> Vec<Vec<LayerRange>> {
+        (0u32..1 << (n_layer - 1))
+            .filter(|mask| mask.count_ones() == n_stages - 1)
+            .map(|mask| {
+                let at: Vec<u32> = (1..n_layer)
+                    .filter(|cut| mask >> (cut - 1) & 1 == 1)
+                    .collect();
+                ranges_from_cuts(&at, n_layer).unwrap()
+            })
+            .filter(|ranges| ranges.iter().all(|&range| cuts.allows(range, n_layer)))
+            .collect()
     }
 
     proptest! {
@@ -221,35 +354,32 @@ mod tests {
             embedding in 0u64..60,
             head in 0u64..60,
             n_stages in 1u32..9,
+            cuts in any_cuts(),
         ) {
             let n_layer = layers.len() as u32;
-            let Ok(ranges) = split_by_weight(&weights(embedding, &layers, head), n_stages) else {
-                prop_assert!(n_stages > n_layer);
+            let ways = all_ways(n_layer, n_stages, &cuts);
+            let most = most_stages(&cuts, n_layer, n_layer);
+            let Ok(ranges) = split_by_weight(&weights(embedding, &layers, head), n_stages, &cuts)
+            else {
+                prop_assert!(ways.is_empty());
                 return Ok(());
             };
+            prop_assert!(n_stages <= most);
             prop_assert_eq!(ranges.len(), n_stages as usize);
             check_cover(&ranges, n_layer).unwrap();
-            let heaviest = |ends: &[u32]| {
-                let mut start = 0;
-                let mut most = 0;
-                for &end in ends {
-                    let first = if start == 0 { embedding } else { 0 };
-                    let last = if end == n_layer { head } else { 0 };
-                    let sum = layers[start as usize..end as usize].iter().sum::<u64>();
-                    most = most.max(first + sum + last);
-                    start = end;
-                }
-                most
+            prop_assert!(ranges.iter().all(|&range| cuts.allows(range, n_layer)));
+            let heaviest = |ranges: &[LayerRange]| {
+                let weight = |range: &LayerRange| {
+                    let first = if range.start == 0 { embedding } else { 0 };
+                    let last = if range.end == n_layer { head } else { 0 };
+                    let layers = &layers[range.start as usize..range.end as usize];
+                    first + layers.iter().sum::<u64>() + last
+                };
+                ranges.iter().map(weight).max().unwrap_or(0)
             };
-            let ours = heaviest(&ends(&ranges));
-            // All ways to choose n_stages - 1 cuts.
-            for mask in 0u32..1 << (n_layer - 1) {
-                if mask.count_ones() == n_stages - 1 {
-                    let mut other: Vec<u32> =
-                        (1..n_layer).filter(|cut| mask >> (cut - 1) & 1 == 1).collect();
-                    other.push(n_layer);
-                    prop_assert!(ours <= heaviest(&other), "{:?} beats {:?}", other, ranges);
-                }
+            let ours = heaviest(&ranges);
+            for other in ways {
+                prop_assert!(ours <= heaviest(&other), "{:?} beats {:?}", other, ranges);
             }
         }
     }

@@ -69,7 +69,7 @@ async fn check(model: &Path, expected: &[Token], ranges: Vec<LayerRange>) -> Res
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_architecture_and_cut_writes_the_same() -> Result<()> {
-    for arch in SynthArch::ALL {
+    for arch in SynthArch::COMMON {
         let model = six_layers(arch)?;
         let expected = greedy_text(&model, &prompt(), N_TOKENS as usize)?;
         let mut cuts: Vec<Vec<u32>> = (1..6).map(|cut| vec![cut]).collect();

@@ -258,6 +258,7 @@ impl ModelEntry {
             buffer_bytes: self.buffer_bytes,
             n_embd: self.n_embd,
             bytes_per_value: self.bytes_per_value,
+            cuts: Default::default(),
         })
     }
 }

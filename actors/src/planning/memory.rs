@@ -81,6 +81,8 @@ pub struct StageMemory {
     head_bytes: u64,
     tied_head: bool,
     buffer_bytes: u64,
+    /// `allowed[j][i]`: layers `i..j` may be a stage; empty where any may.
+    allowed: Vec<Vec<bool>>,
 }
 
 impl StageMemory {
@@ -99,7 +101,18 @@ impl StageMemory {
             head_bytes: model.head_bytes,
             tied_head: model.tied_head,
             buffer_bytes: model.buffer_bytes,
+            allowed: allowed(model),
         }
+    }
+
+    /// Whether layers `start..end` may be a stage.
+    pub(crate) fn allows(&self, start: usize, end: usize) -> bool {
+        self.is_free() || self.allowed[end][start]
+    }
+
+    /// Whether any layers may be a stage.
+    pub(crate) fn is_free(&self) -> bool {
+        self.allowed.is_empty()
     }
 
     /// Number of layers.
@@ -126,19 +139,29 @@ impl StageMemory {
         self.prefix[end] - self.prefix[start] + self.buffer_bytes + ends
     }
 
-    /// Bytes of the smallest stage of one layer.
+    /// Bytes of the smallest stage; of one layer, unless the model's cuts ask for more.
     pub(crate) fn smallest_bytes(&self) -> u64 {
-        (0..self.n_layer())
-            .map(|il| self.range_bytes(il, il + 1))
+        let ranges = (0..self.n_layer()).flat_map(|start| {
+            let most = if self.is_free() {
+                start + 1
+            } else {
+                self.n_layer()
+            };
+            (start + 1..=most).map(move |end| (start, end))
+        });
+        ranges
+            .filter(|&(start, end)| self.allows(start, end))
+            .map(|(start, end)| self.range_bytes(start, end))
             .min()
             .unwrap_or(0)
     }
 
     /// Whether stages of these capacities, in some order, can hold the model.
     ///
-    /// Depends on one observation: with given devices behind us, more layers behind us are never
-    /// worse, because a stage that begins later holds less. So the most layers that each set of
-    /// devices can hold as a prefix decide it; sets are counted by capacity.
+    /// Where any layers may be a stage this depends on one observation: with given devices behind us,
+    /// more layers behind us are never worse, because a stage that begins later holds less. So the
+    /// most layers that each set of devices can hold as a prefix decide it; sets are counted by
+    /// capacity.
     pub(crate) fn fits(&self, capacities: &[u64]) -> bool {
         let mut groups: Vec<(u64, usize)> = Vec::new();
         for &capacity in capacities {
@@ -146,6 +169,9 @@ impl StageMemory {
                 Some(group) => group.1 += 1,
                 None => groups.push((capacity, 1)),
             }
+        }
+        if !self.is_free() {
+            return self.fits_by_rules(&groups);
         }
         let n_layer = self.n_layer();
         let n_sets: usize = groups.iter().map(|group| group.1 + 1).product();
@@ -169,6 +195,37 @@ impl StageMemory {
         false
     }
 
+    /// [`StageMemory::fits`] where not any layers may be a stage: all prefixes that a set of devices can
+    /// hold, not the longest alone.
+    fn fits_by_rules(&self, groups: &[(u64, usize)]) -> bool {
+        let n_layer = self.n_layer();
+        let n_sets: usize = groups.iter().map(|group| group.1 + 1).product();
+        let mut holds = vec![vec![false; n_layer + 1]; n_sets];
+        holds[0][0] = true;
+        for set in 0..n_sets {
+            let mut unit = 1;
+            for &(capacity, count) in groups {
+                let used = set / unit % (count + 1);
+                for begin in (0..n_layer).filter(|_| used < count) {
+                    if !holds[set][begin] {
+                        continue;
+                    }
+                    holds[set + unit][begin] = true;
+                    for end in begin + 1..=n_layer {
+                        if self.allows(begin, end) && self.range_bytes(begin, end) <= capacity {
+                            holds[set + unit][end] = true;
+                        }
+                    }
+                    if holds[set + unit][n_layer] {
+                        return true;
+                    }
+                }
+                unit *= count + 1;
+            }
+        }
+        false
+    }
+
     /// The largest `end`, below the last layer's, such that `begin..end` fits; `begin` if none.
     fn most_layers(&self, begin: usize, capacity: u64) -> usize {
         let mut end = begin;
@@ -177,4 +234,17 @@ impl StageMemory {
         }
         end
     }
+}
+
+/// Which layers may be a stage, by end and start; empty where any may.
+fn allowed(model: &ModelProfile) -> Vec<Vec<bool>> {
+    let (cuts, n_layer) = (&model.cuts, model.n_layer());
+    if cuts.is_anywhere() {
+        return Vec::new();
+    }
+    let starts = |end: u32| {
+        let may_be = |start| cuts.allows(LayerRange::new(start, end), n_layer);
+        (0..end).map(may_be).collect()
+    };
+    (0..=n_layer).map(starts).collect()
 }

@@ -4,6 +4,7 @@ use jupiter_actors::planning::memory::MemoryDemand;
 use jupiter_actors::planning::placement::{Load, Objective, Request};
 use jupiter_actors::planning::profile::{Cluster, DeviceProfile, LinkProfile};
 use jupiter_models::LayerRange;
+use jupiter_models::architecture::{Cuts, LayerKind};
 use jupiter_models::gguf::KvDtype;
 use jupiter_models::profile::{
     ComputeProfile, LayerProfile, LayerShape, ModelProfile, Noise, RowCurve,
@@ -61,9 +62,10 @@ fn model(n_layer: std::ops::RangeInclusive<usize>) -> impl Strategy<Value = Mode
         0u64..20,
         any::<bool>(),
         0u64..5,
+        cuts(),
     )
         .prop_map(
-            |(layers, embedding, head, tied_head, buffer)| ModelProfile {
+            |(layers, embedding, head, tied_head, buffer, cuts)| ModelProfile {
                 layers,
                 embedding_bytes: embedding * MEMORY_UNIT,
                 head_bytes: head * MEMORY_UNIT,
@@ -71,8 +73,34 @@ fn model(n_layer: std::ops::RangeInclusive<usize>) -> impl Strategy<Value = Mode
                 buffer_bytes: buffer * MEMORY_UNIT,
                 n_embd: 8,
                 bytes_per_value: 1.0,
+                cuts,
             },
         )
+}
+
+/// Mostly anywhere; else by rules as architectures have them.
+fn cuts() -> impl Strategy<Value = Cuts> {
+    let rules = (
+        1u32..4,
+        1u32..4,
+        prop::collection::vec(1u32..4, 0..2),
+        0u32..5,
+    );
+    let by_rules = rules.prop_map(|(step, min_layers, special_lengths, kind)| Cuts {
+        step,
+        min_layers,
+        special_lengths,
+        kinds: vec![LayerKind {
+            what: "of a kind".into(),
+            layers: vec![kind, 2],
+        }],
+        ..Cuts::default()
+    });
+    prop_oneof![
+        16 => Just(Cuts::default()),
+        3 => by_rules,
+        1 => Just(Cuts::never("it is one".into())),
+    ]
 }
 
 /// How devices and links of a cluster are alike.

@@ -14,10 +14,10 @@ use crate::common::{all_placements, cluster, request};
 type Stages = Vec<(usize, LayerRange)>;
 
 fn fits(cluster: &Cluster, demand: &MemoryDemand, stages: &Stages, free: &[u64]) -> bool {
-    let memory = StageMemory::new(cluster.model(), demand);
-    stages
-        .iter()
-        .all(|&(device, layers)| memory.bytes(layers) <= free[device])
+    let (model, memory) = (cluster.model(), StageMemory::new(cluster.model(), demand));
+    stages.iter().all(|&(device, layers)| {
+        memory.bytes(layers) <= free[device] && model.cuts.allows(layers, model.n_layer())
+    })
 }
 
 fn free(cluster: &Cluster) -> Vec<u64> {
@@ -28,7 +28,7 @@ fn free(cluster: &Cluster) -> Vec<u64> {
         .collect()
 }
 
-/// All placements that fit, with their values.
+/// All placements that fit and cut where they may, with their values.
 fn brute_force(cluster: &Cluster, request: &Request) -> Vec<(Value, Stages)> {
     let all = all_placements(cluster.devices().len(), cluster.n_layer());
     all.into_iter()

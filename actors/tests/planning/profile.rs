@@ -53,6 +53,7 @@ pub(crate) fn parts() -> Parts {
         buffer_bytes: 20 << 20,
         n_embd: 1024,
         bytes_per_value: 2.0,
+        cuts: Default::default(),
     };
     (
         model,

@@ -17,7 +17,7 @@ use crate::architecture::Architecture;
 use crate::embedding::EmbeddingTable;
 use crate::gguf::{GgufFile, ModelInfo};
 use crate::hidden::HiddenStates;
-use crate::llama::context::{BatchInput, BatchRow, Context, Cut, Tapped};
+use crate::llama::context::{BatchInput, BatchRow, Context, Cut, HiddenInput, Tapped};
 use crate::llama::model::LoadedModel;
 use crate::slice::StageSlice;
 use crate::{KvOp, ModelError, Result, Row, Token};
@@ -172,8 +172,10 @@ impl Engine {
                 true if params.keeps_states => Tapped::States,
                 true => Tapped::Nothing,
             },
-            restores_input: !slice.is_whole()
-                && arch.is_some_and(Architecture::scales_hidden_input),
+            input: match slice.is_whole() {
+                true => HiddenInput::Never,
+                false => arch.map_or(HiddenInput::Plain, Architecture::hidden_input),
+            },
         };
         let loaded = load_weights(&file, slice, params, progress)?;
         let context = Context::new(loaded, &params.for_context(n_ctx), cut)?;

@@ -9,28 +9,28 @@ use crate::llama::quantize::F32;
 
 /// The scalings that `llama_rope_scaling_type_from_string` knows.
 const ROPE_SCALINGS: [&str; 4] = ["none", "linear", "yarn", "longrope"];
-/// The tokenizers of the supported architectures: SentencePiece, byte-pair, and a slice's own.
-const TOKENIZERS: [&str; 3] = ["llama", "gpt2", "none"];
+/// `LLAMA_EXPERT_GATING_FUNC_TYPE_SQRT_SOFTPLUS` (llama-hparams.h), the last one.
+const MAX_GATING: u32 = 4;
+/// The tokenizers of the proven architectures: SentencePiece, byte-pair, both, and a slice's own.
+const TOKENIZERS: [&str; 4] = ["llama", "gpt2", "gemma4", "none"];
 
 impl Reader<'_> {
     /// Every condition that llama.cpp asserts for the supported architectures, so that a hostile
     /// file gets a message instead of an abort.
-    pub(super) fn check(&self, arch: Architecture, info: &ModelInfo) -> Result<()> {
-        self.check_layers(info)?;
+    pub(super) fn check(&self, arch: &Architecture, info: &ModelInfo) -> Result<()> {
+        self.check_layers(arch, info)?;
         self.check_heads(arch, info)?;
-        self.check_experts(info)?;
+        self.check_experts(arch, info)?;
         self.check_tensors()?;
-        self.check_norm_and_attention()?;
+        self.check_norm_and_attention(arch)?;
+        self.check_numbers(arch, info)?;
         if let Some(swa) = &info.sliding_window
             && !swa.layers.contains(&true)
         {
             return Err(self.bad("a sliding window is set, but no layer slides"));
         }
-        if self
-            .opt_bounded("nextn_predict_layers", 0, MAX_LAYERS)?
-            .unwrap_or(0)
-            > 0
-        {
+        let n_next = self.opt_bounded("nextn_predict_layers", 0, MAX_LAYERS)?;
+        if !arch.next_tokens && n_next.unwrap_or(0) > 0 {
             return Err(self.bad("it holds layers for multi-token prediction, which cannot be run"));
         }
         if let Some(scaling) = self.meta.opt_str(&self.key("rope.scaling.type"))?
@@ -42,8 +42,14 @@ impl Reader<'_> {
     }
 
     /// Cut or not: a stage sees its own layers only, and llama.cpp only what a stage holds.
-    fn check_layers(&self, info: &ModelInfo) -> Result<()> {
-        let mut is_there = vec![false; info.n_layer as usize];
+    fn check_layers(&self, arch: &Architecture, info: &ModelInfo) -> Result<()> {
+        if info.n_layer < arch.min_layers {
+            return Err(self.bad(format!(
+                "it has {} layers: {} models have at least {}",
+                info.n_layer, arch.name, arch.min_layers
+            )));
+        }
+        let mut is_there = vec![false; info.n_blocks as usize];
         for layer in self.file.tensors().iter().filter_map(TensorInfo::layer) {
             match is_there.get_mut(layer as usize) {
                 Some(is_there) => *is_there = true,
@@ -51,7 +57,7 @@ impl Reader<'_> {
                     return Err(self.bad(format!(
                         "`{}` is {}, but tensors of layer {layer} are there: convert the model again",
                         self.key("block_count"),
-                        info.n_layer
+                        info.n_blocks
                     )));
                 }
             }
@@ -60,18 +66,18 @@ impl Reader<'_> {
             Some(layer) => Err(self.bad(format!(
                 "`{}` is {}, but no tensor of layer {layer} is there: convert the model again",
                 self.key("block_count"),
-                info.n_layer
+                info.n_blocks
             ))),
             None => Ok(()),
         }
     }
 
-    fn check_norm_and_attention(&self) -> Result<()> {
-        let eps = self
-            .meta
-            .f32(&self.key("attention.layer_norm_rms_epsilon"))?;
-        if !eps.is_finite() || eps < 0.0 {
-            return Err(self.bad("`attention.layer_norm_rms_epsilon` must be a number from 0 on"));
+    fn check_norm_and_attention(&self, arch: &Architecture) -> Result<()> {
+        if let Some(epsilon) = arch.epsilon {
+            let value = self.meta.f32(&self.key(epsilon))?;
+            if !value.is_finite() || value < 0.0 {
+                return Err(self.bad(format!("`{epsilon}` must be a number from 0 on")));
+            }
         }
         if self.meta.opt_bool(&self.key("attention.causal"))? == Some(false) {
             return Err(self.bad("it does not attend causally: an encoder cannot generate text"));
@@ -79,7 +85,37 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn check_heads(&self, arch: Architecture, info: &ModelInfo) -> Result<()> {
+    /// Numbers that all is scaled by, and positions of several sections.
+    fn check_numbers(&self, arch: &Architecture, info: &ModelInfo) -> Result<()> {
+        for suffix in arch.positive_keys {
+            let key = self.key(suffix);
+            let value = self.meta.opt_f32(&key)?;
+            if value.is_some_and(|value| !value.is_finite() || value <= 0.0) {
+                return Err(self.bad(format!("`{key}` must be a number above 0")));
+            }
+        }
+        // The input is as many times as wide (`n_embd_inp` in llama-hparams.cpp).
+        self.opt_bounded("n_deepstack_layers", 0, info.n_layer)?;
+        if arch.sections {
+            let key = self.key("rope.dimension_sections");
+            let sections = self.meta.opt_u32_per_layer(&key, 4)?.unwrap_or_default();
+            let is_four = self
+                .meta
+                .opt_array(&key)?
+                .is_none_or(|array| array.len() == 4);
+            let sum = sections
+                .iter()
+                .fold(0, |sum: u32, &n| sum.saturating_add(n));
+            if !is_four || sum == 0 || sum > MAX_WIDTH {
+                return Err(self.bad(format!(
+                    "`{key}` must hold four numbers, one of them above 0"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_heads(&self, arch: &Architecture, info: &ModelInfo) -> Result<()> {
         if info.n_head.len() != info.n_layer as usize {
             return Err(self.bad(format!("`{}` is missing", self.key("attention.head_count"))));
         }
@@ -92,61 +128,86 @@ impl Reader<'_> {
                 )));
             }
         }
-        self.check_equal_layers(info)?;
-        let head = info.n_embd_head_k;
+        if arch.has_all_kv_heads && info.n_head != info.n_head_kv {
+            return Err(self.bad(format!(
+                "{} models have as many key-value heads as heads",
+                arch.name
+            )));
+        }
+        self.check_equal_layers(arch, info)?;
         // Their loaders take the attention to be as wide as the hidden state.
-        let square = matches!(arch, Architecture::Qwen2 | Architecture::Phi3);
-        let width = u64::from(head) * u64::from(info.n_head[0]);
-        if square && width != u64::from(info.n_embd) {
+        let width = u64::from(info.n_embd_head_k) * u64::from(info.n_head[0]);
+        if arch.square_heads && width != u64::from(info.n_embd) {
             return Err(self.bad(format!(
-                "{} heads of {head} values are not the {} values of a hidden state",
-                info.n_head[0], info.n_embd
+                "{} heads of {} values are not the {} values of a hidden state",
+                info.n_head[0], info.n_embd_head_k, info.n_embd
             )));
         }
-        if head == 0 || head != info.n_embd_head_v {
-            return Err(self.bad(format!(
-                "keys of {head} and values of {} values a head: they must be equal and above 0",
-                info.n_embd_head_v
-            )));
-        }
-        let n_rot = self
-            .opt_bounded("rope.dimension_count", 0, MAX_WIDTH)?
-            .unwrap_or(head);
-        // phi3 may rotate a part of the head; the others assert equality.
-        let partly = arch == Architecture::Phi3 && n_rot <= head;
-        let gemma = arch.sliding_window_period().is_some() && n_rot <= head;
-        if n_rot == 0 || n_rot % 2 != 0 || (n_rot != head && !partly && !gemma) {
-            return Err(self.bad(format!(
-                "`rope.dimension_count` {n_rot} does not fit heads of {head}"
-            )));
-        }
-        for suffix in ["key_length_swa", "value_length_swa"] {
-            let key = format!("attention.{suffix}");
-            if self
-                .opt_bounded(&key, 0, MAX_WIDTH)?
-                .is_some_and(|n| n != head)
-            {
-                return Err(self.bad(format!("`{key}` differs from the other layers' heads")));
+        let full = [info.n_embd_head_k, info.n_embd_head_v];
+        let sliding = [info.n_embd_head_k_swa, info.n_embd_head_v_swa];
+        let n_rot = self.check_widths(arch, full, "rope.dimension_count", full[0])?;
+        let n_rot_swa = self.check_widths(arch, sliding, "rope.dimension_count_swa", n_rot)?;
+        if arch.has_uneven_layers {
+            // All but the pattern of the window: a number of it would be taken for all layers.
+            let pattern = self.key("attention.sliding_window_pattern");
+            if self.meta.opt_array(&pattern)?.is_none() {
+                return Err(self.bad(format!("the key `{pattern}` is missing")));
             }
-        }
-        if self
-            .opt_bounded("rope.dimension_count_swa", 0, MAX_WIDTH)?
-            .is_some_and(|n| n != n_rot)
-        {
+            // A quantized cache rotates heads of such widths, by what the first layer has
+            // (`build_input_k_rot` in llama-kv-cache.cpp).
+            if [full[0], sliding[0]].iter().any(|width| width % 64 != 0) {
+                return Err(self.bad(format!(
+                    "heads of {} and {} values: multiples of 64 are possible",
+                    full[0], sliding[0]
+                )));
+            }
+            self.opt_bounded("attention.shared_kv_layers", 0, info.n_layer - 2)?;
+            self.bounded("attention.key_length_swa", 1, MAX_WIDTH)?;
+            self.bounded("attention.value_length_swa", 1, MAX_WIDTH)?;
+        } else if sliding != full {
+            return Err(self.bad(
+                "`attention.key_length_swa` or `attention.value_length_swa` differs from the other \
+                 layers' heads",
+            ));
+        } else if n_rot != n_rot_swa {
             return Err(self.bad("`rope.dimension_count_swa` differs from the other layers'"));
         }
         Ok(())
     }
 
+    /// Checks the widths of keys and values, and how much of a key is rotated, which it gives.
+    fn check_widths(
+        &self,
+        arch: &Architecture,
+        [head, head_v]: [u32; 2],
+        n_rot: &str,
+        default: u32,
+    ) -> Result<u32> {
+        if head == 0 || head != head_v {
+            return Err(self.bad(format!(
+                "keys of {head} and values of {head_v} values a head: they must be equal and above 0"
+            )));
+        }
+        let key = n_rot;
+        let n_rot = self.opt_bounded(key, 0, MAX_WIDTH)?.unwrap_or(default);
+        let partly = arch.partial_rope && n_rot <= head;
+        if n_rot == 0 || n_rot % 2 != 0 || (n_rot != head && !partly) {
+            return Err(self.bad(format!("`{key}` {n_rot} does not fit heads of {head}")));
+        }
+        Ok(n_rot)
+    }
+
     /// llama.cpp's graphs of these architectures take the first layer's numbers for all layers.
-    fn check_equal_layers(&self, info: &ModelInfo) -> Result<()> {
-        for suffix in [
+    fn check_equal_layers(&self, arch: &Architecture, info: &ModelInfo) -> Result<()> {
+        let all = [
+            "expert_used_count",
+            "expert_feed_forward_length",
             "attention.head_count",
             "attention.head_count_kv",
             "feed_forward_length",
-            "expert_used_count",
-            "expert_feed_forward_length",
-        ] {
+        ];
+        let n_equal = if arch.has_uneven_layers { 2 } else { all.len() };
+        for suffix in &all[..n_equal] {
             let values = self.per_layer(suffix, info.n_layer)?.unwrap_or_default();
             if values.windows(2).any(|pair| pair[0] != pair[1]) {
                 return Err(self.bad(format!(
@@ -159,7 +220,24 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn check_experts(&self, info: &ModelInfo) -> Result<()> {
+    fn check_experts(&self, arch: &Architecture, info: &ModelInfo) -> Result<()> {
+        if arch.needs_experts && info.n_expert == 0 {
+            return Err(self.bad(format!(
+                "`{}` is missing or 0: {} models have experts",
+                self.key("expert_count"),
+                arch.name
+            )));
+        }
+        if arch.needs_gating {
+            self.bounded("expert_gating_func", 1, MAX_GATING)?;
+        }
+        if arch.needs_shared {
+            self.bounded("expert_shared_count", 1, MAX_EXPERTS)?;
+        }
+        if arch.expert_step_is_one && self.bounded("interleave_moe_layer_step", 1, MAX_LAYERS)? != 1
+        {
+            return Err(self.bad("only some layers have experts, which cannot be run"));
+        }
         let used = self
             .per_layer("expert_used_count", info.n_layer)?
             .unwrap_or_default();
@@ -171,12 +249,39 @@ impl Reader<'_> {
                 info.n_expert
             )));
         }
-        if self
-            .opt_bounded("expert_group_count", 0, MAX_EXPERTS)?
-            .unwrap_or(0)
-            > 1
-        {
+        self.check_expert_groups(arch, info)
+    }
+
+    fn check_expert_groups(&self, arch: &Architecture, info: &ModelInfo) -> Result<()> {
+        let number = |suffix| {
+            let number = self.opt_bounded(suffix, 0, MAX_EXPERTS)?;
+            Ok(number.unwrap_or(0))
+        };
+        let (n_groups, n_used) = (
+            number("expert_group_count")?,
+            number("expert_group_used_count")?,
+        );
+        if n_groups <= 1 {
+            // Without experts llama.cpp asserts that there are no groups either.
+            return match n_groups > 0 && n_groups >= info.n_expert {
+                true => Err(self.bad("there are as many groups of experts as experts")),
+                false => Ok(()),
+            };
+        }
+        if !arch.grouped_experts {
             return Err(self.bad("grouped experts are not supported"));
+        }
+        // The best two of each group choose it (`build_moe_ffn` in llama-graph.cpp).
+        let fits = info.n_expert.is_multiple_of(n_groups) && info.n_expert / n_groups >= 2;
+        let used = self
+            .per_layer("expert_used_count", info.n_layer)?
+            .unwrap_or_default();
+        let n_chosen = info.n_expert / n_groups * n_used;
+        if !fits || !(1..n_groups).contains(&n_used) || used.iter().any(|&used| used > n_chosen) {
+            return Err(self.bad(format!(
+                "{n_used} of {n_groups} groups of {} experts cannot be",
+                info.n_expert
+            )));
         }
         Ok(())
     }
@@ -185,7 +290,7 @@ impl Reader<'_> {
         let model = self.meta.str("tokenizer.ggml.model")?;
         if !TOKENIZERS.contains(&model) {
             return Err(self.bad(format!(
-                "the tokenizer `{}` is not known (known: llama, gpt2)",
+                "the tokenizer `{}` is not known (known: llama, gpt2, gemma4)",
                 model.escape_debug().take(40).collect::<String>()
             )));
         }

@@ -2,7 +2,8 @@
 //! (which abort the process) cannot fire.
 
 use super::{GgufFile, Metadata, bad};
-use crate::architecture::{Architecture, supported_names};
+use crate::architecture::{Architecture, Window, check_runs};
+use crate::types::MAX_CELLS;
 use crate::{LayerRange, ModelError, Result};
 
 /// `LLAMA_MAX_LAYERS` (llama-hparams.h).
@@ -18,8 +19,11 @@ pub struct ModelInfo {
     pub arch: String,
     /// `general.name`.
     pub name: Option<String>,
-    /// Number of layers (`block_count`).
+    /// Number of layers.
     pub n_layer: u32,
+    /// The same with the layers behind them that guess tokens ahead (`block_count`); arrays have an
+    /// element for each.
+    pub n_blocks: u32,
     /// Width of the hidden state.
     pub n_embd: u32,
     /// Rows of the token embedding, which is the size of the vocabulary.
@@ -34,10 +38,18 @@ pub struct ModelInfo {
     pub n_embd_head_k: u32,
     /// Values of one head's value.
     pub n_embd_head_v: u32,
+    /// Values of one head's key in sliding layers.
+    pub n_embd_head_k_swa: u32,
+    /// Values of one head's value in sliding layers.
+    pub n_embd_head_v_swa: u32,
     /// Widest feed-forward of all layers; 0 where only experts have one.
     pub n_ff: u32,
     /// Experts of a mixture, else 0.
     pub n_expert: u32,
+    /// Every how many layers there are experts (`interleave_moe_layer_step`); 1 where that is not told.
+    pub expert_step: u32,
+    /// Whether layers use the tokens themselves, or the keys of other layers (Gemma 4 E2B and E4B).
+    pub shares_across_layers: bool,
     /// The layers that see only a window of the past, if there are any.
     pub sliding_window: Option<SlidingWindow>,
     /// Whether the token embedding serves as the output head too.
@@ -97,14 +109,15 @@ impl ModelInfo {
                 Ok(info)
             }
             // What is missing may be what its architecture never has.
-            None => reader.read().map_err(|error| match error {
-                ModelError::BadGguf { what, .. } => reader.bad(format!(
-                    "the architecture `{}` is not supported (supported: {}), and {what}",
-                    reader.arch,
-                    supported_names()
-                )),
-                other => other,
-            }),
+            None => check_runs(&reader.arch)
+                .and_then(|()| reader.read())
+                .map_err(|error| match error {
+                    ModelError::BadGguf { what, .. } => reader.bad(format!(
+                        "no test has shown that `{}` models run, and {what}",
+                        reader.arch
+                    )),
+                    other => other,
+                }),
         }
     }
 
@@ -116,18 +129,21 @@ impl ModelInfo {
     /// Bytes of the KV cache of the layers of `range` for `n_ctx` cells.
     pub fn kv_bytes(&self, range: LayerRange, n_ctx: u32, k: KvDtype, v: KvDtype) -> u64 {
         let layers = range.start as usize..(range.end as usize).min(self.n_head_kv.len());
-        let of_layer = |&n_head_kv: &u32| {
-            let heads = u64::from(n_head_kv);
-            k.bytes(heads.saturating_mul(u64::from(self.n_embd_head_k)))
-                .saturating_add(v.bytes(heads.saturating_mul(u64::from(self.n_embd_head_v))))
+        let slides = |il: usize| {
+            let window = self.sliding_window.as_ref();
+            window.is_some_and(|window| window.layers.get(il).copied().unwrap_or(false))
+        };
+        let of_layer = |il: usize| {
+            let heads = u64::from(self.n_head_kv[il]);
+            let (width_k, width_v) = match slides(il) {
+                true => (self.n_embd_head_k_swa, self.n_embd_head_v_swa),
+                false => (self.n_embd_head_k, self.n_embd_head_v),
+            };
+            k.bytes(heads.saturating_mul(u64::from(width_k)))
+                .saturating_add(v.bytes(heads.saturating_mul(u64::from(width_v))))
                 .saturating_mul(u64::from(n_ctx))
         };
-        self.n_head_kv
-            .get(layers)
-            .unwrap_or_default()
-            .iter()
-            .map(of_layer)
-            .fold(0, u64::saturating_add)
+        layers.map(of_layer).fold(0, u64::saturating_add)
     }
 }
 
@@ -158,7 +174,8 @@ impl Reader<'_> {
     }
 
     fn read(&self) -> Result<ModelInfo> {
-        let n_layer = self.bounded("block_count", 1, MAX_LAYERS)?;
+        let n_blocks = self.bounded("block_count", 1, MAX_LAYERS)?;
+        let n_layer = n_blocks - self.next_token_layers(n_blocks)?;
         let n_embd = self.bounded("embedding_length", 1, MAX_WIDTH)?;
         let embedding = self
             .file
@@ -186,20 +203,32 @@ impl Reader<'_> {
             .first()
             .filter(|&&n| n > 0)
             .map_or(0, |&n| n_embd / n);
-        let head = |suffix| Ok(self.opt_bounded(suffix, 0, MAX_WIDTH)?.unwrap_or(by_heads));
+        let head = |suffix, default| Ok(self.opt_bounded(suffix, 0, MAX_WIDTH)?.unwrap_or(default));
+        let head_k = head("attention.key_length", by_heads)?;
+        let head_v = head("attention.value_length", by_heads)?;
+        let is_above_0 = |suffix| Ok(self.opt_bounded(suffix, 0, MAX_WIDTH)?.unwrap_or(0) > 0);
         Ok(ModelInfo {
             arch: self.arch.clone(),
             name: self.meta.opt_str("general.name")?.map(str::to_owned),
             n_layer,
+            n_blocks,
             n_embd,
             n_vocab,
             n_ctx_train: self.bounded("context_length", 1, i32::MAX as u32)?,
-            n_embd_head_k: head("attention.key_length")?,
-            n_embd_head_v: head("attention.value_length")?,
+            n_embd_head_k: head_k,
+            n_embd_head_v: head_v,
+            n_embd_head_k_swa: head("attention.key_length_swa", head_k)?,
+            n_embd_head_v_swa: head("attention.value_length_swa", head_v)?,
             n_ff: n_ff.iter().copied().max().unwrap_or(0),
             n_expert: self
                 .opt_bounded("expert_count", 0, MAX_EXPERTS)?
                 .unwrap_or(0),
+            expert_step: self
+                .opt_bounded("interleave_moe_layer_step", 0, MAX_LAYERS)?
+                .unwrap_or(1)
+                .max(1),
+            shares_across_layers: is_above_0("embedding_length_per_layer_input")?
+                || is_above_0("attention.shared_kv_layers")?,
             sliding_window: self.sliding_window(n_layer)?,
             tied_head: self.file.tensor("output.weight").is_none(),
             n_head,
@@ -209,14 +238,16 @@ impl Reader<'_> {
 
     /// As `load_swa_pattern` in llama-model.cpp and the architectures' `load_arch_hparams` do.
     fn sliding_window(&self, n_layer: u32) -> Result<Option<SlidingWindow>> {
-        let arch = Architecture::from_name(&self.arch);
-        let Some(default_period) = arch.and_then(Architecture::sliding_window_period) else {
+        let sliding = Architecture::from_name(&self.arch).and_then(|arch| arch.sliding);
+        let Some(sliding) = sliding else {
             return Ok(None);
         };
-        let n_swa = self
-            .opt_bounded("attention.sliding_window", 0, i32::MAX as u32)?
-            .or(arch.and_then(Architecture::default_sliding_window))
-            .unwrap_or(0);
+        let n_swa = match (sliding.window, self.opt_window(sliding.window)?) {
+            (Window::Or(default), None) => default,
+            (Window::FixedIfGiven(fixed), Some(1..))
+            | (Window::FixedUnlessZero(fixed), None | Some(1..)) => fixed,
+            (_, given) => given.unwrap_or(0),
+        };
         if n_swa == 0 {
             return Ok(None);
         }
@@ -231,13 +262,37 @@ impl Reader<'_> {
             }
             // One number, or nothing.
             _ => {
-                let period = self.meta.opt_u32(&key)?.unwrap_or(default_period);
+                let period = self.meta.opt_u32(&key)?.unwrap_or(sliding.period);
+                let dense = if sliding.dense_first {
+                    0
+                } else {
+                    period.wrapping_sub(1)
+                };
                 (0..n_layer)
-                    .map(|il| period == 0 || il % period < period - 1)
+                    .map(|il| period == 0 || il % period != dense)
                     .collect()
             }
         };
         Ok(Some(SlidingWindow { n_swa, layers }))
+    }
+
+    /// The length of the window that the file gives; at least 1 where layers slide in any case.
+    fn opt_window(&self, window: Window) -> Result<Option<u32>> {
+        let suffix = "attention.sliding_window";
+        match window {
+            Window::Required => self.bounded(suffix, 1, MAX_CELLS).map(Some),
+            Window::Or(_) => self.opt_bounded(suffix, 1, MAX_CELLS),
+            _ => self.opt_bounded(suffix, 0, MAX_CELLS),
+        }
+    }
+
+    /// How many of the `n_blocks` layers are behind the last one and guess tokens ahead.
+    fn next_token_layers(&self, n_blocks: u32) -> Result<u32> {
+        let suffix = "nextn_predict_layers";
+        match Architecture::from_name(&self.arch) {
+            Some(arch) if !arch.next_tokens => Ok(0),
+            _ => Ok(self.opt_bounded(suffix, 0, n_blocks - 1)?.unwrap_or(0)),
+        }
     }
 
     pub(super) fn bounded(&self, suffix: &str, min: u32, max: u32) -> Result<u32> {

@@ -7,7 +7,7 @@ use llama_cpp_sys_2 as sys;
 use super::kernels::{WrittenCells, decode_with};
 use super::log::{Captured, capture};
 use super::model::LoadedModel;
-pub use super::tap::Tapped;
+pub use super::tap::{HiddenInput, Tapped};
 use super::tap::{Tap, on_tensor};
 use crate::gguf::KvDtype;
 use crate::{ModelError, Result, SequenceId, Token};
@@ -45,8 +45,8 @@ pub struct ContextParams {
 pub struct Cut {
     /// What is copied: hidden states instead of logits, or the head's input beside them.
     pub tapped: Tapped,
-    /// Whether the graph scales hidden states that are fed in, which must be undone.
-    pub restores_input: bool,
+    /// How hidden states enter.
+    pub input: HiddenInput,
 }
 
 /// A row for [`Context::decode`].
@@ -76,6 +76,7 @@ pub struct Context {
     tap: Option<NonNull<Tap>>,
     model: LoadedModel,
     cells: WrittenCells,
+    input: HiddenInput,
     n_batch: u32,
     n_seq_max: u32,
     compute_bytes: u64,
@@ -91,12 +92,19 @@ impl Context {
     /// # Errors
     /// [`ModelError::Llama`] with what llama.cpp logged.
     pub fn new(model: LoadedModel, params: &ContextParams, cut: Cut) -> Result<Self> {
-        if model.n_embd_inp() != model.n_embd() {
+        if cut.input != HiddenInput::Never && model.n_embd_inp() != model.n_embd() {
             return Err(ModelError::Unsplittable {
                 why: "its layers take more than the hidden states as input".into(),
             });
         }
-        let tap = Tap::new(model.n_layer(), cut.tapped, cut.restores_input)
+        if !model.is_decoder() {
+            return Err(ModelError::Llama {
+                what: "the model keeps a state, or writes its text otherwise than token by token: \
+                       models with a KV cache alone are run"
+                    .into(),
+            });
+        }
+        let tap = Tap::new(model.n_layer(), cut.tapped, cut.input)
             .map(|tap| NonNull::from(Box::leak(Box::new(tap))));
         let (context, log) = capture(|| {
             // SAFETY: the model is live; the callback and its user data match each other, and the
@@ -144,6 +152,7 @@ impl Context {
             tap,
             model,
             cells: WrittenCells::default(),
+            input: cut.input,
             n_batch,
             n_seq_max,
             compute_bytes,
@@ -307,7 +316,7 @@ impl Context {
         };
         tap.output.resize(n_tapped * n_embd, 0.0);
         tap.input.clear();
-        if let (true, BatchInput::Hidden(values)) = (tap.restores_input(), input) {
+        if let (true, BatchInput::Hidden(values)) = (tap.writes_input(), input) {
             tap.input.extend_from_slice(values);
         }
     }
@@ -334,8 +343,13 @@ impl Context {
                 seq_ids[first..].as_mut_ptr()
             })
             .collect();
+        // Every vocabulary has the token 0, that of a stub too.
+        let any_tokens: Vec<Token> = vec![0; rows.len()];
         let (token, embd) = match input {
             BatchInput::Tokens(tokens) => (tokens.as_ptr().cast_mut(), std::ptr::null_mut()),
+            BatchInput::Hidden(_) if self.input == HiddenInput::OverTokens => {
+                (any_tokens.as_ptr().cast_mut(), std::ptr::null_mut())
+            }
             BatchInput::Hidden(values) => (std::ptr::null_mut(), values.as_ptr().cast_mut()),
         };
         let batch = sys::llama_batch {

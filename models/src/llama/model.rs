@@ -110,6 +110,19 @@ impl LoadedModel {
         unsafe { sys::llama_model_n_layer(self.as_ptr()) }.unsigned_abs()
     }
 
+    /// Whether it writes text token by token with a KV cache, which can be shortened and shared.
+    pub fn is_decoder(&self) -> bool {
+        let model = self.as_ptr();
+        // SAFETY: the model is live.
+        unsafe {
+            sys::llama_model_has_decoder(model)
+                && !sys::llama_model_has_encoder(model)
+                && !sys::llama_model_is_recurrent(model)
+                && !sys::llama_model_is_hybrid(model)
+                && !sys::llama_model_is_diffusion(model)
+        }
+    }
+
     /// Number of tokens of the vocabulary; 32 for a slice without the head.
     pub fn n_vocab(&self) -> u32 {
         // SAFETY: the model is live, and owns the vocabulary.

@@ -1,14 +1,37 @@
 //! What happens at some tensors of the graph while it is computed (`cb_eval`): the hidden states
 //! that leave the last layer are copied and the rest is not computed; those that enter the output
-//! head are copied, where they are wanted; where the graph would scale the hidden states that enter
-//! (gemma2), they are put back.
+//! head are copied, where they are wanted; where the graph does something else to hidden states that
+//! enter, they are written over it ([`HiddenInput`]).
 
 use std::ffi::{CStr, c_void};
 
 use llama_cpp_sys_2 as sys;
 
-/// The name that graphs give the scaled input (`cb(inpL, "inp_scaled", -1)`).
-const INPUT_NODE: &str = "inp_scaled";
+/// How hidden states enter a graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HiddenInput {
+    /// Not: tokens do.
+    Never,
+    /// As `llama_batch.embd`, and the graph takes them as they are.
+    Plain,
+    /// As `llama_batch.embd`; the graph scales them (`cb(inpL, "inp_scaled", -1)`), so they are written
+    /// again over what it makes of them.
+    OverScaled,
+    /// The graph aborts at `llama_batch.embd`: some tokens enter, and the hidden states are written over
+    /// their embeddings (`cb(cur, "embd", -1)` in llama-graph.cpp).
+    OverTokens,
+}
+
+impl HiddenInput {
+    /// The tensor to write over.
+    fn node(self) -> Option<&'static str> {
+        match self {
+            HiddenInput::Never | HiddenInput::Plain => None,
+            HiddenInput::OverScaled => Some("inp_scaled"),
+            HiddenInput::OverTokens => Some("embd"),
+        }
+    }
+}
 
 /// The name that graphs give what enters the output head (`cb(cur, "result_norm", -1)`).
 const STATE_NODE: &str = "result_norm";
@@ -29,8 +52,8 @@ pub(super) struct Tap {
     tapped: Tapped,
     /// The name of the tensor to copy.
     output_node: Option<String>,
-    /// Whether to put the input back after [`INPUT_NODE`].
-    restore_input: bool,
+    /// The name of the tensor to write the input over.
+    input_node: Option<&'static str>,
     /// The step's input, shape (n_rows, n_embd).
     pub(super) input: Vec<f32>,
     /// What is copied, sized before the step; shape (n_rows, n_embd).
@@ -43,16 +66,17 @@ pub(super) struct Tap {
 
 impl Tap {
     /// A tap for a context of `n_layer` layers; none when there is nothing to do.
-    pub(super) fn new(n_layer: u32, tapped: Tapped, restore_input: bool) -> Option<Tap> {
+    pub(super) fn new(n_layer: u32, tapped: Tapped, input: HiddenInput) -> Option<Tap> {
+        let input_node = input.node();
         let output_node = match tapped {
             Tapped::Hidden => Some(format!("l_out-{}", n_layer.saturating_sub(1))),
             Tapped::States => Some(STATE_NODE.to_owned()),
             Tapped::Nothing => None,
         };
-        (restore_input || output_node.is_some()).then_some(Tap {
+        (input_node.is_some() || output_node.is_some()).then_some(Tap {
             tapped,
             output_node,
-            restore_input,
+            input_node,
             input: Vec::new(),
             output: Vec::new(),
             has_output: false,
@@ -60,8 +84,8 @@ impl Tap {
         })
     }
 
-    pub(super) fn restores_input(&self) -> bool {
-        self.restore_input
+    pub(super) fn writes_input(&self) -> bool {
+        self.input_node.is_some()
     }
 
     pub(super) fn tapped(&self) -> Tapped {
@@ -75,7 +99,7 @@ impl Tap {
     }
 
     fn is_input(&self, name: &[u8]) -> bool {
-        self.restore_input && name == INPUT_NODE.as_bytes()
+        self.input_node.is_some_and(|node| node.as_bytes() == name)
     }
 }
 

@@ -277,6 +277,7 @@ mod tests {
             buffer_bytes: 1,
             n_embd: 4,
             bytes_per_value: 4.0,
+            cuts: Default::default(),
         }
     }
 

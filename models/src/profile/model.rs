@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::architecture::{Cuts, cuts};
 use crate::engine::{EngineParams, compute_bytes};
 use crate::gguf::{GgufFile, KvDtype, ModelInfo, TensorInfo};
 use crate::hidden::HiddenDtype;
@@ -45,6 +46,9 @@ pub struct ModelProfile {
     pub n_embd: u32,
     /// Bytes of one value of the hidden states on a link: 4 (f32), 2 (f16), 1.0625 (q8_0).
     pub bytes_per_value: f64,
+    /// Where it may be cut.
+    #[serde(default, skip_serializing_if = "Cuts::is_anywhere")]
+    pub cuts: Cuts,
 }
 
 impl ModelProfile {
@@ -73,6 +77,7 @@ impl ModelProfile {
             buffer_bytes: compute_bytes(&info, params.n_cells(), n_batch),
             n_embd: info.n_embd,
             bytes_per_value: hidden.encoded_bytes(1, SAMPLE_VALUES)? as f64 / SAMPLE_VALUES as f64,
+            cuts: cuts(&info, false),
         })
     }
 

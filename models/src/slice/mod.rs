@@ -14,6 +14,7 @@
 //! is written into a slice is noticed, and a slice of gigabytes is read once more than it must.
 //! What a disk forgets by itself, without a write, is not noticed.
 
+mod layer_facts;
 mod recipe;
 mod sliding;
 
@@ -23,14 +24,14 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use self::recipe::Recipe;
-use crate::architecture::{check_splittable, check_supported};
+use crate::architecture::check_splittable;
 use crate::cache::{self, cache_root};
 use crate::gguf::{GgufFile, ModelInfo};
 use crate::split::check_range;
 use crate::{LayerRange, ModelError, Result};
 
 /// Changes when the same range would be written differently, so that older files are not used.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// Digits of the model's hash in a file's name; the whole hash is in the file.
 const NAME_DIGITS: usize = 32;
 /// Bytes of one read from the model.
@@ -100,7 +101,8 @@ impl SliceCache {
         }
     }
 
-    /// Whether architectures that no parity test covers are tried.
+    /// Whether models are cut whose architecture no parity test covers, where nothing is known against
+    /// it.
     #[must_use]
     pub fn allow_unproven(mut self, allow: bool) -> SliceCache {
         self.allow_unproven = allow;
@@ -111,8 +113,8 @@ impl SliceCache {
     /// that are written and their total.
     ///
     /// # Errors
-    /// An architecture that is not supported, a range that is not in the model, a model that
-    /// cannot be cut; a model file that was replaced or written to since it was opened;
+    /// An architecture that cannot be run, a range that is not in the model, or that it cannot be cut
+    /// into; a model file that was replaced or written to since it was opened;
     /// [`ModelError::CacheFolder`] and [`ModelError::NoSpace`]. Then no file is left behind.
     pub fn slice(
         &self,
@@ -121,9 +123,8 @@ impl SliceCache {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<StageSlice> {
         let info = ModelInfo::from_gguf(model)?;
-        check_supported(&info, self.allow_unproven)?;
         check_range(range, info.n_layer)?;
-        check_splittable(&info, range)?;
+        check_splittable(&info, range, self.allow_unproven)?;
         let slice = |path| StageSlice {
             path,
             range,

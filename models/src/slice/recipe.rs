@@ -1,7 +1,8 @@
 //! What goes into the file of a slice.
 //!
 //! - all metadata, with `<arch>.block_count` and every per-layer array cut to the range, and the
-//!   sliding-window pattern spelled out for it;
+//!   sliding-window pattern spelled out for it; and what else the architecture's graph derives from
+//!   the number of a layer or the number of layers (`layer_facts`);
 //! - the layers' tensors, `blk.<i>` renamed to `blk.<i - start>`;
 //! - the tensors of no layer: `output_norm` (the loader wants it) and rope factors (layers use
 //!   them) as they are;
@@ -11,7 +12,9 @@
 //!   there as well: it is the head where no `output.weight` is, else a hole in the file.
 
 use super::FORMAT;
+use super::layer_facts::write_layer_facts;
 use super::sliding::write_sliding_window;
+use crate::architecture::Architecture;
 use crate::gguf::{Array, GgufFile, ModelInfo, TensorInfo, Value};
 use crate::llama::GgufWriter;
 use crate::{LayerRange, ModelError, Result};
@@ -64,7 +67,10 @@ impl Recipe {
         writer.set_u32(KEY_END, range.end)?;
         writer.set_u32(&format!("{}.block_count", info.arch), range.len())?;
         cut_arrays(&mut writer, model, info, range)?;
-        write_sliding_window(&mut writer, model, info, range)?;
+        if let Some(arch) = Architecture::from_name(&info.arch) {
+            write_sliding_window(&mut writer, model, info, arch, range)?;
+            write_layer_facts(&mut writer, model, info, arch, range)?;
+        }
         let has_head = range.end == info.n_layer;
         let n_vocab = if has_head {
             u64::from(info.n_vocab)
@@ -107,6 +113,8 @@ impl Recipe {
             }
             let (_, rest) = name["blk.".len()..].split_once('.').unwrap_or_default();
             name = format!("blk.{}.{rest}", layer - range.start);
+        } else if name == "rope_freqs.weight" && !loads_rope_freqs(info, range) {
+            return Ok(());
         } else if let Some(dim) = vocabulary_dim(&name) {
             if dims.get(dim) != Some(&u64::from(info.n_vocab)) {
                 return Err(ModelError::Unsplittable {
@@ -131,6 +139,15 @@ impl Recipe {
         });
         Ok(())
     }
+}
+
+/// Whether the loader asks for rope factors that belong to no layer: it refuses tensors that it has no
+/// use for.
+fn loads_rope_freqs(info: &ModelInfo, range: LayerRange) -> bool {
+    let of_full = Architecture::from_name(&info.arch).is_some_and(|arch| arch.has_full_rope_freqs);
+    let layers = range.start as usize..range.end as usize;
+    let window = info.sliding_window.as_ref();
+    !of_full || window.is_none_or(|window| window.layers[layers].contains(&false))
 }
 
 fn stub_vocab(info: &ModelInfo) -> u64 {
@@ -163,7 +180,7 @@ fn drop_vocabulary(
     writer.set_u32(&format!("{}.vocab_size", info.arch), n_vocab)
 }
 
-/// Cuts the arrays of the architecture that have an element for each layer.
+/// Cuts the arrays that have an element for each layer; those of layers behind the last one go.
 fn cut_arrays(
     writer: &mut GgufWriter,
     model: &GgufFile,
@@ -172,11 +189,16 @@ fn cut_arrays(
 ) -> Result<()> {
     let layers = range.start as usize..range.end as usize;
     let prefix = format!("{}.", info.arch);
+    let bare = Architecture::from_name(&info.arch).map_or(&[][..], |arch| arch.bare_layer_keys);
+    let is_per_layer = |key: &str| match key.strip_prefix(&prefix) {
+        Some(suffix) => !NOT_PER_LAYER.contains(&suffix),
+        None => bare.contains(&key),
+    };
     for (key, value) in model.metadata().iter() {
-        let (Some(suffix), Value::Array(array)) = (key.strip_prefix(&prefix), value) else {
+        let Value::Array(array) = value else {
             continue;
         };
-        if NOT_PER_LAYER.contains(&suffix) || array.len() != info.n_layer as usize {
+        if !is_per_layer(key) || array.len() != info.n_blocks as usize {
             continue;
         }
         match array {

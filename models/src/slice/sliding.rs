@@ -2,10 +2,9 @@
 //!
 //! A period counts from the model's first layer, so a slice gets the flags of its layers one by
 //! one (`load_swa_pattern` in llama-model.cpp takes a bool array). A slice in which no layer slides
-//! needs more: with a window and no sliding layer llama.cpp aborts (`create_memory` asserts
-//! `is_swa_any`).
+//! needs more, which the table of architectures says.
 
-use crate::architecture::Architecture;
+use crate::architecture::{Architecture, Without};
 use crate::gguf::{GgufFile, ModelInfo};
 use crate::llama::GgufWriter;
 use crate::types::MAX_CELLS;
@@ -22,9 +21,10 @@ pub(super) fn write_sliding_window(
     writer: &mut GgufWriter,
     model: &GgufFile,
     info: &ModelInfo,
+    arch: &Architecture,
     range: LayerRange,
 ) -> Result<()> {
-    let Some(window) = &info.sliding_window else {
+    let (Some(window), Some(sliding)) = (&info.sliding_window, &arch.sliding) else {
         return Ok(());
     };
     let key = |suffix: &str| format!("{}.{suffix}", info.arch);
@@ -32,13 +32,12 @@ pub(super) fn write_sliding_window(
     if flags.contains(&true) {
         return writer.set_array_bool(&key("attention.sliding_window_pattern"), flags);
     }
-    if Architecture::from_name(&info.arch) != Some(Architecture::Gemma2) {
-        // gemma3 without a window builds the graph without sliding layers.
+    if sliding.without == Without::NoWindow {
         writer.remove_key(&key("attention.sliding_window"))?;
         writer.remove_key(&key("attention.sliding_window_pattern"))?;
         return Ok(());
     }
-    // gemma2 always has a window: let it slide and never reach, with the rope of a full layer.
+    // Let it slide and never reach, with the rope of a full layer.
     writer.set_u32(&key("attention.sliding_window"), ENDLESS)?;
     writer.set_array_bool(
         &key("attention.sliding_window_pattern"),

@@ -1,30 +1,13 @@
-//! Which architectures and tensor types can be generated, and their names.
+//! Names of architectures, and the types of tensors that can be generated.
 
 use std::fmt;
 use std::str::FromStr;
 
+use super::shapes::SynthArch;
 use super::spec::refuse;
+use crate::architecture::Architecture;
 use crate::llama::quantize;
 use crate::{ModelError, Result};
-
-/// The architectures that can be generated: `general.architecture`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum SynthArch {
-    /// Llama, Mistral, `SmolLM` and kin.
-    Llama,
-    /// Biases on query, key and value.
-    Qwen2,
-    /// Norms on query and key heads.
-    Qwen3,
-    /// As `Qwen3`, with a mixture of experts.
-    Qwen3Moe,
-    /// Post-norms, soft caps, sliding window in every other layer, tied.
-    Gemma2,
-    /// Post-norms, query and key norms, sliding window in five of six layers, tied.
-    Gemma3,
-    /// Fused query-key-value and gate-up, long and short rope factors.
-    Phi3,
-}
 
 /// The type of the matrices. Norms, biases, rope factors and the experts' router stay f32, as
 /// llama.cpp's quantizer leaves them; embedding and output head take this type too.
@@ -63,32 +46,24 @@ pub enum SynthType {
 }
 
 impl SynthArch {
-    /// Every architecture.
-    pub const ALL: [Self; 7] = [
-        Self::Llama,
-        Self::Qwen2,
-        Self::Qwen3,
-        Self::Qwen3Moe,
-        Self::Gemma2,
-        Self::Gemma3,
-        Self::Phi3,
-    ];
-
     /// llama.cpp's name of it.
     pub const fn name(self) -> &'static str {
-        match self {
-            Self::Llama => "llama",
-            Self::Qwen2 => "qwen2",
-            Self::Qwen3 => "qwen3",
-            Self::Qwen3Moe => "qwen3moe",
-            Self::Gemma2 => "gemma2",
-            Self::Gemma3 => "gemma3",
-            Self::Phi3 => "phi3",
-        }
+        self.shape().name
     }
 
-    pub(super) const fn is_gemma(self) -> bool {
-        matches!(self, Self::Gemma2 | Self::Gemma3)
+    /// Whether the embedding is always, or never, the output head; none where it can be both.
+    pub const fn tied(self) -> Option<bool> {
+        self.shape().tied
+    }
+
+    /// Whether it is a mixture of experts.
+    pub fn has_experts(self) -> bool {
+        self.shape().has_experts()
+    }
+
+    /// What is proven of it.
+    pub fn architecture(self) -> Option<&'static Architecture> {
+        Architecture::from_name(self.name())
     }
 }
 

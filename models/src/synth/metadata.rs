@@ -1,6 +1,7 @@
 //! The metadata of a generated model: what llama.cpp's loader and tokenizer read.
 
-use super::{SynthArch, SynthSpec, SynthType, tokenizer};
+use super::parts::Value;
+use super::{SynthSpec, SynthType, tokenizer};
 use crate::Result;
 use crate::llama::GgufWriter;
 
@@ -39,56 +40,60 @@ fn set_general(spec: &SynthSpec, writer: &mut GgufWriter) -> Result<()> {
 /// Sets the sizes.
 pub(super) fn set_shape(spec: &SynthSpec, writer: &mut GgufWriter) -> Result<()> {
     let key = |name: &str| format!("{}.{name}", spec.arch);
-    let width = spec.head_width();
+    let (width, shape) = (spec.head_width(), spec.arch.shape());
+    let n_next = u32::from(!shape.next.is_empty());
     for (name, value) in [
         ("context_length", spec.n_ctx_train),
         ("embedding_length", spec.n_embd),
-        ("block_count", spec.n_layer),
+        ("block_count", spec.n_layer + n_next),
         ("feed_forward_length", spec.n_ff),
         ("attention.head_count", spec.n_head),
         ("attention.head_count_kv", spec.n_head_kv),
         ("attention.key_length", width),
         ("attention.value_length", width),
-        ("rope.dimension_count", width),
+        ("rope.dimension_count", width / shape.rope_share),
         ("vocab_size", spec.n_vocab),
     ] {
         writer.set_u32(&key(name), value)?;
     }
-    let (epsilon, base) = match spec.arch {
-        SynthArch::Llama => (1e-5, 500_000.0),
-        SynthArch::Phi3 => (1e-5, 10_000.0),
-        SynthArch::Gemma2 => (1e-6, 10_000.0),
-        SynthArch::Qwen2 | SynthArch::Qwen3 | SynthArch::Qwen3Moe | SynthArch::Gemma3 => {
-            (1e-6, 1_000_000.0)
-        }
+    if n_next > 0 {
+        writer.set_u32(&key("nextn_predict_layers"), n_next)?;
+    }
+    let epsilon = match shape.has_layer_norm {
+        true => "attention.layer_norm_epsilon",
+        false => "attention.layer_norm_rms_epsilon",
     };
-    writer.set_f32(&key("attention.layer_norm_rms_epsilon"), epsilon)?;
-    writer.set_f32(&key("rope.freq_base"), base)
+    writer.set_f32(&key(epsilon), shape.epsilon)?;
+    writer.set_f32(&key("rope.freq_base"), shape.rope_base)
 }
 
 /// What only some architectures have.
 fn set_peculiar(spec: &SynthSpec, writer: &mut GgufWriter) -> Result<()> {
-    let key = |name: &str| format!("{}.{name}", spec.arch);
-    match spec.arch {
-        SynthArch::Llama | SynthArch::Qwen2 | SynthArch::Qwen3 => {}
-        SynthArch::Qwen3Moe => {
-            writer.set_u32(&key("expert_count"), spec.n_expert)?;
-            writer.set_u32(&key("expert_used_count"), spec.n_expert_used)?;
-            writer.set_u32(&key("expert_feed_forward_length"), spec.n_ff)?;
-        }
-        SynthArch::Gemma2 => {
-            writer.set_u32(&key("attention.sliding_window"), spec.n_swa)?;
-            writer.set_f32(&key("attn_logit_softcapping"), 50.0)?;
-            writer.set_f32(&key("final_logit_softcapping"), 30.0)?;
-        }
-        SynthArch::Gemma3 => {
-            writer.set_u32(&key("attention.sliding_window"), spec.n_swa)?;
-        }
-        SynthArch::Phi3 => {
-            // Contexts above the original length take the long factors, the others the short.
-            let original = spec.n_ctx_train.div_ceil(2);
-            writer.set_u32(&key("rope.scaling.original_context_length"), original)?;
-            writer.set_f32(&key("rope.scaling.attn_factor"), 1.1)?;
+    for &(name, value) in spec.arch.shape().keys {
+        let key = format!("{}.{name}", spec.arch);
+        match value {
+            Value::U32(value) => writer.set_u32(&key, value)?,
+            Value::F32(value) => writer.set_f32(&key, value)?,
+            Value::Bool(value) => writer.set_bool(&key, value)?,
+            Value::Str(value) => writer.set_str(&key, value)?,
+            Value::Of(value) => {
+                if let Some(value) = value(spec) {
+                    writer.set_u32(&key, value)?;
+                }
+            }
+            Value::All(values) => writer.set_array_u32(&key, &values(spec))?,
+            Value::Each(value) => {
+                let values: Vec<u32> = (0..spec.n_layer).map(|il| value(spec, il)).collect();
+                writer.set_array_u32(&key, &values)?;
+            }
+            Value::EachBool(value) => {
+                let values: Vec<bool> = (0..spec.n_layer).map(value).collect();
+                writer.set_array_bool(&key, &values)?;
+            }
+            Value::Layers(value) => {
+                let values: Vec<f32> = (0..spec.n_layer).map(value).collect();
+                writer.set_array_f32(name, &values)?;
+            }
         }
     }
     Ok(())

@@ -9,9 +9,10 @@
 //!
 //! # Layout
 //!
-//! - `kinds`: the architectures and tensor types
+//! - `shapes`: the architectures, as data of `pieces`, in the words of `parts`
+//! - `kinds`: names, and tensor types
 //! - `spec`: what to make, and which wishes are refused
-//! - `tensors`: each architecture's tensors and how each is filled
+//! - `tensors`: the tensors of a shape and how each is filled
 //! - `weights`: the values, seeded per tensor
 //! - `tokenizer`: byte-level BPE of any size
 //! - `metadata`: the keys that llama.cpp reads
@@ -19,7 +20,10 @@
 
 mod kinds;
 mod metadata;
+mod parts;
+mod pieces;
 mod scripted;
+mod shapes;
 mod spec;
 mod tensors;
 mod tokenizer;
@@ -30,9 +34,10 @@ use std::path::Path;
 use crate::llama::{GgufWriter, TensorSink};
 use crate::{ModelError, Result};
 
-pub use kinds::{SynthArch, SynthType};
+pub use kinds::SynthType;
 pub use metadata::CHATML;
 pub use scripted::{ScriptedSpec, ScriptedTokenizer};
+pub use shapes::SynthArch;
 pub use spec::SynthSpec;
 use tensors::SynthTensor;
 

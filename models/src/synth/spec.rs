@@ -27,7 +27,7 @@ pub struct SynthSpec {
     pub n_head: u32,
     /// Number of key and value heads; divides `n_head`.
     pub n_head_kv: u32,
-    /// Width of a head; `None` is `n_embd / n_head` (qwen2 and phi3 take nothing else).
+    /// Width of a head; `None` is `n_embd / n_head`, beside which many take nothing else.
     pub n_embd_head: Option<u32>,
     /// Width of the feed-forward layer; of each expert's where there are experts.
     pub n_ff: u32,
@@ -39,13 +39,13 @@ pub struct SynthSpec {
     pub seed: u64,
     /// The context length that the metadata promises.
     pub n_ctx_train: u32,
-    /// Whether the embedding table is the output head too; always so for gemma2 and gemma3.
+    /// Whether the embedding table is the output head too; some architectures leave no choice.
     pub tied: bool,
-    /// Experts in a layer (qwen3moe only).
+    /// Experts in a layer, of those that have them.
     pub n_expert: u32,
-    /// Experts that a token uses (qwen3moe only).
+    /// Experts that a token uses.
     pub n_expert_used: u32,
-    /// Sliding window in tokens (gemma2 and gemma3 only).
+    /// Sliding window in tokens, of those that have one.
     pub n_swa: u32,
     /// Whether a `rope_freqs.weight` is written, as Llama 3.1 has it (llama only).
     pub rope_freqs: bool,
@@ -56,24 +56,21 @@ impl SynthSpec {
     pub const MIN_VOCAB: u32 = 300;
 
     /// A tiny model (about a million weights a layer) that every type fits.
-    pub const fn new(arch: SynthArch) -> Self {
+    pub fn new(arch: SynthArch) -> Self {
+        let shape = arch.shape();
         Self {
             arch,
-            n_layer: 6,
+            n_layer: shape.n_layer,
             n_embd: 256,
             n_head: 4,
-            n_head_kv: 2,
-            n_embd_head: None,
-            n_ff: if matches!(arch, SynthArch::Qwen3Moe) {
-                256
-            } else {
-                512
-            },
+            n_head_kv: if shape.has_all_kv_heads { 4 } else { 2 },
+            n_embd_head: shape.n_embd_head,
+            n_ff: if shape.has_experts() { 256 } else { 512 },
             n_vocab: 1024,
             ty: SynthType::F16,
             seed: 1,
             n_ctx_train: 8192,
-            tied: arch.is_gemma(),
+            tied: shape.tied == Some(true),
             n_expert: 8,
             n_expert_used: 2,
             n_swa: 32,
@@ -151,8 +148,11 @@ impl SynthSpec {
                 "a head of {width} values cannot be: take a small even number"
             ));
         }
-        let free = !matches!(self.arch, SynthArch::Qwen2 | SynthArch::Phi3);
-        if !free && width * n_head != n_embd {
+        let is_square = self
+            .arch
+            .architecture()
+            .is_some_and(|arch| arch.square_heads);
+        if is_square && width * n_head != n_embd {
             return refuse(format!(
                 "{} takes no head width but embd / heads",
                 self.arch
@@ -180,10 +180,20 @@ impl SynthSpec {
     }
 
     fn check_arch(&self) -> Result<()> {
-        if self.arch.is_gemma() && !self.tied {
-            return refuse(format!("{} ties its embeddings: set tied", self.arch));
+        let shape = self.arch.shape();
+        match shape.tied {
+            Some(true) if !self.tied => {
+                return refuse(format!("{} ties its embeddings: set tied", self.arch));
+            }
+            Some(false) if self.tied => {
+                return refuse(format!("{} does not tie its embeddings", self.arch));
+            }
+            _ => {}
         }
-        if self.arch.is_gemma() && self.n_swa == 0 {
+        if shape.has_all_kv_heads && self.n_head_kv != self.n_head {
+            return refuse(format!("{} has as many kv-heads as heads", self.arch));
+        }
+        if shape.has_window() && self.n_swa == 0 {
             return refuse(format!(
                 "{} needs a sliding window of at least 1",
                 self.arch
@@ -191,7 +201,7 @@ impl SynthSpec {
         }
         let (n_expert, used) = (self.n_expert, self.n_expert_used);
         let experts_fit = (1..=MAX_EXPERTS).contains(&n_expert) && (1..=n_expert).contains(&used);
-        if self.arch == SynthArch::Qwen3Moe && !experts_fit {
+        if shape.has_experts() && !experts_fit {
             return refuse(format!(
                 "{used} of {n_expert} experts cannot be: take 1 to {MAX_EXPERTS}, and use 1 to all"
             ));
@@ -223,7 +233,8 @@ mod tests {
                 .validate()
                 .unwrap();
             }
-            assert_eq!(arch.name().parse::<SynthArch>().unwrap(), arch);
+            let named: SynthArch = arch.name().parse().unwrap();
+            assert_eq!(named.name(), arch.name());
         }
         assert_eq!("q4_k".parse::<SynthType>().unwrap(), SynthType::Q4K);
         assert!(

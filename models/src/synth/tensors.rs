@@ -1,7 +1,6 @@
-//! Each architecture's tensors, and the scale that each is filled with.
+//! The tensors of a model, and the scale that each is filled with.
 //!
-//! Names and shapes are those that llama.cpp's `src/models/<arch>.cpp` asks for. Scales keep the
-//! model in the regime of a trained one, whatever its size:
+//! Scales keep the model in the regime of a trained one, whatever its size:
 //!
 //! - A matrix that reads n values of unit size has a standard deviation of 1/sqrt(n).
 //! - What a branch adds to the residual stream shrinks by 1/sqrt(2 n_layer): all branches together
@@ -14,7 +13,8 @@
 //! - Control tokens end a text by chance in a random model. Their rows of the head are zero; where
 //!   it is the embedding too, they are small instead, so that the token still has a direction.
 
-use super::{SynthArch, SynthSpec, tokenizer};
+use super::parts::{Mean, Part, Scales, Shape, Size, Std};
+use super::{SynthSpec, tokenizer};
 use crate::llama::quantize;
 
 /// Standard deviation of the logits: a trained model's spread.
@@ -30,8 +30,8 @@ const SCORE_STD: f32 = 1.5;
 const GATED_RMS: f32 = 0.6;
 /// What control tokens' rows of a tied embedding are scaled by.
 const TIED_CONTROL_SCALE: f32 = 0.1;
-/// Standard deviation of qwen2's biases.
-const BIAS_STD: f32 = 0.2;
+/// Biases, and other numbers that are added to something.
+const BIAS: Fill = Fill::Random { std: 0.2 };
 
 /// A tensor to generate.
 #[derive(Clone, Debug)]
@@ -71,20 +71,38 @@ impl SynthTensor {
 
 /// All tensors of the model, in file order.
 pub(super) fn plan(spec: &SynthSpec) -> Vec<SynthTensor> {
+    let shape = spec.arch.shape();
     let mut plan = Plan {
         spec,
+        shape,
+        scales: (shape.scales)(spec),
         tensors: Vec::new(),
     };
     plan.ends();
     for il in 0..spec.n_layer {
-        plan.attention(il);
-        plan.feed_forward(il);
+        let ((full, is_full), (dense, is_dense)) = (shape.full, shape.dense);
+        plan.parts(il, if is_full(il) { full } else { shape.attention });
+        plan.parts(
+            il,
+            if is_dense(il) {
+                dense
+            } else {
+                shape.feed_forward
+            },
+        );
+    }
+    if !shape.next.is_empty() {
+        for parts in [shape.attention, shape.feed_forward, shape.next] {
+            plan.parts(spec.n_layer, parts);
+        }
     }
     plan.tensors
 }
 
 struct Plan<'a> {
     spec: &'a SynthSpec,
+    shape: &'static Shape,
+    scales: Scales,
     tensors: Vec<SynthTensor>,
 }
 
@@ -93,17 +111,13 @@ impl Plan<'_> {
     fn ends(&mut self) {
         let spec = self.spec;
         let n_embd = spec.n_embd as f32;
-        // Gemma multiplies embedded tokens by sqrt(n_embd).
-        let scale = if spec.arch.is_gemma() {
-            n_embd.sqrt()
-        } else {
-            1.0
-        };
-        let std = if spec.tied {
+        let size = if spec.tied {
             TIED_EMBEDDING_STD
         } else {
             EMBEDDING_STD
-        } / scale;
+        };
+        let std = size / self.scales.embedding;
+        let logit_std = LOGIT_STD / self.scales.logits;
         let rows = [spec.n_embd, spec.n_vocab];
         let control_scale = if spec.tied { TIED_CONTROL_SCALE } else { 1.0 };
         self.matrix(
@@ -112,160 +126,133 @@ impl Plan<'_> {
             Fill::Vocabulary { std, control_scale },
         );
         let mean = if spec.tied {
-            LOGIT_STD / (std * n_embd.sqrt())
+            logit_std / (std * n_embd.sqrt())
         } else {
             1.0
         };
-        self.small(
-            "output_norm.weight",
-            spec.n_embd,
-            Fill::Gain {
-                mean,
-                signed: spec.tied,
-            },
-        );
+        let gain = Fill::Gain {
+            mean,
+            signed: spec.tied,
+        };
+        self.small("output_norm.weight", spec.n_embd, gain);
+        let [norm_bias, output_bias] = self.shape.output_biases;
+        if norm_bias {
+            self.small("output_norm.bias", spec.n_embd, BIAS);
+        }
         if !spec.tied {
-            let std = LOGIT_STD / n_embd.sqrt();
-            self.matrix(
-                "output.weight",
-                &rows,
-                Fill::Vocabulary {
-                    std,
-                    control_scale: 0.0,
-                },
-            );
+            let fill = Fill::Vocabulary {
+                std: logit_std / n_embd.sqrt(),
+                control_scale: 0.0,
+            };
+            self.matrix("output.weight", &rows, fill);
         }
-        let n_pairs = spec.head_width() / 2;
-        if spec.rope_freqs {
-            self.small("rope_freqs.weight", n_pairs, Fill::RopeFactors { to: 8.0 });
+        if output_bias {
+            self.small("output.bias", spec.n_vocab, BIAS);
         }
-        if spec.arch == SynthArch::Phi3 {
-            self.small(
-                "rope_factors_long.weight",
-                n_pairs,
-                Fill::RopeFactors { to: 32.0 },
-            );
-            self.small(
-                "rope_factors_short.weight",
-                n_pairs,
-                Fill::RopeFactors { to: 2.0 },
-            );
+        self.rope_factors();
+    }
+
+    fn rope_factors(&mut self) {
+        let n_pairs = self.spec.head_width() / self.shape.rope_share / 2;
+        let n_full = Size::FullHead.of(self.spec) / 2;
+        let (llama, phi) = (self.spec.rope_freqs, self.shape.has_rope_factors);
+        let gemma = self.shape.has_full_rope_freqs;
+        for (is_there, name, n_pairs, to) in [
+            (llama, "rope_freqs.weight", n_pairs, 8.0),
+            (gemma, "rope_freqs.weight", n_full, 8.0),
+            (phi, "rope_factors_long.weight", n_pairs, 32.0),
+            (phi, "rope_factors_short.weight", n_pairs, 2.0),
+        ] {
+            if is_there {
+                self.small(name, n_pairs, Fill::RopeFactors { to });
+            }
         }
     }
 
-    fn attention(&mut self, il: u32) {
+    /// The tensors of layer `il` that `groups` tell.
+    fn parts(&mut self, il: u32, groups: &[&[Part]]) {
+        for &part in groups.iter().copied().flatten() {
+            self.part(il, part);
+        }
+    }
+
+    fn part(&mut self, il: u32, part: Part) {
         let spec = self.spec;
-        let SynthSpec {
-            arch,
-            n_embd,
-            n_head,
-            n_head_kv,
-            ..
-        } = *spec;
-        let width = spec.head_width();
-        let (n_q, n_kv) = (n_head * width, n_head_kv * width);
-        let read = 1.0 / (n_embd as f32).sqrt();
-        let score = SCORE_STD.sqrt();
-        let head_norms = matches!(
-            arch,
-            SynthArch::Qwen3 | SynthArch::Qwen3Moe | SynthArch::Gemma3
-        );
-        self.gain(il, "attn_norm", n_embd, 1.0);
-        if arch == SynthArch::Phi3 {
-            // One matrix has one scale; queries and keys share it with values.
-            let std = read * score;
-            self.layer(
-                il,
-                "attn_qkv",
-                &[n_embd, n_q + 2 * n_kv],
-                Fill::Random { std },
-            );
-        } else {
-            // Where heads are normed, the norm's gain sets the score instead.
-            let std = if head_norms { read } else { read * score };
-            self.layer(il, "attn_q", &[n_embd, n_q], Fill::Random { std });
-            self.layer(il, "attn_k", &[n_embd, n_kv], Fill::Random { std });
-            self.layer(il, "attn_v", &[n_embd, n_kv], Fill::Random { std: read });
-        }
-        if arch == SynthArch::Qwen2 {
-            for (name, n) in [("attn_q", n_q), ("attn_k", n_kv), ("attn_v", n_kv)] {
-                self.small(
-                    &format!("blk.{il}.{name}.bias"),
-                    n,
-                    Fill::Random { std: BIAS_STD },
-                );
+        let of = |size: Size| size.of(spec);
+        let random = |std| Fill::Random { std };
+        match part {
+            Part::Matrix(name, [from, to], std) => {
+                let std = self.std(of(from), std);
+                self.layer(il, name, &[of(from), of(to)], random(std));
             }
-        }
-        if head_norms {
-            self.gain(il, "attn_q_norm", width, score);
-            self.gain(il, "attn_k_norm", width, score);
-        }
-        // Phi's values came out larger by the factor that its scores needed.
-        let values = if arch == SynthArch::Phi3 { score } else { 1.0 };
-        let std = self.depth() / (values * (n_q as f32).sqrt());
-        self.layer(il, "attn_output", &[n_q, n_embd], Fill::Random { std });
-        if arch.is_gemma() {
-            self.gain(il, "post_attention_norm", n_embd, self.depth());
+            Part::Experts(name, [from, to], std) => {
+                let std = self.std(of(from), std);
+                let dims = [of(from), of(to), spec.n_expert];
+                self.layer(il, name, &dims, random(std));
+            }
+            Part::Router(name) => {
+                let std = self.std(spec.n_embd, Std::Read);
+                let dims = [spec.n_embd, spec.n_expert];
+                let name = format!("blk.{il}.{name}.weight");
+                self.push(name, &dims, quantize::F32, random(std));
+            }
+            Part::Gain(name, size, mean) => {
+                let mean = match mean {
+                    Mean::One => 1.0,
+                    Mean::Depth => self.depth(),
+                    Mean::Score => SCORE_STD.sqrt(),
+                    Mean::BareScore => SCORE_STD.sqrt() / (of(size) as f32).powf(0.25),
+                };
+                let signed = false;
+                let name = format!("blk.{il}.{name}.weight");
+                self.small(&name, of(size), Fill::Gain { mean, signed });
+            }
+            Part::Bias(name, size) => self.small(&format!("blk.{il}.{name}.bias"), of(size), BIAS),
+            Part::ExpertBias(name, size) => {
+                let name = format!("blk.{il}.{name}.bias");
+                self.push(name, &[of(size), spec.n_expert], quantize::F32, BIAS);
+            }
+            Part::Scale(name, size) => {
+                let fill = Fill::Gain {
+                    mean: 1.0,
+                    signed: false,
+                };
+                self.small(&format!("blk.{il}.{name}.scale"), of(size), fill);
+            }
+            Part::Factor(name) => {
+                let fill = Fill::Gain {
+                    mean: 1.0,
+                    signed: false,
+                };
+                self.small(&format!("blk.{il}.{name}.weight"), 1, fill);
+            }
+            Part::Numbers(name, size) => {
+                self.small(&format!("blk.{il}.{name}.weight"), of(size), BIAS);
+            }
         }
     }
 
-    fn feed_forward(&mut self, il: u32) {
-        let SynthSpec {
-            arch,
-            n_embd,
-            n_ff,
-            n_expert,
-            ..
-        } = *self.spec;
-        let up = Fill::Random {
-            std: 1.0 / (n_embd as f32).sqrt(),
-        };
-        let down = Fill::Random {
-            std: self.depth() / (GATED_RMS * (n_ff as f32).sqrt()),
-        };
-        self.gain(il, "ffn_norm", n_embd, 1.0);
-        match arch {
-            SynthArch::Qwen3Moe => {
-                let name = format!("blk.{il}.ffn_gate_inp.weight");
-                self.push(name, &[n_embd, n_expert], quantize::F32, up);
-                self.layer(il, "ffn_gate_exps", &[n_embd, n_ff, n_expert], up);
-                self.layer(il, "ffn_down_exps", &[n_ff, n_embd, n_expert], down);
-                self.layer(il, "ffn_up_exps", &[n_embd, n_ff, n_expert], up);
-            }
-            SynthArch::Phi3 => {
-                self.layer(il, "ffn_up", &[n_embd, 2 * n_ff], up);
-                self.layer(il, "ffn_down", &[n_ff, n_embd], down);
-            }
-            _ => {
-                self.layer(il, "ffn_gate", &[n_embd, n_ff], up);
-                self.layer(il, "ffn_down", &[n_ff, n_embd], down);
-                self.layer(il, "ffn_up", &[n_embd, n_ff], up);
-            }
-        }
-        if arch.is_gemma() {
-            self.gain(il, "post_ffw_norm", n_embd, self.depth());
+    /// The standard deviation of a matrix whose rows have `n` values.
+    fn std(&self, n: u32, std: Std) -> f32 {
+        let root = (n as f32).sqrt();
+        let score = SCORE_STD.sqrt();
+        match std {
+            Std::Read => 1.0 / root,
+            Std::Score => 1.0 / root * score,
+            Std::Out => self.depth() / root,
+            Std::OutOfScore => self.depth() / (score * root),
+            Std::Down => self.depth() / (GATED_RMS * root),
         }
     }
 
     /// What a branch may add to the residual stream.
     fn depth(&self) -> f32 {
-        1.0 / (2.0 * self.spec.n_layer as f32).sqrt()
+        1.0 / (2.0 * self.spec.n_layer as f32).sqrt() / self.scales.branch
     }
 
     fn layer(&mut self, il: u32, name: &str, dims: &[u32], fill: Fill) {
         let ggml_type = self.spec.ty.of_matrix(name, Some(il), self.spec.n_layer);
         self.push(format!("blk.{il}.{name}.weight"), dims, ggml_type, fill);
-    }
-
-    fn gain(&mut self, il: u32, name: &str, n: u32, mean: f32) {
-        self.small(
-            &format!("blk.{il}.{name}.weight"),
-            n,
-            Fill::Gain {
-                mean,
-                signed: false,
-            },
-        );
     }
 
     fn matrix(&mut self, name: &str, dims: &[u32], fill: Fill) {

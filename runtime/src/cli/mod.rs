@@ -5,7 +5,8 @@
 //! - [`run`], [`chat`]: answer here; [`serve`], [`worker`]: answer together with other machines
 //! - [`plan`]: measure them and say who would compute what; [`plan_report`]: as people read it
 //! - [`simulate`]: what machines of a file would do under load
-//! - [`split`], [`synth`]: write model files; [`bench`], [`devices`]: measure and look
+//! - [`split`], [`synth`]: write model files; [`bench`], [`devices`], [`models`]: measure and
+//!   look
 //! - [`start`]: from flags to a running pipeline; [`processes`]: stages in child processes;
 //!   [`leave`]: the end of the program
 //! - [`output`], [`table`], [`timeline_file`]: what is printed and drawn; [`process_settings`]: faster memory
@@ -18,6 +19,7 @@ mod bench;
 mod chat;
 mod devices;
 mod leave;
+mod models;
 mod output;
 mod plan;
 mod plan_report;
@@ -92,6 +94,8 @@ enum Verb {
     Bench(Box<bench::BenchArgs>),
     /// List what this machine can compute on
     Devices(devices::DevicesArgs),
+    /// List the architectures of models that can be run, and where they may be cut
+    Models(models::ModelsArgs),
 }
 
 /// Runs the program, to its end.
@@ -136,6 +140,7 @@ fn execute(cli: &Cli) -> anyhow::Result<ExitCode> {
         Verb::Split(args) => split::execute(common, args),
         Verb::Synth(args) => synth::execute(args),
         Verb::Devices(args) => devices::execute(args),
+        Verb::Models(args) => models::execute(args),
     }
 }
 

@@ -58,7 +58,12 @@ pub(crate) fn execute(common: &CommonArgs, args: &SplitVerbArgs) -> anyhow::Resu
     };
     let config = config(common, args)?;
     let (model, _) = config.open_model()?;
-    let ranges = stage_ranges(&model, &split, config.pipeline.objective)?;
+    let ranges = stage_ranges(
+        &model,
+        &split,
+        config.pipeline.objective,
+        config.model.allow_unproven,
+    )?;
     let bars = ProgressBars::new();
     let written = ranges
         .iter()

@@ -25,7 +25,7 @@ Examples:
   jupiter synth --arch llama --layers 16 --embd 1024 --heads 16 --kv-heads 8 --ff 4096 \\
                 --vocab 32000 --type q4_0 --seed 7 -o bench.gguf")]
 pub(crate) struct SynthArgs {
-    /// Architecture: llama, qwen2, qwen3, qwen3moe, gemma2, gemma3 or phi3
+    /// Architecture, as `jupiter models` lists them
     #[arg(
         long,
         env = "JUPITER_ARCH",

@@ -63,7 +63,7 @@ pub struct ModelSettings {
     #[arg(short, long, env = "JUPITER_MODEL", value_name = "FILE")]
     pub model: Option<PathBuf>,
 
-    /// Try architectures whose split is not proven by tests
+    /// Cut models of architectures whose cuts no test has proven, where nothing is known against it
     #[arg(
         long,
         env = "JUPITER_ALLOW_UNPROVEN",

@@ -10,11 +10,12 @@ use jupiter_actors::planning::placement::Objective;
 use jupiter_actors::planning::plan_file::PlanFile;
 use jupiter_actors::request::DraftChoice;
 use jupiter_models::LayerRange;
+use jupiter_models::architecture::cuts;
 use jupiter_models::engine::{EngineParams, MAX_SEQUENCES};
 use jupiter_models::gguf::{GgufFile, ModelInfo};
 use jupiter_models::hidden::HiddenDtype;
 use jupiter_models::profile::ModelProfile;
-use jupiter_models::split::check_cover;
+use jupiter_models::split::{check_cover, check_cuts, check_n_stages};
 
 use crate::config::{Config, Split};
 use crate::error::{ConfigError, Result};
@@ -53,7 +54,11 @@ pub(crate) fn planner_config(
         return Err(ConfigError::ChunkTooLarge { chunk, n_embd }.into());
     }
     let engine = engine_params(config, info.n_ctx_train, n_threads(config, n_cores));
-    let profile = ModelProfile::from_gguf(model, &engine, pipeline.hidden_dtype)?;
+    let profile = ModelProfile {
+        cuts: cuts(info, config.model.allow_unproven),
+        ..ModelProfile::from_gguf(model, &engine, pipeline.hidden_dtype)?
+    };
+    check_split(&split, &profile)?;
     let head = config.network.node.clone();
     Ok(PlannerConfig {
         model: model_id,
@@ -81,6 +86,7 @@ pub fn described_config(
         false => DraftChoice::None,
     };
     let split = split_policy(&config.pipeline.split, profile.n_layer(), "")?;
+    check_split(&split, &profile)?;
     let engine = engine_params(&config, u32::MAX, 1);
     Ok(PlannerConfig {
         wait_nodes: n_nodes,
@@ -122,20 +128,28 @@ fn for_model(
 /// The layers of each stage when `split` is applied to `model`; an even one serves `objective`.
 ///
 /// # Errors
-/// When they do not fit, or the model cannot be read.
+/// When they do not fit, the model cannot be cut so, or it cannot be read.
 pub fn stage_ranges(
     model: &GgufFile,
     split: &Split,
     objective: Objective,
+    allow_unproven: bool,
 ) -> Result<Vec<LayerRange>> {
     let info = ModelInfo::from_gguf(model)?;
+    let cuts = cuts(&info, allow_unproven);
     let n_stages = match split_policy(split, info.n_layer, "")? {
-        SplitPolicy::Ranges(ranges) => return Ok(ranges),
+        SplitPolicy::Ranges(ranges) => {
+            check_cuts(&ranges, &cuts)?;
+            return Ok(ranges);
+        }
         SplitPolicy::Stages(n) => n,
         SplitPolicy::PerNode | SplitPolicy::Planned | SplitPolicy::Pinned(_) => 1,
     };
     let engine = EngineParams::default();
-    let profile = ModelProfile::from_gguf(model, &engine, HiddenDtype::F32)?;
+    let profile = ModelProfile {
+        cuts,
+        ..ModelProfile::from_gguf(model, &engine, HiddenDtype::F32)?
+    };
     let goal = PlanGoal::new(objective, engine.n_ctx, 1);
     Ok(split_evenly(&profile, &goal, n_stages)?)
 }
@@ -249,6 +263,20 @@ fn split_policy(split: &Split, n_layer: u32, model: &str) -> Result<SplitPolicy>
     }
 }
 
+/// Checks that the model may be cut as `split` says.
+fn check_split(split: &SplitPolicy, profile: &ModelProfile) -> Result<()> {
+    let ranges = match split {
+        SplitPolicy::Ranges(ranges) => ranges.clone(),
+        SplitPolicy::Pinned(stages) => stages.iter().map(|stage| stage.layers).collect(),
+        &SplitPolicy::Stages(n_stages) => {
+            let n_layer = profile.n_layer();
+            return Ok(check_n_stages(n_stages, n_layer, &profile.cuts)?);
+        }
+        SplitPolicy::PerNode | SplitPolicy::Planned => return Ok(()),
+    };
+    Ok(check_cuts(&ranges, &profile.cuts)?)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -294,7 +322,7 @@ mod tests {
         write(&spec, &path, &mut |_, _| {}).unwrap();
         let model = GgufFile::open(&path).unwrap();
         let first = |objective| {
-            let ranges = stage_ranges(&model, &Split::Stages(2), objective).unwrap();
+            let ranges = stage_ranges(&model, &Split::Stages(2), objective, false).unwrap();
             ranges[0].len()
         };
         assert_eq!(first(Objective::Ttft), 4);

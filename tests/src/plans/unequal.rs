@@ -196,6 +196,7 @@ fn model() -> ModelProfile {
         buffer_bytes: 300_000_000,
         n_embd: 8192,
         bytes_per_value: 2.0,
+        cuts: Default::default(),
     }
 }
 

@@ -2,6 +2,7 @@
 //! the same steps, and both agree with each continuation computed alone.
 
 use jupiter_models::engine::Logits;
+use jupiter_models::gguf::ModelInfo;
 use jupiter_models::synth::{SynthArch, SynthSpec, SynthType};
 use jupiter_models::{KvOp, Row, SequenceId, Token};
 
@@ -13,11 +14,7 @@ const N_PREFIX: u32 = 20;
 const TOLERANCE: f32 = 2e-2;
 
 fn model(arch: SynthArch) -> Model {
-    let n_ff = if arch == SynthArch::Qwen3Moe {
-        128
-    } else {
-        256
-    };
+    let n_ff = if arch.has_experts() { 128 } else { 256 };
     Model::new(&SynthSpec {
         n_embd: 128,
         n_ff,
@@ -33,10 +30,13 @@ struct Trio(Vec<Pipeline>);
 impl Trio {
     fn new(model: &Model) -> Trio {
         let params = params();
+        let n_layer = ModelInfo::from_gguf(&model.file).unwrap().n_layer;
+        let cuts = model.cut_lists();
+        let (one, more) = (&cuts[cuts.len() / 3], &cuts[cuts.len() - 1]);
         Trio(vec![
             model.reference(&params),
-            model.pipeline(&[3], 6, &params),
-            model.pipeline(&[1, 2], 6, &params),
+            model.pipeline(one, n_layer, &params),
+            model.pipeline(more, n_layer, &params),
         ])
     }
 

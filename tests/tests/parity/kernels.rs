@@ -56,8 +56,9 @@ fn logits_of_every_type_are_llama_cpps_but_for_rounding() {
 #[test]
 fn logits_of_every_architecture_are_llama_cpps_but_for_rounding() {
     for arch in SynthArch::ALL {
-        for ty in [SynthType::Q4_0, SynthType::Q4KM] {
-            assert_close(arch, ty);
-        }
+        assert_close(arch, SynthType::Q4_0);
+    }
+    for arch in SynthArch::COMMON {
+        assert_close(arch, SynthType::Q4KM);
     }
 }

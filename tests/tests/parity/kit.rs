@@ -1,11 +1,12 @@
 //! Generated models, pipelines of slices in one thread, and the greedy loop.
 
+use jupiter_models::architecture::cuts;
 use jupiter_models::engine::{
     Engine, EngineParams, Logits, ReferenceEngine, StageEngine, StepInput, StepOutput,
 };
-use jupiter_models::gguf::GgufFile;
+use jupiter_models::gguf::{GgufFile, ModelInfo};
 use jupiter_models::slice::SliceCache;
-use jupiter_models::split::ranges_from_cuts;
+use jupiter_models::split::{Weights, ranges_from_cuts, split_by_weight};
 use jupiter_models::synth::{self, SynthArch, SynthSpec, SynthType};
 use jupiter_models::{KvOp, LayerRange, Row, SequenceId, Token};
 use tempfile::TempDir;
@@ -41,6 +42,26 @@ impl Model {
 
     pub(crate) fn cache(&self) -> SliceCache {
         SliceCache::new(self.dir.path().join("cache"))
+    }
+
+    /// Where the model may be cut: at every single layer, and into three and four stages as even as
+    /// can be.
+    pub(crate) fn cut_lists(&self) -> Vec<Vec<u32>> {
+        let info = ModelInfo::from_gguf(&self.file).unwrap();
+        let (n_layer, cuts) = (info.n_layer, cuts(&info, false));
+        let singles =
+            (1..n_layer).map(|cut| vec![LayerRange::new(0, cut), LayerRange::new(cut, n_layer)]);
+        let allowed =
+            singles.filter(|ranges| ranges.iter().all(|&range| cuts.allows(range, n_layer)));
+        let even = Weights {
+            embedding: 0,
+            layers: vec![1; n_layer as usize],
+            head: 0,
+        };
+        let many = (3..=4).filter_map(|n| split_by_weight(&even, n, &cuts).ok());
+        let starts =
+            |ranges: Vec<LayerRange>| ranges[1..].iter().map(|range| range.start).collect();
+        allowed.chain(many).map(starts).collect()
     }
 
     pub(crate) fn engine(&self, range: LayerRange, params: &EngineParams) -> Engine {

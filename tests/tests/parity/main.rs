@@ -5,6 +5,7 @@
 //! - `company`: a row has the same bits whatever shares its step
 //! - `kernels`: ours beside llama.cpp's
 //! - `guesses`: the KV cache after guesses that were right and wrong
+//! - `keys`: files with spoilt keys
 //! - `refusals`: what cannot be split or run says so in one line
 //! - `kit`: models, pipelines and the greedy loop
 
@@ -15,5 +16,6 @@ mod company;
 mod cuts;
 mod guesses;
 mod kernels;
+mod keys;
 mod kit;
 mod refusals;

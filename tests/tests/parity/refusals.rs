@@ -42,20 +42,19 @@ fn models_of_27_billion_stay_whole() {
     });
     assert_eq!(
         message(slice(&model, 0, 23)),
-        "this model cannot be split: the model has 46 layers, and gemma2 chooses its attention \
-         scale by that count; run it on one machine"
+        "this model cannot be split: the model has 46 layers, and gemma2 chooses constants by that \
+         count; run it on one machine (--stages 1)"
     );
     assert!(slice(&model, 0, 46).unwrap().is_whole());
 }
 
-#[test]
-fn other_architectures_are_refused_by_name() {
-    let model = Model::new(&tiny(SynthArch::Llama));
-    let path = model.dir.path().join("mamba.gguf");
+/// A file of that architecture with a table of embeddings, and nothing else.
+fn only_a_table(model: &Model, arch: &str) -> GgufFile {
+    let path = model.dir.path().join(arch);
     let mut writer = GgufWriter::new().unwrap();
-    writer.set_str("general.architecture", "mamba").unwrap();
+    writer.set_str("general.architecture", arch).unwrap();
     for key in ["block_count", "embedding_length", "context_length"] {
-        writer.set_u32(&format!("mamba.{key}"), 64).unwrap();
+        writer.set_u32(&format!("{arch}.{key}"), 64).unwrap();
     }
     writer
         .add_tensor("token_embd.weight", 0, &[64, 32])
@@ -67,22 +66,42 @@ fn other_architectures_are_refused_by_name() {
             Ok(())
         })
         .unwrap();
-    let mamba = GgufFile::open(&path).unwrap();
-    let sliced = model
-        .cache()
-        .slice(&mamba, LayerRange::new(0, 1), &mut |_, _| {});
-    assert_eq!(
-        message(sliced),
-        "architecture `mamba` is not supported (supported: llama, qwen2, qwen3, qwen3moe, gemma2, \
-         gemma3, phi3); --allow-unproven tries it anyway"
-    );
-    // Tried anyway: llama.cpp refuses what is not a model, and the process lives.
-    let cache = model.cache().allow_unproven(true);
-    let tried = cache
-        .slice(&mamba, LayerRange::new(0, 1), &mut |_, _| {})
-        .unwrap();
-    let loaded = Engine::load(&mamba, &tried, &params(), &mut |_| {});
-    assert!(message(loaded).starts_with("llama.cpp: cannot load "));
+    GgufFile::open(&path).unwrap()
+}
+
+#[test]
+fn other_architectures_are_refused_by_name_or_run_whole() {
+    let model = Model::new(&tiny(SynthArch::Llama));
+    for allow in [false, true] {
+        let cache = model.cache().allow_unproven(allow);
+        let slice = |arch: &str, n_layer| {
+            let file = only_a_table(&model, arch);
+            let sliced = cache.slice(&file, LayerRange::new(0, n_layer), &mut |_, _| {});
+            (file, sliced)
+        };
+        assert_eq!(
+            message(slice("mamba", 64).1),
+            "architecture `mamba` cannot be run: its layers keep a state that cannot go back to an \
+             earlier token, which guesses, branches and kept answers need (`jupiter models` lists \
+             what can)"
+        );
+        assert_eq!(
+            message(slice("gemma3n", 32).1),
+            "this model cannot be split: what the layers of `gemma3n` models need of each other is \
+             not known here; run it on one machine (--stages 1)"
+        );
+        // Whole it is llama.cpp that refuses what is not a model, and the process lives.
+        let (file, whole) = slice("gemma3n", 64);
+        let whole = whole.unwrap();
+        assert!(whole.is_whole());
+        let loaded = Engine::load(&file, &whole, &params(), &mut |_| {});
+        assert!(message(loaded).starts_with("llama.cpp: cannot load "));
+        let cut = slice("olmoe", 32).1;
+        match allow {
+            false => assert!(message(cut).contains("--allow-unproven tries it")),
+            true => assert!(!cut.unwrap().is_whole()),
+        }
+    }
 }
 
 #[test]
@@ -96,10 +115,10 @@ fn splits_that_cannot_be_are_named() {
         head: profile.head_bytes,
     };
     assert_eq!(
-        message(split_by_weight(&weights, 7)),
+        message(split_by_weight(&weights, 7, &profile.cuts)),
         "7 stages for 6 layers: take 1 to 6 stages"
     );
-    let ranges = split_by_weight(&weights, 3).unwrap();
+    let ranges = split_by_weight(&weights, 3, &profile.cuts).unwrap();
     assert_eq!((ranges.len(), ranges[0].start, ranges[2].end), (3, 0, 6));
     assert_eq!(
         message(slice(&model, 4, 9)),

@@ -2,7 +2,7 @@
 
 use jupiter_models::LayerRange;
 use jupiter_models::profile::ModelProfile;
-use jupiter_models::split::{Weights, split_by_weight};
+use jupiter_models::split::{Weights, most_stages, split_by_weight};
 
 use super::fleet::PlanGoal;
 use crate::NodeId;
@@ -43,7 +43,7 @@ pub struct PlacedStage {
 /// is the one whose slowest stage is the fastest, by what layers, embedding and head typically take.
 ///
 /// # Errors
-/// For no stage, or more stages than layers.
+/// For no stage, or more stages than the model can be cut into.
 pub fn split_evenly(
     model: &ModelProfile,
     goal: &PlanGoal,
@@ -63,7 +63,7 @@ pub fn split_evenly(
             .collect(),
         head: typical::head_ns(model.head_bytes, work),
     };
-    split_by_weight(&weights, n_stages)
+    split_by_weight(&weights, n_stages, &model.cuts)
 }
 
 /// Places the stages on the nodes, in the order of both: consecutive stages on one node where
@@ -81,8 +81,10 @@ pub fn place(
         return Vec::new();
     }
     let per_node = u32::try_from(nodes.len()).unwrap_or(u32::MAX);
-    let evenly =
-        |n: u32| split_evenly(model, goal, n.clamp(1, model.n_layer())).unwrap_or_default();
+    let evenly = |n: u32| {
+        let n = most_stages(&model.cuts, model.n_layer(), n);
+        split_evenly(model, goal, n).unwrap_or_default()
+    };
     let ranges = match split {
         SplitPolicy::PerNode | SplitPolicy::Planned | SplitPolicy::Pinned(_) => evenly(per_node),
         SplitPolicy::Stages(n) => evenly(*n),
@@ -100,6 +102,7 @@ pub fn place(
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use jupiter_models::architecture::Cuts;
     use jupiter_models::profile::LayerShape;
 
     use super::*;
@@ -118,6 +121,7 @@ mod tests {
             buffer_bytes: 0,
             n_embd: 1,
             bytes_per_value: 4.0,
+            cuts: Default::default(),
         }
     }
 
@@ -179,6 +183,29 @@ mod tests {
         assert_eq!(first(Objective::Ttft), 15);
         assert_eq!(first(Objective::Tbt), 23);
         assert_eq!(first(Objective::Throughput), 23);
+    }
+
+    #[test]
+    fn a_model_with_rules_is_cut_into_fewer_stages_where_it_must() {
+        let cuts = Cuts {
+            step: 4,
+            ..Cuts::default()
+        };
+        let m = ModelProfile {
+            cuts,
+            ..model(&[10_000_000; 10], 0)
+        };
+        check(
+            &m,
+            SplitPolicy::PerNode,
+            9,
+            &[("n0", 0, 4), ("n1", 4, 8), ("n2", 8, 10)],
+        );
+        let whole = ModelProfile {
+            cuts: Cuts::never("it is one".into()),
+            ..m
+        };
+        check(&whole, SplitPolicy::Planned, 3, &[("n0", 0, 10)]);
     }
 
     #[test]

@@ -167,6 +167,7 @@ mod tests {
             buffer_bytes: 0,
             n_embd: 1,
             bytes_per_value: 1.0,
+            cuts: Default::default(),
         };
         let mut devices: Vec<_> = ["a", "b", "c"]
             .map(|node| DeviceProfile {

@@ -29,7 +29,7 @@ pub struct Excluded {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
-    /// It cannot hold even the smallest stage of one layer.
+    /// It cannot hold even the smallest stage.
     TooLittleMemory {
         /// What that stage needs.
         needs_bytes: u64,
@@ -64,7 +64,7 @@ impl fmt::Display for Reason {
                 has_bytes,
             } => write!(
                 f,
-                "too little memory: one layer needs {}, and {has_bytes} bytes are free",
+                "too little memory: the smallest stage needs {}, and {has_bytes} bytes are free",
                 show(needs_bytes)
             ),
             Reason::NoPlace => f.write_str("no placement has room for one more device"),

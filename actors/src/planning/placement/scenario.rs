@@ -181,10 +181,13 @@ pub(super) struct Space {
     pub(super) units: Vec<usize>,
     /// Number of sets.
     pub(super) n_sets: usize,
-    /// `first_fits[class][j]`: layers `0..j` fit, with the embedding, and the head if all.
+    /// `first_fits[class][j]`: layers `0..j` fit, with the embedding, and the head if all, and may be
+    /// a stage.
     pub(super) first_fits: Vec<Vec<bool>>,
     /// `first_start[class][j]`: the least `i > 0` such that `i..j` fits; `j` if none. Ascends.
     pub(super) first_start: Vec<Vec<usize>>,
+    /// Which layers may be a stage.
+    pub(super) memory: StageMemory,
 }
 
 impl Space {
@@ -192,7 +195,7 @@ impl Space {
         let n_layer = memory.n_layer();
         let free = |class: usize| least_free(cluster, &classes.members[class]);
         let fits = |class: usize| {
-            let end = |j| j > 0 && memory.range_bytes(0, j) <= free(class);
+            let end = |j| j > 0 && memory.allows(0, j) && memory.range_bytes(0, j) <= free(class);
             (0..=n_layer).map(end).collect()
         };
         let starts = |class: usize| {
@@ -213,6 +216,7 @@ impl Space {
             n_sets: classes.n_sets(),
             first_fits: (0..classes.len()).map(fits).collect(),
             first_start: (0..classes.len()).map(starts).collect(),
+            memory: memory.clone(),
         }
     }
 

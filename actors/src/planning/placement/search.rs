@@ -219,12 +219,20 @@ impl<'a> Search<'a> {
             while queue.front().is_some_and(|&(_, start)| start < first) {
                 queue.pop_front();
             }
-            if let Some(&(lead, _)) = queue.front() {
+            // With rules for cuts the least start need not be at the front.
+            let least = match self.space.memory.is_free() {
+                true => queue.front().map(|&(lead, _)| lead),
+                false => (first.max(behind.start)..end.min(behind.end))
+                    .filter(|&start| arrival[start] < NEVER && self.space.memory.allows(start, end))
+                    .map(|start| arrival[start] - prefix[start])
+                    .min(),
+            };
+            if let Some(lead) = least {
                 let is_last = end == n_layer;
                 let head = if is_last { scenario.head[next] } else { 0 };
                 self.cost[row + end] = lead + prefix[end] + step_and_one + head;
                 reach(&mut self.behind[set], end);
-            } else if end >= behind.end {
+            } else if end >= behind.end && self.space.memory.is_free() {
                 break;
             }
         }
@@ -266,6 +274,7 @@ impl<'a> Search<'a> {
                 let hop = scenario.occupied[class][last] + scenario.latency[class][last];
                 let stage = scenario.stage(last, start, end, &scenario.head) + 1;
                 scenario.occupied[class][last] <= limit
+                    && self.space.memory.allows(start, end)
                     && self.cost[self.at(before, class, start)] + hop + stage == cost
             };
             let starts = self.window[last][end]..end;

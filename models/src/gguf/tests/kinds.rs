@@ -73,8 +73,15 @@ fn other_architectures_are_named_before_the_keys_that_they_lack() {
     let got = reason(open(&rwkv.bytes()).and_then(|file| ModelInfo::from_gguf(&file)));
     assert_eq!(
         got,
-        "the architecture `rwkv7` is not supported (supported: llama, qwen2, qwen3, qwen3moe, \
-         gemma2, gemma3, phi3), and the key `rwkv7.block_count` is missing"
+        "architecture `rwkv7` cannot be run: its layers keep a state that cannot go back to an \
+         earlier token, which guesses, branches and kept answers need (`jupiter models` lists what \
+         can)"
+    );
+    let gemma = Header::default().set("general.architecture", V::Str("gemma3n"));
+    let got = reason(open(&gemma.bytes()).and_then(|file| ModelInfo::from_gguf(&file)));
+    assert_eq!(
+        got,
+        "no test has shown that `gemma3n` models run, and the key `gemma3n.block_count` is missing"
     );
 }
 

@@ -1,6 +1,6 @@
 //! What the CPU backend asks for each operation: whether we compute it, and to do so.
 
-use std::ffi::c_int;
+use std::ffi::{CStr, c_int};
 
 use llama_cpp_sys_2 as sys;
 
@@ -48,7 +48,11 @@ unsafe extern "C" fn supports(op: *const sys::ggml_tensor) -> bool {
     };
     // A hint says what the weights are (ggml_mul_mat_set_hint); ours are none of these.
     let is_plain = op.op != sys::GGML_OP_MUL_MAT || op.op_params[1] == 0;
+    // llama.cpp asks for a product with the factors beside a matrix too, and multiplies value by value.
+    // SAFETY: the name of a live tensor is NUL-terminated.
+    let name = unsafe { CStr::from_ptr(sys::ggml_get_name(w)) };
     let is_possible = is_plain
+        && !name.to_bytes().ends_with(b".scale")
         && w.ne[2] == n_matrices
         && x.type_ == sys::GGML_TYPE_F32
         && x.nb[0] == size_of::<f32>();

@@ -34,20 +34,31 @@ impl MeasuredRanges {
         let inner = LayerRange::new(1.min(outer.end), outer.end);
         let mut windows: Vec<LayerRange> = Vec::new();
         for class in commonest_classes(model, outer) {
-            let within = [inner, outer]
+            let window = [inner, outer]
                 .into_iter()
-                .find(|range| count(model, *range, class) > 0);
-            let window = within.and_then(|range| window(model, range, class));
+                .find_map(|range| window(model, range, class));
             windows.extend(window.filter(|window| !windows.contains(window)));
         }
-        let short = windows.first().filter(|window| window.len() > 1);
         MeasuredRanges {
-            short: short
-                .map(|window| LayerRange::new(window.start, window.start + window.len() / 2)),
+            short: windows.first().and_then(|window| short(model, *window)),
             windows,
             last: last(model),
         }
     }
+}
+
+/// The beginning of `window`: half of it, or as near to that as the model may be cut.
+fn short(model: &ModelProfile, window: LayerRange) -> Option<LayerRange> {
+    let half = window.len() / 2;
+    (1..window.len())
+        .map(|n| LayerRange::new(window.start, window.start + n))
+        .filter(|&range| may_be(model, range))
+        .min_by_key(|range| range.len().abs_diff(half))
+}
+
+/// Whether the model may be cut so.
+fn may_be(model: &ModelProfile, range: LayerRange) -> bool {
+    model.cuts.allows(range, model.n_layer())
 }
 
 /// Classes with layers in `range`, most layers first.
@@ -72,6 +83,9 @@ fn window(model: &ModelProfile, within: LayerRange, class: usize) -> Option<Laye
             if !enough && range.len() < MIN_LAYERS.min(within.len()) {
                 continue;
             }
+            if !may_be(model, range) {
+                continue;
+            }
             let n_layers = i64::from(range.len());
             let share = f64::from(count(model, range, class)) / n_layers as f64;
             let score = (enough, share, if enough { -n_layers } else { n_layers });
@@ -87,19 +101,22 @@ fn window(model: &ModelProfile, within: LayerRange, class: usize) -> Option<Laye
     best.map(|(_, range)| range)
 }
 
-/// The last layers with enough weights, head included; the last layer alone where the model has
-/// not enough. Never the first layer, unless it is the only one.
+/// The last layers with enough weights, head included; as few as may be where the model has not
+/// enough. Never the first layer, unless it is the only one, or the model cannot be cut.
 fn last(model: &ModelProfile) -> LayerRange {
     let n_layer = model.n_layer();
     let with_head = |start| {
         let layers = bytes(model, LayerRange::new(start, n_layer));
         layers.saturating_add(model.head_bytes)
     };
-    let alone = n_layer.saturating_sub(1);
-    let start = (1..n_layer)
-        .rev()
+    let starts = || {
+        let all = (1..n_layer).rev();
+        all.filter(|&start| may_be(model, LayerRange::new(start, n_layer)))
+    };
+    let start = starts()
         .find(|&start| with_head(start) >= ENOUGH_BYTES)
-        .unwrap_or(alone);
+        .or(starts().next())
+        .unwrap_or(0);
     LayerRange::new(start, n_layer)
 }
 
@@ -120,6 +137,7 @@ pub(super) fn bytes(model: &ModelProfile, range: LayerRange) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::architecture::Cuts;
     use crate::profile::measure::tests::model;
 
     const MB: u64 = 1 << 20;
@@ -158,6 +176,27 @@ mod tests {
             assert_eq!(found.last, LayerRange::new(n_layer - 1, n_layer));
             assert_eq!(found.short, None);
         }
+    }
+
+    #[test]
+    fn slices_are_such_as_the_model_may_be_cut_into() {
+        let by_fours = Cuts {
+            step: 4,
+            ..Cuts::default()
+        };
+        let found = |cuts: &Cuts, n_layer| {
+            MeasuredRanges::new(&ModelProfile {
+                cuts: cuts.clone(),
+                ..model(&vec![0; n_layer], 1000)
+            })
+        };
+        let small = found(&by_fours, 16);
+        assert_eq!(small.windows, [LayerRange::new(4, 12)]);
+        assert_eq!(small.short, Some(LayerRange::new(4, 8)));
+        assert_eq!(small.last, LayerRange::new(12, 16));
+        let whole = found(&Cuts::never("it is one".into()), 16);
+        assert_eq!((whole.windows, whole.short), (vec![], None));
+        assert_eq!(whole.last, LayerRange::new(0, 16));
     }
 
     #[test]

@@ -37,6 +37,7 @@ pub(super) fn model(classes: &[usize], layer_bytes: u64) -> ModelProfile {
         buffer_bytes: 0,
         n_embd: N_EMBD as u32,
         bytes_per_value: 4.0,
+        cuts: Default::default(),
     }
 }
 

@@ -102,6 +102,7 @@ pub(in crate::planner) fn config() -> PlannerConfig {
             buffer_bytes: 0,
             n_embd: 1,
             bytes_per_value: 4.0,
+            cuts: Default::default(),
         },
         head: NodeId("n0".into()),
         split: SplitPolicy::PerNode,

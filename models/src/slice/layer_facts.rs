@@ -1,0 +1,45 @@
+//! What graphs derive from the number of a layer, or from how many there are, spelled out for a slice.
+
+use crate::architecture::{Architecture, InputScale};
+use crate::gguf::{GgufFile, ModelInfo};
+use crate::llama::GgufWriter;
+use crate::{LayerRange, Result};
+
+/// Writes the keys for the layers `range`.
+pub(super) fn write_layer_facts(
+    writer: &mut GgufWriter,
+    model: &GgufFile,
+    info: &ModelInfo,
+    arch: &Architecture,
+    range: LayerRange,
+) -> Result<()> {
+    let key = |suffix: &str| format!("{}.{suffix}", info.arch);
+    let meta = model.metadata();
+    if arch.leading_dense {
+        let name = key("leading_dense_block_count");
+        if let Some(lead) = meta.opt_u32(&name)? {
+            writer.set_u32(&name, lead.saturating_sub(range.start).min(range.len()))?;
+        }
+    }
+    if arch.next_tokens && info.n_blocks > info.n_layer {
+        writer.set_u32(&key("nextn_predict_layers"), 0)?;
+    }
+    if let InputScale::Key(_) = arch.input_scale {
+        // What enters is scaled already (`EmbeddingTable`), and a product with 1 has the same bits.
+        writer.set_f32(&key("embedding_scale"), 1.0)?;
+    }
+    if arch.residual_by_depth {
+        let name = key("residual_scale");
+        if meta.opt_f32(&name)?.is_none() {
+            // As minicpm.cpp computes it, in f32.
+            writer.set_f32(&name, 1.4 / (info.n_layer as f32).sqrt())?;
+        }
+    }
+    for suffix in arch.dropped_keys {
+        let name = key(suffix);
+        if meta.get(&name).is_some() {
+            writer.remove_key(&name)?;
+        }
+    }
+    Ok(())
+}
