@@ -15,7 +15,7 @@ const READ_BYTES: usize = 1 << 20;
 const HASH_DIGITS: usize = 64;
 
 impl GgufFile {
-    /// BLAKE3 of the file's bytes, 64 hexadecimal digits.
+    /// BLAKE3 of the file's bytes, 64 hexadecimal digits; of a model in parts that of all hashes.
     ///
     /// Reading a large model takes seconds, so the answer is kept in the cache folder, as long as
     /// neither path, inode, size nor the times of the last write and change are others. A cache
@@ -32,7 +32,16 @@ impl GgufFile {
         if let Some(hash) = self.inner.content_hash.get() {
             return Ok(hash.clone());
         }
-        let hash = self.hash_of(self.n_bytes(), dir, SystemTime::now())?;
+        let now = SystemTime::now();
+        let hashes = self
+            .parts()
+            .map(|part| part.hash_of(part.n_bytes(), dir, now));
+        let hashes = hashes.collect::<Result<Vec<String>>>()?;
+        // Of a model in parts it is the hash of their hashes.
+        let hash = match &hashes[..] {
+            [only] => only.clone(),
+            all => blake3::hash(all.concat().as_bytes()).to_hex().to_string(),
+        };
         Ok(self.inner.content_hash.get_or_init(|| hash).clone())
     }
 

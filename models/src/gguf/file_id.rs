@@ -91,6 +91,10 @@ impl GgufFile {
     /// # Errors
     /// [`ModelError::BadGguf`] that says so.
     pub fn check_unwritten(&self) -> Result<()> {
+        self.parts().try_for_each(GgufFile::check_part_unwritten)
+    }
+
+    fn check_part_unwritten(&self) -> Result<()> {
         match self.id_now()?.is_same_write(&self.inner.id) {
             true => Ok(()),
             false => Err(self.was_written()),
@@ -104,7 +108,11 @@ impl GgufFile {
     /// # Errors
     /// [`ModelError::BadGguf`] that says so.
     pub(crate) fn check_unchanged(&self) -> Result<()> {
-        self.check_unwritten()?;
+        self.parts().try_for_each(GgufFile::check_part_unchanged)
+    }
+
+    fn check_part_unchanged(&self) -> Result<()> {
+        self.check_part_unwritten()?;
         let opened = self.inner.id;
         // The name that it lost is the change.
         let lost_its_name = || id_at(self.path()).is_none_or(|at| at.inode != opened.inode);
@@ -122,6 +130,10 @@ impl GgufFile {
     pub fn check_current(&self) -> Result<()> {
         let (path, opened) = (self.path(), self.inner.id);
         let now = id_at(path);
+        // Of a model in parts it is not asked again which bytes are there.
+        for part in &self.inner.rest {
+            part.check_current()?;
+        }
         let is_current = now == Some(opened)
             || match self.inner.content_hash.get() {
                 Some(hash) => GgufFile::open(path)

@@ -18,6 +18,7 @@ mod info;
 mod kind;
 mod metadata;
 mod parse;
+mod parts;
 mod tensor;
 
 use std::collections::HashMap;
@@ -30,11 +31,13 @@ use crate::llama::mapping::FileMapping;
 use crate::{ModelError, Result};
 
 use self::file_id::FileId;
+pub(crate) use self::parts::PART_KEYS;
+use self::parts::Part;
 pub use info::{KvDtype, ModelInfo, SlidingWindow};
 pub use metadata::{Array, Metadata, Value};
 pub use tensor::TensorInfo;
 
-/// A GGUF file whose header was checked, with its tensor data mapped.
+/// A GGUF file whose header was checked, with its tensor data mapped; of a model in parts all of them.
 ///
 /// Clones share the mapping. As with every mapping, a file that another program shortens while it
 /// is open faults on access.
@@ -52,17 +55,43 @@ struct Inner {
     tensors: Vec<TensorInfo>,
     index: HashMap<String, usize>,
     content_hash: OnceLock<String>,
+    /// The parts behind this file, in order.
+    rest: Vec<GgufFile>,
 }
 
 impl GgufFile {
-    /// Opens and checks the file at `path`: version 2 or 3, little endian, not split in parts.
+    /// Opens and checks the file at `path`: version 2 or 3, little endian; with the first part of a
+    /// model the others, which lie beside it.
     ///
     /// # Errors
     /// A file that cannot be read ([`ModelError::Io`]), or whose lengths, counts, types or offsets
     /// do not hold together ([`ModelError::BadGguf`]). Nothing is allocated on the word of a
     /// header: each length is compared with the bytes that remain.
     pub fn open(path: impl AsRef<Path>) -> Result<GgufFile> {
-        let path = path.as_ref();
+        let (first, part) = GgufFile::open_part(path.as_ref())?;
+        let Some(part) = part else {
+            return Ok(first);
+        };
+        let rest = GgufFile::rest_of(&first, part)?;
+        let Some(mut inner) = Arc::into_inner(first.inner) else {
+            unreachable!("nobody else has the file that was just opened");
+        };
+        for (no, file) in rest.iter().enumerate() {
+            let of_part = |tensor: &TensorInfo| TensorInfo {
+                part: no + 1,
+                ..tensor.clone()
+            };
+            inner.tensors.extend(file.tensors().iter().map(of_part));
+        }
+        inner.index = index(&inner.tensors);
+        inner.rest = rest;
+        Ok(GgufFile {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// One file, whether it is all of a model or a part.
+    fn open_part(path: &Path) -> Result<(GgufFile, Option<Part>)> {
         let io = |source| ModelError::Io {
             path: path.to_owned(),
             source,
@@ -77,24 +106,30 @@ impl GgufFile {
         }
         let mapping = FileMapping::new(&file).map_err(io)?;
         let parsed = parse::header(path, mapping.bytes()).map_err(|what| bad(path, what))?;
-        let index = parsed
-            .tensors
-            .iter()
-            .enumerate()
-            .map(|(i, t)| (t.name.clone(), i))
-            .collect();
-        Ok(GgufFile {
-            inner: Arc::new(Inner {
-                path: path.to_owned(),
-                id: FileId::new(&about),
-                file,
-                mapping,
-                metadata: parsed.metadata,
-                tensors: parsed.tensors,
-                index,
-                content_hash: OnceLock::new(),
-            }),
-        })
+        let inner = Inner {
+            path: path.to_owned(),
+            id: FileId::new(&about),
+            file,
+            mapping,
+            metadata: parsed.metadata,
+            index: index(&parsed.tensors),
+            tensors: parsed.tensors,
+            content_hash: OnceLock::new(),
+            rest: Vec::new(),
+        };
+        let inner = Arc::new(inner);
+        Ok((GgufFile { inner }, parsed.part))
+    }
+
+    /// The file itself, and the parts behind it.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = &GgufFile> {
+        std::iter::once(self).chain(&self.inner.rest)
+    }
+
+    /// The file that holds `tensor`.
+    fn part_of(&self, tensor: &TensorInfo) -> &GgufFile {
+        let behind = tensor.part.checked_sub(1);
+        behind.and_then(|i| self.inner.rest.get(i)).unwrap_or(self)
     }
 
     /// Where the file lies, as it was given to [`GgufFile::open`].
@@ -119,7 +154,7 @@ impl GgufFile {
 
     /// The bytes of a tensor of this file, in ggml's layout; mapped, not read.
     pub fn tensor_bytes(&self, tensor: &TensorInfo) -> &[u8] {
-        let bytes = self.inner.mapping.bytes();
+        let bytes = self.part_of(tensor).inner.mapping.bytes();
         let start = usize::try_from(tensor.offset)
             .unwrap_or(usize::MAX)
             .min(bytes.len());
@@ -136,11 +171,12 @@ impl GgufFile {
     /// # Errors
     /// A failing read, or a range beyond the tensor.
     pub fn read_tensor(&self, tensor: &TensorInfo, offset: u64, out: &mut [u8]) -> Result<()> {
+        let part = self.part_of(tensor);
         let fits = offset
             .checked_add(out.len() as u64)
             .is_some_and(|end| end <= tensor.n_bytes);
         let read = if fits {
-            read_exact_at(&self.inner.file, out, tensor.offset + offset)
+            read_exact_at(&part.inner.file, out, tensor.offset + offset)
         } else {
             Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
@@ -148,7 +184,7 @@ impl GgufFile {
             ))
         };
         read.map_err(|source| ModelError::Io {
-            path: self.inner.path.clone(),
+            path: part.inner.path.clone(),
             source,
         })
     }
@@ -159,10 +195,16 @@ impl GgufFile {
         self.inner.mapping.bytes().get(offset..).unwrap_or_default()
     }
 
-    /// Length of the file in bytes.
+    /// Length of the file in bytes, without the parts behind it.
     pub fn n_bytes(&self) -> u64 {
         self.inner.mapping.bytes().len() as u64
     }
+}
+
+/// Where each name is in the list.
+fn index(tensors: &[TensorInfo]) -> HashMap<String, usize> {
+    let named = tensors.iter().enumerate();
+    named.map(|(i, tensor)| (tensor.name.clone(), i)).collect()
 }
 
 /// A [`ModelError::BadGguf`] about the file at `path`.

@@ -7,6 +7,7 @@ use std::path::Path;
 use super::cursor::{Cursor, Outcome};
 use super::kind::other_format;
 use super::metadata::{Array, Metadata, Value};
+use super::parts::Part;
 use super::tensor::TensorInfo;
 use crate::llama::quantize::{removed_type, type_traits};
 
@@ -29,6 +30,8 @@ const MAX_QUOTED: usize = 80;
 pub(super) struct Parsed {
     pub(super) metadata: Metadata,
     pub(super) tensors: Vec<TensorInfo>,
+    /// Which part of a model it is, if not all of it.
+    pub(super) part: Option<Part>,
 }
 
 /// Reads and checks the header of the file whose bytes are `bytes`.
@@ -63,7 +66,7 @@ pub(super) fn header(path: &Path, bytes: &[u8]) -> Outcome<Parsed> {
 
     let values = pairs(&mut cursor, n_pairs)?;
     let metadata = Metadata::new(path.to_owned(), values);
-    refuse_parts(&metadata)?;
+    let part = Part::of(&metadata)?;
     let alignment = alignment(&metadata)?;
 
     let n_tensors = cursor.fits(n_tensors, MIN_TENSOR_BYTES, "the tensor count")?;
@@ -74,7 +77,11 @@ pub(super) fn header(path: &Path, bytes: &[u8]) -> Outcome<Parsed> {
         bytes.len() as u64,
         alignment,
     )?;
-    Ok(Parsed { metadata, tensors })
+    Ok(Parsed {
+        metadata,
+        tensors,
+        part,
+    })
 }
 
 fn pairs(cursor: &mut Cursor<'_>, n: usize) -> Outcome<BTreeMap<String, Value>> {
@@ -202,20 +209,6 @@ fn refuse_equal_tokens(tokens: &[&[u8]]) -> Outcome<()> {
     Ok(())
 }
 
-/// Models in several files would need all parts; each part alone is not a model.
-fn refuse_parts(metadata: &Metadata) -> Outcome<()> {
-    let number = |key| metadata.opt_u32(key).map_err(|error| error.to_string());
-    let parts = number("split.count")?.unwrap_or(0);
-    if parts > 1 {
-        let part = number("split.no")?.unwrap_or(0).saturating_add(1);
-        return Err(format!(
-            "it is part {part} of {parts} (split.count): join them with `llama-gguf-split --merge \
-             FIRST_PART OUTPUT`, and name the output"
-        ));
-    }
-    Ok(())
-}
-
 fn alignment(metadata: &Metadata) -> Outcome<u64> {
     match metadata.get("general.alignment") {
         None => Ok(DEFAULT_ALIGNMENT),
@@ -260,6 +253,7 @@ fn tensor_index(cursor: &mut Cursor<'_>, n: usize) -> Outcome<Vec<TensorInfo>> {
             ggml_type,
             offset,
             n_bytes,
+            part: 0,
         });
     }
     Ok(tensors)

@@ -11,7 +11,9 @@ pub struct TensorInfo {
     pub dims: Vec<u64>,
     /// `enum ggml_type`; always one that ggml knows.
     pub ggml_type: u32,
-    /// First byte, counted from the start of the file.
+    /// The part of the model that holds it; 0 for the first, or only, file.
+    pub part: usize,
+    /// First byte, counted from the start of that file.
     pub offset: u64,
     /// Bytes without padding.
     pub n_bytes: u64,

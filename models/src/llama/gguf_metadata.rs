@@ -24,6 +24,17 @@ impl GgufWriter {
         Ok(())
     }
 
+    /// Sets `key` to a u16.
+    ///
+    /// # Errors
+    /// See [`GgufWriter::set_u32`].
+    pub fn set_u16(&mut self, key: &str, value: u16) -> Result<()> {
+        let key = checked_key(key)?;
+        // SAFETY: as in set_u32.
+        unsafe { sys::gguf_set_val_u16(self.context.as_ptr(), key.as_ptr(), value) };
+        Ok(())
+    }
+
     /// Sets `key` to a u64.
     ///
     /// # Errors

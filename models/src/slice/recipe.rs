@@ -15,7 +15,7 @@ use super::FORMAT;
 use super::layer_facts::write_layer_facts;
 use super::sliding::write_sliding_window;
 use crate::architecture::Architecture;
-use crate::gguf::{Array, GgufFile, ModelInfo, TensorInfo, Value};
+use crate::gguf::{Array, GgufFile, ModelInfo, PART_KEYS, TensorInfo, Value};
 use crate::llama::GgufWriter;
 use crate::{LayerRange, ModelError, Result};
 
@@ -61,6 +61,9 @@ impl Recipe {
         hash: &str,
     ) -> Result<Recipe> {
         let mut writer = GgufWriter::copy_metadata_of(model.path())?;
+        for key in PART_KEYS {
+            writer.remove_key(key)?;
+        }
         writer.set_u32(KEY_FORMAT, FORMAT)?;
         writer.set_str(KEY_HASH, hash)?;
         writer.set_u32(KEY_START, range.start)?;

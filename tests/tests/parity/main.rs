@@ -6,6 +6,7 @@
 //! - `kernels`: ours beside llama.cpp's
 //! - `guesses`: the KV cache after guesses that were right and wrong
 //! - `keys`: files with spoilt keys
+//! - `parts`: models in several files
 //! - `refusals`: what cannot be split or run says so in one line
 //! - `kit`: models, pipelines and the greedy loop
 
@@ -18,4 +19,5 @@ mod guesses;
 mod kernels;
 mod keys;
 mod kit;
+mod parts;
 mod refusals;

@@ -78,7 +78,7 @@ fn hostile_headers_are_refused_in_one_line() {
     check(&with(&|h| h.pairs.push(("", V::U32(3)))), "is empty");
     check(
         &good.clone().set("split.count", V::U32(3)).bytes(),
-        "it is part 1 of 3 (split.count): join them",
+        "it is part 1 of 3: name the first one",
     );
     check(
         &good.clone().set("general.alignment", V::U32(0)).bytes(),
