@@ -141,6 +141,11 @@ impl InFlight {
         self.live().count()
     }
 
+    /// Rows of the steps out that may still count.
+    pub fn n_rows(&self) -> usize {
+        self.live().map(Sent::n_rows).sum()
+    }
+
     /// Steps out, dead ones included.
     pub fn n_steps(&self) -> usize {
         self.steps.len()
@@ -182,7 +187,7 @@ impl InFlight {
             got,
             expected: expected.into(),
         };
-        let n_ahead: usize = self.live().map(Sent::n_rows).sum();
+        let n_ahead = self.n_rows();
         let Some(&last) = text.last().filter(|_| !self.ended) else {
             return Err(bad("length of the text", text.len(), "some, and no end"));
         };
@@ -309,7 +314,7 @@ impl InFlight {
             outcome.kv_ops = branches.after(last);
         }
         if !goes_on {
-            outcome.n_wasted += self.live().map(Sent::n_rows).sum::<usize>();
+            outcome.n_wasted += self.n_rows();
             let has_dead = self.n_live() > 0;
             self.generation += 1;
             self.truncates = true;
