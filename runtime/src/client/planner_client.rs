@@ -16,6 +16,7 @@ use super::branches::BranchStream;
 use super::chat_format::ChatFormat;
 use super::prompt::{GenerateOptions, Prompt};
 use crate::error::{Error, Result};
+use crate::outline::Asked;
 use crate::planner;
 
 /// Asks for answers in one piece, and for several side by side. Clones are cheap.
@@ -31,6 +32,9 @@ struct Shared {
     next_request: AtomicU64,
     stopped: AtomicBool,
 }
+
+/// Last tokens of a prompt among which a thought may begin: `<think>` is one, or a few pieces.
+const THOUGHT_TOKENS: usize = 8;
 
 /// How a request goes on from others, and others from it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -81,6 +85,30 @@ impl PlannerClient {
         tokio::task::spawn_blocking(tokenize)
             .await
             .map_err(|_| Error::Stopped)?
+    }
+
+    /// The tokens of a conversation whose next turn has begun. None where the template begins it
+    /// with a thought: what follows would be part of that.
+    ///
+    /// # Errors
+    /// As [`PlannerClient::tokenize`].
+    pub(crate) async fn tokenize_begun(&self, asked: &Asked) -> Result<Option<Vec<Token>>> {
+        let mut tokens = self.tokenize(Prompt::chat(&*asked.chat)).await?;
+        if asked.begun.is_empty() {
+            return Ok(Some(tokens));
+        }
+        let vocabulary = &self.shared.vocabulary;
+        let end = &tokens[tokens.len().saturating_sub(THOUGHT_TOKENS)..];
+        let end: Vec<u8> = end
+            .iter()
+            .flat_map(|&token| vocabulary.token_bytes(token, true))
+            .collect();
+        let end = String::from_utf8_lossy(&end);
+        if end.rfind("<think>") > end.rfind("</think>") {
+            return Ok(None);
+        }
+        tokens.extend(vocabulary.tokenize(&asked.begun, false, false));
+        Ok(Some(tokens))
     }
 
     /// The tokens of each prompt.

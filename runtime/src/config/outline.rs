@@ -27,7 +27,8 @@ pub enum OutlineMode {
     Off,
 }
 
-/// How the model is asked, each template optional. What is missing is as suits the model.
+/// How the model is asked in turns of their own, each template optional. Without any, the answer is
+/// begun for a model that was not trained for outlines.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PromptSettings {
@@ -37,9 +38,6 @@ pub struct PromptSettings {
     /// The turn behind the outline: `{n}`, and `{title}` and the `{count}` of points.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expansion: Option<String>,
-    /// Asks the model whether a question suits, to be answered by yes or no: `{question}`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub judgement: Option<String>,
 }
 
 /// Whether and how answers are written point by point.
@@ -61,7 +59,7 @@ impl OutlineConfig {
         let point_tokens = s.point_tokens.unwrap_or(DEFAULT_POINT_TOKENS);
         let prompts = s.outline_prompts.clone().unwrap_or_default();
         // Each template is checked by itself, so it does not matter what completes them.
-        prompts.complete(RawPrompts::general())?;
+        prompts.complete(Some(RawPrompts::general()))?;
         Ok(Self {
             mode: s.outline.unwrap_or_default(),
             limits: OutlineLimits {
@@ -79,21 +77,21 @@ impl OutlineConfig {
     /// In one line: a template with an unknown placeholder, without one it needs, or with a lone
     /// brace. A configuration that was read has none.
     pub fn prompts_for(&self, model: &ModelConfig) -> Result<OutlinePrompts> {
-        self.prompts.complete(if model.is_default() {
-            RawPrompts::default_model()
-        } else {
-            RawPrompts::general()
-        })
+        let base = model.is_default().then(RawPrompts::default_model);
+        self.prompts.complete(base)
     }
 }
 
 impl PromptSettings {
-    /// The templates, those that are missing taken from `base`.
-    fn complete(&self, base: RawPrompts) -> Result<OutlinePrompts> {
+    /// The templates, those that are missing taken from `base`, or from the general ones.
+    fn complete(&self, base: Option<RawPrompts>) -> Result<OutlinePrompts> {
+        if *self == Self::default() && base.is_none() {
+            return Ok(OutlinePrompts::begun());
+        }
+        let base = base.unwrap_or_else(RawPrompts::general);
         let raw = RawPrompts {
             outline: self.outline.clone().unwrap_or(base.outline),
             expansion: self.expansion.clone().unwrap_or(base.expansion),
-            judgement: self.judgement.clone().or(base.judgement),
         };
         Ok(OutlinePrompts::new(&raw).map_err(ConfigError::OutlinePrompts)?)
     }
@@ -106,6 +104,7 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
+    use crate::outline::{Asked, Outline, Point};
 
     fn read(text: &str) -> Result<Config> {
         Config::from_settings(toml::from_str(text).unwrap())
@@ -148,11 +147,6 @@ mod tests {
                 "outline_prompts: template expansion has an unknown placeholder {total}: it may \
                  have {n}, {title}, {count}",
             ),
-            (
-                "[outline_prompts]\njudgement = '{question} {'",
-                "outline_prompts: template judgement has a lone brace at byte 11: write {{ or }} \
-                 for the sign",
-            ),
         ] {
             assert_eq!(read(text).unwrap_err().to_string(), expected);
         }
@@ -160,22 +154,29 @@ mod tests {
 
     #[test]
     fn missing_templates_are_as_suits_the_model() {
-        let text = "[outline_prompts]\noutline = '{question} As points, please.'";
-        let asked = |model: &str| {
-            let config = read(&format!("{model}{text}")).unwrap();
+        let asked = |text: &str| {
+            let config = read(text).unwrap();
             let prompts = config.outline.prompts_for(&config.model).unwrap();
             let chat = [ChatMessage::user("Why?")];
-            let outline = prompts.ask_outline(&chat, config.outline.limits).unwrap();
-            assert_eq!(outline[0].content, "Why? As points, please.");
-            let outline = crate::outline::parse("- One\n- Two\n- Three", config.outline.limits);
-            let point = prompts.ask_point(&outline.unwrap(), 0).unwrap();
-            (
-                point.content,
-                prompts.ask_judgement(&chat).unwrap().is_some(),
-            )
+            let asked = prompts.ask_outline(&chat, config.outline.limits).unwrap();
+            let points = vec![Point {
+                title: "One".into(),
+            }];
+            let points = prompts.ask_points(&asked, &Outline { points });
+            let said = |asked: &Asked| {
+                let turn = asked.chat.last().map(|turn| turn.content.as_str());
+                format!("{}|{}", turn.unwrap(), asked.begun)
+            };
+            (said(&asked), said(&points[0]))
         };
-        assert_eq!(asked(""), ("Write point 1: One".to_owned(), false));
-        let (point, judges) = asked("model = 'm.gguf'\n");
-        assert!(point.starts_with("Now write point 1 of 3: One\n") && judges);
+        let own = "[outline_prompts]\noutline = '{question} As points, please.'";
+        let (outline, point) = asked(own);
+        assert_eq!(outline, "Why? As points, please.|");
+        assert_eq!(point, "Write point 1: One|");
+        let (outline, point) = asked(&format!("model = 'm.gguf'\n{own}"));
+        assert_eq!(outline, "Why? As points, please.|");
+        assert!(point.starts_with("Now write point 1 of 1: One\n"));
+        let (outline, point) = asked("model = 'm.gguf'");
+        assert_eq!((&*outline, &*point), ("Why?|1. **", "Why?|1. **One**:"));
     }
 }

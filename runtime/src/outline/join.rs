@@ -33,7 +33,7 @@ pub struct Joined {
     pub branch: String,
     /// To the answer, in order.
     pub answer: String,
-    /// The text of this point has come to its end, and the model goes on with the next point: the
+    /// The text of this point has come to its end, and the model goes on with something else: the
     /// caller may end the branch, as nothing more of it is shown.
     pub is_over: bool,
 }
@@ -60,10 +60,10 @@ struct Branch {
 impl Joiner {
     /// Joins the points of this outline.
     pub fn new(outline: &Outline) -> Self {
-        let points = outline.points.iter().enumerate();
-        let branches = points.map(|(i, point)| Branch {
-            title: point.title.clone(),
-            mender: Mender::new(i + 1, &point.title),
+        let titles = || outline.points.iter().map(|point| point.title.clone());
+        let branches = titles().map(|title| Branch {
+            title,
+            mender: Mender::new(titles()),
             kept: String::new(),
             begun: false,
             ended: false,
@@ -101,6 +101,13 @@ impl Joiner {
             is_over,
             answer: self.show(),
         })
+    }
+
+    /// A branch has used up most of its budget: it is over at the next end of a sentence.
+    pub fn hurry(&mut self, branch: usize) {
+        if let Some(state) = self.branches.get_mut(branch) {
+            state.mender.hurry();
+        }
     }
 
     /// Ends every branch that has not ended, as when the request was given up; the rest of the text.
@@ -160,7 +167,7 @@ pub(crate) mod tests {
             "Lift the car",
             "Take off the wheel",
             "Why so?",
-            "Mount it",
+            "Mount the wheel",
             "Lower it",
             "Drive",
         ];
@@ -198,8 +205,8 @@ pub(crate) mod tests {
         assert_eq!(push(end(2)), "");
         assert_eq!(push(end(0)), ".\n2. Take off the wheel: Turn the nuts");
         assert_eq!(push(end(1)), ".\n3. Why so?\n");
-        assert_eq!(push(text(3, "Mount it")), "", "it may be its title only");
-        assert_eq!(push(end(3)), "4. Mount it.");
+        assert_eq!(push(text(3, "Mount the wheel")), "", "its title only");
+        assert_eq!(push(end(3)), "4. Mount the wheel.");
         assert_eq!(joiner.finish(), "");
     }
 
@@ -211,8 +218,8 @@ pub(crate) mod tests {
             branch,
             end: BranchEnd::Cut,
         };
-        assert!(!push(text(0, "Use a jack\n2")).is_over);
-        assert!(push(text(0, ". Take off")).is_over);
+        assert!(!push(text(0, "Use a jack\n")).is_over);
+        assert!(push(text(0, "2. Take off")).is_over);
         let more = push(text(0, " the wheel"));
         assert!(more.is_over && more.branch.is_empty());
         let ended = push(cut(0));
@@ -229,13 +236,13 @@ pub(crate) mod tests {
         let shown = push(text(0, "```\n1. lift()\n")) + &push(end(0));
         assert_eq!(shown, "1. Lift the car:\n```\n1. lift()\n```\n");
         push(end(1));
-        assert_eq!(push(text(2, "~~~ ")), "3. Why so?\n~~~");
+        assert_eq!(push(text(2, "\n- a")), "3. Why so?\n- a");
     }
 
     #[test]
     fn a_request_that_was_given_up_ends_all_branches() {
         let mut joiner = Joiner::new(&outline(3));
-        joiner.push(&text(0, "1. Lift the car: use it")).unwrap();
+        joiner.push(&text(0, "Use it")).unwrap();
         joiner.push(&end(1)).unwrap();
         joiner.push(&text(2, "So")).unwrap();
         assert_eq!(joiner.finish(), "…\n2. Take off the wheel.\n3. Why so? So…");
@@ -276,8 +283,7 @@ pub(crate) mod tests {
             Just("**".to_owned()),
             Just("\n3. x".to_owned()),
             Just("\n```\n".to_owned()),
-            Just("<think>".to_owned()),
-            Just("</think>".to_owned()),
+            Just("- ".to_owned()),
             "\\PC{0,4}",
         ];
         prop::collection::vec(prop::collection::vec(piece, 0..8), 1..6)

@@ -6,22 +6,20 @@
 //! - [`decide`] (`route`): whether a question suits an outline, by rules
 //! - `default_model`: whether an answer of the default model is long enough for one
 //! - [`OutlinePrompts`] (`prompts`): how a model is asked for an outline, and for one of its points
-//! - [`Outline`] (`points`, `title`, `control`), [`OutlineParser`] (`parse`): an outline, and how it
-//!   is read from what a model writes
-//! - `thoughts`: what a reasoning model writes first, which is part of neither outline nor point
-//! - [`Mender`] (`mend`), [`Joiner`] (`join`): the text of a branch, and of all branches in order
+//! - [`Outline`] (`points`), [`OutlineReader`] (`lines`): an outline, the grammar that it is sampled
+//!   under, and how it is read as it is written
+//! - [`Mender`] (`mend`, `sentences`), [`Joiner`] (`join`): the text of a branch, and of all branches
+//!   in order
 
-mod control;
 mod default_model;
 mod error;
 mod join;
+mod lines;
 mod mend;
-mod parse;
 mod points;
 mod prompts;
 mod route;
-mod thoughts;
-mod title;
+mod sentences;
 
 pub(crate) use default_model::{in_one_piece, is_long};
 pub use error::OutlineError;
@@ -30,8 +28,8 @@ pub(crate) use join::opening;
 #[cfg(test)]
 pub(crate) use join::tests as join_tests;
 pub use join::{BranchEvent, Joined, Joiner};
+pub use lines::{NotAnOutline, OutlineReader, Progress};
 pub use mend::{BranchEnd, Mender};
-pub use parse::{NotAnOutline, OutlineParser, Progress, parse};
 pub use points::{DEFAULT_MAX_POINTS, MIN_POINTS, Outline, OutlineLimits, Point};
-pub use prompts::{JUDGEMENT_GRAMMAR, OutlinePrompts, RawPrompts};
+pub use prompts::{Asked, OutlinePrompts, RawPrompts};
 pub use route::{Class, Decision, Verdict, decide};

@@ -52,7 +52,7 @@ impl OutlineView {
     }
 
     /// Shows the points of an outline that is being written (see
-    /// [`OutlineParser::points`](crate::outline::OutlineParser::points)).
+    /// [`OutlineReader::points`](crate::outline::OutlineReader::points)).
     pub fn sketch(&mut self, points: &[Point]) {
         self.points = points.iter().map(PointView::new).collect();
     }

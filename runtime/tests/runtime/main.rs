@@ -8,6 +8,7 @@ mod embedded;
 mod gateway;
 mod heads;
 mod outlines;
+mod outlines_scripted;
 mod planned;
 mod scripted;
 mod support;

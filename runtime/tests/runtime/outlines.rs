@@ -4,14 +4,14 @@
 use std::time::Instant;
 
 use futures::StreamExt;
-use jupiter::config::{DraftSetting, PromptSettings};
+use jupiter::config::DraftSetting;
 use jupiter::outline::{BranchEvent, Outline};
 use jupiter::{
     ChatMessage, Client, Completion, Config, GenerateOptions, OutlineMode, Prompt, Runtime,
     RuntimeBuilder, Settings, StreamItem, TokenStream,
 };
 
-use crate::support::{PATIENCE, collect, head, model, worker_process};
+use crate::support::{PATIENCE, collect, worker_process};
 
 const HOW_TO: &str = "How do I change the battery?";
 
@@ -126,38 +126,6 @@ async fn an_answer_is_written_point_by_point_and_read_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_outline_becomes_the_plain_answer_of_the_same_cells() {
-    let mut settings = settings();
-    settings.outline.outline_prompts = Some(PromptSettings {
-        // It is no question for an outline at all.
-        outline: Some("{question}".into()),
-        ..PromptSettings::default()
-    });
-    let runtime = start(settings).await;
-    let client = runtime.client();
-    let question = "What is the lidar of the robot, and what is it good for?";
-    let plain = read(ask(&client, question, Some(OutlineMode::Off)).await).await;
-    assert_eq!(plain.done.unwrap().outline, None);
-    let seen = read(ask(&client, question, Some(OutlineMode::On)).await).await;
-    assert_eq!(seen.text, plain.text);
-    assert!(seen.outline.is_none() && seen.branches.is_empty());
-    let done = seen.done.unwrap();
-    let usage = done.outline.unwrap();
-    assert_eq!(usage.n_points, 0);
-    assert!(
-        usage.reason.contains("no list of points"),
-        "{}",
-        usage.reason
-    );
-    assert_eq!(
-        done.n_cached + 2,
-        done.n_prompt,
-        "but for the last token of both prompts nothing is computed twice"
-    );
-    runtime.shutdown().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn questions_that_do_not_suit_are_answered_in_one_piece() {
     let runtime = start(settings()).await;
     let client = runtime.client();
@@ -192,24 +160,6 @@ async fn questions_that_do_not_suit_are_answered_in_one_piece() {
         .await
         .unwrap();
     assert_eq!(collect(stream).await.done.outline, None);
-    runtime.shutdown().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn where_the_rules_do_not_know_the_model_is_asked() {
-    let dir = tempfile::tempdir().unwrap();
-    let runtime = head(&model(dir.path(), 4)).stages(2).start().await.unwrap();
-    let client = runtime.client();
-    let options = GenerateOptions {
-        n_predict: Some(120),
-        ..options(&client, None)
-    };
-    // A model of random weights says something, and writes no outline.
-    let question = Prompt::text("Kuinka vaihdan auton renkaan talvella ennen matkaa?");
-    let stream = client.generate(question, options).await.unwrap();
-    let usage = collect(stream).await.done.outline.unwrap();
-    assert_eq!(usage.n_points, 0);
-    assert!(usage.reason.contains("the model says"), "{}", usage.reason);
     runtime.shutdown().await;
 }
 
@@ -323,7 +273,7 @@ async fn a_point_has_its_budget_and_none_is_missing() {
     assert!(seen.text.contains('…'), "cut: {}", seen.text);
     // All tokens together, when so many are wanted.
     let options = GenerateOptions {
-        n_predict: Some(100),
+        n_predict: Some(110),
         ..options(&client, Some(OutlineMode::On))
     };
     for outline in [Some(OutlineMode::On), None] {
@@ -333,7 +283,7 @@ async fn a_point_has_its_budget_and_none_is_missing() {
         };
         let stream = client.generate(Prompt::text(HOW_TO), options).await;
         let done = collect(stream.unwrap()).await.done;
-        assert!(done.n_eval <= 100 && done.prompt_ms > 0.0, "{done:?}");
+        assert!(done.n_eval <= 110 && done.prompt_ms > 0.0, "{done:?}");
     }
     runtime.shutdown().await;
 }

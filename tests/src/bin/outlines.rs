@@ -155,15 +155,11 @@ fn print_quality(name: &str, quality: &Quality) -> bool {
 async fn elsewhere(client: &Client, world: &World, args: &Args) -> Result<()> {
     println!("## All kinds of questions, plain and with --outline auto, for information\n");
     println!(
-        "| kind    | asked | to an outline | undecided | answered | by points | facts plain | facts with auto | in both | missing | doubled |\n\
-         |---------|------:|--------------:|----------:|---------:|----------:|------------:|----------------:|--------:|--------:|--------:|"
+        "| kind    | asked | to an outline | answered | by points | facts plain | facts with auto | in both | missing | doubled |\n\
+         |---------|------:|--------------:|---------:|----------:|------------:|----------------:|--------:|--------:|--------:|"
     );
     for kind in Kind::ALL {
-        let Routed {
-            n_asked,
-            n_undecided,
-            questions,
-        } = routed(world, kind, EXAMPLES);
+        let Routed { n_asked, questions } = routed(world, kind, EXAMPLES);
         let mut quality = Quality::default();
         for question in questions.iter().take(OTHERS) {
             let chat = &question.messages;
@@ -176,7 +172,7 @@ async fn elsewhere(client: &Client, world: &World, args: &Args) -> Result<()> {
             quality += one;
         }
         println!(
-            "| {:<7} | {n_asked:>5} | {:>13} | {n_undecided:>9} | {:>8} | {:>9} | {:>11} | {:>15} | {:>7} | {:>7} | {:>7} |",
+            "| {:<7} | {n_asked:>5} | {:>13} | {:>8} | {:>9} | {:>11} | {:>15} | {:>7} | {:>7} | {:>7} |",
             format!("{kind:?}"),
             questions.len(),
             quality.questions,

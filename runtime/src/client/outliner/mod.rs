@@ -2,8 +2,8 @@
 //! order (Skeleton-of-Thought; Jupiter, section on outline-based parallel decoding).
 //!
 //! ```text
-//! Plan (rules) -> suits (the model's judgement) -> points (outline, then a branch for each)
-//!      \------------------\-------------------------\-> the plain answer, in one piece
+//! Plan (rules) -> suits (the default model's first words) -> points (outline, a branch for each)
+//!      \------------------\---------------------------------\-> the plain answer, in one piece
 //! ```
 //! Each of these asks for something that goes on from the one before: the Planner holds its cells, so
 //! what they have in common is computed once.
@@ -150,9 +150,7 @@ impl Outliner {
 
     /// None when the answer is to be written in one piece.
     async fn write_outlined(&mut self, items: &Items) -> Result<Option<Completion>> {
-        if self.plan.verdict == Verdict::Undecided {
-            self.judge().await?;
-        } else if self.setup.is_default_model
+        if self.setup.is_default_model
             && !self.plan.is_asked_for
             && let Some(done) = self.begin_plainly(items).await?
         {
@@ -168,7 +166,7 @@ impl Outliner {
     }
 
     async fn write_plainly(&mut self, items: &Items) -> Result<Completion> {
-        let (chat, options) = (self.chat.clone(), self.options.clone());
+        let (chat, options) = (Prompt::chat(&*self.chat), self.options.clone());
         let answer = self.ask(chat, options, false).await?;
         self.go_on(answer, items).await
     }
@@ -191,16 +189,13 @@ impl Outliner {
     /// one if that is wanted.
     async fn ask(
         &mut self,
-        chat: Vec<ChatMessage>,
+        prompt: Prompt,
         options: GenerateOptions,
         holds: bool,
     ) -> Result<AnswerStream> {
         let follows = self.held.take();
         let chain = Chain { follows, holds };
-        let answer = self
-            .planner
-            .answer(Prompt::Chat(chat), options, chain)
-            .await?;
+        let answer = self.planner.answer(prompt, options, chain).await?;
         self.held = holds.then_some(answer.id());
         Ok(answer)
     }

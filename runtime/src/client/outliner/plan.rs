@@ -3,13 +3,10 @@
 use jupiter_actors::request::OutlineUsage;
 
 use super::OutlineSetup;
+use super::points::most_points;
 use crate::client::prompt::{GenerateOptions, Prompt};
 use crate::config::OutlineMode;
-use crate::outline::{Class, Decision, Verdict, decide};
-
-/// An answer that may have no more tokens than this is written in one piece: behind the outline there
-/// would be hardly any left for three points.
-const FEW_TOKENS: u32 = 96;
+use crate::outline::{Class, Decision, MIN_POINTS, Verdict, decide};
 
 /// How an answer is to be written, and why.
 #[derive(Clone, Debug)]
@@ -36,15 +33,14 @@ impl Plan {
             return (mode == OutlineMode::On).then(|| Self::plain("it is no chat"));
         };
         let is_on = mode == OutlineMode::On;
+        let are_few = |n| most_points(n, setup.config.point_tokens) < MIN_POINTS;
         let hindrance = match chat.last() {
             Some(last) if last.role != "user" => Some("the last turn is not the user's"),
             Some(last) if last.content.trim().is_empty() => Some("nothing is asked"),
             None => Some("nothing is asked"),
             _ if options.sampling.grammar.is_some() => Some("a grammar says what is written"),
             _ if options.ignore_eos => Some("it has to go on to its last token"),
-            _ if options.n_predict.is_some_and(|n| n <= FEW_TOKENS) => {
-                Some("few tokens are wanted")
-            }
+            _ if options.n_predict.is_some_and(are_few) => Some("few tokens are wanted"),
             _ if !is_on && !options.stop.is_empty() => Some("stop strings say where it ends"),
             _ => None,
         };
@@ -54,7 +50,7 @@ impl Plan {
             None => Self::from(decide(question)),
         };
         let plan = match plan.verdict {
-            Verdict::Plain | Verdict::Undecided if is_on && hindrance.is_none() => Self {
+            Verdict::Plain if is_on && hindrance.is_none() => Self {
                 verdict: Verdict::Outline,
                 reason: "asked for (--outline on)".to_owned(),
                 ..plan

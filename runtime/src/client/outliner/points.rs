@@ -2,7 +2,6 @@
 
 use futures::StreamExt;
 use jupiter_actors::request::{Completion, FinishReason, LengthLimit};
-use jupiter_models::text::ChatMessage;
 
 use super::{Items, Outliner, send};
 use crate::client::answer::{AnswerStream, Part};
@@ -11,27 +10,40 @@ use crate::client::planner_client::n_shared;
 use crate::client::prompt::{GenerateOptions, Prompt};
 use crate::client::stream::StreamItem;
 use crate::error::{Error, Result};
-use crate::outline::{BranchEnd, BranchEvent, Joiner, Outline, OutlineParser, Progress};
+use crate::outline::{Asked, BranchEnd, BranchEvent, Joiner, Outline, OutlineReader, Progress};
 
-/// Most tokens of an outline: ten points with a few words about each. A model that has not come to
-/// its end by then answers already.
-const OUTLINE_TOKENS: u32 = 256;
+/// Most tokens of a line of an outline: a number and eight words of three tokens, as rare words have.
+const LINE_TOKENS: u32 = 28;
+/// Tokens that a line of an outline has by experience, twice: what has to be left for it.
+const USUAL_LINE_TOKENS: u32 = 12;
 /// Fewest tokens of a point that are worth it: a sentence.
 const FEWEST_POINT_TOKENS: u32 = 24;
 
-/// An outline, and what the model wrote for it.
+/// An outline, and what was asked for it.
 pub(super) struct Written {
-    asked: Vec<ChatMessage>,
+    asked: Asked,
     outline: Outline,
-    text: String,
     n_tokens: u32,
+}
+
+/// Points for which so many tokens are enough, with their outline.
+pub(super) fn most_points(n_predict: u32, point_tokens: u32) -> usize {
+    let fewest = FEWEST_POINT_TOKENS.min(point_tokens) + USUAL_LINE_TOKENS;
+    (n_predict / fewest) as usize
 }
 
 impl Outliner {
     /// The outline; none when the model writes none, and the plan says why.
     pub(super) async fn write_outline(&mut self, items: &Items) -> Result<Option<Written>> {
-        let setup = &self.setup;
-        let limits = setup.config.limits;
+        let setup = self.setup.clone();
+        let mut limits = setup.config.limits;
+        let mut most = LINE_TOKENS * limits.max_points as u32;
+        if let Some(n) = self.options.n_predict {
+            limits.max_points = limits
+                .max_points
+                .min(most_points(n, setup.config.point_tokens));
+            most = most.min(USUAL_LINE_TOKENS * limits.max_points as u32);
+        }
         let asked = match setup.prompts.ask_outline(&self.chat, limits) {
             Ok(asked) => asked,
             Err(error) => {
@@ -39,24 +51,24 @@ impl Outliner {
                 return Ok(None);
             }
         };
-        let most = self.options.n_predict.unwrap_or(OUTLINE_TOKENS);
-        let options = GenerateOptions {
-            n_predict: Some(most.min(OUTLINE_TOKENS)),
-            ..self.inner()
+        let Some(prompt) = self.planner.tokenize_begun(&asked).await? else {
+            self.plan
+                .give_up("by the chat template an answer begins with a thought");
+            return Ok(None);
         };
-        let mut parser = OutlineParser::new(limits);
-        let answer = self.ask(asked.clone(), options, true).await?;
-        let (text, done) = self.follow_outline(answer, &mut parser, items).await?;
+        let mut options = self.inner();
+        options.n_predict = Some(most);
+        options.sampling.grammar = Some(setup.prompts.grammar(&asked, limits));
+        let mut reader = OutlineReader::new(limits, &asked.begun);
+        let answer = self.ask(Prompt::Tokens(prompt), options, true).await?;
+        let done = self.follow_outline(answer, &mut reader, items).await?;
         let n_tokens = done.n_eval;
-        if done.reason == FinishReason::Length {
-            parser.cut();
-        }
+        let is_cut = done.reason == FinishReason::Length;
         self.count(done);
-        match parser.finish() {
+        match reader.finish(is_cut) {
             Ok(outline) => Ok(Some(Written {
                 asked,
                 outline,
-                text,
                 n_tokens,
             })),
             Err(why) => {
@@ -70,23 +82,21 @@ impl Outliner {
     async fn follow_outline(
         &mut self,
         mut answer: AnswerStream,
-        parser: &mut OutlineParser,
+        reader: &mut OutlineReader,
         items: &Items,
-    ) -> Result<(String, Completion)> {
-        let mut text = String::new();
+    ) -> Result<Completion> {
         let mut n_shown = 0;
         loop {
             match answer.next().await.ok_or(Error::Stopped)?? {
                 Part::Text { text: piece, .. } => {
                     self.first_token();
-                    text.push_str(&piece);
-                    if parser.push(&piece) == Progress::Closed {
+                    if reader.push(&piece) == Progress::Closed {
                         answer.finish();
                     }
                 }
-                Part::Done(done) => return Ok((text, done)),
+                Part::Done(done) => return Ok(done),
             }
-            let points = parser.points();
+            let points = reader.points();
             if points.len() != n_shown {
                 n_shown = points.len();
                 let points = points.to_vec();
@@ -111,19 +121,13 @@ impl Outliner {
         let outline = &written.outline;
         let n_points = outline.points.len();
         let (n_predict, limit) = self.point_tokens(written.n_tokens, n_points);
-        if n_predict < FEWEST_POINT_TOKENS.min(self.setup.config.point_tokens) {
-            self.plan.give_up("few tokens would be left for each point");
-            return Ok(None);
+        let asked = self.setup.prompts.ask_points(&written.asked, outline);
+        let mut prompts = Vec::new();
+        for point in &asked {
+            prompts.extend(self.planner.tokenize_begun(point).await?);
         }
-        let prompts = &self.setup.prompts;
-        let shared = prompts.shared_prefix(&written.asked, outline, &written.text);
-        let chats = prompts.ask_points(&shared, outline);
-        let prompts = self
-            .planner
-            .tokenize_all(chats.into_iter().map(Prompt::Chat))
-            .await?;
         let shortest = prompts.iter().map(Vec::len).min().unwrap_or(0);
-        if 2 * n_shared(&prompts) < shortest {
+        if prompts.len() < n_points || 2 * n_shared(&prompts) < shortest {
             self.plan
                 .give_up("by the chat template the points have no common beginning");
             return Ok(None);
@@ -135,7 +139,9 @@ impl Outliner {
         let follows = self.held.take();
         let branches = self.planner.fork(prompts, options, follows).await?;
         self.n_points = n_points;
-        let done = self.follow_points(branches, outline, items).await?;
+        let done = self
+            .follow_points(branches, outline, n_predict, items)
+            .await?;
         let n_eval = written.n_tokens + done.n_eval;
         let limit = done.limit.map(|cut| match cut {
             LengthLimit::NPredict => limit,
@@ -148,13 +154,17 @@ impl Outliner {
         }))
     }
 
-    /// Hands on all points as they are written; what they took.
+    /// Hands on all points as they are written, each to the end of a sentence before its budget of
+    /// `n_predict` tokens is used up; what they took.
     async fn follow_points(
         &mut self,
         mut branches: BranchStream,
         outline: &Outline,
+        n_predict: u32,
         items: &Items,
     ) -> Result<Completion> {
+        let hurry_at = n_predict - n_predict / 4;
+        let mut n_written = vec![0; outline.points.len()];
         let mut joiner = Joiner::new(outline);
         let mut item = Some(StreamItem::Outline {
             outline: outline.clone(),
@@ -162,7 +172,13 @@ impl Outliner {
         });
         while let Some(part) = branches.next().await {
             let event = match part {
-                Ok(BranchItem::Token { branch, text, .. }) => BranchEvent::Text { branch, text },
+                Ok(BranchItem::Token { branch, text, .. }) => {
+                    n_written[branch] += 1;
+                    if n_written[branch] == hurry_at {
+                        joiner.hurry(branch);
+                    }
+                    BranchEvent::Text { branch, text }
+                }
                 Ok(BranchItem::End { branch, completion }) => BranchEvent::End {
                     branch,
                     end: match completion.reason {

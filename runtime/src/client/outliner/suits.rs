@@ -1,51 +1,18 @@
-//! Whether an outline suits, asked of the model itself.
+//! Whether the default model would write a long answer, by its first words.
 
 use std::time::Instant;
 
 use futures::StreamExt;
 use jupiter_actors::request::Completion;
-use jupiter_models::sampling::SamplingParams;
 
 use super::{Items, Outliner, send};
 use crate::client::answer::Part;
-use crate::client::prompt::GenerateOptions;
+use crate::client::prompt::Prompt;
 use crate::client::stream::StreamItem;
 use crate::error::{Error, Result};
-use crate::outline::{Class, JUDGEMENT_GRAMMAR, Verdict, is_long};
+use crate::outline::{Class, is_long};
 
 impl Outliner {
-    /// One token of the model's judgement, by its likeliest word.
-    pub(super) async fn judge(&mut self) -> Result<()> {
-        let prompts = &self.setup.prompts;
-        let Ok(Some(chat)) = prompts.ask_judgement(&self.chat) else {
-            self.plan.give_up("this model is not asked");
-            return Ok(());
-        };
-        let options = GenerateOptions {
-            n_predict: Some(1),
-            sampling: SamplingParams {
-                grammar: Some(JUDGEMENT_GRAMMAR.to_owned()),
-                ..SamplingParams::greedy()
-            },
-            ..self.inner()
-        };
-        let mut answer = self.ask(chat, options, true).await?;
-        let mut said = String::new();
-        while let Some(part) = answer.next().await {
-            match part? {
-                Part::Text { text, .. } => said.push_str(&text),
-                Part::Done(done) => self.count(done),
-            }
-        }
-        if said.trim_start().starts_with(['y', 'Y']) {
-            self.plan.verdict = Verdict::Outline;
-            self.plan.add("the model says that it suits");
-        } else {
-            self.plan.give_up("the model says that it does not suit");
-        }
-        Ok(())
-    }
-
     /// The default model cannot judge, and outlines only what it was taught. Its plain answer is
     /// begun, and goes on unless its beginning is that of a long one. None: it was dropped.
     pub(super) async fn begin_plainly(&mut self, items: &Items) -> Result<Option<Completion>> {
@@ -61,7 +28,7 @@ impl Outliner {
             return Ok(None);
         }
         let mut answer = self
-            .ask(self.chat.clone(), self.options.clone(), true)
+            .ask(Prompt::chat(&*self.chat), self.options.clone(), true)
             .await?;
         let mut said = String::new();
         let mut begun = Vec::new();

@@ -1,9 +1,14 @@
-//! How a model is asked for the outline of an answer, and then for each of its points
-//! (Skeleton-of-Thought, section 2; the wording is our own).
+//! How a model is asked for the outline of an answer, and then for each of its points.
 //!
-//! A conversation goes in and conversations come out. All expansions of an answer share the
-//! question, the request for the outline and the outline itself; only the last turn differs, so
-//! only that turn is computed for each branch.
+//! A model that was not trained for outlines is asked for nothing: the conversation stays as it is,
+//! and the answer is begun for it, `1. **`. The grammar lets it write titles alone; each point goes on
+//! behind its own, `3. **Get enough sleep**:`, and sees no other, so that it cannot repeat them. All
+//! prompts begin with that of the plain answer, and differ by a few tokens. Of the forms that were
+//! tried on a model of 135M parameters it was the only one whose points were sentences on their
+//! titles: behind the lines so far, or behind the whole outline, half of them stayed empty.
+//!
+//! With templates the model is asked in turns of their own (Skeleton-of-Thought, section 2; the
+//! wording is ours), as the default model was trained to be.
 
 mod template;
 
@@ -11,34 +16,36 @@ use jupiter_models::text::ChatMessage;
 
 use self::template::Template;
 use super::error::{OutlineError, Result};
+use super::lines::grammar;
 use super::points::{Outline, OutlineLimits};
 
-/// The templates as they are written.
+/// Before and behind a title in an answer that is begun.
+const BOLD: &str = "**";
+
+/// Templates as they are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawPrompts {
     /// Takes the place of the question: `{question}`, and `{min}` and `{max}` points.
     pub outline: String,
     /// The turn behind the outline: `{n}`, and `{title}` and the `{count}` of points.
     pub expansion: String,
-    /// Asks the model whether a question suits, to be answered by yes or no: `{question}`. None for
-    /// a model that cannot judge.
-    pub judgement: Option<String>,
 }
 
-/// The templates, checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// How a model is asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OutlinePrompts {
-    outline: Template,
-    expansion: Template,
-    judgement: Option<Template>,
+    /// Checked; none: the answer is begun.
+    templates: Option<(Template, Template)>,
 }
 
-/// What the answer to a judgement may be (GBNF): one token in the vocabularies of most models.
-pub const JUDGEMENT_GRAMMAR: &str = "root ::= \"yes\" | \"no\" | \"Yes\" | \"No\"";
-
-/// The question comes first: what is computed for it serves the outline or the plain answer too.
-const JUDGEMENT: &str = "{question}\n\nDo not answer yet. Would a good answer be a list of separate \
-    points that can each be written without the others? Say yes or no.";
+/// A conversation whose next turn, the assistant's, has begun.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The turns before.
+    pub chat: Vec<ChatMessage>,
+    /// What the assistant has said so far.
+    pub begun: String,
+}
 
 impl RawPrompts {
     /// For models that follow instructions.
@@ -51,186 +58,144 @@ impl RawPrompts {
             expansion: "Now write point {n} of {count}: {title}\nOnly this point, in one or two \
                         sentences. Do not repeat its title, and do not go on with another point."
                 .into(),
-            judgement: Some(JUDGEMENT.into()),
         }
     }
 
-    /// For the default model, in the words that it was trained with. It was never taught to judge.
+    /// For the default model, in the words that it was trained with.
     pub fn default_model() -> Self {
         Self {
             outline: "{question}\nOutline only: numbered points of 2 to 5 words.".into(),
             expansion: "Write point {n}: {title}".into(),
-            judgement: None,
         }
     }
 }
 
 impl OutlinePrompts {
-    /// Checks the templates.
+    /// Prompts of templates, which are checked.
     ///
     /// # Errors
     /// An unknown placeholder, one that is missing, a lone brace.
     pub fn new(raw: &RawPrompts) -> Result<Self> {
         let question = ["question", "min", "max"];
-        let judgement = raw
-            .judgement
-            .as_deref()
-            .map(|source| Template::new("judgement", source, &question[..1], &["question"]));
-        Ok(Self {
-            outline: Template::new("outline", &raw.outline, &question, &["question"])?,
-            expansion: Template::new(
-                "expansion",
-                &raw.expansion,
-                &["n", "title", "count"],
-                &["n"],
-            )?,
-            judgement: judgement.transpose()?,
-        })
+        let point = ["n", "title", "count"];
+        let outline = Template::new("outline", &raw.outline, &question, &["question"])?;
+        let expansion = Template::new("expansion", &raw.expansion, &point, &["n"])?;
+        let templates = Some((outline, expansion));
+        Ok(Self { templates })
     }
 
-    /// The conversation that asks for the outline: its last turn, the question, is put into the
-    /// template.
+    /// Answers are begun, in the conversation as it is.
+    pub fn begun() -> Self {
+        Self::default()
+    }
+
+    /// Asks for the outline.
     ///
     /// # Errors
     /// When the last turn is not the user's.
-    pub fn ask_outline(
-        &self,
-        chat: &[ChatMessage],
-        limits: OutlineLimits,
-    ) -> Result<Vec<ChatMessage>> {
+    pub fn ask_outline(&self, chat: &[ChatMessage], limits: OutlineLimits) -> Result<Asked> {
+        let (last, before) = chat.split_last().ok_or(OutlineError::NoQuestion)?;
+        if last.role != "user" || last.content.trim().is_empty() {
+            return Err(OutlineError::NoQuestion);
+        }
+        let Some((outline, _)) = &self.templates else {
+            let (chat, begun) = (chat.to_vec(), format!("1. {BOLD}"));
+            return Ok(Asked { chat, begun });
+        };
         let (min, max) = (limits.min_points.to_string(), limits.max_points.to_string());
-        with_last_turn(chat, |question| {
-            self.outline
-                .fill(&[("question", question), ("min", &min), ("max", &max)])
-        })
+        let places = [("question", &*last.content), ("min", &min), ("max", &max)];
+        let mut chat = before.to_vec();
+        chat.push(ChatMessage::user(outline.fill(&places)));
+        let begun = String::new();
+        Ok(Asked { chat, begun })
     }
 
-    /// The conversation that asks whether the question suits; see [`JUDGEMENT_GRAMMAR`]. None where
-    /// the model cannot judge.
-    ///
-    /// # Errors
-    /// When the last turn is not the user's.
-    pub fn ask_judgement(&self, chat: &[ChatMessage]) -> Result<Option<Vec<ChatMessage>>> {
-        let ask = |judgement: &Template| {
-            with_last_turn(chat, |question| judgement.fill(&[("question", question)]))
+    /// What the outline is sampled under (GBNF), behind what has begun of it.
+    pub fn grammar(&self, asked: &Asked, limits: OutlineLimits) -> String {
+        let mark = if self.templates.is_some() { "" } else { BOLD };
+        grammar(mark, limits.max_points.max(1), &asked.begun)
+    }
+
+    /// Asks for each point, behind what was `asked` for the outline: all begin alike.
+    pub fn ask_points(&self, asked: &Asked, outline: &Outline) -> Vec<Asked> {
+        let count = outline.points.len().to_string();
+        let ask = |(i, title): (usize, &str)| {
+            let mut chat = asked.chat.clone();
+            let n = (i + 1).to_string();
+            let Some((_, expansion)) = &self.templates else {
+                let begun = format!("{n}. {BOLD}{title}{BOLD}:");
+                return Asked { chat, begun };
+            };
+            let places = [("n", n.as_str()), ("title", title), ("count", &count)];
+            chat.push(ChatMessage::assistant(outline.render()));
+            chat.push(ChatMessage::user(expansion.fill(&places)));
+            let begun = String::new();
+            Asked { chat, begun }
         };
-        self.judgement.as_ref().map(ask).transpose()
+        let titles = outline.points.iter().map(|point| point.title.as_str());
+        titles.enumerate().map(ask).collect()
     }
-
-    /// The conversation up to the outline, which all points share. `written` is what the model
-    /// wrote: it is quoted where it says just the outline, so that its cells can be used again.
-    pub fn shared_prefix(
-        &self,
-        asked: &[ChatMessage],
-        outline: &Outline,
-        written: &str,
-    ) -> Vec<ChatMessage> {
-        let quoted = if outline.is_written_as(written) {
-            written.trim_end().to_owned()
-        } else {
-            outline.render()
-        };
-        let mut chat = asked.to_vec();
-        chat.push(ChatMessage::assistant(quoted));
-        chat
-    }
-
-    /// The turn behind the shared prefix that asks for point `index`, from 0; none beyond the last.
-    pub fn ask_point(&self, outline: &Outline, index: usize) -> Option<ChatMessage> {
-        let point = outline.points.get(index)?;
-        let (n, count) = ((index + 1).to_string(), outline.points.len().to_string());
-        let places = [
-            ("n", n.as_str()),
-            ("title", &point.title),
-            ("count", &count),
-        ];
-        Some(ChatMessage::user(self.expansion.fill(&places)))
-    }
-
-    /// The whole conversation of each point: the shared prefix and one turn.
-    pub fn ask_points(&self, shared: &[ChatMessage], outline: &Outline) -> Vec<Vec<ChatMessage>> {
-        let turns = (0..outline.points.len()).filter_map(|i| self.ask_point(outline, i));
-        turns
-            .map(|turn| {
-                let mut chat = shared.to_vec();
-                chat.push(turn);
-                chat
-            })
-            .collect()
-    }
-}
-
-fn with_last_turn(chat: &[ChatMessage], ask: impl Fn(&str) -> String) -> Result<Vec<ChatMessage>> {
-    let (last, before) = chat.split_last().ok_or(OutlineError::NoQuestion)?;
-    if last.role != "user" || last.content.trim().is_empty() {
-        return Err(OutlineError::NoQuestion);
-    }
-    let mut asked = before.to_vec();
-    asked.push(ChatMessage::user(ask(&last.content)));
-    Ok(asked)
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::outline::parse::parse;
-
-    const WRITTEN: &str = "1. Lift the car\n2. Take off the wheel\n3. Mount the spare";
+    use crate::outline::Point;
 
     fn outline() -> Outline {
-        parse(WRITTEN, OutlineLimits::default()).unwrap()
+        let titles = ["Lift the car", "Take off the wheel", "Mount the spare"];
+        let points = titles.map(|title| Point {
+            title: title.into(),
+        });
+        Outline {
+            points: points.into(),
+        }
+    }
+
+    fn chat() -> [ChatMessage; 3] {
+        [
+            ChatMessage::user("Hi"),
+            ChatMessage::assistant("Hello."),
+            ChatMessage::user("How do I clean the {title}?"),
+        ]
     }
 
     #[test]
     fn the_default_model_is_asked_in_its_own_words() {
         let prompts = OutlinePrompts::new(&RawPrompts::default_model()).unwrap();
-        let chat = [
-            ChatMessage::user("Hi"),
-            ChatMessage::assistant("Hello."),
-            ChatMessage::user("How do I clean the lidar?"),
-        ];
-        let asked = prompts
-            .ask_outline(&chat, OutlineLimits::default())
-            .unwrap();
-        assert_eq!(asked[..2], chat[..2]);
-        assert_eq!(
-            asked[2].content,
-            "How do I clean the lidar?\nOutline only: numbered points of 2 to 5 words."
-        );
-        let shared = prompts.shared_prefix(&asked, &outline(), WRITTEN);
-        assert_eq!(shared[3], ChatMessage::assistant(WRITTEN));
-        let points = prompts.ask_points(&shared, &outline());
+        let limits = OutlineLimits::default();
+        let asked = prompts.ask_outline(&chat(), limits).unwrap();
+        assert_eq!(asked.chat[..2], chat()[..2]);
+        let question =
+            "How do I clean the {title}?\nOutline only: numbered points of 2 to 5 words.";
+        assert_eq!((&*asked.chat[2].content, &*asked.begun), (question, ""));
+        let points = prompts.ask_points(&asked, &outline());
         assert_eq!(points.len(), 3);
-        for (i, chat) in points.iter().enumerate() {
-            assert_eq!(chat[..4], shared[..]);
-            assert_eq!(
-                chat[4].content,
-                format!("Write point {}: {}", i + 1, outline().points[i].title)
-            );
+        for (i, point) in points.iter().enumerate() {
+            assert_eq!(point.chat[..3], asked.chat[..]);
+            let written = "1. Lift the car\n2. Take off the wheel\n3. Mount the spare";
+            assert_eq!(point.chat[3], ChatMessage::assistant(written));
+            let turn = format!("Write point {}: {}", i + 1, outline().points[i].title);
+            assert_eq!(point.chat[4], ChatMessage::user(turn));
         }
-        assert_eq!(prompts.ask_point(&outline(), 3), None);
     }
 
     #[test]
-    fn what_counts_other_points_than_ours_is_not_quoted() {
-        let prompts = OutlinePrompts::new(&RawPrompts::general()).unwrap();
-        let asked = prompts
-            .ask_outline(
-                &[ChatMessage::user("{title} {x}?")],
-                OutlineLimits::default(),
-            )
-            .unwrap();
-        assert!(
-            asked[0].content.starts_with("{title} {x}?\n\n")
-                && asked[0].content.contains("3 to 10 points")
-        );
-        let written = "Sure!\n* **Lift the car**\n* Take off the wheel\n* Mount the spare";
-        assert_eq!(parse(written, OutlineLimits::default()), Ok(outline()));
-        assert_eq!(
-            prompts.shared_prefix(&asked, &outline(), written)[1].content,
-            WRITTEN
-        );
+    fn an_answer_that_is_begun_leaves_the_conversation_as_it_is() {
+        let prompts = OutlinePrompts::begun();
+        let limits = OutlineLimits {
+            min_points: 2,
+            max_points: 2,
+        };
+        let asked = prompts.ask_outline(&chat(), limits).unwrap();
+        assert_eq!((&asked.chat[..], &*asked.begun), (&chat()[..], "1. **"));
+        let grammar = prompts.grammar(&asked, limits);
+        let root = "root ::= \"\" line1\nline1 ::= title \"**\" (\"\\n2. **\" line2)?\nline2 ::= title \"**\"\n";
+        assert!(grammar.starts_with(root), "{grammar}");
+        let points = prompts.ask_points(&asked, &outline());
+        assert!(points.iter().all(|point| point.chat == chat()));
+        assert_eq!(points[2].begun, "3. **Mount the spare**:");
     }
 
     #[test]
@@ -239,75 +204,29 @@ mod tests {
             let raw = RawPrompts {
                 outline: outline.into(),
                 expansion: expansion.into(),
-                ..RawPrompts::general()
             };
-            OutlinePrompts::new(&raw)
-                .map(|_| ())
-                .unwrap_err()
-                .to_string()
+            let wrong = OutlinePrompts::new(&raw).unwrap_err();
+            wrong.to_string()
         };
-        assert_eq!(
-            raw("{question} {titel}", "{n}"),
-            "template outline has an unknown placeholder {titel}: it may have {question}, {min}, {max}"
-        );
-        assert_eq!(
-            raw("outline!", "{n}"),
-            "template outline lacks the placeholder {question}: put it where it belongs"
-        );
-        assert_eq!(
-            raw("{question}", "{title}"),
-            "template expansion lacks the placeholder {n}: put it where it belongs"
-        );
-        assert_eq!(
-            raw("{question} {", "{n}"),
-            "template outline has a lone brace at byte 11: write {{ or }} for the sign"
-        );
-        assert_eq!(
-            raw("{question} }", "{n}"),
-            "template outline has a lone brace at byte 11: write {{ or }} for the sign"
-        );
+        let unknown = "template outline has an unknown placeholder {titel}: it may have {question}, \
+                       {min}, {max}";
+        assert_eq!(raw("{question} {titel}", "{n}"), unknown);
+        let missing = "template expansion lacks the placeholder {n}: put it where it belongs";
+        assert_eq!(raw("{question}", "{title}"), missing);
+        let lone = "template outline has a lone brace at byte 11: write {{ or }} for the sign";
+        assert_eq!(raw("{question} {", "{n}"), lone);
+        assert_eq!(raw("{question} }", "{n}"), lone);
     }
 
     #[test]
     fn a_conversation_ends_with_a_question() {
-        let prompts = OutlinePrompts::new(&RawPrompts::general()).unwrap();
         for chat in [
             vec![],
             vec![ChatMessage::assistant("x")],
             vec![ChatMessage::user(" ")],
         ] {
-            assert_eq!(
-                prompts.ask_outline(&chat, OutlineLimits::default()),
-                Err(OutlineError::NoQuestion)
-            );
+            let asked = OutlinePrompts::begun().ask_outline(&chat, OutlineLimits::default());
+            assert_eq!(asked, Err(OutlineError::NoQuestion));
         }
-    }
-
-    #[test]
-    fn only_a_model_that_can_judge_is_asked_to() {
-        let chat = [ChatMessage::user("Why?")];
-        let general = OutlinePrompts::new(&RawPrompts::general()).unwrap();
-        let judged = general.ask_judgement(&chat).unwrap().unwrap();
-        assert!(judged[0].content.starts_with("Why?\n\n"), "{judged:?}");
-        assert!(judged[0].content.ends_with("yes or no."), "{judged:?}");
-        let default = OutlinePrompts::new(&RawPrompts::default_model()).unwrap();
-        assert_eq!(default.ask_judgement(&chat), Ok(None));
-        assert_eq!(general.ask_judgement(&[]), Err(OutlineError::NoQuestion));
-    }
-
-    #[test]
-    fn the_number_of_points_is_asked_for_as_it_is_limited() {
-        let raw = RawPrompts {
-            outline: "{question} In {min}-{max} points.".into(),
-            ..RawPrompts::general()
-        };
-        let limits = OutlineLimits {
-            min_points: 3,
-            max_points: 7,
-        };
-        let asked = OutlinePrompts::new(&raw)
-            .unwrap()
-            .ask_outline(&[ChatMessage::user("Why?")], limits);
-        assert_eq!(asked.unwrap()[0].content, "Why? In 3-7 points.");
     }
 }

@@ -30,9 +30,6 @@ impl Question {
 pub struct Routed {
     /// Different questions that were looked at.
     pub n_asked: usize,
-    /// Of them, those of which the rules cannot decide. The default model is not asked to: it
-    /// answers them plainly.
-    pub n_undecided: usize,
     /// Those that [`decide`] routes to an outline.
     pub questions: Vec<Question>,
 }
@@ -41,7 +38,6 @@ pub struct Routed {
 pub fn routed(world: &World, kind: Kind, n: u64) -> Routed {
     let mut all = Routed {
         n_asked: 0,
-        n_undecided: 0,
         questions: Vec::new(),
     };
     let mut seen = HashSet::new();
@@ -56,10 +52,8 @@ pub fn routed(world: &World, kind: Kind, n: u64) -> Routed {
             continue;
         }
         all.n_asked += 1;
-        match decide(question.text()).verdict {
-            Verdict::Outline => all.questions.push(question),
-            Verdict::Undecided => all.n_undecided += 1,
-            Verdict::Plain => {}
+        if decide(question.text()).verdict == Verdict::Outline {
+            all.questions.push(question);
         }
     }
     all
