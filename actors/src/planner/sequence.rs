@@ -15,7 +15,8 @@ use super::queue::Turn;
 use super::stats::Usage;
 use crate::RequestId;
 use crate::request::{
-    Branch, DraftChoice, EventSink, ForkRequest, GenerateRequest, LengthLimit, SpeculationParams,
+    Branch, ClientId, Deadline, DraftChoice, EventSink, ForkRequest, GenerateRequest, LengthLimit,
+    Priority, SpeculationParams,
 };
 
 /// What a sequence is to others.
@@ -58,6 +59,9 @@ pub(super) struct Sequence {
     /// Whether its cells are held when it is complete.
     pub(super) holds: bool,
     pub(super) follows: Option<RequestId>,
+    pub(super) priority: Priority,
+    pub(super) deadline: Option<Deadline>,
+    pub(super) client: ClientId,
     pub(super) speculation: SpeculationParams,
     pub(super) asked: Instant,
     /// When it got its slot.
@@ -102,6 +106,9 @@ impl Sequence {
             cache_prompt: request.cache_prompt,
             holds: request.holds,
             follows: request.follows,
+            priority: request.priority,
+            deadline: request.deadline,
+            client: request.client,
             speculation: request.speculation.unwrap_or_else(default),
             asked: now,
             admitted: now,
@@ -125,6 +132,7 @@ impl Sequence {
         // Without a wish of their own they share evenly what is beside their common beginning.
         let n_own = config.engine.n_ctx as usize - n_shared;
         let share = n_own / request.branches.len().max(1);
+        let (priority, deadline, client) = (request.priority, request.deadline, request.client);
         let branch = |Branch { request, sink }| {
             let n_prompt = request.prompt.len();
             let n_cells = match request.n_predict {
@@ -140,6 +148,9 @@ impl Sequence {
                 cache_prompt: false,
                 holds: false,
                 follows: None,
+                priority,
+                deadline,
+                client,
                 ..Self::whole(request, sink, config, now)
             }
         };
@@ -155,6 +166,9 @@ impl Sequence {
             cache_prompt: request.cache_prompt,
             speculation: Some(nothing),
             follows: request.follows,
+            priority,
+            deadline,
+            client,
             ..GenerateRequest::new(of, shared)
         };
         let base = Self {

@@ -94,7 +94,7 @@ impl PlannerCore {
             is_cached: next.cache_prompt,
             n_cells: next.n_cells,
         });
-        let (Some(place), Some(sequence)) = (place, place.and_then(|_| self.queue.pop_first()))
+        let (Some(place), Some(sequence)) = (place, place.and_then(|_| self.queue.pop_first(now)))
         else {
             return false;
         };
