@@ -218,13 +218,13 @@ impl StageMemory {
                     if !holds[set][begin] {
                         continue;
                     }
-                    holds[set + unit][begin] = true;
-                    for end in begin + 1..=n_layer {
-                        if self.allows(begin, end) && self.range_bytes(begin, end) <= capacity {
-                            holds[set + unit][end] = true;
-                        }
+                    let next = &mut holds[set + unit];
+                    next[begin] = true;
+                    for (end, is_held) in next.iter_mut().enumerate().skip(begin + 1) {
+                        *is_held |=
+                            self.allows(begin, end) && self.range_bytes(begin, end) <= capacity;
                     }
-                    if holds[set + unit][n_layer] {
+                    if next[n_layer] {
                         return true;
                     }
                 }

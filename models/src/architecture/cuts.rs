@@ -97,7 +97,7 @@ impl Cuts {
         if let Some(why) = &self.never {
             return Some(Rule::Never(why));
         }
-        let is_off = |at: &&u32| **at % self.step.max(1) != 0 && **at != n_layer;
+        let is_off = |at: &&u32| !at.is_multiple_of(self.step.max(1)) && **at != n_layer;
         if let Some(&at) = [range.start, range.end].iter().find(is_off) {
             return Some(Rule::Step(at));
         }

@@ -136,19 +136,24 @@ pub(super) enum Value {
     Layers(fn(u32) -> f32),
 }
 
+/// Groups of tensors, in the order of the file.
+pub(super) type Groups = &'static [&'static [Part]];
+/// The same for some layers, and which these are.
+pub(super) type SomeLayers = (Groups, fn(u32) -> bool);
+
 /// An architecture to generate.
 pub(super) struct Shape {
     pub(super) name: &'static str,
-    /// The attention of a layer, in the order of the file.
-    pub(super) attention: &'static [&'static [Part]],
-    /// That of layers that see everything, and which these are, where they differ.
-    pub(super) full: (&'static [&'static [Part]], fn(u32) -> bool),
+    /// The attention of a layer.
+    pub(super) attention: Groups,
+    /// That of layers that see everything, where they differ.
+    pub(super) full: SomeLayers,
     /// Its feed-forward.
-    pub(super) feed_forward: &'static [&'static [Part]],
-    /// That of layers without experts, and which these are.
-    pub(super) dense: (&'static [&'static [Part]], fn(u32) -> bool),
+    pub(super) feed_forward: Groups,
+    /// That of layers without experts.
+    pub(super) dense: SomeLayers,
     /// A layer behind the last that guesses tokens ahead, if it has one.
-    pub(super) next: &'static [&'static [Part]],
+    pub(super) next: Groups,
     /// The keys that not all have.
     pub(super) keys: &'static [Key],
     /// Epsilon of the norms, and whether they take the mean away.
