@@ -267,13 +267,11 @@ impl Live {
         let is_under_way = usize::from(self.steps.n_live() > 0);
         let n_certain = self.sequence.tokens.len() - is_under_way;
         let n_computed = self.n_computed.min(n_certain);
-        let is_untidy = self.steps.is_untidy();
         let lent = self.steps.abandon();
         Leaving {
             generation: self.steps.generation(),
             lent,
             tokens: self.sequence.tokens[..n_computed].to_vec(),
-            is_untidy,
             whose: self.sequence.whose(),
             is_kept,
         }

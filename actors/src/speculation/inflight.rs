@@ -151,11 +151,6 @@ impl InFlight {
         self.steps.len()
     }
 
-    /// Whether the KV cache may hold more than the committed text.
-    pub fn is_untidy(&self) -> bool {
-        self.truncates || !self.steps.is_empty()
-    }
-
     /// The guesses under way, behind the text: what further guesses go on from.
     pub fn ahead(&self) -> Vec<Token> {
         let mut tokens: Vec<Token> = Vec::new();

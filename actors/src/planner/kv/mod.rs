@@ -106,8 +106,6 @@ pub(super) struct Leaving {
     pub(super) lent: Vec<SequenceId>,
     /// Tokens whose cells are certain to be computed.
     pub(super) tokens: Vec<Token>,
-    /// Whether the slot may hold more than these.
-    pub(super) is_untidy: bool,
     pub(super) whose: Whose,
     /// Whether it stays for those who may go on from it.
     pub(super) is_kept: bool,
@@ -210,10 +208,9 @@ impl Kv {
             self.bound_cache();
             return;
         }
-        if leaving.is_untidy {
-            let pos = n_tokens as u32;
-            self.ops.push(KvOp::Truncate { seq, pos });
-        }
+        // The slot may hold more: rows of guesses, and of tokens that nobody was told.
+        let pos = n_tokens as u32;
+        self.ops.push(KvOp::Truncate { seq, pos });
         self.n_uses += 1;
         let node = Node {
             tokens: leaving.tokens,

@@ -47,7 +47,6 @@ fn leaving(tokens: &[Token]) -> Leaving {
         generation: 0,
         lent: Vec::new(),
         tokens: tokens.to_vec(),
-        is_untidy: false,
         whose: whose(1, true),
         is_kept: true,
     }
