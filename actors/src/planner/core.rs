@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use super::batching::Batching;
 use super::batching::chunking::Chunking;
+use super::batching::policy::Scheduling;
 use super::batching::step_times::StepTimes;
 use super::cluster::fleet::NodeProfile;
 use super::cluster::{Cluster, State};
@@ -64,6 +65,8 @@ impl PlannerCore {
             live: BTreeMap::new(),
             kv: Kv::new(&config),
             batching: Batching {
+                scheduling: Scheduling::of(&config),
+                n_ctx: config.engine.n_ctx as usize,
                 chunking: Chunking::equal(config.chunk),
                 times: StepTimes::default(),
             },

@@ -30,10 +30,7 @@ pub(super) enum Phase {
         chunks: Option<VecDeque<u32>>,
     },
     /// All before the last token is computed or under way: each step brings tokens.
-    Decode {
-        /// Chunks of other texts that were sent after its last row.
-        n_chunks_behind: u32,
-    },
+    Decode,
     /// All is computed or under way, for its branches.
     Base,
 }
@@ -111,7 +108,7 @@ impl Live {
 
     /// Whether it goes on with a step that brings tokens, now or when one that is under way is back.
     pub(super) fn is_answering(&self) -> bool {
-        matches!(self.phase, Phase::Decode { .. }) && self.sequence.has_answer()
+        self.phase == Phase::Decode && self.sequence.has_answer()
     }
 
     /// Whether a step that brings tokens may go now: the last token's, or guesses behind those under way.
@@ -135,11 +132,16 @@ impl Live {
         Some((base, n_shared))
     }
 
-    /// Rows of its next chunk, at most `room`; none where no chunk is due.
-    pub(super) fn next_chunk(&mut self, chunking: &Chunking, room: usize) -> Option<usize> {
+    /// Rows of its next chunk, at most `room`; none where no chunk is due. Without `chunking` it fills the
+    /// room, and what is left is planned anew.
+    pub(super) fn next_chunk(&mut self, chunking: Option<&Chunking>, room: usize) -> Option<usize> {
         let n_uncomputed = self.n_uncomputed();
         let Phase::Prefill { chunks } = &mut self.phase else {
             return None;
+        };
+        let Some(chunking) = chunking else {
+            *chunks = None;
+            return Some(room.min(n_uncomputed));
         };
         let chunks = chunks.get_or_insert_with(|| chunking.chunks(n_uncomputed));
         let planned = chunks.front().map_or(room, |&rows| rows as usize);
@@ -160,7 +162,7 @@ impl Live {
         if self.n_uncomputed() <= n_decoded {
             self.phase = match self.sequence.is_base() {
                 true => Phase::Base,
-                false => Phase::Decode { n_chunks_behind: 0 },
+                false => Phase::Decode,
             };
         }
     }
@@ -239,8 +241,6 @@ mod tests {
     use crate::RequestId;
     use crate::request::{Branch, ForkRequest, GenerateRequest};
 
-    const DECODE: Phase = Phase::Decode { n_chunks_behind: 0 };
-
     /// A base of 4 tokens and a branch of 3 more.
     fn forked() -> (Sequence, Sequence) {
         let request = GenerateRequest::new(RequestId(2), (0..7).collect());
@@ -270,7 +270,7 @@ mod tests {
     fn prefill(live: &mut Live) -> Vec<usize> {
         let chunking = Chunking::equal(2);
         std::iter::from_fn(|| {
-            let n_rows = live.next_chunk(&chunking, 2)?;
+            let n_rows = live.next_chunk(Some(&chunking), 2)?;
             live.chunk_sent(live.n_computed + n_rows);
             Some(n_rows)
         })
@@ -288,7 +288,7 @@ mod tests {
         assert_eq!(branch.fork(), Some((base.seq, 4)));
         assert_eq!(branch.fork(), None, "once");
         assert_eq!(prefill(&mut branch), [2, 1]);
-        assert_eq!((&branch.phase, branch.n_cells()), (&DECODE, 3));
+        assert_eq!((&branch.phase, branch.n_cells()), (&Phase::Decode, 3));
         branch.rewind();
         assert_eq!(branch.phase, Phase::Unforked);
         assert_eq!((branch.n_cells(), branch.sequence.n_replays), (0, 1));
@@ -301,7 +301,7 @@ mod tests {
         let whole = Sequence::whole(request, sink, &config(), Instant::now());
         let mut live = live(whole, 0, None);
         assert_eq!(prefill(&mut live), [2, 1]);
-        assert_eq!(live.phase, DECODE);
+        assert_eq!(live.phase, Phase::Decode);
         assert!(!live.is_answering(), "it has no token yet");
         live.sequence.tokens.extend([8, 9]);
         live.rewind();

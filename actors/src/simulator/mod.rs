@@ -32,7 +32,7 @@ mod world;
 
 pub use clients::Guesses;
 pub use error::SimulationError;
-pub use outcome::{Answered, Outcome, Spread, StageOutcome};
+pub use outcome::{Answered, Outcome, Spread, StageOutcome, n_preempted};
 pub use passage::prefill_passage;
 pub use workload::{
     Lengths, MAX_RATE, MAX_REQUESTS, MAX_TOKENS, Points, SimRequest, TraceLine, arrivals, traced,

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::workload::NS_PER_S;
 use crate::NodeId;
 use crate::planner::{MeasuredPlan, StepTrace};
+use crate::request::Completion;
 
 /// Nanoseconds in a millisecond.
 const NS_PER_MS: f64 = 1e6;
@@ -33,6 +34,10 @@ pub struct Outcome {
     pub n_rows_in_vain: u64,
     /// Most cells of the KV cache that were in use at once.
     pub most_cells: usize,
+    /// How often an answer gave up its place to others.
+    pub n_preempted: u64,
+    /// Tokens of prompts that were in the KV cache before.
+    pub n_cached: u64,
     /// The last steps, at most 4096, where they were asked for.
     pub steps: Vec<StepTrace>,
 }
@@ -61,6 +66,11 @@ pub struct StageOutcome {
     pub layers: LayerRange,
     /// Time that it computed, in nanoseconds.
     pub busy_ns: u64,
+}
+
+/// How often a complete answer had given up its place to others: never, so far.
+pub fn n_preempted(_done: &Completion) -> u64 {
+    0
 }
 
 /// Many times in a few numbers, in milliseconds.
@@ -197,6 +207,8 @@ mod tests {
             n_rows: 0,
             n_rows_in_vain: 0,
             most_cells: 0,
+            n_preempted: 0,
+            n_cached: 0,
             steps: Vec::new(),
         };
         assert_eq!(outcome.goodput(100.0, 51.0), 0.5);

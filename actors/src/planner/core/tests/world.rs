@@ -11,7 +11,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use jupiter_models::profile::{LayerShape, ModelProfile};
 
-use super::super::super::{DraftConfig, PlanGoal, SplitPolicy};
+use super::super::super::{DraftConfig, PlanGoal, Schedule, SplitPolicy};
 use super::super::*;
 pub(super) use super::texts::*;
 use crate::message::{DraftRequest, NodeCommand, NodeReport, StageAssignment, StepHeader};
@@ -129,6 +129,8 @@ pub(in crate::planner) fn config() -> PlannerConfig {
             keeps_states: false,
         },
         chunk: CHUNK,
+        schedule: Schedule::Auto,
+        tbt_target_ms: None,
         payload_dtype: HiddenDtype::F32,
         step_timeout_ms: 1000,
         node_wait_ms: 5000,
