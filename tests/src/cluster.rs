@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use jupiter_actors::message::{DrafterAssignment, StageAssignment};
 use jupiter_actors::planner::{
-    ClusterStatus, DraftConfig, PlanGoal, PlannerConfig, PlannerMessage, SplitPolicy,
+    ClusterStatus, DraftConfig, PlanGoal, PlannerConfig, PlannerMessage, Schedule, SplitPolicy,
 };
 use jupiter_actors::planning::placement::Objective;
 use jupiter_actors::request::{
@@ -347,6 +347,8 @@ fn planner_config(spec: &ClusterSpec, model: &GgufFile) -> Result<PlannerConfig>
             model: DRAFT.to_owned(),
         }),
         chunk: CHUNK,
+        schedule: Schedule::Auto,
+        tbt_target_ms: None,
         payload_dtype: HiddenDtype::F32,
         step_timeout_ms: spec.step_timeout_ms,
         node_wait_ms: 10_000,

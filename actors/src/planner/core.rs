@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 
 use super::batching::Batching;
 use super::batching::chunking::Chunking;
+use super::batching::policy::Scheduling;
 use super::batching::step_times::StepTimes;
 use super::cluster::fleet::NodeProfile;
 use super::cluster::{Cluster, State};
@@ -73,6 +74,8 @@ impl PlannerCore {
             lengths: Lengths::new(config.engine.n_ctx, config.n_parallel),
             n_preempted: 0,
             batching: Batching {
+                scheduling: Scheduling::of(&config),
+                n_ctx: config.engine.n_ctx as usize,
                 chunking: Chunking::equal(config.chunk),
                 times: StepTimes::default(),
             },

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::batching::Part;
+use super::batching::{Part, UnderWay};
 use super::stats::Share;
 use crate::message::StageTiming;
 use crate::planning::cost::Work;
@@ -77,6 +77,10 @@ pub(super) struct Flight {
 pub struct StepStats {
     /// Steps reported.
     pub n_steps: u64,
+    /// Their rows.
+    pub n_rows: u64,
+    /// Most cells of the KV cache that were in use before a step.
+    pub most_cells: u32,
     /// Time the engine of each stage worked, in microseconds.
     pub busy_us: Vec<u64>,
     /// Best time that a hop added to a step of one row, alone in the pipeline, in microseconds:
@@ -109,9 +113,21 @@ impl Flight {
         self.worst_per_row = None;
     }
 
+    /// Steps under way that are not all dead.
+    fn live(&self) -> impl Iterator<Item = &SentStep> {
+        self.steps.iter().filter(|step| !step.is_dead())
+    }
+
+    pub(super) fn under_way(&self, now: Instant) -> Vec<UnderWay> {
+        let under_way = self.live().map(|step| UnderWay {
+            work: step.work,
+            since_ns: now.duration_since(step.sent).as_nanos() as u64,
+        });
+        under_way.collect()
+    }
+
     pub(super) fn has_credit(&self) -> bool {
-        let n_live = self.steps.iter().filter(|step| !step.is_dead()).count();
-        n_live < self.capacity && self.steps.len() < max_steps(self.capacity)
+        self.live().count() < self.capacity && self.steps.len() < max_steps(self.capacity)
     }
 
     /// Steps under way in which tokens are generated.
@@ -200,6 +216,8 @@ impl Flight {
 
     fn count(&mut self, done: &SentStep, timings: &[StageTiming], now: Instant) {
         self.stats.n_steps += 1;
+        self.stats.n_rows += done.n_rows as u64;
+        self.stats.most_cells = self.stats.most_cells.max(done.work.cells);
         self.stats
             .busy_us
             .resize(timings.len().max(self.stats.busy_us.len()), 0);

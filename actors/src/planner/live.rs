@@ -31,10 +31,7 @@ pub(super) enum Phase {
         chunks: Option<VecDeque<u32>>,
     },
     /// All before the last token is computed or under way: each step brings tokens.
-    Decode {
-        /// Chunks of other texts that were sent after its last row.
-        n_chunks_behind: u32,
-    },
+    Decode,
     /// All is computed or under way, for its branches.
     Base,
 }
@@ -172,7 +169,7 @@ impl Live {
 
     /// Whether it goes on with a step that brings tokens, now or when one that is under way is back.
     pub(super) fn is_answering(&self) -> bool {
-        matches!(self.phase, Phase::Decode { .. }) && self.sequence.has_answer()
+        self.phase == Phase::Decode && self.sequence.has_answer()
     }
 
     /// Whether a step that brings tokens may go now: the last token's, or guesses behind those under way.
@@ -195,11 +192,16 @@ impl Live {
         Some((base, self.n_shared))
     }
 
-    /// Rows of its next chunk, at most `room`; none where no chunk is due.
-    pub(super) fn next_chunk(&mut self, chunking: &Chunking, room: usize) -> Option<usize> {
+    /// Rows of its next chunk, at most `room`; none where no chunk is due. Without `chunking` it fills the
+    /// room, and what is left is planned anew.
+    pub(super) fn next_chunk(&mut self, chunking: Option<&Chunking>, room: usize) -> Option<usize> {
         let n_uncomputed = self.n_uncomputed();
         let Phase::Prefill { chunks } = &mut self.phase else {
             return None;
+        };
+        let Some(chunking) = chunking else {
+            *chunks = None;
+            return Some(room.min(n_uncomputed));
         };
         let chunks = chunks.get_or_insert_with(|| chunking.chunks(n_uncomputed));
         let planned = chunks.front().map_or(room, |&rows| rows as usize);
@@ -220,7 +222,7 @@ impl Live {
         if self.n_uncomputed() <= n_decoded {
             self.phase = match self.sequence.is_base() {
                 true => Phase::Base,
-                false => Phase::Decode { n_chunks_behind: 0 },
+                false => Phase::Decode,
             };
         }
     }

@@ -35,6 +35,7 @@ use jupiter_models::profile::ModelProfile;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
 pub use self::batching::chunking::grid;
+pub use self::batching::policy::Schedule;
 pub use self::cluster::fleet::{MeasuredPlan, NodeProfile, PlanGoal};
 pub use self::cluster::placement::{PlacedStage, SplitPolicy, place, split_evenly};
 use self::core::PlannerCore;
@@ -85,6 +86,11 @@ pub struct PlannerConfig {
     pub draft: Option<DraftConfig>,
     /// Most rows of a micro-batch, and of a chunk of a prompt.
     pub chunk: u32,
+    /// By which rule micro-batches are filled.
+    pub schedule: Schedule,
+    /// The time between two tokens of a stream that prompts of others are to leave, in milliseconds;
+    /// none for what follows from the plan.
+    pub tbt_target_ms: Option<u64>,
     /// How hidden states travel.
     pub payload_dtype: HiddenDtype,
     /// Longest wait for a step's report, in milliseconds; shorter once the speed is known.

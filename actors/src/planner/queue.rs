@@ -182,6 +182,13 @@ impl Queue {
         self.branches.get(&of).map_or(0, VecDeque::len)
     }
 
+    /// Tokens of the requests that wait.
+    pub(super) fn n_tokens(&self) -> usize {
+        requests(&self.clients)
+            .map(|request| request.tokens.len())
+            .sum()
+    }
+
     /// Requests that wait; those of several branches count once.
     pub(super) fn len(&self) -> usize {
         self.clients

@@ -40,6 +40,8 @@ pub(super) struct Clients<'a> {
     pub(super) gaps_ns: Vec<u64>,
     pub(super) n_unanswered: usize,
     pub(super) n_rows_in_vain: u64,
+    pub(super) n_preempted: u64,
+    pub(super) n_cached: u64,
 }
 
 struct Stream {
@@ -68,6 +70,8 @@ impl<'a> Clients<'a> {
             gaps_ns: Vec::new(),
             n_unanswered: asked.len(),
             n_rows_in_vain: 0,
+            n_preempted: 0,
+            n_cached: 0,
         }
     }
 
@@ -189,6 +193,8 @@ impl<'a> Clients<'a> {
                 Ok(StreamEvent::Token(_)) => self.take_token(stream, now_ns),
                 Ok(StreamEvent::End(_)) => {}
                 Ok(StreamEvent::Done(done)) => {
+                    self.n_preempted += u64::from(done.n_preempted);
+                    self.n_cached += u64::from(done.n_cached);
                     let wasted = done.speculation.map_or(0, |usage| usage.n_wasted);
                     self.n_rows_in_vain += u64::from(wasted);
                     return self.end(stream, now_ns, None);

@@ -33,6 +33,10 @@ pub struct Outcome {
     pub n_rows_in_vain: u64,
     /// Most cells of the KV cache that were in use at once.
     pub most_cells: usize,
+    /// How often an answer gave up its place to others.
+    pub n_preempted: u64,
+    /// Tokens of prompts that were in the KV cache before.
+    pub n_cached: u64,
     /// The last steps, at most 4096, where they were asked for.
     pub steps: Vec<StepTrace>,
 }
@@ -197,6 +201,8 @@ mod tests {
             n_rows: 0,
             n_rows_in_vain: 0,
             most_cells: 0,
+            n_preempted: 0,
+            n_cached: 0,
             steps: Vec::new(),
         };
         assert_eq!(outcome.goodput(100.0, 51.0), 0.5);

@@ -25,8 +25,12 @@ const SHAREGPT_MEANS: [f64; 2] = [161.31, 337.99];
 /// How far lengths spread: the standard deviation of their logarithm. Assumed, so that there are as
 /// many long ones as the same figure shows.
 const SHAREGPT_SPREADS: [f64; 2] = [1.1, 0.8];
-/// Most tokens of each, as vLLM's benchmark leaves longer ones out, and fewest.
+/// Fewest tokens of each, and most, as vLLM's benchmark leaves longer ones out.
 const SHAREGPT_BOUNDS: [f64; 2] = [4.0, 1024.0];
+/// Mean tokens of a prompt and of an answer of `lognormal`: a question of some sentences, a short answer.
+const USUAL_MEANS: [u32; 2] = [200, 60];
+/// Longest ones of log-normal lengths, in means: one of a thousand is longer.
+const LONGEST_MEANS: f64 = 16.0;
 
 /// A request of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +74,13 @@ pub enum Lengths {
     /// As in ShareGPT's conversations: log-normal, of the means that the vLLM paper gives (161 and
     /// 338 tokens), from 4 to 1024 tokens each.
     ShareGpt,
+    /// Log-normal, as widely spread as ShareGPT's.
+    LogNormal {
+        /// Tokens of a prompt, in the mean.
+        n_prompt: u32,
+        /// Tokens of an answer, in the mean.
+        n_predict: u32,
+    },
     /// All alike.
     Fixed {
         /// Tokens of the prompt.
@@ -83,21 +94,41 @@ impl FromStr for Lengths {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}`: take sharegpt, or fixed:260,64 for prompt and answer");
-        if text == "sharegpt" {
-            return Ok(Self::ShareGpt);
-        }
-        let lengths = text.strip_prefix("fixed:").and_then(|n| n.split_once(','));
-        let (n_prompt, n_predict) = lengths.ok_or_else(wrong)?;
+        let wrong = || {
+            format!(
+                "`{text}`: take sharegpt, lognormal, lognormal:200,60 for means of prompt and \
+                 answer, or fixed:260,64 for all alike"
+            )
+        };
         let tokens = |text: &str| {
             let n = text.trim().parse::<u32>().ok();
             n.filter(|n| (1..=MAX_TOKENS).contains(n))
                 .ok_or_else(|| format!("`{text}`: a number of tokens is 1 to {MAX_TOKENS}"))
         };
-        Ok(Self::Fixed {
-            n_prompt: tokens(n_prompt)?,
-            n_predict: tokens(n_predict)?,
-        })
+        let [n_prompt, n_predict] = USUAL_MEANS;
+        let (kind, lengths) = match text {
+            "sharegpt" => return Ok(Self::ShareGpt),
+            "lognormal" => {
+                return Ok(Self::LogNormal {
+                    n_prompt,
+                    n_predict,
+                });
+            }
+            _ => text.split_once(':').ok_or_else(wrong)?,
+        };
+        let (n_prompt, n_predict) = lengths.split_once(',').ok_or_else(wrong)?;
+        let (n_prompt, n_predict) = (tokens(n_prompt)?, tokens(n_predict)?);
+        match kind {
+            "fixed" => Ok(Self::Fixed {
+                n_prompt,
+                n_predict,
+            }),
+            "lognormal" => Ok(Self::LogNormal {
+                n_prompt,
+                n_predict,
+            }),
+            _ => Err(wrong()),
+        }
     }
 }
 
@@ -154,19 +185,33 @@ impl Lengths {
                 n_predict,
             } => (n_prompt, n_predict),
             Self::ShareGpt => {
-                // Two normal numbers (Box and Muller).
-                let radius = (-2.0 * (1.0 - draws[0]).ln()).sqrt();
-                let normal = [(TAU * draws[1]).cos(), (TAU * draws[1]).sin()];
-                let length = |at: usize| {
-                    let (mean, spread) = (SHAREGPT_MEANS[at], SHAREGPT_SPREADS[at]);
-                    let median = mean.ln() - spread * spread / 2.0;
-                    let length = (median + spread * radius * normal[at]).exp();
-                    length.clamp(SHAREGPT_BOUNDS[0], SHAREGPT_BOUNDS[1]) as u32
-                };
-                (length(0), length(1))
+                let [fewest, most] = SHAREGPT_BOUNDS;
+                log_normal(SHAREGPT_MEANS, fewest, [most; 2], draws)
+            }
+            Self::LogNormal {
+                n_prompt,
+                n_predict,
+            } => {
+                let means = [n_prompt, n_predict].map(f64::from);
+                let most = means.map(|mean| (LONGEST_MEANS * mean).min(f64::from(MAX_TOKENS)));
+                log_normal(means, 1.0, most, draws)
             }
         }
     }
+}
+
+/// Tokens of a prompt and of an answer, from draws of 0 to 1.
+fn log_normal(means: [f64; 2], fewest: f64, most: [f64; 2], draws: [f64; 3]) -> (u32, u32) {
+    // Two normal numbers (Box and Muller).
+    let radius = (-2.0 * (1.0 - draws[0]).ln()).sqrt();
+    let normal = [(TAU * draws[1]).cos(), (TAU * draws[1]).sin()];
+    let length = |at: usize| {
+        let spread = SHAREGPT_SPREADS[at];
+        let median = means[at].ln() - spread * spread / 2.0;
+        let length = (median + spread * radius * normal[at]).exp();
+        length.clamp(fewest, most[at]) as u32
+    };
+    (length(0), length(1))
 }
 
 /// A line of a trace: a request that was, as JSON.
@@ -245,6 +290,14 @@ mod tests {
         let (prompt, answer) = (mean(|r| r.n_prompt), mean(|r| r.n_predict));
         assert!((prompt / 161.0 - 1.0).abs() < 0.1, "{prompt}");
         assert!((answer / 338.0 - 1.0).abs() < 0.1, "{answer}");
+        let around = "lognormal".parse().unwrap();
+        let usual = arrivals(4.0, 20_000, around, 1).unwrap();
+        let mean = |of: fn(&SimRequest) -> u32| {
+            usual.iter().map(|r| f64::from(of(r))).sum::<f64>() / usual.len() as f64
+        };
+        let (prompt, answer) = (mean(|r| r.n_prompt), mean(|r| r.n_predict));
+        assert!((prompt / 200.0 - 1.0).abs() < 0.1, "{prompt}");
+        assert!((answer / 60.0 - 1.0).abs() < 0.1, "{answer}");
         assert_eq!(requests[0].arrives_ns, 0);
         assert_eq!(
             requests,
@@ -262,7 +315,16 @@ mod tests {
             let error = arrivals(rate, 1, Lengths::ShareGpt, 1).unwrap_err();
             assert!(error.to_string().contains("the rate is"), "{error}");
         }
-        for text in ["", "fixed:", "fixed:1", "fixed:0,1", "fixed:-4,4", "short"] {
+        let bad = [
+            "",
+            "fixed:",
+            "fixed:1",
+            "fixed:0,1",
+            "fixed:-4,4",
+            "short",
+            "short:1,1",
+        ];
+        for text in bad.into_iter().chain(["lognormal:", "lognormal:9999999,1"]) {
             assert!(text.parse::<Lengths>().is_err(), "{text}");
         }
         let line = |arrives_s, n_prompt, n_predict| TraceLine {

@@ -362,6 +362,8 @@ impl<'a> Simulation<'a> {
             n_rows: stats.n_rows,
             n_rows_in_vain: self.clients.n_rows_in_vain,
             most_cells: stats.most_cells,
+            n_preempted: self.clients.n_preempted,
+            n_cached: self.clients.n_cached,
             steps: match self.scenario.traces {
                 true => self.planner.take_trace(self.now_ns),
                 false => Vec::new(),

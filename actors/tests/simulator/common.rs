@@ -1,7 +1,7 @@
 //! Clusters of the published devices, and what is asked of them.
 
 use jupiter_actors::NodeId;
-use jupiter_actors::planner::{PlanGoal, PlannerConfig, SplitPolicy};
+use jupiter_actors::planner::{PlanGoal, PlannerConfig, Schedule, SplitPolicy};
 use jupiter_actors::planning::devices_file::DevicesFile;
 use jupiter_actors::planning::placement::Objective;
 use jupiter_actors::planning::profile::{Cluster, DeviceProfile, LinkProfile};
@@ -68,6 +68,8 @@ pub(crate) fn planner(cluster: &Cluster, split: SplitPolicy, n_parallel: u32) ->
         cache_cells: None,
         window: None,
         chunk: engine.n_batch,
+        schedule: Schedule::Auto,
+        tbt_target_ms: None,
         engine,
         speculation: SpeculationParams {
             source: DraftChoice::None,

@@ -1,8 +1,10 @@
 //! Many answers at a time.
 
-use jupiter_actors::planner::SplitPolicy;
+use jupiter_actors::planner::{Schedule, SplitPolicy};
 use jupiter_actors::planning::cost::{Pipeline, Work};
-use jupiter_actors::simulator::{Lengths, Points, Scenario, SimRequest, Simulation, arrivals};
+use jupiter_actors::simulator::{
+    Lengths, Outcome, Points, Scenario, SimRequest, Simulation, arrivals,
+};
 
 use super::common::{at_once, cluster, copies, jetsons, planner, run, scenario};
 
@@ -46,27 +48,34 @@ fn many_streams_go_at_the_pace_of_the_slowest_stage_and_never_faster() {
     }
 }
 
-#[test]
-fn a_prompt_holds_up_others_by_one_chunk() {
-    let streams = at_once(3, 8, 120);
+/// What eight streams that decode, and a prompt of 3,000 tokens that comes then, see under a rule.
+fn interrupted(schedule: Schedule, tbt_target_ms: u64) -> Outcome {
+    let streams = at_once(8, 8, 120);
     let prompt = SimRequest {
         arrives_ns: 20_000_000_000,
-        ..at_once(1, 900, 1)[0]
+        ..SimRequest::at_once(3000, 1)
     };
-    let alone = scenario(jetsons(), 4, streams.clone());
-    let largest = slowest_ns(&alone, Work::chunk(alone.planner.chunk, 900));
-    let longest = |scenario: &Scenario| *run(scenario).gaps_ns.last().unwrap();
-    let alone_ns = longest(&alone);
-    let with_prompt = scenario(jetsons(), 4, [streams, vec![prompt]].concat());
-    let took_ns = run(&with_prompt).requests[3].ttft_ns.unwrap();
-    let held_up_ns = longest(&with_prompt) - alone_ns;
-    assert!(
-        held_up_ns > 0 && took_ns > 7 * largest,
-        "{took_ns} {largest}"
-    );
-    // On its way through four stages a row meets the same chunk again and again; it never waits for
-    // two at one of them.
-    assert!(held_up_ns < 4 * largest, "{held_up_ns} {largest}");
+    let mut scenario = scenario(jetsons(), 12, [streams, vec![prompt]].concat());
+    scenario.planner.schedule = schedule;
+    scenario.planner.tbt_target_ms = Some(tbt_target_ms);
+    run(&scenario)
+}
+
+#[test]
+fn a_long_prompt_leaves_the_others_what_was_promised() {
+    for target_ms in [2000, 4000] {
+        let outcome = interrupted(Schedule::Auto, target_ms);
+        let longest_ms = outcome.gaps_ns.last().unwrap() / 1_000_000;
+        assert!(
+            longest_ms <= target_ms * 3 / 2,
+            "{longest_ms} of {target_ms}"
+        );
+        // It uses what was promised, too.
+        assert!(longest_ms > target_ms / 2, "{longest_ms} of {target_ms}");
+    }
+    let chunked = interrupted(Schedule::Chunked, 2000);
+    let longest_ms = chunked.gaps_ns.last().unwrap() / 1_000_000;
+    assert!(longest_ms > 4000, "{longest_ms}");
 }
 
 #[test]
@@ -138,4 +147,42 @@ fn sixty_four_devices_are_simulated() {
     let outcome = run(&scenario);
     assert_eq!(outcome.stages.len(), 64);
     assert_eq!(outcome.n_tokens(), n_tokens);
+}
+
+/// Under each rule, the same requests.
+fn under_load(rate: f64, n_requests: u32, lengths: Lengths) -> [Outcome; 3] {
+    [Schedule::Chunked, Schedule::Throttle, Schedule::Auto].map(|schedule| {
+        let requests = arrivals(rate, n_requests, lengths, 1).unwrap();
+        let cluster = cluster("devices-jetson-mixed-1000mbps.toml");
+        let mut scenario = scenario(cluster, 16, requests);
+        scenario.planner.schedule = schedule;
+        run(&scenario)
+    })
+}
+
+#[test]
+fn ten_thousand_requests_are_answered_under_each_rule() {
+    let lengths = Lengths::LogNormal {
+        n_prompt: 30,
+        n_predict: 4,
+    };
+    let outcomes = under_load(0.5, 10_000, lengths);
+    let n_tokens = outcomes.each_ref().map(Outcome::n_tokens);
+    assert!(
+        n_tokens.iter().all(|n| *n == n_tokens[0] && *n > 30_000),
+        "{n_tokens:?}"
+    );
+}
+
+#[test]
+fn on_unequal_devices_a_budget_in_time_beats_one_in_tokens() {
+    // Where the others begin to fall behind.
+    let [chunked, throttle, auto] = under_load(0.03, 300, Lengths::ShareGpt);
+    for other in [chunked, throttle] {
+        let (ours, theirs) = (auto.ttft(), other.ttft());
+        assert!(auto.tps() > 0.99 * other.tps());
+        assert!(ours.p99 < 0.7 * theirs.p99, "{ours:?} {theirs:?}");
+        let (ours, theirs) = (auto.tbt(), other.tbt());
+        assert!(ours.p99 < theirs.p99, "{ours:?} {theirs:?}");
+    }
 }

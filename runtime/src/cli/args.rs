@@ -9,7 +9,9 @@ use clap::Args;
 use clap::builder::BoolishValueParser;
 use jupiter::Settings;
 pub(crate) use jupiter::config::positive;
-use jupiter::config::{CutSettings, EngineSettings, GoalSettings, PlacementSettings};
+use jupiter::config::{
+    CutSettings, EngineSettings, GoalSettings, PlacementSettings, ScheduleSettings,
+};
 
 /// Flags of every verb.
 #[derive(Args, Clone, Debug)]
@@ -41,6 +43,9 @@ pub(crate) struct StageArgs {
 
     #[command(flatten)]
     pub goal: GoalSettings,
+
+    #[command(flatten)]
+    pub schedule: ScheduleSettings,
 }
 
 impl StageArgs {
@@ -51,6 +56,7 @@ impl StageArgs {
             cut: self.cut.clone(),
             placement: self.placement.clone(),
             goal: self.goal.clone(),
+            schedule: self.schedule.clone(),
             ..Settings::default()
         }
     }

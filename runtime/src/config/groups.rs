@@ -8,6 +8,7 @@ use clap::Args;
 use clap::builder::{
     BoolishValueParser, PossibleValue, PossibleValuesParser, RangedI64ValueParser, TypedValueParser,
 };
+use jupiter_actors::planner::Schedule;
 use jupiter_actors::planning::placement::Objective;
 use jupiter_models::gguf::KvDtype;
 use jupiter_models::hidden::HiddenDtype;
@@ -199,6 +200,22 @@ pub struct GoalSettings {
     pub objective: Option<Objective>,
 }
 
+/// How the requests of several clients share the stages.
+#[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[command(next_help_heading = "Scheduling")]
+#[serde(default)]
+pub struct ScheduleSettings {
+    /// How steps are filled where prompts meet answers that are being written
+    #[arg(long, env = "JUPITER_SCHEDULE", value_name = "RULE", value_parser = schedule())]
+    pub schedule: Option<Schedule>,
+
+    /// Time between two tokens of an answer that prompts of others are to leave, in milliseconds;
+    /// without it what follows from the plan: about what a step takes around all stages with a quarter
+    /// of --ubatch-size beside its share of --parallel answers
+    #[arg(long, env = "JUPITER_TBT_TARGET", value_name = "MS", value_parser = positive())]
+    pub tbt_target: Option<u32>,
+}
+
 /// The nodes of a head's cluster.
 #[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[command(next_help_heading = "Network")]
@@ -332,6 +349,24 @@ fn objective() -> impl TypedValueParser<Value = Objective> {
         value("ttft", "Time to the first token of a prompt"),
         value("tbt", "Time between tokens of one stream"),
         value("throughput", "Tokens a second of many streams together"),
+    ])
+}
+
+fn schedule() -> impl TypedValueParser<Value = Schedule> {
+    let value = |name, help| PossibleValue::new(name).help(help);
+    choice([
+        value(
+            "auto",
+            "By time: equal steps, as many rows of prompts as --tbt-target allows",
+        ),
+        value(
+            "throttle",
+            "By what waits and what memory is free, as gLLM does",
+        ),
+        value(
+            "chunked",
+            "Up to --ubatch-size rows, as Sarathi-Serve and vLLM do",
+        ),
     ])
 }
 

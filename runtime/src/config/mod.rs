@@ -14,6 +14,7 @@ mod units;
 use std::path::{Path, PathBuf};
 
 use jupiter_actors::NodeId;
+use jupiter_actors::planner::Schedule;
 use jupiter_actors::planning::placement::Objective;
 use jupiter_models::default_model::{self, DefaultFile};
 use jupiter_models::engine::Emulation;
@@ -25,7 +26,7 @@ use self::checks::{cache_bytes, emulation, network, split, within};
 pub use self::groups::{
     ClusterSettings, CutSettings, DraftSettings, EmulationSettings, EngineSettings, GoalSettings,
     LayerCounts, ModelSettings, NetworkSettings, OutlineSettings, PatienceSettings,
-    PlacementSettings, SpeculationSettings, TemplateSettings, positive,
+    PlacementSettings, ScheduleSettings, SpeculationSettings, TemplateSettings, positive,
 };
 pub use self::outline::{OutlineConfig, OutlineMode, PromptSettings};
 pub use self::settings::Settings;
@@ -45,7 +46,7 @@ const DEFAULT_UBATCH_SIZE: u32 = 128;
 /// Most rows of a step; its hidden states must fit one message of the link.
 const MAX_UBATCH_SIZE: u32 = 4096;
 /// Sequences when nothing is said.
-const DEFAULT_PARALLEL: u32 = 4;
+pub const DEFAULT_PARALLEL: u32 = 4;
 /// Most sequences (`LLAMA_MAX_SEQ` of llama.cpp).
 const MAX_PARALLEL: u32 = 256;
 /// Longest wait for a step's report while nothing is known of the speed: a chunk of a model of
@@ -53,6 +54,8 @@ const MAX_PARALLEL: u32 = 256;
 const DEFAULT_STEP_TIMEOUT_MS: u64 = 300_000;
 /// Below this, steps of a healthy machine would count as lost.
 const MIN_STEP_TIMEOUT_MS: u64 = 100;
+/// Longest time between tokens that may be asked for: an hour.
+const MAX_TBT_TARGET_MS: u64 = 3_600_000;
 /// How long a request waits for nodes: a machine that boots.
 const DEFAULT_NODE_WAIT_MS: u64 = 120_000;
 
@@ -175,6 +178,11 @@ pub struct PipelineConfig {
     pub split: Split,
     /// What a plan is to be good at.
     pub objective: Objective,
+    /// By which rule steps are filled.
+    pub schedule: Schedule,
+    /// The time between two tokens of an answer that prompts of others are to leave, in milliseconds;
+    /// none for what follows from the plan.
+    pub tbt_target_ms: Option<u64>,
     /// Whether nodes are measured although the split does not depend on it, for predictions.
     pub predicts: bool,
     /// Whether a plan follows devices that have become faster or slower.
@@ -235,6 +243,7 @@ impl Config {
             cut,
             placement,
             goal,
+            schedule,
             network: place,
             cluster,
             speculation,
@@ -258,6 +267,10 @@ impl Config {
             pipeline: PipelineConfig {
                 split: split(cut, placement.plan, is_cluster)?,
                 objective: goal.objective.unwrap_or(Objective::Ttft),
+                schedule: schedule.schedule.unwrap_or_default(),
+                tbt_target_ms: (schedule.tbt_target)
+                    .map(|ms| within("tbt_target", u64::from(ms), 1, MAX_TBT_TARGET_MS))
+                    .transpose()?,
                 predicts: false,
                 adapts: true,
                 n_workers: cluster.workers.unwrap_or(0),
@@ -358,6 +371,7 @@ mod tests {
             ("cache_ram", "cache_ram = -2"),
             ("ubatch_size", "ubatch_size = 0"),
             ("step_timeout_ms", "step_timeout_ms = 1"),
+            ("tbt_target", "tbt_target = 0"),
             ("split", "split = [4, 0]"),
             ("split", "split = [1]\nstages = 2"),
             ("plan", "plan = 'auto'\nstages = 2"),

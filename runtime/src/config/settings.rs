@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::groups::{
     ClusterSettings, CutSettings, DraftSettings, EmulationSettings, EngineSettings, GoalSettings,
     ModelSettings, NetworkSettings, OutlineSettings, PatienceSettings, PlacementSettings,
-    SpeculationSettings, TemplateSettings,
+    ScheduleSettings, SpeculationSettings, TemplateSettings,
 };
 use super::table::{Table, one_line};
 use crate::error::{ConfigError, Result};
@@ -49,6 +49,9 @@ pub struct Settings {
     #[command(flatten)]
     #[serde(flatten)]
     pub goal: GoalSettings,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub schedule: ScheduleSettings,
     #[command(flatten)]
     #[serde(flatten)]
     pub network: NetworkSettings,
@@ -129,6 +132,7 @@ impl Settings {
             cut: group(merged)?,
             placement: group(merged)?,
             goal: group(merged)?,
+            schedule: group(merged)?,
             network: group(merged)?,
             cluster: group(merged)?,
             speculation: group(merged)?,

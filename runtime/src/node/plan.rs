@@ -125,6 +125,8 @@ fn for_model(
         medusa: None,
         draft: None,
         chunk: config.engine.chunk,
+        schedule: pipeline.schedule,
+        tbt_target_ms: pipeline.tbt_target_ms,
         payload_dtype: pipeline.hidden_dtype,
         step_timeout_ms: pipeline.step_timeout_ms,
         node_wait_ms: pipeline.node_wait_ms,

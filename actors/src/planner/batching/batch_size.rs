@@ -2,10 +2,15 @@
 
 use super::step_times::{CostsOf, StepTimes};
 
+/// How many times as fast as otherwise tokens have to come where stages wait: what was measured is true
+/// to some percent.
+const MIN_GAIN: f64 = 1.05;
+
 impl StepTimes {
     /// Of `n_streams` sequences that decode a row each, how many share a micro-batch so that most
     /// tokens come: a round takes as long as the slowest stage needs for all micro-batches, or as
-    /// the largest needs all around. What a row costs in company is measured, so unequal ones may be best.
+    /// the largest needs all around. So of unequal stages the slowest may have enough with fewer of them,
+    /// and larger ones. What a row costs in company is measured, so unequal ones may be best.
     pub(in crate::planner) fn decode_batch_size(
         &self,
         n_streams: u32,
@@ -23,7 +28,6 @@ impl StepTimes {
             decode_batch_size: 1,
             n_batches: 1,
         };
-        // Only of the sizes that are possible: with many stages these are few.
         let round_ns = |size: u32| {
             let (n_full, n_rest) = (u64::from(n_streams / size), n_streams % size);
             let (full, rest) = (self.costs_of(size, &asked), self.costs_of(n_rest, &asked));
@@ -34,19 +38,24 @@ impl StepTimes {
             let around = if is_alone { full.alone } else { full.around };
             busy.max().map(|slowest| slowest.max(around))
         };
-        // At least as many steps as stages, so that none waits, and at most one more, as many as may
-        // be in flight.
-        let best_of = |fewest: u32| {
-            let is_possible = |n: &u32| (fewest..=n_stages + 1).contains(&n_streams.div_ceil(*n));
-            let possible: Vec<u32> = (1..=n_streams).filter(is_possible).collect();
-            match possible[..] {
-                [only] => Some(only),
-                _ => (possible.into_iter()).min_by_key(|&n| round_ns(n).unwrap_or(u64::MAX)),
-            }
+        let best_of = |sizes: &mut dyn Iterator<Item = u32>| {
+            let rounds = sizes.map(|size| (round_ns(size).unwrap_or(u64::MAX), size));
+            rounds.min()
         };
-        // Some numbers cannot be cut so.
-        let best = best_of(n_streams.min(n_stages)).or_else(|| best_of(1));
-        best.unwrap_or(1)
+        // At most one micro-batch more than stages, as many as may be in flight.
+        let n_batches = |size: u32| n_streams.div_ceil(size);
+        let sizes = || (1..=n_streams).filter(|&size| n_batches(size) <= n_stages + 1);
+        let all_work =
+            best_of(&mut sizes().filter(|&size| n_batches(size) >= n_streams.min(n_stages)));
+        // With fewer than stages some of these wait.
+        let is_even = |size: u32| size == n_streams.div_ceil(n_batches(size));
+        let is_fewer = |&size: &u32| (2..n_stages).contains(&n_batches(size)) && is_even(size);
+        let some_wait = best_of(&mut sizes().filter(is_fewer));
+        let (ns, size) = all_work.or(some_wait).unwrap_or((u64::MAX, n_streams));
+        match some_wait {
+            Some((fewer_ns, fewer)) if fewer_ns as f64 * MIN_GAIN < ns as f64 => fewer,
+            _ => size,
+        }
     }
 
     /// Rows of each micro-batch with which `n_rows` of several short texts pass all stages soonest.
@@ -104,6 +113,19 @@ mod tests {
             }
         }
         assert_eq!(dear.decode_batch_size(6, 0, 0), 4);
+    }
+
+    #[test]
+    fn where_one_stage_is_slow_it_gets_fewer_and_larger_micro_batches() {
+        let mut times = StepTimes::new(None, 4);
+        for _ in 0..50 {
+            let took = [(0, 2000), (1, 2000), (2, 2000), (3, 12_000)];
+            let took = took.map(|(stage, us)| timing(stage, us));
+            times.observe(Work::decode(1, 0), &took, None, false);
+        }
+        // Once around takes one and a half times what the slow stage takes.
+        assert_eq!(times.decode_batch_size(8, 0, 0), 4);
+        assert_eq!(StepTimes::new(None, 4).decode_batch_size(8, 0, 0), 2);
     }
 
     #[test]

@@ -3,16 +3,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::live::{Live, Phase};
-use super::Progress;
+use super::policy::{Scheduling, auto, chunked, throttle};
 use super::step_times::StepTimes;
+use super::{Progress, UnderWay};
 use crate::RequestId;
+use crate::planner::Schedule;
 
 /// What wants to be computed.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(in crate::planner) struct Load {
     pub(in crate::planner) n_stages: usize,
+    /// Micro-batches under way, the oldest first.
+    pub(in crate::planner) under_way: Vec<UnderWay>,
     /// Sequences whose answer has begun.
     pub(in crate::planner) n_decoding: usize,
+    /// Of these, the ones whose next step is under way or may go: not those that are computed again.
+    pub(in crate::planner) n_answering: usize,
     /// Of these, the ones whose next step may go now.
     pub(in crate::planner) n_due: usize,
     /// Tokens of their texts, on average.
@@ -23,6 +29,14 @@ pub(in crate::planner) struct Load {
     pub(in crate::planner) n_decode_steps: usize,
     /// Rows of branches that may begin or have begun, and have no token yet.
     pub(in crate::planner) n_beginning: usize,
+    /// Rows of prompts that have begun and are not computed.
+    pub(in crate::planner) n_prompt: usize,
+    /// All rows of these prompts that were in no cache, computed or not.
+    pub(in crate::planner) n_prompt_whole: usize,
+    /// Tokens before the next row of the first of them.
+    pub(in crate::planner) prompt_context: usize,
+    /// Rows of prompts that wait for a slot.
+    pub(in crate::planner) n_queued: usize,
 }
 
 /// What there is to compute it in.
@@ -30,51 +44,50 @@ pub(in crate::planner) struct Load {
 pub(in crate::planner) struct Memory {
     /// Cells of the KV cache that are in use.
     pub(in crate::planner) n_cells: usize,
+    /// Cells that there are.
+    pub(in crate::planner) n_ctx: usize,
     /// Most rows of a micro-batch.
     pub(in crate::planner) n_rows: usize,
 }
 
 /// How many rows go next.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(in crate::planner) struct Budget {
     /// Of sequences that decode; 0 while one more micro-batch of them would only wait for the first
     /// stage, and be smaller than it need be.
     pub(in crate::planner) decode_rows: f64,
-    /// Of branches that begin; what is left of the micro-batch is for the chunk of a prompt.
+    /// Of branches that begin, so that the stages overlap and the first ones decode while others begin.
     pub(in crate::planner) beginning_rows: usize,
+    /// Of prompts, branches that begin among them.
+    pub(in crate::planner) prefill: Prefill,
+}
+
+/// How many rows of prompts go next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::planner) enum Prefill {
+    /// The next chunk as it was planned for a prompt that has the stages to itself.
+    Planned,
+    /// As many as there are, up to these and to the largest micro-batch.
+    AtMost(usize),
 }
 
 /// The rows of the next micro-batch.
-pub(in crate::planner) fn budget(load: &Load, memory: &Memory, times: &StepTimes) -> Budget {
-    Budget {
-        decode_rows: match load.n_due {
-            0 => 0.0,
-            _ => decode_rows(load, memory, times),
-        },
-        beginning_rows: times.rows_at_once(load.n_beginning as u32) as usize,
-    }
-}
-
-fn decode_rows(load: &Load, memory: &Memory, times: &StepTimes) -> f64 {
-    let size = decode_batch_size(load, memory, times);
-    // Few sequences may have several steps of guesses under way each.
-    let are_few = 2 * load.n_decoding <= load.n_stages + 1;
-    let n_batches = load.n_decoding.div_ceil(size.max(1));
-    match !are_few && load.n_decode_steps >= n_batches {
-        true => 0.0,
-        false => load.rows_each * size as f64,
-    }
-}
-
-/// Sequences that decode in one micro-batch, when each has as many rows as the others.
-pub(in crate::planner) fn decode_batch_size(
+pub(in crate::planner) fn budget(
+    scheduling: &Scheduling,
     load: &Load,
     memory: &Memory,
     times: &StepTimes,
-) -> usize {
-    let (n, context) = (load.n_decoding as u32, load.context as u32);
-    let best = times.decode_batch_size(n, context, memory.n_cells as u32);
-    (best as usize).min(memory.n_rows)
+) -> Budget {
+    let (decode_rows, prefill) = match scheduling.schedule {
+        Schedule::Auto => auto::rows(scheduling, load, memory, times),
+        Schedule::Throttle => throttle::rows(load, memory),
+        Schedule::Chunked => chunked::rows(load),
+    };
+    Budget {
+        decode_rows,
+        beginning_rows: times.rows_at_once(load.n_beginning as u32) as usize,
+        prefill,
+    }
 }
 
 impl Load {
@@ -84,79 +97,82 @@ impl Load {
         may_begin: &BTreeSet<RequestId>,
         progress: &Progress,
     ) -> Self {
-        let decoding = live.values().filter(|live| live.sequence.has_answer());
-        let n_decoding = decoding.clone().count();
-        let n_tokens: usize = decoding
-            .clone()
-            .map(|live| live.sequence.tokens.len())
-            .sum();
-        let n_rows: usize = decoding.map(|live| live.drafting.speculator.n_rows()).sum();
-        let begins = |live: &&Live| match live.phase {
-            Phase::Unforked => may_begin.contains(&live.sequence.id),
-            _ => live.n_shared > 0 && !live.sequence.has_answer() && !live.sequence.is_base(),
-        };
-        let beginning = live.values().filter(begins);
-        Self {
+        let mut load = Self {
             n_stages: progress.n_stages,
-            n_decoding,
-            n_due: live.values().filter(|live| live.is_due()).count(),
-            context: n_tokens.checked_div(n_decoding).unwrap_or_default(),
-            rows_each: n_rows as f64 / n_decoding.max(1) as f64,
+            under_way: progress.under_way.clone(),
             n_decode_steps: progress.n_decode_steps,
-            n_beginning: beginning.map(|live| live.n_own()).sum(),
+            n_queued: progress.n_queued,
+            ..Self::default()
+        };
+        let (mut n_tokens, mut n_rows) = (0, 0);
+        let mut first = None;
+        for live in live.values() {
+            let n_text = live.sequence.tokens.len();
+            if live.sequence.has_answer() {
+                load.n_decoding += 1;
+                n_tokens += n_text;
+                n_rows += live.drafting.speculator.n_rows();
+            }
+            load.n_answering += usize::from(live.is_answering());
+            load.n_due += usize::from(live.is_due());
+            let may_fork = || may_begin.contains(&live.sequence.id);
+            let has_forked = || live.n_shared > 0 && !live.sequence.has_answer();
+            let (may_prefill, begins) = match live.phase {
+                Phase::Unforked => (may_fork(), may_fork()),
+                Phase::Prefill { .. } => (true, has_forked()),
+                Phase::Decode | Phase::Base => (false, has_forked()),
+            };
+            if begins && !live.sequence.is_base() {
+                load.n_beginning += live.n_own();
+            }
+            if may_prefill {
+                let n_cached = live.n_shared.max(live.sequence.n_cached);
+                load.n_prompt += n_text - live.n_computed.max(live.n_shared);
+                load.n_prompt_whole += n_text.saturating_sub(n_cached);
+                let next = (live.sequence.turn, live.n_computed);
+                first = Some(first.map_or(next, |first| next.min(first)));
+            }
         }
+        load.context = n_tokens.checked_div(load.n_decoding).unwrap_or_default();
+        load.rows_each = n_rows as f64 / load.n_decoding.max(1) as f64;
+        load.prompt_context = first.map_or(0, |(_, n_computed)| n_computed);
+        load
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use crate::planning::cost::Work;
 
-    const MEMORY: Memory = Memory {
+    pub(in crate::planner::batching) const MEMORY: Memory = Memory {
         n_cells: 0,
+        n_ctx: 4096,
         n_rows: 64,
     };
 
-    fn load(n_decoding: usize, n_decode_steps: usize) -> Load {
+    /// A row that is nearly back.
+    const UNDER_WAY: UnderWay = UnderWay {
+        work: Work {
+            rows: 1,
+            row_context: 0,
+            cells: 0,
+            logits: 1,
+        },
+        since_ns: 20_000_000,
+    };
+
+    pub(in crate::planner::batching) fn load(n_decoding: usize, n_decode_steps: usize) -> Load {
         Load {
             n_stages: 2,
+            under_way: vec![UNDER_WAY; n_decode_steps],
             n_decoding,
+            n_answering: n_decoding,
             n_due: n_decoding,
             rows_each: 1.0,
             n_decode_steps,
             ..Load::default()
         }
-    }
-
-    #[test]
-    fn those_that_decode_are_spread_over_as_many_micro_batches_as_is_best() {
-        let times = StepTimes::new(None, 2);
-        let rows = |load: &Load| budget(load, &MEMORY, &times).decode_rows;
-        assert_eq!(rows(&load(6, 0)), 3.0);
-        assert_eq!(rows(&load(6, 1)), 3.0);
-        assert_eq!(rows(&load(6, 2)), 0.0, "both micro-batches are under way");
-        assert_eq!(rows(&load(1, 2)), 1.0, "guesses may go behind guesses");
-        let waiting = Load {
-            n_due: 0,
-            ..load(6, 0)
-        };
-        assert_eq!(rows(&waiting), 0.0, "all are under way");
-        let wide = Load {
-            rows_each: 4.0,
-            ..load(6, 0)
-        };
-        assert_eq!(rows(&wide), 12.0);
-    }
-
-    #[test]
-    fn no_micro_batch_is_larger_than_the_largest() {
-        let times = StepTimes::new(None, 1);
-        let small = Memory {
-            n_rows: 2,
-            ..MEMORY
-        };
-        assert_eq!(decode_batch_size(&load(8, 0), &small, &times), 2);
-        assert_eq!(decode_batch_size(&load(8, 0), &MEMORY, &times), 8);
     }
 
     #[test]
@@ -166,6 +182,7 @@ mod tests {
             n_beginning: 48,
             ..load(0, 0)
         };
-        assert_eq!(budget(&beginning, &MEMORY, &times).beginning_rows, 24);
+        let budget = budget(&Scheduling::default(), &beginning, &MEMORY, &times);
+        assert_eq!(budget.beginning_rows, 24);
     }
 }

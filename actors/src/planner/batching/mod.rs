@@ -1,14 +1,13 @@
 //! Which rows go into the next micro-batch.
 //!
-//! [`budget`](budget::budget) says how many rows of each kind, [`Chunking`] how a prompt is cut for the
-//! stages (Jupiter, section on intra-sequence pipelined prefill), and the queue's order who is first. A
-//! micro-batch mixes both kinds, decode rows first. While others decode, a chunk goes only when at most
-//! one went since each of them had its last row: so a row that is ready waits for one chunk of a prompt
-//! at most, and two stages still never wait for work.
+//! [`budget`](budget::budget) says how many rows of each kind by one of the rules of [`policy`],
+//! [`Chunking`] how a prompt alone is cut for the stages (Jupiter, section on intra-sequence pipelined
+//! prefill), and the queue's order who is first. A micro-batch mixes both kinds, decode rows first.
 
 pub(super) mod batch_size;
 pub(super) mod budget;
 pub(super) mod chunking;
+pub(super) mod policy;
 pub(super) mod step_times;
 
 use std::cmp::Reverse;
@@ -16,8 +15,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jupiter_models::{Row, SequenceId};
 
-use self::budget::{Load, Memory, budget};
+use self::budget::{Budget, Load, Memory, Prefill, budget};
 use self::chunking::Chunking;
+use self::policy::Scheduling;
 use self::step_times::StepTimes;
 use super::drafting::speculator::Drafted;
 use super::kv::Kv;
@@ -31,8 +31,11 @@ use crate::{RequestId, StepId};
 
 /// How work is cut for the stages, and what it takes.
 pub(super) struct Batching {
+    pub(super) scheduling: Scheduling,
     pub(super) chunking: Chunking,
-    /// What decode steps take.
+    /// Cells of the KV cache.
+    pub(super) n_ctx: usize,
+    /// What steps take.
     pub(super) times: StepTimes,
 }
 
@@ -62,15 +65,27 @@ pub(super) struct Part {
 }
 
 /// Where the steps are.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Progress {
     /// The step that is made.
     pub(super) step: StepId,
     pub(super) n_stages: usize,
+    /// Micro-batches under way, the oldest first.
+    pub(super) under_way: Vec<UnderWay>,
     /// Micro-batches under way in which sequences decode.
     pub(super) n_decode_steps: usize,
     /// Cells of the KV cache that are in use.
     pub(super) n_cells: usize,
+    /// Rows of prompts that wait for a slot.
+    pub(super) n_queued: usize,
+}
+
+/// A micro-batch under way.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct UnderWay {
+    pub(super) work: Work,
+    /// For how long it has been, in nanoseconds.
+    pub(super) since_ns: u64,
 }
 
 /// What the draft model is to guess.
@@ -92,7 +107,7 @@ pub(super) fn next_batch(
     let may_begin = may_begin(live);
     let memory = batching.memory(progress.n_cells);
     let load = Load::of(live, &may_begin, progress);
-    let budget = budget(&load, &memory, &batching.times);
+    let budget = budget(&batching.scheduling, &load, &memory, &batching.times);
     let mut filling = Filling {
         batching,
         kv,
@@ -102,9 +117,7 @@ pub(super) fn next_batch(
     };
     filling.batch.work.cells = u32::try_from(progress.n_cells).unwrap_or(u32::MAX);
     filling.take_drafts(live, budget.decode_rows);
-    if filling.may_prefill(live) && filling.take_chunks(live, &may_begin, budget.beginning_rows) {
-        filling.note_chunk(live);
-    }
+    filling.take_chunks(live, &may_begin, &budget);
     let Filling { batch, wishes, .. } = filling;
     ((!batch.rows.is_empty()).then_some(batch), wishes)
 }
@@ -131,6 +144,7 @@ impl Batching {
     pub(super) fn memory(&self, n_cells: usize) -> Memory {
         Memory {
             n_cells,
+            n_ctx: self.n_ctx,
             n_rows: self.chunking.largest(),
         }
     }
@@ -148,11 +162,6 @@ struct Filling<'a> {
 impl Filling<'_> {
     fn room(&self) -> usize {
         self.batching.chunking.largest() - self.batch.rows.len()
-    }
-
-    fn has(&self, live: &Live) -> bool {
-        let request = live.sequence.id;
-        self.batch.parts.iter().any(|part| part.request == request)
     }
 
     /// Takes the next rows of sequences that decode, about `n_rows` in all, so that micro-batches are
@@ -185,7 +194,6 @@ impl Filling<'_> {
             if guesses.is_empty() && live.steps.n_live() > 0 {
                 continue;
             }
-            live.phase = Phase::Decode { n_chunks_behind: 0 };
             let n_before = self.batch.rows.len();
             self.take_draft(live, &guesses);
             rows_left -= (self.batch.rows.len() - n_before) as f64;
@@ -198,57 +206,39 @@ impl Filling<'_> {
         self.kv.n_within_reach(live.seq).saturating_sub(n_sent)
     }
 
-    /// Whether none of those that decode has waited for a chunk already.
-    fn may_prefill(&self, live: &BTreeMap<RequestId, Live>) -> bool {
-        let has_waited = |live: &Live| match live.phase {
-            Phase::Decode { n_chunks_behind } => {
-                live.is_answering() && n_chunks_behind > 0 && !self.has(live)
-            }
-            _ => false,
-        };
-        !live.values().any(has_waited)
-    }
-
-    /// Those that decode, but not in this micro-batch, wait for its chunk.
-    fn note_chunk(&self, live: &mut BTreeMap<RequestId, Live>) {
-        for live in live.values_mut() {
-            let waits = live.is_answering() && !self.has(live);
-            if let Phase::Decode { n_chunks_behind } = &mut live.phase {
-                *n_chunks_behind += u32::from(waits);
-            }
-        }
-    }
-
-    /// Fills the micro-batch with chunks; true when there was one. A prompt is finished before the next
-    /// begins. What is forked begins when it is among those that `may_begin`, only `beginning_rows` in one
-    /// micro-batch: so the stages overlap, and the first ones decode while others begin.
+    /// Fills the micro-batch with rows of prompts, in the order of the queue. What is forked begins when it
+    /// is among those that `may_begin`, a few in one micro-batch.
     fn take_chunks(
         &mut self,
         live: &mut BTreeMap<RequestId, Live>,
         may_begin: &BTreeSet<RequestId>,
-        beginning_rows: usize,
-    ) -> bool {
+        budget: &Budget,
+    ) {
         let n_before = self.batch.rows.len();
         let may_go = |live: &Live| match live.phase {
             Phase::Unforked => may_begin.contains(&live.sequence.id),
             Phase::Prefill { .. } => true,
-            Phase::Decode { .. } | Phase::Base => false,
+            Phase::Decode | Phase::Base => false,
+        };
+        let (chunking, most) = match budget.prefill {
+            Prefill::Planned => (Some(&self.batching.chunking), usize::MAX),
+            Prefill::AtMost(n_rows) => (None, n_rows),
         };
         let mut due: Vec<&mut Live> = live.values_mut().filter(|live| may_go(live)).collect();
         due.sort_by_key(|live| live.sequence.turn);
         for live in due {
-            let room = self.room();
+            let n_taken = self.batch.rows.len() - n_before;
+            let room = self.room().min(most - n_taken);
             if room == 0 {
                 break;
             }
-            let is_late = self.batch.rows.len() >= n_before + beginning_rows;
-            if live.phase == Phase::Unforked && is_late {
+            if live.phase == Phase::Unforked && n_taken >= budget.beginning_rows {
                 continue;
             }
             if let Some((base, n_shared)) = live.fork() {
                 self.kv.fork(base, live.seq, n_shared);
             }
-            let Some(n_rows) = live.next_chunk(&self.batching.chunking, room) else {
+            let Some(n_rows) = live.next_chunk(chunking, room) else {
                 continue;
             };
             self.take_chunk(live, n_rows);
@@ -257,7 +247,6 @@ impl Filling<'_> {
                 break;
             }
         }
-        self.batch.rows.len() > n_before
     }
 
     /// Adds the next `n_rows` tokens of the text; the last one of all is judged.

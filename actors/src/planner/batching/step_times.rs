@@ -1,8 +1,12 @@
-//! What decode steps of so many rows take, stage by stage: from the profiles where devices were
+//! What steps of so many rows take, stage by stage: from the profiles where devices were
 //! measured, else from a typical row curve, and corrected by what the steps really took.
+
+mod mixed;
 
 use std::sync::Arc;
 use std::time::Duration;
+
+use self::mixed::MixedTimes;
 
 use crate::message::StageTiming;
 use crate::planner::cluster::fleet::MeasuredPlan;
@@ -70,6 +74,8 @@ struct StageTimes {
     slower: Vec<Mean>,
     /// The same over all rows.
     slower_at_all: Mean,
+    /// Steps in which prompts are computed.
+    mixed: MixedTimes,
 }
 
 impl Default for StageTimes {
@@ -79,6 +85,7 @@ impl Default for StageTimes {
             scale: Mean::default(),
             slower: vec![Mean::default(); MAX_ROWS + 1],
             slower_at_all: Mean::default(),
+            mixed: MixedTimes::default(),
         }
     }
 }

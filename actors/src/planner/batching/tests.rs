@@ -37,21 +37,25 @@ fn sequence(id: u32, n_prompt: usize, n_generated: usize, n_computed: usize) -> 
         .extend(std::iter::repeat_n(2, n_generated));
     live.sequence.n_max = 1000;
     if n_generated > 0 {
-        live.phase = Phase::Decode { n_chunks_behind: 0 };
+        live.phase = Phase::Decode;
     }
     live
 }
 
 fn next_of(all: &mut All, chunking: Chunking, n_cells: usize) -> Option<MicroBatch> {
     let batching = Batching {
+        scheduling: Scheduling::default(),
+        n_ctx: 4096,
         chunking,
         times: StepTimes::new(None, 2),
     };
     let progress = Progress {
         step: StepId(0),
         n_stages: 2,
+        under_way: Vec::new(),
         n_decode_steps: 0,
         n_cells,
+        n_queued: 0,
     };
     let mut config = config();
     config.engine.n_ctx = 1000;
@@ -119,21 +123,13 @@ fn decode_rows_come_before_a_prompt_and_share_its_chunk() {
 }
 
 #[test]
-fn a_row_that_is_ready_waits_for_one_chunk_of_a_prompt_at_most() {
-    let mut all = all([sequence(0, 100, 0, 0), sequence(1, 3, 2, 4)]);
-    let next_parts = |all: &mut All| next(all, 8).map(|b| parts(&b));
-    let n_parts = next_parts(&mut all).unwrap().len();
-    assert_eq!(n_parts, 2, "a row, and a chunk with it");
-    let chunk = next_parts(&mut all).unwrap();
-    assert_eq!(chunk, [(0, 7, 8, false)], "one more chunk");
-    assert_eq!(
-        next_parts(&mut all),
-        None,
-        "the next one waits for the next row"
-    );
-    accept(&mut all, 1, 2);
-    let again = next_parts(&mut all).unwrap();
-    assert_eq!(again[0], (1, 5, 1, true));
+fn short_prompts_share_a_micro_batch_with_those_that_decode() {
+    let prompts = [sequence(0, 6, 0, 0), sequence(1, 5, 0, 0)];
+    let mut all = all(prompts.into_iter().chain([sequence(2, 3, 2, 4)]));
+    let batch = next(&mut all, 64).unwrap();
+    // Eight rows of prompts: all of the first, and what the second one has room for.
+    let expected = [(2, 4, 1, true), (0, 0, 6, true), (1, 0, 2, false)];
+    assert_eq!(parts(&batch), expected);
 }
 
 #[test]

@@ -6,7 +6,8 @@ use std::time::Instant;
 use jupiter_models::engine::EngineParams;
 
 use super::super::batching::Wanted;
-use super::super::batching::budget::{Load, decode_batch_size};
+use super::super::batching::budget::Load;
+use super::super::batching::policy::auto::decode_batch_size;
 use super::super::batching::step_times::CostsOf;
 use super::super::drafting::{DRAFT_PATIENCE, MAX_LATE_DRAFTS};
 use super::super::live::Live;
@@ -23,7 +24,7 @@ impl PlannerCore {
         if !self.live.get(&id).is_some_and(guesses) {
             return;
         }
-        let progress = self.progress();
+        let progress = self.progress(now);
         let memory = self.batching.memory(progress.n_cells);
         let load = Load::of(&self.live, &BTreeSet::new(), &progress);
         let Some(live) = self.live.get_mut(&id) else {

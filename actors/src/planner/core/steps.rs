@@ -27,7 +27,7 @@ impl PlannerCore {
         self.admit(now);
         while self.flight.has_credit() {
             self.make_room();
-            let progress = self.progress();
+            let progress = self.progress(now);
             let (batch, wishes) =
                 next_batch(&mut self.live, &mut self.kv, &self.batching, &progress);
             self.ask_drafter(wishes, now);
@@ -56,12 +56,14 @@ impl PlannerCore {
         }
     }
 
-    pub(super) fn progress(&self) -> Progress {
+    pub(super) fn progress(&self, now: Instant) -> Progress {
         Progress {
             step: self.flight.next_step(),
             n_stages: self.cluster.stages.len(),
+            under_way: self.flight.under_way(now),
             n_decode_steps: self.flight.n_decoding(),
             n_cells: self.n_cells(),
+            n_queued: self.queue.n_tokens(),
         }
     }
 
@@ -183,12 +185,13 @@ impl PlannerCore {
         if !done.is_whole() {
             return;
         }
+        let times = &mut self.batching.times;
         if done.work.logits == done.work.rows {
             let alone_for = done.alone.then(|| now.duration_since(done.sent));
             let has_heads = report.acceptances.iter().any(|a| !a.guesses.is_empty());
-            self.batching
-                .times
-                .observe(done.work, &report.timings, alone_for, has_heads);
+            times.observe(done.work, &report.timings, alone_for, has_heads);
+        } else {
+            times.observe_mixed(done.work, &report.timings);
         }
         if self.config.adapts {
             self.cluster.observe(done.work, &report.timings);

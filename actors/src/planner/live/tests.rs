@@ -8,8 +8,6 @@ use super::*;
 use crate::RequestId;
 use crate::request::{Branch, ForkRequest, GenerateRequest};
 
-const DECODE: Phase = Phase::Decode { n_chunks_behind: 0 };
-
 /// A base of 4 tokens and a branch of 3 more.
 fn forked() -> (Sequence, Sequence) {
     let request = GenerateRequest::new(RequestId(2), (0..7).collect());
@@ -43,7 +41,7 @@ fn asked(prompt: Vec<Token>) -> Sequence {
 fn prefill(live: &mut Live) -> Vec<usize> {
     let chunking = Chunking::equal(2);
     std::iter::from_fn(|| {
-        let n_rows = live.next_chunk(&chunking, 2)?;
+        let n_rows = live.next_chunk(Some(&chunking), 2)?;
         live.chunk_sent(live.n_computed + n_rows);
         Some(n_rows)
     })
@@ -64,7 +62,7 @@ fn a_base_stays_for_its_branches_and_a_branch_begins_with_its_cells() {
     assert_eq!(branch.fork(), Some((base.seq, 4)));
     assert_eq!(branch.fork(), None, "once");
     assert_eq!(prefill(&mut branch), [2, 1]);
-    assert_eq!((&branch.phase, branch.n_own()), (&DECODE, 3));
+    assert_eq!((&branch.phase, branch.n_own()), (&Phase::Decode, 3));
     assert_eq!(
         branch.computing().text.len(),
         6,
@@ -92,7 +90,7 @@ fn what_a_base_has_not_computed_its_heir_does() {
 fn a_replayed_answer_goes_on_with_its_last_token() {
     let mut live = live(asked(vec![1; 3]), place(0, 0, None));
     assert_eq!(prefill(&mut live), [2, 1]);
-    assert_eq!(live.phase, DECODE);
+    assert_eq!(live.phase, Phase::Decode);
     assert!(!live.is_answering(), "it has no token yet");
     live.sequence.tokens.extend([8, 9]);
     live.rewind();

@@ -13,7 +13,7 @@ use jupiter_models::profile::{LayerShape, ModelProfile};
 
 use super::super::super::lengths::Lengths;
 use super::super::super::sequence::Sequence;
-use super::super::super::{DraftConfig, PlanGoal, SplitPolicy};
+use super::super::super::{DraftConfig, PlanGoal, Schedule, SplitPolicy};
 use super::super::*;
 pub(super) use super::texts::*;
 use crate::message::{DraftRequest, NodeCommand, NodeReport, StageAssignment, StepHeader};
@@ -134,6 +134,8 @@ pub(in crate::planner) fn config() -> PlannerConfig {
             keeps_states: false,
         },
         chunk: CHUNK,
+        schedule: Schedule::Auto,
+        tbt_target_ms: None,
         payload_dtype: HiddenDtype::F32,
         step_timeout_ms: 1000,
         node_wait_ms: 5000,
