@@ -5,12 +5,14 @@
 //! - [`cluster`]: Supervisors, Planner, Stages and Verifier on that link
 //! - [`guesses`]: sources of guesses that are right as often as asked, or never
 //! - [`plans`]: times planning; the program `plans` prints it
+//! - [`load`]: latency over load, by the rule that fills steps; the program `load` draws it
 //! - [`paper`]: Jupiter's table, published and simulated; the program `paper` prints and draws it
 //! - [`evaluation`]: judges the default model; the program `evaluation` prints all of it
 
 pub mod cluster;
 pub mod evaluation;
 pub mod guesses;
+pub mod load;
 pub mod model;
 pub mod network;
 pub mod paper;

@@ -4,7 +4,7 @@
 //!   and what beats what
 //! - [`run`], [`chat`]: answer here; [`serve`], [`worker`]: answer together with other machines
 //! - [`plan`]: measure them and say who would compute what; [`plan_report`]: as people read it
-//! - [`simulate`]: what machines of a file would do under load
+//! - [`simulate`]: what machines of a file would do under load; [`load_report`]: what comes of a load
 //! - [`split`], [`synth`]: write model files; [`bench`], [`devices`]: measure and look
 //! - [`start`]: from flags to a running pipeline; [`processes`]: stages in child processes;
 //!   [`leave`]: the end of the program
@@ -18,6 +18,7 @@ mod bench;
 mod chat;
 mod devices;
 mod leave;
+mod load_report;
 mod output;
 mod plan;
 mod plan_report;
