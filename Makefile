@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites chat test sanitize aarch64 check-aarch64 lint format layering deny bench plans paper speculation outlines evaluation train install
+.PHONY: help prerequisites chat test sanitize aarch64 check-aarch64 lint format layering deny bench plans load paper speculation outlines evaluation train install
 
 # rustup's folder, for shells that have not read its profile yet.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
@@ -64,6 +64,9 @@ bench: prerequisites ## Measure against plain llama.cpp on a generated model (AR
 
 plans: prerequisites ## Time the planning
 	$(CARGO) run --release --bin plans -- $(ARGS)
+
+load: prerequisites ## Latency over load for each rule that fills steps, simulated or measured (ARGS="FILE.jsonl")
+	$(CARGO) run --release --bin load -- $(ARGS)
 
 paper: prerequisites ## Jupiter's table: published, simulated, and ours, as a table and a picture
 	$(CARGO) run --release --bin paper -- $(ARGS)

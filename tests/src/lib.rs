@@ -6,12 +6,14 @@
 //! - [`guesses`]: sources of guesses that are right as often as asked, or never
 //! - [`one_stream`]: guesses of one stream on stages that are not there, for the formulas of shapes
 //! - [`plans`]: times planning; the program `plans` prints it
+//! - [`load`]: latency over load, by the rule that fills steps; the program `load` draws it
 //! - [`paper`]: Jupiter's table, published and simulated; the program `paper` prints and draws it
 //! - [`evaluation`]: judges the default model; the program `evaluation` prints all of it
 
 pub mod cluster;
 pub mod evaluation;
 pub mod guesses;
+pub mod load;
 pub mod model;
 pub mod network;
 pub mod one_stream;

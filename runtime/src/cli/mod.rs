@@ -4,7 +4,7 @@
 //!   and what beats what
 //! - [`run`], [`chat`]: answer here; [`serve`], [`worker`]: answer together with other machines
 //! - [`plan`]: measure them and say who would compute what; [`plan_report`]: as people read it
-//! - [`simulate`]: what machines of a file would do under load
+//! - [`simulate`]: what machines of a file would do under load; [`load_report`]: what comes of a load
 //! - [`split`], [`synth`]: write model files; [`bench`], [`devices`], [`models`]: measure and
 //!   look
 //! - [`start`]: from flags to a running pipeline; [`processes`]: stages in child processes;
@@ -19,6 +19,7 @@ mod bench;
 mod chat;
 mod devices;
 mod leave;
+mod load_report;
 mod models;
 mod output;
 mod plan;

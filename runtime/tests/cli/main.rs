@@ -8,6 +8,7 @@ mod ends;
 mod files;
 mod inputs;
 mod kernels;
+mod load;
 mod plan;
 mod simulate;
 mod templates;

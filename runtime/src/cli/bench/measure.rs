@@ -25,11 +25,11 @@ use crate::cli::args::CommonArgs;
 use crate::cli::start::{self, Pipeline, PipelineArgs};
 
 /// n_ctx is made a multiple of this, as llama.cpp pads it.
-const CTX_STEP: u32 = 256;
+pub(super) const CTX_STEP: u32 = 256;
 
 /// Threads of each stage, and of the baseline: pipelines are for machines that have no more to give,
 /// and what more threads share is hard to compare.
-const DEFAULT_THREADS: u32 = 1;
+pub(super) const DEFAULT_THREADS: u32 = 1;
 
 /// Tokens that each test computes before anything is measured: pages are touched, threads started.
 const WARM_UP_TOKENS: u32 = 32;
@@ -349,7 +349,7 @@ impl Bench<'_> {
 }
 
 /// What each stage process emulates.
-fn emulations(args: &BenchArgs) -> Vec<EmulationSettings> {
+pub(super) fn emulations(args: &BenchArgs) -> Vec<EmulationSettings> {
     let n = args
         .stages
         .cut

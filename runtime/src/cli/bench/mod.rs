@@ -6,6 +6,7 @@
 mod answer;
 mod baseline;
 mod branches;
+mod load;
 mod measure;
 mod predict;
 mod random_tokens;
@@ -26,6 +27,7 @@ use super::args::{CommonArgs, ProcessArgs, StageArgs, positive};
 use super::leave::ExitCode;
 use super::output::{self, UsageError};
 use super::timeline_file::TimelineFile;
+use load::LoadArgs;
 use speculative::InFlight;
 pub(crate) use speculative::Speculative;
 
@@ -39,7 +41,8 @@ Examples:
   jupiter bench -m model.gguf --rows 1,2,4,8,16,64,512 --baseline
   jupiter bench -m model.gguf --stages 2 --processes -t 1 -p 0 -n 256 --speculative oracle:0.8
   jupiter bench -m model.gguf --stages 2 --processes -t 1 -p 0 -n 0 --branches 6 --branch-tokens 48
-  jupiter bench -m model.gguf --stages 2 --processes -t 1 --slowdowns 1,2.5 --plan auto --predict")]
+  jupiter bench -m model.gguf --stages 2 --processes -t 1 --slowdowns 1,2.5 --plan auto --predict
+  jupiter bench -m model.gguf --stages 2 --processes -t 1 -np 16 --load 0.5,1,2 --lengths lognormal")]
 pub(crate) struct BenchArgs {
     /// Tokens of the prompt test; 0 leaves it out
     #[arg(
@@ -173,6 +176,9 @@ pub(crate) struct BenchArgs {
     rows: Vec<u32>,
 
     #[command(flatten)]
+    load: LoadArgs,
+
+    #[command(flatten)]
     drafts: DraftSettings,
 
     #[command(flatten)]
@@ -199,6 +205,15 @@ pub(crate) async fn execute(common: &CommonArgs, args: &BenchArgs) -> anyhow::Re
         match args.json {
             true => output::json_line(&report)?,
             false => output::text(&report.table())?,
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    if !args.load.load.is_empty() {
+        for report in load::measure(common, args).await? {
+            match args.json {
+                true => output::json_line(&report)?,
+                false => output::text(&format!("{}\n", report.tables()))?,
+            }
         }
         return Ok(ExitCode::SUCCESS);
     }

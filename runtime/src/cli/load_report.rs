@@ -1,25 +1,108 @@
-//! What a simulation says, as numbers and as people read it.
+//! What came of a load, simulated or measured, as numbers and as people read it; and the flags that say
+//! what a load is.
 
 use std::fmt::Write;
 
-use jupiter_actors::planning::devices_file::DevicesFile;
-use jupiter_actors::simulator::{Outcome, Scenario, Spread};
+use clap::Args;
+use jupiter::config::positive;
+use jupiter_actors::planner::Schedule;
+use jupiter_actors::simulator::{Lengths, Outcome, SimRequest, Spread};
 use serde::Serialize;
 
-use crate::cli::table::{Align, markdown};
+use super::args::StageArgs;
+use super::table::{Align, markdown};
+
+/// Longest time between tokens of a good answer where nothing is promised, in milliseconds: a token is
+/// most of a word, and people read four or five words a second.
+const TBT_GOAL_MS: u32 = 250;
+
+/// What requests and good answers are.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct TrafficArgs {
+    /// How long prompts and answers are: as in ShareGPT's conversations, log-normal with means of P
+    /// and N tokens (of 200 and 60 if they are not said), or all of P and N
+    #[arg(
+        long,
+        env = "JUPITER_LENGTHS",
+        value_name = "sharegpt|lognormal[:P,N]|fixed:P,N",
+        default_value = "sharegpt"
+    )]
+    pub(crate) lengths: Lengths,
+
+    /// Longest time to the first token of a good answer, in milliseconds
+    #[arg(
+        long,
+        visible_alias = "ttft-target",
+        env = "JUPITER_TTFT_GOAL",
+        value_name = "MS",
+        default_value_t = 5000,
+        value_parser = positive()
+    )]
+    ttft_goal: u32,
+
+    /// Longest time between tokens of a good answer, in the mean and in milliseconds; without it
+    /// --tbt-target, or 250
+    #[arg(long, env = "JUPITER_TBT_GOAL", value_name = "MS", value_parser = positive())]
+    tbt_goal: Option<u32>,
+}
+
+impl TrafficArgs {
+    /// What a good answer keeps to, where streams were promised what `stages` says.
+    pub(crate) fn goals(&self, stages: &StageArgs) -> Goals {
+        let promised = stages.schedule.tbt_target.unwrap_or(TBT_GOAL_MS);
+        Goals {
+            ttft_ms: self.ttft_goal,
+            tbt_ms: self.tbt_goal.unwrap_or(promised),
+        }
+    }
+}
+
+/// Requests whose prompts do not fit are errors of the run; but not all of them.
+pub(crate) fn check_fits(requests: &[SimRequest], n_ctx: u32) -> anyhow::Result<()> {
+    let shortest = requests.iter().map(|request| request.n_prompt).min();
+    match shortest.filter(|&shortest| shortest >= n_ctx) {
+        None => Ok(()),
+        Some(shortest) => anyhow::bail!(
+            "no prompt fits: the shortest has {shortest} tokens, the context {n_ctx}: raise \
+             -c/--ctx-size"
+        ),
+    }
+}
 
 /// What a good answer keeps to.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub(super) struct Goals {
+pub(crate) struct Goals {
     /// Longest time to its first token, in milliseconds.
-    pub(super) ttft_ms: u32,
+    ttft_ms: u32,
     /// Longest mean time between its tokens, in milliseconds.
-    pub(super) tbt_ms: u32,
+    tbt_ms: u32,
+}
+
+/// What a load was put on.
+#[derive(Clone, Debug)]
+pub(crate) struct Ground {
+    /// `simulated`, `embedded` or `processes`.
+    pub(crate) kind: &'static str,
+    pub(crate) schedule: Schedule,
+    /// Requests a second; none for a trace.
+    pub(crate) rate: Option<f64>,
+    /// Cells of the KV cache.
+    pub(crate) n_cells: u32,
+    /// Requests at the same time.
+    pub(crate) parallel: u32,
+    /// Most rows of a step.
+    pub(crate) chunk: u32,
+    /// What the devices of the stages drew, where that is known.
+    pub(crate) energy_j: Option<f64>,
 }
 
 /// The object of `--json`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(super) struct Report {
+pub(crate) struct Report {
+    /// Requests a second; none for a trace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate: Option<f64>,
+    schedule: Schedule,
     requests: usize,
     errors: usize,
     /// The first of them.
@@ -42,9 +125,15 @@ pub(super) struct Report {
     rows_in_vain: u64,
     /// Most cells of the KV cache in use, and how many there are.
     kv_cells: [usize; 2],
+    /// How often an answer gave up its place to others.
+    preemptions: u64,
+    /// Tokens of prompts that were in the KV cache before.
+    cached_tokens: u64,
     /// What the devices of the stages drew, where the file says what they draw.
     #[serde(skip_serializing_if = "Option::is_none")]
     energy_j: Option<f64>,
+    #[serde(skip)]
+    kind: &'static str,
     #[serde(skip)]
     parallel: u32,
     #[serde(skip)]
@@ -60,12 +149,7 @@ struct StageReport {
 }
 
 impl Report {
-    pub(super) fn new(
-        scenario: &Scenario,
-        outcome: &Outcome,
-        devices: &DevicesFile,
-        goals: Goals,
-    ) -> Report {
+    pub(crate) fn new(outcome: &Outcome, ground: &Ground, goals: Goals) -> Report {
         let stages = outcome.stages.iter().map(|stage| {
             let busy_share = outcome.busy_share(stage);
             StageReport {
@@ -77,6 +161,8 @@ impl Report {
         });
         let (ttft_ms, tbt_ms) = (f64::from(goals.ttft_ms), f64::from(goals.tbt_ms));
         Report {
+            rate: ground.rate,
+            schedule: ground.schedule,
             requests: outcome.requests.len(),
             errors: outcome.n_errors(),
             error: outcome.requests.iter().find_map(|r| r.error.clone()),
@@ -91,17 +177,17 @@ impl Report {
             steps: outcome.n_steps,
             rows: outcome.n_rows,
             rows_in_vain: outcome.n_rows_in_vain,
-            kv_cells: [
-                outcome.most_cells,
-                scenario.planner.engine.n_cells() as usize,
-            ],
-            energy_j: energy(outcome, devices),
-            parallel: scenario.planner.n_parallel,
-            chunk: scenario.planner.chunk,
+            kv_cells: [outcome.most_cells, ground.n_cells as usize],
+            preemptions: outcome.n_preempted,
+            cached_tokens: outcome.n_cached,
+            energy_j: ground.energy_j,
+            kind: ground.kind,
+            parallel: ground.parallel,
+            chunk: ground.chunk,
         }
     }
 
-    pub(super) fn title(&self) -> String {
+    pub(crate) fn title(&self) -> String {
         format!(
             "{} requests on {} stages, {} at a time, chunks of {}",
             self.requests,
@@ -112,7 +198,7 @@ impl Report {
     }
 
     /// Names of the stages, for pictures.
-    pub(super) fn stage_names(&self) -> Vec<String> {
+    pub(crate) fn stage_names(&self) -> Vec<String> {
         let name = |(i, stage): (usize, &StageReport)| {
             let [start, end] = stage.layers;
             format!("stage {i}, layers {start}..{end}, {}", stage.node)
@@ -121,7 +207,7 @@ impl Report {
     }
 
     /// The tables for people.
-    pub(super) fn tables(&self) -> String {
+    pub(crate) fn tables(&self) -> String {
         let mut text = self.speed_table();
         text.push('\n');
         text.push_str(&self.latency_table());
@@ -136,8 +222,9 @@ impl Report {
         let [most, all] = self.kv_cells;
         let _ = writeln!(
             text,
-            "rows: {} in {} steps, {} of them guesses in vain; KV cells: at most {most} of {all}",
-            self.rows, self.steps, self.rows_in_vain
+            "rows: {} in {} steps, {} of them guesses in vain; KV cells: at most {most} of {all}; {} \
+             preemptions, {} tokens of prompts cached",
+            self.rows, self.steps, self.rows_in_vain, self.preemptions, self.cached_tokens
         );
         if let Some(energy_j) = self.energy_j {
             let a_token = energy_j / self.tokens.max(1) as f64;
@@ -152,8 +239,10 @@ impl Report {
     fn speed_table(&self) -> String {
         use Align::{Left, Right};
         let columns = [
+            ("a second", Right),
             ("requests", Right),
             ("errors", Right),
+            ("schedule", Left),
             ("stages", Left),
             ("parallel", Right),
             ("chunk", Right),
@@ -162,9 +251,11 @@ impl Report {
             ("t/s", Right),
         ];
         let row = vec![
+            self.rate.map_or("-".into(), |rate| rate.to_string()),
             self.requests.to_string(),
             self.errors.to_string(),
-            format!("{} simulated", self.stages.len()),
+            format!("{:?}", self.schedule).to_lowercase(),
+            format!("{} {}", self.stages.len(), self.kind),
             self.parallel.to_string(),
             self.chunk.to_string(),
             self.tokens.to_string(),
@@ -218,14 +309,4 @@ impl Report {
         let rows: Vec<_> = self.stages.iter().enumerate().map(row).collect();
         markdown(&columns, &rows)
     }
-}
-
-/// What the devices of the stages drew, in joules; none where one does not say what it draws.
-fn energy(outcome: &Outcome, devices: &DevicesFile) -> Option<f64> {
-    let of_stage = outcome.stages.iter().map(|stage| {
-        let watts = devices.watts(&stage.node)?;
-        let busy_s = stage.busy_ns as f64 / 1e9;
-        Some(watts.idle * outcome.seconds() + (watts.busy - watts.idle) * busy_s)
-    });
-    of_stage.sum()
 }

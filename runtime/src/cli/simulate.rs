@@ -1,8 +1,6 @@
 //! `jupiter simulate`: what machines that are not there would do under load. The Planner is the real
 //! one, on a virtual clock.
 
-mod report;
-
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -17,16 +15,16 @@ use jupiter_actors::planning::devices_file::DevicesFile;
 use jupiter_actors::planning::placement::{Request, plan};
 use jupiter_actors::planning::profile::Cluster;
 use jupiter_actors::simulator::{
-    Guesses, Lengths, Scenario, SimRequest, Simulation, TraceLine, arrivals, traced,
+    Guesses, Outcome, Scenario, SimRequest, Simulation, TraceLine, arrivals, traced,
 };
 
 use super::args::{CommonArgs, StageArgs, positive};
 use super::bench::Speculative;
 use super::leave::ExitCode;
+use super::load_report::{Ground, Report, TrafficArgs, check_fits};
 use super::output::{self, UsageError};
 use super::plan::read_devices;
 use super::timeline_file::TimelineFile;
-use report::{Goals, Report};
 
 /// What a stage's beginning of a step takes this program, in nanoseconds, with all that the Planner
 /// does for it: 0.25 microseconds of 64 stages, 0.9 of 4 were measured; a weaker machine takes longer.
@@ -69,15 +67,6 @@ pub(crate) struct SimulateArgs {
     )]
     requests: u32,
 
-    /// How long prompts and answers are: as in ShareGPT's conversations, or all of P and N tokens
-    #[arg(
-        long,
-        env = "JUPITER_LENGTHS",
-        value_name = "sharegpt|fixed:P,N",
-        default_value = "sharegpt"
-    )]
-    lengths: Lengths,
-
     /// Requests that were, a JSON line each, instead of random ones
     #[arg(
         long,
@@ -90,26 +79,6 @@ pub(crate) struct SimulateArgs {
     /// Guess tokens ahead with an oracle that is right so often
     #[arg(long, env = "JUPITER_SPECULATIVE", value_name = "oracle:P")]
     speculative: Option<Speculative>,
-
-    /// Longest time to the first token of a good answer, in milliseconds
-    #[arg(
-        long,
-        env = "JUPITER_TTFT_GOAL",
-        value_name = "MS",
-        default_value_t = 5000,
-        value_parser = positive()
-    )]
-    ttft_goal: u32,
-
-    /// Longest time between tokens of a good answer, in the mean and in milliseconds
-    #[arg(
-        long,
-        env = "JUPITER_TBT_GOAL",
-        value_name = "MS",
-        default_value_t = 250,
-        value_parser = positive()
-    )]
-    tbt_goal: u32,
 
     /// Seed of what is random
     #[arg(
@@ -131,6 +100,9 @@ pub(crate) struct SimulateArgs {
     timeline: Option<PathBuf>,
 
     #[command(flatten)]
+    traffic: TrafficArgs,
+
+    #[command(flatten)]
     stages: StageArgs,
 }
 
@@ -144,11 +116,17 @@ pub(crate) fn execute(common: &CommonArgs, args: &SimulateArgs) -> anyhow::Resul
     let simulation = Simulation::new(&scenario).with_context(in_devices)?;
     tell_if_long(simulation.n_begins());
     let outcome = simulation.run()?;
-    let goals = Goals {
-        ttft_ms: args.ttft_goal,
-        tbt_ms: args.tbt_goal,
+    let planner = &scenario.planner;
+    let ground = Ground {
+        kind: "simulated",
+        schedule: planner.schedule,
+        rate: args.rate,
+        n_cells: planner.engine.n_cells(),
+        parallel: planner.n_parallel,
+        chunk: planner.chunk,
+        energy_j: energy_j(&outcome, &devices),
     };
-    let report = Report::new(&scenario, &outcome, &devices, goals);
+    let report = Report::new(&outcome, &ground, args.traffic.goals(&args.stages));
     if let Some(picture) = picture {
         let names = report.stage_names();
         let timeline = from_trace("simulated", &names, &outcome.steps);
@@ -264,7 +242,12 @@ fn with_head(
 fn requests(args: &SimulateArgs) -> anyhow::Result<Vec<SimRequest>> {
     let Some(path) = &args.trace else {
         let rate = args.rate.unwrap_or_default();
-        return Ok(arrivals(rate, args.requests, args.lengths, args.seed)?);
+        return Ok(arrivals(
+            rate,
+            args.requests,
+            args.traffic.lengths,
+            args.seed,
+        )?);
     };
     let in_trace = || format!("trace {}", path.display());
     let text = jupiter::text_file::read(path).with_context(in_trace)?;
@@ -282,18 +265,6 @@ fn requests(args: &SimulateArgs) -> anyhow::Result<Vec<SimRequest>> {
     traced(&lines).with_context(in_trace)
 }
 
-/// Requests whose prompts do not fit are errors of the run; but not all of them.
-fn check_fits(requests: &[SimRequest], n_ctx: u32) -> anyhow::Result<()> {
-    let shortest = requests.iter().map(|request| request.n_prompt).min();
-    match shortest.filter(|&shortest| shortest >= n_ctx) {
-        None => Ok(()),
-        Some(shortest) => anyhow::bail!(
-            "no prompt fits: the shortest has {shortest} tokens, the context {n_ctx}: raise \
-             -c/--ctx-size"
-        ),
-    }
-}
-
 fn tell_if_long(n_begins: u64) {
     let seconds = n_begins.saturating_mul(NS_PER_BEGIN) / 1_000_000_000;
     if seconds >= LONG_RUN_S {
@@ -306,4 +277,14 @@ fn tell_if_long(n_begins: u64) {
              ones, take less)"
         ));
     }
+}
+
+/// What the devices of the stages drew, in joules; none where one does not say what it draws.
+fn energy_j(outcome: &Outcome, devices: &DevicesFile) -> Option<f64> {
+    let of_stage = outcome.stages.iter().map(|stage| {
+        let watts = devices.watts(&stage.node)?;
+        let busy_s = stage.busy_ns as f64 / 1e9;
+        Some(watts.idle * outcome.seconds() + (watts.busy - watts.idle) * busy_s)
+    });
+    of_stage.sum()
 }
