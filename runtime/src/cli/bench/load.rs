@@ -10,9 +10,7 @@ use jupiter::config::{DEFAULT_PARALLEL, EngineSettings};
 use jupiter::signals::Signals;
 use jupiter::{Client, ClusterStatus, Completion, GenerateOptions, Prompt, Settings, StreamItem};
 use jupiter_actors::planner::StepStats;
-use jupiter_actors::simulator::{
-    Answered, Outcome, SimRequest, StageOutcome, arrivals, n_preempted,
-};
+use jupiter_actors::simulator::{Answered, Outcome, SimRequest, StageOutcome, arrivals};
 use jupiter_models::Token;
 use tokio::time::{Instant, sleep_until};
 
@@ -299,7 +297,7 @@ fn outcome(
         n_rows: after.n_rows - before.n_rows,
         n_rows_in_vain: 0,
         most_cells: after.most_cells as usize,
-        n_preempted: done().map(n_preempted).sum(),
+        n_preempted: done().map(|done| u64::from(done.n_preempted)).sum(),
         n_cached: done().map(|done| u64::from(done.n_cached)).sum(),
         gaps_ns,
         elapsed_ns: ns(elapsed),
