@@ -74,7 +74,7 @@ paper: prerequisites ## Jupiter's table: published, simulated, and ours, as a ta
 speculation: prerequisites ## What guessing ahead can bring on 1, 2, 4 and 8 stages, predicted and simulated
 	$(CARGO) run --release --bin speculation
 
-outlines: prerequisites ## What writing point by point brings to the default model, as a table and a picture
+outlines: prerequisites ## What writing point by point brings to the default model, as a table and a picture (or ARGS="-m FILE")
 	$(CARGO) run --release --bin outlines -- $(ARGS)
 
 evaluation: prerequisites ## Judge the default model on questions that it was never trained on

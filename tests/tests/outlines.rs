@@ -72,7 +72,7 @@ async fn outlined_answers_say_what_plain_ones_do() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_what_the_model_cannot_outline_the_answer_stays_as_it_is() -> Result<()> {
     let world = World::load()?;
-    let runtime = answer::start().await?;
+    let (runtime, worker) = answer::start_spread().await?;
     let client = runtime.client();
     for kind in Kind::ALL {
         let questions = routed(&world, kind, 100).questions;
@@ -96,5 +96,6 @@ async fn of_what_the_model_cannot_outline_the_answer_stays_as_it_is() -> Result<
         );
     }
     runtime.shutdown().await;
+    worker.shutdown().await;
     Ok(())
 }

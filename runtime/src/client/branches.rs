@@ -12,6 +12,7 @@ use jupiter_actors::{Inbox, RequestId};
 use jupiter_models::Token;
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use super::activity::Busy;
 use super::answer::{AnswerStream, Part};
 use super::usage::together;
 use crate::error::{Error, Result};
@@ -53,6 +54,8 @@ pub struct BranchStream {
     /// When the first token came.
     first: Option<Instant>,
     ended: bool,
+    /// For those that count what is being written.
+    pub(crate) _busy: Option<Busy>,
 }
 
 /// Cancels a request of branches unless it has ended.
@@ -85,6 +88,7 @@ impl BranchStream {
             begun: Instant::now(),
             first: None,
             ended: false,
+            _busy: None,
         }
     }
 

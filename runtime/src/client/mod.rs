@@ -2,6 +2,7 @@
 //!
 //! Each uses only those before it; [`Client`] is what programs see of them.
 //!
+//! - `activity`: how many answers are being written
 //! - `chat_format`, [`prompt`]: the template that chats are written with, and what is asked
 //! - `stop_filter`, `answer`: one sequence of tokens as text, up to a stop string
 //! - `usage`, [`branches`]: several answers side by side, and what they took together
@@ -9,6 +10,7 @@
 //! - [`stream`], [`event`]: an answer as programs see it, and the same as JSON
 //! - `outliner`: an answer that is written point by point
 
+mod activity;
 mod answer;
 pub(crate) mod branches;
 pub(crate) mod chat_format;
@@ -24,11 +26,13 @@ use std::sync::Arc;
 
 use jupiter_models::sampling::SamplingParams;
 
+use self::activity::Activity;
 use self::branches::BranchStream;
-use self::outliner::{OutlineSetup, Outliner, Plan};
+use self::outliner::{Evidence, OutlineSetup, Outliner, Plan};
 use self::planner_client::{Chain, PlannerClient};
 use self::prompt::{GenerateOptions, Prompt};
 use self::stream::TokenStream;
+use crate::config::OutlineMode;
 use crate::error::Result;
 use crate::outline::{Verdict, in_one_piece};
 
@@ -37,6 +41,7 @@ use crate::outline::{Verdict, in_one_piece};
 pub struct Client {
     planner: PlannerClient,
     outline: Arc<OutlineSetup>,
+    activity: Activity,
     n_ctx: u32,
 }
 
@@ -45,6 +50,7 @@ impl Client {
         Self {
             planner,
             outline: Arc::new(outline),
+            activity: Activity::new(),
             n_ctx,
         }
     }
@@ -100,14 +106,26 @@ impl Client {
     /// # Errors
     /// A prompt or sampling parameters that cannot be used; [`Error::Stopped`](crate::Error::Stopped)
     /// after the end of the runtime. What the Planner refuses is the stream's first item.
-    pub async fn generate(
+    pub async fn generate(&self, prompt: Prompt, options: GenerateOptions) -> Result<TokenStream> {
+        let n_others = self.activity.n_busy();
+        let busy = self.activity.begin();
+        let answer = self.write(prompt, options, n_others).await?;
+        Ok(answer.holding(busy))
+    }
+
+    /// The same, which does not count as an answer, beside so many `n_others`.
+    ///
+    /// # Errors
+    /// As [`Client::generate`].
+    pub(crate) async fn write(
         &self,
         mut prompt: Prompt,
         options: GenerateOptions,
+        n_others: usize,
     ) -> Result<TokenStream> {
         self.planner.check(&options)?;
         self.adapt(&mut prompt);
-        let plan = Plan::new(&self.outline, &prompt, &options);
+        let plan = Plan::new(&self.outline, &prompt, &options, n_others);
         match (plan, prompt) {
             (Some(plan), Prompt::Chat(chat)) if plan.verdict != Verdict::Plain => {
                 let (planner, setup) = (self.planner.clone(), self.outline.clone());
@@ -135,7 +153,26 @@ impl Client {
         prompts: Vec<Prompt>,
         options: GenerateOptions,
     ) -> Result<BranchStream> {
+        let busy = self.activity.begin();
         let prompts = self.planner.tokenize_all(prompts).await?;
-        self.planner.fork(prompts, options, None).await
+        let mut branches = self.planner.fork(prompts, options, None).await?;
+        branches._busy = Some(busy);
+        Ok(branches)
+    }
+
+    /// How many answers are being written.
+    pub(crate) fn activity(&self) -> &Activity {
+        &self.activity
+    }
+
+    /// What is known of how the model writes point by point.
+    pub(crate) fn evidence(&self) -> &Evidence {
+        &self.outline.evidence
+    }
+
+    /// Whether trials could tell more of that.
+    pub(crate) fn wants_trials(&self) -> bool {
+        let is_auto = self.outline.config.mode == OutlineMode::Auto;
+        is_auto && !self.is_default_model() && !self.evidence().is_known()
     }
 }

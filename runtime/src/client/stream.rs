@@ -8,6 +8,7 @@ use futures::{Stream, StreamExt};
 use jupiter_actors::request::{Completion, OutlineUsage};
 use jupiter_models::Token;
 
+use super::activity::Busy;
 use super::answer::{AnswerStream, Part};
 use crate::error::Result;
 use crate::outline::{BranchEvent, Outline};
@@ -53,6 +54,14 @@ impl TokenStream {
             }),
         };
         Self::of(answer.map(move |part| part.map(&item)))
+    }
+
+    /// The same, which counts as an answer until it is dropped.
+    pub(crate) fn holding(self, busy: Busy) -> Self {
+        let counted = self.0.inspect(move |_| {
+            let _ = &busy;
+        });
+        Self(counted.boxed())
     }
 
     /// Whatever gives parts in order.

@@ -7,15 +7,16 @@ use jupiter_actors::Inbox;
 use jupiter_actors::planner::{
     ClusterPhase, ClusterStatus, PlannerConfig, PlannerMessage, StepTrace,
 };
+use jupiter_models::cache_root;
 use ractor::RpcReplyPort;
 use ractor::rpc::CallResult;
 use tokio::sync::mpsc;
 use zenoh::Session;
 
 use super::loaded::load_model;
-use super::{Node, Progress};
+use super::{Node, Progress, trials};
 use crate::client::Client;
-use crate::client::outliner::OutlineSetup;
+use crate::client::outliner::{Evidence, OutlineSetup};
 use crate::client::planner_client::PlannerClient;
 use crate::config::Config;
 use crate::error::{ClusterError, Error, Result};
@@ -136,6 +137,15 @@ impl Runtime {
         self.gives_way.clone().wait().await
     }
 
+    /// Tries out now how the model writes point by point, for `--outline auto`, unless the cache folder
+    /// knows it, and keeps what is found there. By itself a runtime does so when nobody asks.
+    ///
+    /// # Errors
+    /// When a request fails.
+    pub async fn try_outlines(&self) -> Result<()> {
+        trials::now(&self.client).await
+    }
+
     /// Ends everything and waits for it.
     pub async fn shutdown(mut self) {
         self.client.stop();
@@ -180,6 +190,8 @@ impl Runtime {
             config: config.outline.clone(),
             prompts: config.outline.prompts_for(&config.model)?,
             is_default_model: config.model.is_default(),
+            is_spread: config.pipeline.n_workers > 0,
+            evidence: evidence(&config, &loaded.planner),
         };
         let client = Client::new(planner, outline, loaded.planner.engine.n_ctx);
         let mut runtime = Self {
@@ -238,11 +250,22 @@ impl Runtime {
             let arrival = arrive(news, survey, node.clone());
             self.tasks.push(AbortOnDrop(tokio::spawn(arrival)));
         }
+        if self.client.wants_trials() {
+            let trials = trials::when_idle(self.client.clone(), self.inbox.clone());
+            self.tasks.push(AbortOnDrop(tokio::spawn(trials)));
+        }
         if self.config.pipeline.n_workers == 0 {
             self.ready().await?;
         }
         Ok(())
     }
+}
+
+/// What is known of how this model writes point by point, on as many stages.
+fn evidence(config: &Config, plan: &PlannerConfig) -> Evidence {
+    let n_workers = config.pipeline.n_workers;
+    let stages = format!("{n_workers}-{}", plan.engine.n_threads);
+    Evidence::of(&cache_root(), &plan.model, &stages)
 }
 
 impl Runtime {

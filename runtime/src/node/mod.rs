@@ -13,6 +13,7 @@ pub(crate) mod head;
 mod loaded;
 pub(crate) mod plan;
 pub(crate) mod surveyor;
+mod trials;
 pub(crate) mod worker;
 
 use std::sync::Arc;

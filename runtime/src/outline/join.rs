@@ -44,6 +44,8 @@ pub struct Joiner {
     branches: Vec<Branch>,
     /// The branch that is shown as it grows.
     current: usize,
+    /// What was shown of the first opening before.
+    begun: String,
 }
 
 #[derive(Clone, Debug)]
@@ -71,7 +73,14 @@ impl Joiner {
         Self {
             branches: branches.collect(),
             current: 0,
+            begun: String::new(),
         }
+    }
+
+    /// The same, where the answer was `begun` already: a beginning of its first point's opening.
+    #[must_use]
+    pub fn behind(self, begun: String) -> Self {
+        Self { begun, ..self }
     }
 
     /// Takes the next event, as the model wrote it; gives what is to be shown now.
@@ -125,7 +134,9 @@ impl Joiner {
             let text = std::mem::take(&mut branch.kept);
             if !branch.begun && (!text.is_empty() || branch.ended) {
                 branch.begun = true;
-                out.push_str(&opening(self.current, &branch.title, &text));
+                let opening = opening(self.current, &branch.title, &text);
+                let begun = std::mem::take(&mut self.begun);
+                out.push_str(opening.strip_prefix(&begun).unwrap_or(&opening));
             }
             out.push_str(&text);
             if !branch.ended {
@@ -227,6 +238,17 @@ pub(crate) mod tests {
         assert_eq!(ended.answer, ".\n");
         push(text(1, "Turn the nuts"));
         assert_eq!(push(cut(1)).branch, "…");
+    }
+
+    #[test]
+    fn what_was_begun_is_not_shown_again() {
+        for begun in ["", "1. ", "1. Lift the car"] {
+            let mut joiner = Joiner::new(&outline(2)).behind(begun.to_owned());
+            let shown = joiner.push(&text(0, "Use it")).unwrap().answer;
+            assert_eq!(format!("{begun}{shown}"), "1. Lift the car: Use it");
+            joiner.push(&end(0)).unwrap();
+            assert_eq!(joiner.finish(), "2. Take off the wheel.");
+        }
     }
 
     #[test]

@@ -9,6 +9,9 @@ use super::sentences::{Sentences, Told, ends_sentence};
 /// The sign of a fenced block of code.
 const FENCE: &str = "```";
 
+/// What stands behind a number at the beginning of an outline.
+const ANOTHER: &str = ". **";
+
 /// Why a branch ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BranchEnd {
@@ -96,6 +99,10 @@ impl Mender {
                 self.write(c, &mut out);
             }
         }
+        if self.state == State::LineStart && self.last.is_none() && !is_cut {
+            let held = std::mem::take(&mut self.held);
+            held.trim().chars().for_each(|c| self.write(c, &mut out));
+        }
         if self.state != State::Code {
             let stop = self.last.take().map(|last| final_stop(last, is_cut));
             out.push_str(stop.unwrap_or_default());
@@ -120,6 +127,16 @@ impl Mender {
         let indent = above.rsplit('\n').next().unwrap_or_default().to_owned();
         let is_run = |sign| text.chars().all(|c| c == sign);
         if is_run('`') && text.len() < FENCE.len() || matches!(text, "-" | "*" | "+") {
+            return;
+        }
+        // The beginning of another outline is no text.
+        let behind_number = text.trim_start_matches(|c: char| c.is_ascii_digit());
+        let is_numbered = behind_number.len() < text.len();
+        if is_numbered && behind_number.starts_with(ANOTHER) {
+            self.state = State::Over;
+            return;
+        }
+        if is_numbered && ANOTHER.starts_with(behind_number) {
             return;
         }
         let is_listed = ["- ", "* ", "+ ", "• ", "•"]
@@ -255,6 +272,8 @@ mod tests {
         check("", "");
         check(" \n ", "");
         check("1. FC Nürnberg", "1. FC Nürnberg.");
+        check("1. **Sleep**: Long", "");
+        check("5", "5.");
     }
 
     #[test]

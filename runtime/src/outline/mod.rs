@@ -10,9 +10,11 @@
 //!   under, and how it is read as it is written
 //! - [`Mender`] (`mend`, `sentences`), [`Joiner`] (`join`): the text of a branch, and of all branches
 //!   in order
+//! - `form`: whether the points of an answer are whole
 
 mod default_model;
 mod error;
+mod form;
 mod join;
 mod lines;
 mod mend;
@@ -24,6 +26,7 @@ mod sentences;
 pub(crate) use default_model::{in_one_piece, is_long};
 pub use error::OutlineError;
 pub(crate) use error::Result;
+pub(crate) use form::whole_share;
 pub(crate) use join::opening;
 #[cfg(test)]
 pub(crate) use join::tests as join_tests;
@@ -31,5 +34,5 @@ pub use join::{BranchEvent, Joined, Joiner};
 pub use lines::{NotAnOutline, OutlineReader, Progress};
 pub use mend::{BranchEnd, Mender};
 pub use points::{DEFAULT_MAX_POINTS, MIN_POINTS, Outline, OutlineLimits, Point};
-pub use prompts::{Asked, OutlinePrompts, RawPrompts};
+pub use prompts::{Asked, Begin, OutlinePrompts, RawPrompts};
 pub use route::{Class, Decision, Verdict, decide};

@@ -139,6 +139,7 @@ impl<W: Write> AnswerPrinter<W> {
                 match self.mode {
                     _ if text.is_empty() => Ok(()),
                     Mode::Points(_) => Ok(()),
+                    Mode::Sketch(_) if self.is_in_sketch() => Ok(()),
                     Mode::Plain => self.write_text(false),
                     Mode::Begin | Mode::Sketch(_) => self.be_plain(),
                 }
@@ -213,6 +214,12 @@ impl<W: Write> AnswerPrinter<W> {
             Mode::Sketch(_) => self.be_plain(),
             Mode::Points(_) | Mode::Plain => self.stop(),
         }
+    }
+
+    /// Whether the text so far is the beginning of the outline that is shown.
+    fn is_in_sketch(&self) -> bool {
+        let first = format!("1. {}", self.view.first_title().unwrap_or_default());
+        first.starts_with(&self.text)
     }
 
     fn outline(&mut self, outline: &Outline, is_complete: bool) -> io::Result<()> {

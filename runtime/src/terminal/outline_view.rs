@@ -102,6 +102,11 @@ impl OutlineView {
         size.width >= MIN_WIDTH && size.height > self.points.len()
     }
 
+    /// The title of the first point.
+    pub(super) fn first_title(&self) -> Option<&str> {
+        self.points.first().map(|point| point.title.as_str())
+    }
+
     /// The whole text in order: what [`Joiner`](crate::outline::Joiner) gives of the same events. Up
     /// to the first point that is not complete.
     pub fn text(&self) -> String {

@@ -97,7 +97,7 @@ fn joined(seen: &Outlined) -> String {
 async fn an_answer_is_written_point_by_point_and_read_in_order() {
     let runtime = start(settings()).await;
     let client = runtime.client();
-    let seen = read(ask(&client, HOW_TO, None).await).await;
+    let seen = read(ask(&client, HOW_TO, Some(OutlineMode::On)).await).await;
     let outline = seen.outline.as_ref().unwrap();
     assert!(outline.points.len() >= 3, "{seen:?}");
     let is_beginning = |sketch: &Outline| outline.points.starts_with(&sketch.points);
@@ -119,9 +119,16 @@ async fn an_answer_is_written_point_by_point_and_read_in_order() {
         done.n_cached > 30 && n_new < 40 + 16 * usage.n_points,
         "{n_new}"
     );
-    // Written alone it is the same.
+    // Written again it is the same. By itself a runtime of one process does not: there the default
+    // model is faster in one piece.
     let again = read(ask(&client, HOW_TO, Some(OutlineMode::On)).await).await;
     assert_eq!(again.text, seen.text);
+    let auto = read(ask(&client, HOW_TO, None).await).await;
+    let usage = auto.done.unwrap().outline.unwrap();
+    assert!(
+        usage.n_points == 0 && usage.reason.contains("in one process"),
+        "{usage:?}"
+    );
     runtime.shutdown().await;
 }
 
@@ -155,6 +162,13 @@ async fn questions_that_do_not_suit_are_answered_in_one_piece() {
         ..options()
     });
     assert!(stops.await.unwrap().reason.contains("stop"));
+    let mut others = Vec::new();
+    for _ in 0..3 {
+        others.push(ask(&client, "What is a lidar?", Some(OutlineMode::Off)).await);
+    }
+    let busy = of(options()).await.unwrap().reason;
+    assert!(busy.contains("others"), "{busy}");
+    drop(others);
     let stream = client
         .generate(Prompt::raw(HOW_TO), options())
         .await
@@ -217,7 +231,19 @@ async fn what_was_written_of_an_outline_serves_its_points_whoever_waits() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_begun_plainly_and_is_short_goes_on_so() {
-    let runtime = start(settings()).await;
+    let runtime = builder(settings())
+        .cluster("begun-plainly")
+        .listen(["tcp/127.0.0.1:0"])
+        .workers(1)
+        .plan("even")
+        .start()
+        .await
+        .unwrap();
+    let mut worker = Settings::default();
+    worker.network.cluster = Some("begun-plainly".into());
+    worker.network.connect = runtime.endpoints().to_vec();
+    let worker = worker_process(&worker);
+    runtime.ready().await.unwrap();
     let client = runtime.client();
     // By its words it suits; the answer is short.
     let question = "Why do we need the emergency stop?";
@@ -227,7 +253,12 @@ async fn what_is_begun_plainly_and_is_short_goes_on_so() {
     let (auto, plain) = (auto.done.unwrap(), plain.done.unwrap());
     assert_eq!(auto.n_eval, plain.n_eval);
     assert!(auto.prompt_ms > 0.0, "{auto:?}");
+    let long = read(ask(&client, HOW_TO, None).await).await;
+    assert!(long.done.unwrap().outline.unwrap().n_points >= 3);
     runtime.shutdown().await;
+    let mut worker = worker;
+    drop(worker.stdin.take());
+    assert!(worker.wait().unwrap().success());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -258,7 +289,7 @@ async fn a_point_has_its_budget_and_none_is_missing() {
     settings.outline.point_tokens = Some(2);
     let runtime = start(settings).await;
     let client = runtime.client();
-    let seen = read(ask(&client, HOW_TO, None).await).await;
+    let seen = read(ask(&client, HOW_TO, Some(OutlineMode::On)).await).await;
     let points = &seen.outline.as_ref().unwrap().points;
     for (i, point) in points.iter().enumerate() {
         let opening = format!("{}. {}", i + 1, point.title);
@@ -273,7 +304,7 @@ async fn a_point_has_its_budget_and_none_is_missing() {
     assert!(seen.text.contains('…'), "cut: {}", seen.text);
     // All tokens together, when so many are wanted.
     let options = GenerateOptions {
-        n_predict: Some(110),
+        n_predict: Some(140),
         ..options(&client, Some(OutlineMode::On))
     };
     for outline in [Some(OutlineMode::On), None] {
@@ -283,7 +314,7 @@ async fn a_point_has_its_budget_and_none_is_missing() {
         };
         let stream = client.generate(Prompt::text(HOW_TO), options).await;
         let done = collect(stream.unwrap()).await.done;
-        assert!(done.n_eval <= 110 && done.prompt_ms > 0.0, "{done:?}");
+        assert!(done.n_eval <= 140 && done.prompt_ms > 0.0, "{done:?}");
     }
     runtime.shutdown().await;
 }
@@ -311,7 +342,7 @@ async fn a_client_that_vanishes_frees_all_branches() {
             tokio::task::yield_now().await;
         }
     }
-    let seen = read(ask(&client, HOW_TO, None).await).await;
+    let seen = read(ask(&client, HOW_TO, Some(OutlineMode::On)).await).await;
     assert_eq!(seen.text, joined(&seen));
     runtime.shutdown().await;
 }
@@ -319,7 +350,9 @@ async fn a_client_that_vanishes_frees_all_branches() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_is_killed_costs_no_point() {
     let alone = start(settings()).await;
-    let expected = read(ask(&alone.client(), HOW_TO, None).await).await.text;
+    let expected = read(ask(&alone.client(), HOW_TO, Some(OutlineMode::On)).await)
+        .await
+        .text;
     alone.shutdown().await;
 
     let cluster = "outlined";
@@ -340,7 +373,7 @@ async fn a_worker_that_is_killed_costs_no_point() {
     };
     let [mut a, mut b] = ["a", "b"].map(|node| worker_process(&worker(node)));
     runtime.ready().await.unwrap();
-    let mut stream = ask(&runtime.client(), HOW_TO, None).await;
+    let mut stream = ask(&runtime.client(), HOW_TO, Some(OutlineMode::On)).await;
     let mut text = String::new();
     loop {
         match stream.next().await.unwrap().unwrap() {

@@ -1,6 +1,6 @@
 //! Answers point by point of models that nobody trained for it, which say what a script wants.
 
-use jupiter::{ChatMessage, GenerateOptions, OutlineMode, Prompt};
+use jupiter::{ChatMessage, GenerateOptions, OutlineMode, Prompt, Runtime};
 use jupiter_models::synth::{ScriptedSpec, ScriptedTokenizer};
 
 use crate::support::{Answer, ask, greedy, scripted};
@@ -36,16 +36,20 @@ fn spec(more: &[(&str, &str)]) -> ScriptedSpec {
 
 async fn answer(spec: &ScriptedSpec, n_predict: Option<u32>) -> Answer {
     let (_dir, runtime) = scripted(spec, 2).await;
+    let answer = asked(&runtime, OutlineMode::On, n_predict).await;
+    runtime.shutdown().await;
+    answer
+}
+
+async fn asked(runtime: &Runtime, mode: OutlineMode, n_predict: Option<u32>) -> Answer {
     let options = GenerateOptions {
-        outline: Some(OutlineMode::On),
+        outline: Some(mode),
         ignore_eos: false,
         n_predict,
         ..greedy(1)
     };
     let chat = [ChatMessage::user("How do I change the wheel?")];
-    let answer = ask(&runtime.client(), Prompt::chat(chat), options).await;
-    runtime.shutdown().await;
-    answer
+    ask(&runtime.client(), Prompt::chat(chat), options).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -103,4 +107,21 @@ async fn a_point_that_repeats_itself_is_cut() {
     let answer = answer(&repeats, None).await;
     let first = answer.text.lines().next().unwrap();
     assert_eq!(first, "1. Lift: Use one jack.");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn auto_waits_for_trials_of_the_model_and_heeds_them() {
+    // A model of this moment, of which the cache folder knows nothing.
+    let now = format!("{:?}", std::time::SystemTime::now());
+    let (_dir, runtime) = scripted(&spec(&[(&now, "So")]), 2).await;
+    let unknown = asked(&runtime, OutlineMode::Auto, None).await;
+    assert_eq!(unknown.text, PLAIN.concat());
+    let reason = unknown.done.outline.unwrap().reason;
+    assert!(reason.contains("not known yet"), "{reason}");
+    runtime.try_outlines().await.unwrap();
+    let known = asked(&runtime, OutlineMode::Auto, None).await;
+    assert_eq!(known.text, PLAIN.concat());
+    let reason = known.done.outline.unwrap().reason;
+    assert!(reason.contains("did not write whole points"), "{reason}");
+    runtime.shutdown().await;
 }

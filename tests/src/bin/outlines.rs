@@ -3,6 +3,7 @@
 //! ```sh
 //! cargo run --release --bin outlines                   # two processes of one thread each
 //! cargo run --release --bin outlines -- --embedded     # two stages of one thread in this process
+//! cargo run --release --bin outlines -- -m FILE        # another model, everyday questions
 //! cargo run --release --bin outlines -- --misses       # with the answers that were not perfect
 //! ```
 //!
@@ -13,9 +14,10 @@ use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
-use jupiter::{Client, Config, OutlineMode};
+use jupiter::{Client, Config, OutlineMode, Runtime};
 use jupiter_models::text::Vocabulary;
 use jupiter_tests::evaluation::outlines::answer::{self, Answer};
+use jupiter_tests::evaluation::outlines::everyday;
 use jupiter_tests::evaluation::outlines::processes::{Processes, StageArgs, serve};
 use jupiter_tests::evaluation::outlines::quality::{Faults, Quality};
 use jupiter_tests::evaluation::outlines::questions::{Question, Routed, routed};
@@ -42,6 +44,9 @@ struct Args {
     /// Stages within this process instead of two processes
     #[arg(long)]
     embedded: bool,
+    /// Ask this model everyday questions instead, and count what can be counted
+    #[arg(short, long, value_name = "FILE")]
+    model: Option<PathBuf>,
     /// The picture, SVG; without it beside this program's file
     #[arg(long, value_name = "FILE")]
     picture: Option<PathBuf>,
@@ -59,19 +64,40 @@ async fn main() -> Result<ExitCode> {
         serve(stage).await?;
         return Ok(ExitCode::SUCCESS);
     }
+    if let Some(model) = &args.model {
+        let processes = Processes::start(Some(model.as_path())).await?;
+        let shown = everyday_questions(&processes.runtime, &args).await;
+        processes.stop().await?;
+        shown?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let all_hold = if args.embedded {
         let runtime = answer::start().await?;
         let all_hold = compare(&runtime.client(), runtime.config(), &args).await;
         runtime.shutdown().await;
         all_hold?
     } else {
-        let processes = Processes::start().await?;
+        let processes = Processes::start(None).await?;
         let runtime = &processes.runtime;
         let all_hold = compare(&runtime.client(), runtime.config(), &args).await;
         processes.stop().await?;
         all_hold?
     };
     Ok(ExitCode::from(u8::from(!all_hold)))
+}
+
+/// Asks any model everyday questions, in two processes.
+async fn everyday_questions(runtime: &Runtime, args: &Args) -> Result<()> {
+    // As `serve` does by itself when nobody asks.
+    runtime.try_outlines().await?;
+    let client = runtime.client();
+    let ask = |suit| everyday::ask(&client, everyday::questions(args.n, suit));
+    let (suiting, others) = (ask(true).await?, ask(false).await?);
+    println!("{}", everyday::table(&suiting, &others));
+    if args.misses {
+        eprintln!("{}{}", everyday::texts(&suiting), everyday::texts(&others));
+    }
+    Ok(())
 }
 
 /// Prints everything; whether all figures hold.

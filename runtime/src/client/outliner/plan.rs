@@ -8,6 +8,9 @@ use crate::client::prompt::{GenerateOptions, Prompt};
 use crate::config::OutlineMode;
 use crate::outline::{Class, Decision, MIN_POINTS, Verdict, decide};
 
+/// Most answers beside which points side by side are faster: more rows fill the stages as well.
+const MOST_OTHERS: usize = 2;
+
 /// How an answer is to be written, and why.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -19,11 +22,13 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// What is decided of a prompt without asking the model; none where outlines are off.
+    /// What is decided of a prompt without asking the model, while so many `n_others` are answered; none
+    /// where outlines are off.
     pub(crate) fn new(
         setup: &OutlineSetup,
         prompt: &Prompt,
         options: &GenerateOptions,
+        n_others: usize,
     ) -> Option<Self> {
         let mode = options.outline.unwrap_or(setup.config.mode);
         if mode == OutlineMode::Off {
@@ -42,6 +47,7 @@ impl Plan {
             _ if options.ignore_eos => Some("it has to go on to its last token"),
             _ if options.n_predict.is_some_and(are_few) => Some("few tokens are wanted"),
             _ if !is_on && !options.stop.is_empty() => Some("stop strings say where it ends"),
+            _ if !is_on && n_others > MOST_OTHERS => Some("others fill the stages already"),
             _ => None,
         };
         let question = chat.last().map_or("", |last| last.content.as_str());
@@ -49,8 +55,13 @@ impl Plan {
             Some(why) => Self::plain(why),
             None => Self::from(decide(question)),
         };
-        let plan = match plan.verdict {
-            Verdict::Plain if is_on && hindrance.is_none() => Self {
+        let plan = match (plan.verdict, setup.hindrance()) {
+            (Verdict::Outline, Some(why)) if !is_on => {
+                let mut plan = plan;
+                plan.give_up(why);
+                plan
+            }
+            (Verdict::Plain, _) if is_on && hindrance.is_none() => Self {
                 verdict: Verdict::Outline,
                 reason: "asked for (--outline on)".to_owned(),
                 ..plan

@@ -10,14 +10,16 @@ use crate::client::planner_client::n_shared;
 use crate::client::prompt::{GenerateOptions, Prompt};
 use crate::client::stream::StreamItem;
 use crate::error::{Error, Result};
-use crate::outline::{Asked, BranchEnd, BranchEvent, Joiner, Outline, OutlineReader, Progress};
+use crate::outline::{
+    Asked, BranchEnd, BranchEvent, Joiner, MIN_POINTS, Outline, OutlineReader, Progress,
+};
 
 /// Most tokens of a line of an outline: a number and eight words of three tokens, as rare words have.
 const LINE_TOKENS: u32 = 28;
 /// Tokens that a line of an outline has by experience, twice: what has to be left for it.
 const USUAL_LINE_TOKENS: u32 = 12;
-/// Fewest tokens of a point that are worth it: a sentence.
-const FEWEST_POINT_TOKENS: u32 = 24;
+/// Fewest tokens of a point that are worth it: a sentence or two.
+const FEWEST_POINT_TOKENS: u32 = 32;
 
 /// An outline, and what was asked for it.
 pub(super) struct Written {
@@ -85,7 +87,9 @@ impl Outliner {
         reader: &mut OutlineReader,
         items: &Items,
     ) -> Result<Completion> {
-        let mut n_shown = 0;
+        // An answer that may begin at once is shown before its first title.
+        let begins_now = self.may_begin(0) && self.setup.prompts.begin(None).is_some();
+        let mut n_shown = (!begins_now).then_some(0);
         loop {
             match answer.next().await.ok_or(Error::Stopped)?? {
                 Part::Text { text: piece, .. } => {
@@ -97,18 +101,37 @@ impl Outliner {
                 Part::Done(done) => return Ok(done),
             }
             let points = reader.points();
-            if points.len() != n_shown {
-                n_shown = points.len();
+            if n_shown != Some(points.len()) {
+                n_shown = Some(points.len());
                 let points = points.to_vec();
-                let (outline, is_complete) = (Outline { points }, false);
-                send(
-                    items,
-                    StreamItem::Outline {
-                        outline,
-                        is_complete,
-                    },
-                );
+                self.show(Outline { points }, items);
             }
+        }
+    }
+
+    /// Whether the answer is certain to have points, or would be as good with a number before it.
+    fn may_begin(&self, n_points: usize) -> bool {
+        !self.plan.is_asked_for || n_points >= MIN_POINTS
+    }
+
+    /// Shows the outline as far as it has come, and the beginning of the answer's text.
+    fn show(&mut self, outline: Outline, items: &Items) {
+        let first = outline.points.first();
+        let begin = self.setup.prompts.begin(first);
+        let begin = begin.filter(|_| self.may_begin(outline.points.len()));
+        let is_complete = false;
+        send(
+            items,
+            StreamItem::Outline {
+                outline,
+                is_complete,
+            },
+        );
+        let Some(begin) = begin else { return };
+        if let Some(more) = begin.shown.strip_prefix(&*self.begin.shown) {
+            let text = more.to_owned();
+            send(items, StreamItem::Token { id: None, text });
+            self.begin = begin;
         }
     }
 
@@ -165,7 +188,8 @@ impl Outliner {
     ) -> Result<Completion> {
         let hurry_at = n_predict - n_predict / 4;
         let mut n_written = vec![0; outline.points.len()];
-        let mut joiner = Joiner::new(outline);
+        let begun = self.begin.shown.clone();
+        let mut joiner = Joiner::new(outline).behind(begun);
         let mut item = Some(StreamItem::Outline {
             outline: outline.clone(),
             is_complete: true,

@@ -66,7 +66,7 @@ impl Outliner {
         }
         match done {
             Some(done) => Ok(Some(done)),
-            None => self.go_on(answer, items).await.map(Some),
+            None => self.go_on(answer, false, items).await.map(Some),
         }
     }
 }

@@ -17,7 +17,7 @@ use jupiter_models::text::ChatMessage;
 use self::template::Template;
 use super::error::{OutlineError, Result};
 use super::lines::grammar;
-use super::points::{Outline, OutlineLimits};
+use super::points::{Outline, OutlineLimits, Point};
 
 /// Before and behind a title in an answer that is begun.
 const BOLD: &str = "**";
@@ -44,6 +44,15 @@ pub struct Asked {
     /// The turns before.
     pub chat: Vec<ChatMessage>,
     /// What the assistant has said so far.
+    pub begun: String,
+}
+
+/// The beginning of an answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Begin {
+    /// As it is shown.
+    pub shown: String,
+    /// As the model has it.
     pub begun: String,
 }
 
@@ -116,6 +125,17 @@ impl OutlinePrompts {
         grammar(mark, limits.max_points.max(1), &asked.begun)
     }
 
+    /// How an answer can go on in one piece whose outline came to nothing, when it was shown to begin
+    /// with its first point's title, or with its number alone. None with templates: there the
+    /// conversation has gone elsewhere.
+    pub fn begin(&self, first: Option<&Point>) -> Option<Begin> {
+        let (shown, begun) = match first {
+            None => ("1. ".to_owned(), "1.".to_owned()),
+            Some(Point { title }) => (format!("1. {title}"), format!("1. {BOLD}{title}{BOLD}:")),
+        };
+        self.templates.is_none().then_some(Begin { shown, begun })
+    }
+
     /// Asks for each point, behind what was `asked` for the outline: all begin alike.
     pub fn ask_points(&self, asked: &Asked, outline: &Outline) -> Vec<Asked> {
         let count = outline.points.len().to_string();
@@ -141,7 +161,6 @@ impl OutlinePrompts {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::outline::Point;
 
     fn outline() -> Outline {
         let titles = ["Lift the car", "Take off the wheel", "Mount the spare"];

@@ -191,6 +191,20 @@ fn answer_in_parts() -> (Vec<StreamItem>, String) {
 }
 
 #[test]
+fn the_beginning_of_an_answer_leaves_the_view_of_its_outline() {
+    let terminal = Terminal::new(30, 9);
+    let mut printer = terminal.printer();
+    let one = sketch(&TITLES[..1]);
+    for item in [sketch(&[]), token("1. "), one, token("Lift the car")] {
+        printer.take(&item).unwrap();
+        assert!(printer.is_live(), "{item:?}");
+    }
+    printer.take(&token(": Use it")).unwrap();
+    assert!(!printer.is_live());
+    assert_eq!(terminal.answer(), "1. Lift the car: Use it");
+}
+
+#[test]
 fn points_fill_in_side_by_side_and_their_text_takes_the_place() {
     let terminal = Terminal::new(30, 9);
     let mut printer = terminal.printer();

@@ -6,8 +6,8 @@ use anyhow::{Result, bail};
 use futures::StreamExt;
 use jupiter::outline::Outline;
 use jupiter::{
-    Client, DraftChoice, FinishReason, GenerateOptions, OutlineMode, Prompt, Runtime,
-    SpeculationParams, StreamItem,
+    Client, Config, DraftChoice, FinishReason, GenerateOptions, OutlineMode, Prompt, Runtime,
+    Settings, SpeculationParams, StreamItem, Worker,
 };
 use jupiter_models::sampling::SamplingParams;
 use jupiter_models::text::ChatMessage;
@@ -68,6 +68,29 @@ pub async fn start() -> Result<Runtime> {
     let runtime = runtime.start().await?;
     runtime.ready().await?;
     Ok(runtime)
+}
+
+/// The same with its stages on two nodes, as `--outline auto` wants them.
+///
+/// # Errors
+/// When it cannot run.
+pub async fn start_spread() -> Result<(Runtime, Worker)> {
+    let cluster = format!("spread-{}", std::process::id());
+    let runtime = Runtime::builder()
+        .cluster(&cluster)
+        .listen(["tcp/127.0.0.1:0"])
+        .workers(1)
+        .plan("even")
+        .threads(1)
+        .parallel(1);
+    let runtime = runtime.start().await?;
+    let mut settings = Settings::default();
+    settings.network.cluster = Some(cluster);
+    settings.network.connect = runtime.endpoints().to_vec();
+    settings.engine.threads = Some(1);
+    let worker = Worker::start(Config::from_settings(settings)?).await?;
+    runtime.ready().await?;
+    Ok((runtime, worker))
 }
 
 /// Asks for an answer, greedily, and reads it to its end.

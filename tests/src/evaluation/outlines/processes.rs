@@ -1,6 +1,7 @@
-//! The default model in two processes of one thread each, which are this program started again.
+//! The default model, or another, in two processes of one thread each, which are this program started again.
 
 use std::io::Read;
+use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::{Context, Result};
@@ -41,9 +42,14 @@ impl Processes {
     ///
     /// # Errors
     /// When a process cannot be started or the model does not run.
-    pub async fn start() -> Result<Self> {
+    pub async fn start(model: Option<&Path>) -> Result<Self> {
         let cluster = format!("outlines-{}", std::process::id());
-        let runtime = Runtime::builder()
+        let builder = Runtime::builder();
+        let builder = match model {
+            Some(model) => builder.model(model),
+            None => builder,
+        };
+        let runtime = builder
             .cluster(&cluster)
             .node_id("head")
             .listen([HEAD_ENDPOINT])
