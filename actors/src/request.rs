@@ -111,8 +111,7 @@ pub struct GenerateRequest {
     pub id: RequestId,
     /// The whole prompt, tokenized, template applied.
     pub prompt: Vec<Token>,
-    /// Most tokens to generate; without it, until the model ends or no KV cell is left that nobody
-    /// else waits for.
+    /// Most tokens to generate; without it, until the model ends or the context is full.
     pub n_predict: Option<u32>,
     /// How to sample.
     pub sampling: SamplingParams,
@@ -122,10 +121,11 @@ pub struct GenerateRequest {
     pub cache_prompt: bool,
     /// How tokens are guessed ahead; without it as the head is configured.
     pub speculation: Option<SpeculationParams>,
-    /// Whether its KV cells stay for a moment when it is complete, whoever waits for room, for a
-    /// request that `follows` it.
+    /// Whether its KV cells stay in the prompt cache for a request that `follows` it, whatever
+    /// `cache_prompt` says.
     pub holds: bool,
-    /// The request that it goes on from, if that holds its cells: it is admitted before others.
+    /// The request that it goes on from: it is admitted before others while the cells of that one are
+    /// there.
     pub follows: Option<RequestId>,
 }
 
@@ -236,7 +236,7 @@ pub struct Completion {
     pub limit: Option<LengthLimit>,
     /// Tokens of the prompt.
     pub n_prompt: u32,
-    /// Of these, the ones that an earlier request had left in the KV cache.
+    /// Of these, the ones that others had computed, or computed for it.
     pub n_cached: u32,
     /// Tokens generated.
     pub n_eval: u32,
@@ -246,6 +246,8 @@ pub struct Completion {
     pub eval_ms: f64,
     /// How often the stream was replayed after a fault.
     pub n_replays: u32,
+    /// How often it gave up its KV cells to others, and was computed again.
+    pub n_preempted: u32,
     /// The stages that computed it.
     pub stages: Vec<StageUsage>,
     /// What guessing ahead brought; none when it was not asked for.
@@ -299,7 +301,7 @@ pub enum LengthLimit {
     /// A point of it has as many tokens as a point may have.
     #[error("the tokens of a point are used up")]
     PointTokens,
-    /// No KV cell is left, or others wait for those that are.
+    /// Prompt and answer fill the context.
     #[error("the context is full")]
     Context,
 }

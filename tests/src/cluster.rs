@@ -21,7 +21,7 @@ use jupiter_models::draft_model::DraftModel;
 use jupiter_models::engine::{
     Engine, EngineMemory, EngineParams, Logits, StageEngine, StepInput, StepOutput,
 };
-use jupiter_models::gguf::GgufFile;
+use jupiter_models::gguf::{GgufFile, ModelInfo};
 use jupiter_models::hidden::HiddenDtype;
 use jupiter_models::medusa::MedusaHeads;
 use jupiter_models::profile::ModelProfile;
@@ -335,6 +335,10 @@ fn planner_config(spec: &ClusterSpec, model: &GgufFile) -> Result<PlannerConfig>
         wait_nodes: spec.n_nodes as u32,
         n_parallel: spec.n_parallel,
         n_branches: spec.n_branches,
+        cache_cells: None,
+        window: ModelInfo::from_gguf(model)?
+            .sliding_window
+            .map(|window| window.n_swa),
         engine: EngineParams {
             keeps_states: spec.medusa.is_some(),
             ..spec.engine.clone()

@@ -15,6 +15,7 @@ mod admission;
 mod conserved;
 mod drafting;
 mod epochs;
+mod preemption;
 mod requests;
 mod steps;
 
@@ -29,6 +30,7 @@ use super::cluster::{Cluster, State};
 use super::drafting::Sources;
 use super::flight::Flight;
 use super::kv::Kv;
+use super::lengths::Lengths;
 use super::live::Live;
 use super::queue::Queue;
 use super::trace::{StepTrace, Trace};
@@ -46,6 +48,10 @@ pub(super) struct PlannerCore {
     /// The sequences that have a slot.
     live: BTreeMap<RequestId, Live>,
     kv: Kv,
+    /// The sequence that found no room, when so much had been given back: until there is more it finds none.
+    no_room_for: Option<(RequestId, u64)>,
+    lengths: Lengths,
+    n_preempted: u64,
     batching: Batching,
     flight: Flight,
     sources: Sources,
@@ -63,6 +69,9 @@ impl PlannerCore {
             queue: Queue::default(),
             live: BTreeMap::new(),
             kv: Kv::new(&config),
+            no_room_for: None,
+            lengths: Lengths::new(config.engine.n_ctx, config.n_parallel),
+            n_preempted: 0,
             batching: Batching {
                 chunking: Chunking::equal(config.chunk),
                 times: StepTimes::default(),
@@ -115,6 +124,7 @@ impl PlannerCore {
             stages: self.cluster.stage_status(),
             n_live: self.live.values().filter(is_request).count(),
             n_waiting: self.queue.len(),
+            n_preempted: self.n_preempted,
             steps: self.flight.stats().clone(),
             plan: self.cluster.plan.clone(),
         }
@@ -122,12 +132,21 @@ impl PlannerCore {
 
     /// Cells of the KV cache that hold something when the steps under way are computed.
     fn n_cells(&self) -> usize {
-        self.n_live_cells() + self.kv.n_kept()
+        self.kv.n_used() - self.n_cells_to_fill()
     }
 
     /// Those of the live sequences: what a move has to compute again.
     fn n_live_cells(&self) -> usize {
-        self.live.values().map(Live::n_cells).sum()
+        self.kv.n_live().saturating_sub(self.n_cells_to_fill())
+    }
+
+    /// Cells of texts that no row was sent for.
+    fn n_cells_to_fill(&self) -> usize {
+        let to_fill = |live: &Live| {
+            let n_filled = live.n_computed.max(live.n_shared);
+            self.kv.len(live.seq).saturating_sub(n_filled)
+        };
+        self.live.values().map(to_fill).sum()
     }
 }
 

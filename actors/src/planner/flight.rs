@@ -135,6 +135,15 @@ impl Flight {
         }
     }
 
+    /// Rows of a request that are under way are nobody's: it has left its slot, and may come back.
+    pub(super) fn disown(&mut self, request: RequestId) {
+        for step in &mut self.steps {
+            for part in &mut step.parts {
+                part.is_judged &= part.request != request;
+            }
+        }
+    }
+
     /// Takes a credit for a step that is sent now.
     pub(super) fn send(&mut self, parts: Vec<Part>, work: Work, now: Instant) -> StepId {
         let step = self.next_step;

@@ -1,9 +1,10 @@
 //! A sequence that has a slot: how much of it is computed, and what is due next.
 //!
 //! ```text
-//! Unforked --its base is complete--> Prefill --its last chunk is sent--> Decode: a branch, a request
-//!                                    Prefill --its last chunk is sent--> Base: what branches share
-//! any --a new epoch: all is computed again--> Unforked (a branch) or Prefill
+//! Unforked --its base has what both begin with--> Prefill --its last chunk is sent--> Decode
+//!                                                    +--(what branches share)--> Base
+//! any --a new epoch: all is computed again--> Unforked or Prefill
+//! any --preempted--> the queue
 //! ```
 
 use std::collections::VecDeque;
@@ -14,7 +15,7 @@ use jupiter_models::{SequenceId, Token};
 use super::batching::chunking::Chunking;
 use super::drafting::Drafting;
 use super::drafting::speculator::{Available, Drafted};
-use super::kv::{Hold, Leaving, Place};
+use super::kv::{Computing, Leaving, Place};
 use super::sequence::Sequence;
 use crate::message::SequenceOpen;
 use crate::speculation::inflight::InFlight;
@@ -22,7 +23,7 @@ use crate::speculation::inflight::InFlight;
 /// What is due next of a live sequence.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// A branch without the cells that it shares.
+    /// Without the cells that another sequence computes for it.
     Unforked,
     /// Chunks of its text.
     Prefill {
@@ -44,11 +45,11 @@ const PREFILL: Phase = Phase::Prefill { chunks: None };
 pub(super) struct Live {
     pub(super) sequence: Sequence,
     pub(super) seq: SequenceId,
-    /// The slot that holds what it shares.
+    /// The slot of the sequence that computes what both begin with, until it is forked.
     pub(super) base: Option<SequenceId>,
+    /// Tokens whose cells it got, or gets, from others.
+    pub(super) n_shared: usize,
     pub(super) phase: Phase,
-    /// The text ends when it is as long as this.
-    pub(super) n_max: usize,
     /// Tokens whose rows were sent in this epoch and are not known to be dead; the last ones may be
     /// under way.
     pub(super) n_computed: usize,
@@ -63,22 +64,34 @@ impl Live {
     pub(super) fn new(
         mut sequence: Sequence,
         place: Place,
-        base: Option<SequenceId>,
         available: Available,
         now: Instant,
     ) -> Self {
-        (sequence.admitted, sequence.n_cached) = (now, place.n_cached);
-        Self {
+        // One that was preempted has computed all of its prompt itself before.
+        if sequence.n_preempted == 0 {
+            (sequence.admitted, sequence.n_cached) = (now, place.n_shared);
+        }
+        let mut drafting = match sequence.drafting.take() {
+            Some(drafting) => drafting,
+            None => Drafting::new(&sequence, available),
+        };
+        if sequence.n_preempted > 0 {
+            drafting.rewind();
+            drafting.speculator.restrict(available);
+        }
+        let mut live = Self {
             seq: place.seq,
-            base,
-            phase: first_phase(base),
-            n_max: sequence.n_shared() + sequence.n_cells,
-            n_computed: place.n_cached,
+            base: None,
+            n_shared: 0,
+            phase: PREFILL,
+            n_computed: 0,
             steps: InFlight::new(place.seq, place.generation),
-            drafting: Drafting::new(&sequence, available),
+            drafting,
             is_open: false,
             sequence,
-        }
+        };
+        live.put(place);
+        live
     }
 
     /// Makes it start over in a new epoch: all that was accepted is computed again.
@@ -87,21 +100,69 @@ impl Live {
             self.sequence.n_replays += 1;
             self.sequence.n_stalled += 1;
         }
-        self.phase = first_phase(self.base);
-        self.n_computed = 0;
+        (self.phase, self.base) = (PREFILL, None);
+        (self.n_shared, self.n_computed) = (0, 0);
         self.steps = InFlight::new(self.seq, 0);
         self.drafting.rewind();
         self.is_open = false;
     }
 
-    /// KV cells that it may come to fill, beside those that it shares.
-    pub(super) fn n_reserved(&self) -> usize {
-        self.n_max - self.sequence.n_shared()
+    /// It goes on in this slot, with what is there of its text.
+    pub(super) fn put(&mut self, place: Place) {
+        self.seq = place.seq;
+        self.steps = InFlight::new(place.seq, place.generation);
+        (self.base, self.n_shared) = (place.base, place.n_shared);
+        (self.phase, self.n_computed) = match place.base {
+            Some(_) => (Phase::Unforked, 0),
+            None => (PREFILL, place.n_shared),
+        };
     }
 
-    /// KV cells that it fills beside those that it shares.
-    pub(super) fn n_cells(&self) -> usize {
-        self.n_computed.saturating_sub(self.sequence.n_shared())
+    /// Its base ends, and has computed `n_computed` of what both begin with: that is forked, and the rest
+    /// is its own to compute.
+    pub(super) fn inherit(&mut self, n_computed: usize) {
+        (self.phase, self.base) = (PREFILL, None);
+        (self.n_shared, self.n_computed) = (n_computed, n_computed);
+        if !self.sequence.has_answer() {
+            self.sequence.n_cached = self.sequence.n_cached.min(n_computed);
+        }
+    }
+
+    /// Its first `n_shared` tokens are computed by another sequence from now on.
+    pub(super) fn rebase(&mut self, base: SequenceId, n_shared: usize) {
+        (self.base, self.n_shared) = (Some(base), n_shared);
+    }
+
+    /// What others may go on from: cells that are computed, or will be while it is live. The row of the
+    /// last token is sent only when there is room for one more, and may be left out.
+    pub(super) fn computing(&self) -> Computing<'_> {
+        let tokens = &self.sequence.tokens;
+        let n_certain = tokens.len() - usize::from(!self.sequence.is_base());
+        Computing {
+            seq: self.seq,
+            text: &tokens[..n_certain],
+            n_computed: self.n_computed,
+            whose: self.sequence.whose(),
+            is_all: self.sequence.is_base(),
+        }
+    }
+
+    /// Tokens that it may still get.
+    pub(super) fn n_left(&self) -> usize {
+        self.sequence
+            .n_max
+            .saturating_sub(self.sequence.tokens.len())
+    }
+
+    /// Tokens that it does not get from others.
+    pub(super) fn n_own(&self) -> usize {
+        self.sequence.tokens.len() - self.n_shared
+    }
+
+    /// Tokens for which it has cells when the next row without guesses is sent; none: none is due.
+    pub(super) fn n_next(&self) -> Option<usize> {
+        let is_next = self.is_answering() && self.steps.n_live() == 0;
+        is_next.then_some(self.sequence.tokens.len())
     }
 
     /// Tokens that no row was sent for.
@@ -123,16 +184,15 @@ impl Live {
 
     /// Whether the answer is as long as it may become.
     pub(super) fn is_full(&self) -> bool {
-        !self.sequence.is_base() && self.sequence.tokens.len() >= self.n_max
+        !self.sequence.is_base() && self.n_left() == 0
     }
 
-    /// The cells that it shares are its own from now on, when it has not had them before; how many.
+    /// The cells that its base computed are its own, too, from now on, when it has not had them before;
+    /// how many.
     pub(super) fn fork(&mut self) -> Option<(SequenceId, usize)> {
-        let base = self.base.filter(|_| self.phase == Phase::Unforked)?;
-        let n_shared = self.sequence.n_shared();
-        (self.n_computed, self.sequence.n_cached) = (n_shared, n_shared);
-        self.phase = PREFILL;
-        Some((base, n_shared))
+        let base = self.base.take()?;
+        (self.phase, self.n_computed) = (PREFILL, self.n_shared);
+        Some((base, self.n_shared))
     }
 
     /// Rows of its next chunk, at most `room`; none where no chunk is due.
@@ -167,12 +227,13 @@ impl Live {
 
     /// The guesses of its next step of at most `n_rows` rows.
     pub(super) fn draft(&mut self, n_rows: usize) -> Drafted {
+        let n_left = self.n_left();
         let is_first = self.steps.n_live() == 0;
         let ahead = self.steps.ahead();
         let n_text = self.sequence.tokens.len();
         // The last token of the answer is never guessed: a guess is followed by a token at least.
-        let left = (self.n_max - n_text).saturating_sub(1 + ahead.len());
-        let room = left.min(n_rows - usize::from(is_first));
+        let left = n_left.saturating_sub(1 + ahead.len());
+        let room = left.min(n_rows.saturating_sub(usize::from(is_first)));
         self.drafting
             .speculator
             .draft(n_text, &ahead, is_first, room)
@@ -200,131 +261,22 @@ impl Live {
         })
     }
 
-    /// Gives up what is under way; what its slot holds then.
-    pub(super) fn leaving(&mut self, hold: Option<Hold>) -> Leaving {
+    /// Gives up what is under way; what its slot holds then, and stays there if it `is_kept`.
+    pub(super) fn leaving(&mut self, is_kept: bool) -> Leaving {
         // Stages may leave out what is under way.
         let is_under_way = usize::from(self.steps.n_live() > 0);
         let n_certain = self.sequence.tokens.len() - is_under_way;
         let n_computed = self.n_computed.min(n_certain);
-        let is_untidy = self.steps.is_untidy();
         let lent = self.steps.abandon();
         Leaving {
             generation: self.steps.generation(),
             lent,
             tokens: self.sequence.tokens[..n_computed].to_vec(),
-            is_untidy,
-            hold,
-            is_cached: self.sequence.cache_prompt,
+            whose: self.sequence.whose(),
+            is_kept,
         }
     }
 }
 
-fn first_phase(base: Option<SequenceId>) -> Phase {
-    match base {
-        Some(_) => Phase::Unforked,
-        None => PREFILL,
-    }
-}
-
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use std::time::Duration;
-
-    use jupiter_models::Token;
-    use tokio::sync::mpsc::unbounded_channel;
-
-    use super::super::core::tests::config;
-    use super::*;
-    use crate::RequestId;
-    use crate::request::{Branch, ForkRequest, GenerateRequest};
-
-    const DECODE: Phase = Phase::Decode { n_chunks_behind: 0 };
-
-    /// A base of 4 tokens and a branch of 3 more.
-    fn forked() -> (Sequence, Sequence) {
-        let request = GenerateRequest::new(RequestId(2), (0..7).collect());
-        let sink = unbounded_channel().0;
-        let request = ForkRequest {
-            id: RequestId(1),
-            n_shared: 4,
-            cache_prompt: true,
-            follows: None,
-            branches: vec![Branch { request, sink }],
-        };
-        let sink = unbounded_channel().0;
-        let (base, mut branches) = Sequence::forked(request, sink, &config(), Instant::now());
-        (base, branches.remove(0))
-    }
-
-    fn live(sequence: Sequence, seq: u32, base: Option<SequenceId>) -> Live {
-        let place = Place {
-            seq: SequenceId(seq),
-            generation: 3,
-            n_cached: 0,
-        };
-        Live::new(sequence, place, base, Available::default(), Instant::now())
-    }
-
-    /// Sends chunks of at most 2 rows until none is due; their sizes.
-    fn prefill(live: &mut Live) -> Vec<usize> {
-        let chunking = Chunking::equal(2);
-        std::iter::from_fn(|| {
-            let n_rows = live.next_chunk(&chunking, 2)?;
-            live.chunk_sent(live.n_computed + n_rows);
-            Some(n_rows)
-        })
-        .collect()
-    }
-
-    #[test]
-    fn a_base_stays_for_its_branches_and_a_branch_begins_with_its_cells() {
-        let (base, branch) = forked();
-        let mut base = live(base, 0, None);
-        assert_eq!(prefill(&mut base), [2, 2]);
-        assert_eq!(base.phase, Phase::Base);
-        let mut branch = live(branch, 3, Some(base.seq));
-        assert_eq!(prefill(&mut branch), [0; 0], "not before it is forked");
-        assert_eq!(branch.fork(), Some((base.seq, 4)));
-        assert_eq!(branch.fork(), None, "once");
-        assert_eq!(prefill(&mut branch), [2, 1]);
-        assert_eq!((&branch.phase, branch.n_cells()), (&DECODE, 3));
-        branch.rewind();
-        assert_eq!(branch.phase, Phase::Unforked);
-        assert_eq!((branch.n_cells(), branch.sequence.n_replays), (0, 1));
-    }
-
-    #[test]
-    fn a_replayed_answer_goes_on_with_its_last_token() {
-        let request = GenerateRequest::new(RequestId(1), vec![1; 3]);
-        let sink = unbounded_channel().0;
-        let whole = Sequence::whole(request, sink, &config(), Instant::now());
-        let mut live = live(whole, 0, None);
-        assert_eq!(prefill(&mut live), [2, 1]);
-        assert_eq!(live.phase, DECODE);
-        assert!(!live.is_answering(), "it has no token yet");
-        live.sequence.tokens.extend([8, 9]);
-        live.rewind();
-        assert_eq!(prefill(&mut live), [2, 2]);
-        assert!(live.is_due());
-    }
-
-    #[test]
-    fn what_is_under_way_is_not_left_behind() {
-        let request = GenerateRequest::new(RequestId(1), vec![1; 6]);
-        let sink = unbounded_channel().0;
-        let whole = Sequence::whole(request, sink, &config(), Instant::now());
-        let mut live = live(whole, 0, None);
-        live.chunk_sent(4);
-        let until = Instant::now() + Duration::from_secs(1);
-        let of = RequestId(1);
-        let left = live.leaving(Some(Hold { of, until }));
-        assert_eq!((left.tokens.len(), left.is_untidy), (4, false));
-        live.chunk_sent(6);
-        let text: Vec<Token> = live.sequence.tokens.clone();
-        live.steps.send(0, &text, &Default::default(), &[]).unwrap();
-        let left = live.leaving(None);
-        assert_eq!((left.tokens.len(), left.is_untidy), (5, true));
-        assert!(left.generation > 3);
-    }
-}
+mod tests;

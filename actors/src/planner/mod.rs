@@ -17,6 +17,7 @@ mod drafting;
 mod fault;
 mod flight;
 mod kv;
+mod lengths;
 mod live;
 pub(crate) mod offline;
 mod queue;
@@ -72,6 +73,10 @@ pub struct PlannerConfig {
     /// Parameters of every stage's engine; `n_seq_max` sequences share `n_ctx` KV cells. Those
     /// beyond requests and branches are for trees of guesses.
     pub engine: EngineParams,
+    /// Most KV cells of what complete sequences left; without it, all that nobody needs.
+    pub cache_cells: Option<u32>,
+    /// Positions that a sliding window of the model sees, where some layers have one.
+    pub window: Option<u32>,
     /// How tokens are guessed ahead, for requests that do not say.
     pub speculation: SpeculationParams,
     /// Content hash of the Medusa heads, if there are any.
@@ -159,6 +164,8 @@ pub struct ClusterStatus {
     pub n_live: usize,
     /// Requests waiting for room.
     pub n_waiting: usize,
+    /// How often a sequence gave up its cells to others.
+    pub n_preempted: u64,
     /// What the steps took so far.
     pub steps: StepStats,
     /// The plan with its predictions, where all nodes of the stages were measured.

@@ -21,9 +21,6 @@ pub(super) struct Turn {
 /// What waits for a slot and cells.
 #[derive(Default)]
 pub(super) struct Queue {
-    /// Where a request and a branch of another wait for the same cells: whether it is the branch that is
-    /// next.
-    pub(super) is_branches_turn: bool,
     requests: BTreeMap<Turn, Sequence>,
     /// Branches of requests that wait or run.
     branches: BTreeMap<RequestId, VecDeque<Sequence>>,
@@ -49,6 +46,24 @@ impl Queue {
         }
         request.turn = turn;
         self.requests.insert(turn, request);
+    }
+
+    /// A sequence that was preempted waits again, in the place that it had.
+    pub(super) fn put_back(&mut self, sequence: Sequence) {
+        let Some(of) = sequence.branch_of() else {
+            self.requests.insert(sequence.turn, sequence);
+            return;
+        };
+        let branches = self.branches.entry(of).or_default();
+        let at = branches.partition_point(|branch| branch.turn < sequence.turn);
+        branches.insert(at, sequence);
+    }
+
+    /// A sequence that waits.
+    pub(super) fn get(&self, id: RequestId) -> Option<&Sequence> {
+        let branches = self.branches.values().flatten();
+        let mut all = self.requests.values().chain(branches);
+        all.find(|sequence| sequence.id == id)
     }
 
     /// The request that is next.
@@ -114,9 +129,7 @@ impl Queue {
     }
 
     pub(super) fn has(&self, id: RequestId) -> bool {
-        let branches = self.branches.values().flatten();
-        let mut all = self.requests.values().chain(branches);
-        all.any(|sequence| sequence.id == id)
+        self.get(id).is_some()
     }
 
     #[cfg(test)]
@@ -183,6 +196,23 @@ mod tests {
         .map(|sequence| sequence.id.0)
         .collect();
         assert_eq!(order, [5, 7], "nobody waits for 3");
+    }
+
+    #[test]
+    fn what_comes_back_has_the_place_that_it_had() {
+        let (mut queue, mut all) = (Queue::default(), Vec::new());
+        for id in [7, 3] {
+            queue.push(request(id, &mut all), Vec::new(), false);
+        }
+        let (base, branches) = forked(10, &mut all);
+        queue.push(base, branches, false);
+        let first = queue.pop_first().unwrap();
+        let branch = queue.pop_branch(RequestId(10)).unwrap();
+        queue.put_back(first);
+        queue.put_back(branch);
+        assert_eq!(queue.first().unwrap().id, RequestId(7));
+        assert_eq!(queue.first_branch(RequestId(10)).unwrap().id, RequestId(11));
+        assert!(queue.get(RequestId(11)).is_some());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! waits in the Queue  --admitted: slot and cells-->  Live { Phase }  --complete, failed, gone-->
+//!                    <--preempted: others need the cells--
 //! ```
 //! The same object waits and runs; what it has only while it runs is in [`Live`](super::live::Live).
 
@@ -11,6 +12,8 @@ use jupiter_models::Token;
 use jupiter_models::sampling::SamplingParams;
 
 use super::PlannerConfig;
+use super::drafting::Drafting;
+use super::kv::{Wanted, Whose};
 use super::queue::Turn;
 use super::stats::Usage;
 use crate::RequestId;
@@ -25,10 +28,7 @@ pub(super) enum Role {
     Whole,
     /// What the branches of a request share. It has no answer of its own, and stays until the last of
     /// them has ended.
-    Base {
-        /// Cells of the largest branch, beside those that all share.
-        widest: usize,
-    },
+    Base,
     /// A branch.
     Branch {
         /// The request.
@@ -46,12 +46,10 @@ pub(super) struct Sequence {
     /// The prompt, then the accepted tokens.
     pub(super) tokens: Vec<Token>,
     pub(super) n_prompt: usize,
-    /// Cells that it has to have before it begins, beside those that it shares.
-    pub(super) n_cells: usize,
-    /// What is used up when it has no more cells.
+    /// The text ends when it is as long as this.
+    pub(super) n_max: usize,
+    /// What is used up then.
     pub(super) limit: LengthLimit,
-    /// Whether it gets more as long as some are free.
-    pub(super) grows: bool,
     pub(super) sampling: SamplingParams,
     pub(super) ignore_eos: bool,
     pub(super) cache_prompt: bool,
@@ -65,10 +63,14 @@ pub(super) struct Sequence {
     pub(super) first_token: Option<Instant>,
     /// Tokens of the prompt that were in the KV cache already.
     pub(super) n_cached: usize,
+    /// How often it gave up its cells to others.
+    pub(super) n_preempted: u32,
     pub(super) n_replays: u32,
     /// Replays since its last token.
     pub(super) n_stalled: u32,
     pub(super) usage: Usage,
+    /// How it guessed before it was preempted.
+    pub(super) drafting: Option<Drafting>,
 }
 
 impl Sequence {
@@ -85,7 +87,7 @@ impl Sequence {
             true => LengthLimit::NPredict,
             false => LengthLimit::Context,
         };
-        let n_cells = n_max(request.prompt.len(), request.n_predict, config);
+        let n_max = n_max(request.prompt.len(), request.n_predict, config);
         let default = || config.speculation.clone();
         Self {
             id: request.id,
@@ -94,9 +96,8 @@ impl Sequence {
             sink,
             n_prompt: request.prompt.len(),
             tokens: request.prompt,
-            n_cells,
+            n_max,
             limit,
-            grows: request.n_predict.is_none(),
             sampling: request.sampling,
             ignore_eos: request.ignore_eos,
             cache_prompt: request.cache_prompt,
@@ -107,9 +108,11 @@ impl Sequence {
             admitted: now,
             first_token: None,
             n_cached: 0,
+            n_preempted: 0,
             n_replays: 0,
             n_stalled: 0,
             usage: Usage::default(),
+            drafting: None,
         }
     }
 
@@ -122,29 +125,15 @@ impl Sequence {
     ) -> (Self, Vec<Self>) {
         let (of, n_shared) = (request.id, request.n_shared);
         let shared = request.shared().to_vec();
-        // Without a wish of their own they share evenly what is beside their common beginning.
-        let n_own = config.engine.n_ctx as usize - n_shared;
-        let share = n_own / request.branches.len().max(1);
-        let branch = |Branch { request, sink }| {
-            let n_prompt = request.prompt.len();
-            let n_cells = match request.n_predict {
-                Some(_) => n_max(n_prompt, request.n_predict, config) - n_shared,
-                // A token at least, however long its prompt is.
-                None => share.max(n_prompt + 1 - n_shared),
-            };
-            Self {
-                role: Role::Branch { of, n_shared },
-                n_cells,
-                grows: false,
-                // Its slot is for branches alone.
-                cache_prompt: false,
-                holds: false,
-                follows: None,
-                ..Self::whole(request, sink, config, now)
-            }
+        let branch = |Branch { request, sink }| Self {
+            role: Role::Branch { of, n_shared },
+            // Its text is of use to nobody else.
+            cache_prompt: false,
+            holds: false,
+            follows: None,
+            ..Self::whole(request, sink, config, now)
         };
         let branches: Vec<Self> = request.branches.into_iter().map(branch).collect();
-        let widest = branches.iter().map(|branch| branch.n_cells).max();
         // Without an answer there is nothing to guess.
         let nothing = SpeculationParams {
             source: DraftChoice::None,
@@ -158,19 +147,17 @@ impl Sequence {
             ..GenerateRequest::new(of, shared)
         };
         let base = Self {
-            role: Role::Base {
-                widest: widest.unwrap_or_default(),
-            },
+            role: Role::Base,
             ..Self::whole(base, sink, config, now)
         };
         (base, branches)
     }
 
-    /// Tokens whose cells are another sequence's.
+    /// Tokens that all branches of its request begin with.
     pub(super) fn n_shared(&self) -> usize {
         match self.role {
             Role::Branch { n_shared, .. } => n_shared,
-            Role::Whole | Role::Base { .. } => 0,
+            Role::Whole | Role::Base => 0,
         }
     }
 
@@ -178,12 +165,12 @@ impl Sequence {
     pub(super) fn branch_of(&self) -> Option<RequestId> {
         match self.role {
             Role::Branch { of, .. } => Some(of),
-            Role::Whole | Role::Base { .. } => None,
+            Role::Whole | Role::Base => None,
         }
     }
 
     pub(super) fn is_base(&self) -> bool {
-        matches!(self.role, Role::Base { .. })
+        self.role == Role::Base
     }
 
     /// Whether the answer has begun.
@@ -191,9 +178,21 @@ impl Sequence {
         self.tokens.len() > self.n_prompt
     }
 
-    /// Tokens that it does not share.
-    pub(super) fn n_own(&self) -> usize {
-        self.tokens.len() - self.n_shared()
+    /// Who may go on from what it computes.
+    pub(super) fn whose(&self) -> Whose {
+        Whose {
+            request: self.branch_of().unwrap_or(self.id),
+            is_open: self.cache_prompt,
+        }
+    }
+
+    /// What has to be computed of it when it begins, or begins again.
+    pub(super) fn wanted(&self) -> Wanted<'_> {
+        Wanted {
+            text: &self.tokens,
+            whose: self.whose(),
+            follows: self.follows,
+        }
     }
 
     /// The prompt and the answer so far; of the prompt only what the repeat penalty may look at (all of
@@ -205,11 +204,9 @@ impl Sequence {
     }
 }
 
-/// Length for which there have to be cells before an answer begins. Without a limit of its own that is
-/// its share of the context beside its prompt.
+/// Length at which a text ends. Without a limit of its own that is the context's.
 fn n_max(n_prompt: usize, n_predict: Option<u32>, config: &PlannerConfig) -> usize {
     let n_ctx = config.engine.n_ctx as usize;
-    let share = n_ctx / config.n_parallel.max(1) as usize;
-    let n_predict = n_predict.map_or(share, |n| n as usize);
+    let n_predict = n_predict.map_or(n_ctx, |n| n as usize);
     n_prompt.saturating_add(n_predict).min(n_ctx)
 }

@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use super::cluster::placement::PlacedStage;
-use super::live::Live;
+use super::drafting::Drafting;
+use super::sequence::Sequence;
 use crate::message::StageTiming;
 use crate::request::{Completion, FinishReason, StageUsage};
 
@@ -41,12 +42,12 @@ impl Usage {
 
 /// How a sequence ended, and what it took.
 pub(super) fn completion(
-    live: &Live,
+    sequence: &Sequence,
+    drafting: &Drafting,
     reason: FinishReason,
     stages: &[PlacedStage],
     now: Instant,
 ) -> Completion {
-    let sequence = &live.sequence;
     let first = sequence.first_token.unwrap_or(now);
     let ms = |us: &[f64], stage: usize| us.get(stage).copied().unwrap_or(0.0) / 1e3;
     let stages = stages.iter().enumerate().map(|(i, stage)| StageUsage {
@@ -55,7 +56,7 @@ pub(super) fn completion(
         prompt_busy_ms: ms(&sequence.usage.prompt_us, i),
         eval_busy_ms: ms(&sequence.usage.eval_us, i),
     });
-    let speculator = &live.drafting.speculator;
+    let speculator = &drafting.speculator;
     Completion {
         reason,
         limit: (reason == FinishReason::Length).then_some(sequence.limit),
@@ -65,6 +66,7 @@ pub(super) fn completion(
         prompt_ms: first.duration_since(sequence.admitted).as_secs_f64() * 1e3,
         eval_ms: now.duration_since(first).as_secs_f64() * 1e3,
         n_replays: sequence.n_replays,
+        n_preempted: sequence.n_preempted,
         stages: stages.collect(),
         speculation: speculator.is_asked().then(|| speculator.usage()),
         outline: None,

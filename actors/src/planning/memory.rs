@@ -49,6 +49,14 @@ impl MemoryDemand {
         bytes.saturating_mul(cells)
     }
 
+    /// Cells of the whole model that have at most so many bytes.
+    pub fn cells_in(bytes: u64, model: &ModelProfile, type_k: KvDtype, type_v: KvDtype) -> u32 {
+        let cell = Self::of_cells(1, type_k, type_v);
+        let of_cell = model.layers.iter().map(|layer| cell.kv_bytes(layer));
+        let of_cell = of_cell.fold(0, u64::saturating_add);
+        u32::try_from(bytes / of_cell.max(1)).unwrap_or(u32::MAX)
+    }
+
     /// What a stage of `layers` will hold, part by part; all of it is [`StageMemory::bytes`].
     pub fn of_stage(&self, model: &ModelProfile, layers: LayerRange) -> EngineMemory {
         let shapes = &model.layers[layers.start as usize..layers.end as usize];

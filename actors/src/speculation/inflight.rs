@@ -141,14 +141,14 @@ impl InFlight {
         self.live().count()
     }
 
+    /// Rows of the steps out that may still count.
+    pub fn n_rows(&self) -> usize {
+        self.live().map(Sent::n_rows).sum()
+    }
+
     /// Steps out, dead ones included.
     pub fn n_steps(&self) -> usize {
         self.steps.len()
-    }
-
-    /// Whether the KV cache may hold more than the committed text.
-    pub fn is_untidy(&self) -> bool {
-        self.truncates || !self.steps.is_empty()
     }
 
     /// The guesses under way, behind the text: what further guesses go on from.
@@ -182,7 +182,7 @@ impl InFlight {
             got,
             expected: expected.into(),
         };
-        let n_ahead: usize = self.live().map(Sent::n_rows).sum();
+        let n_ahead = self.n_rows();
         let Some(&last) = text.last().filter(|_| !self.ended) else {
             return Err(bad("length of the text", text.len(), "some, and no end"));
         };
@@ -309,7 +309,7 @@ impl InFlight {
             outcome.kv_ops = branches.after(last);
         }
         if !goes_on {
-            outcome.n_wasted += self.live().map(Sent::n_rows).sum::<usize>();
+            outcome.n_wasted += self.n_rows();
             let has_dead = self.n_live() > 0;
             self.generation += 1;
             self.truncates = true;

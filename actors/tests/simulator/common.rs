@@ -65,6 +65,8 @@ pub(crate) fn planner(cluster: &Cluster, split: SplitPolicy, n_parallel: u32) ->
         wait_nodes: cluster.devices().len() as u32,
         n_parallel,
         n_branches: 32,
+        cache_cells: None,
+        window: None,
         chunk: engine.n_batch,
         engine,
         speculation: SpeculationParams {

@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 
 /// Short flags of more than one letter, and the long ones that they stand for.
-const SHORT_FLAGS: [(&str, &str); 9] = [
+const SHORT_FLAGS: [(&str, &str); 10] = [
     ("-md", "--model-draft"),
     ("-ub", "--ubatch-size"),
     ("-np", "--parallel"),
@@ -14,6 +14,7 @@ const SHORT_FLAGS: [(&str, &str); 9] = [
     ("-ngl", "--n-gpu-layers"),
     ("-sys", "--system-prompt"),
     ("-gf", "--grammar-file"),
+    ("-cram", "--cache-ram"),
 ];
 
 /// Replaces the multi-letter short flags of `arguments`, up to a `--`. The values of other flags

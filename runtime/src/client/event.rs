@@ -63,6 +63,8 @@ pub struct DoneEvent {
     eval_ms: f64,
     n_cached: u32,
     n_replays: u32,
+    /// How often its KV cells went to others, and it was computed again.
+    n_preempted: u32,
     stages: Vec<StageEvent>,
     #[serde(skip_serializing_if = "Option::is_none")]
     speculation: Option<SpeculationEvent>,
@@ -145,6 +147,7 @@ impl From<&Completion> for DoneEvent {
             eval_ms: done.eval_ms,
             n_cached: done.n_cached,
             n_replays: done.n_replays,
+            n_preempted: done.n_preempted,
             stages: stages.collect(),
             speculation: done.speculation.as_ref().map(|used| SpeculationEvent {
                 source: used.source,
@@ -209,6 +212,7 @@ mod tests {
             eval_ms: 2.5,
             n_cached: 0,
             n_replays: 0,
+            n_preempted: 0,
             speculation: None,
             outline: None,
             stages: vec![StageUsage {
@@ -222,7 +226,7 @@ mod tests {
             line((&done).into()),
             concat!(
                 r#"{"event":"done","reason":"length","limit":"context","n_prompt":3,"n_eval":2,"#,
-                r#""prompt_ms":1.5,"eval_ms":2.5,"n_cached":0,"n_replays":0,"stages":[{"node":"a","layers":[0,4],"#,
+                r#""prompt_ms":1.5,"eval_ms":2.5,"n_cached":0,"n_replays":0,"n_preempted":0,"stages":[{"node":"a","layers":[0,4],"#,
                 r#""busy_ms":1.5,"prompt_busy_ms":1.0,"eval_busy_ms":0.5}]}"#
             )
         );

@@ -8,6 +8,7 @@ pub(crate) fn together(mut all: Completion, more: &Completion) -> Completion {
     all.n_cached += more.n_cached;
     all.n_eval += more.n_eval;
     all.n_replays = all.n_replays.max(more.n_replays);
+    all.n_preempted = all.n_preempted.max(more.n_preempted);
     for stage in &more.stages {
         let is_same = |s: &&mut StageUsage| s.node == stage.node && s.layers == stage.layers;
         match all.stages.iter_mut().find(is_same) {

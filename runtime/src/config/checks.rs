@@ -95,6 +95,12 @@ pub(super) fn split(
     }
 }
 
+/// Bytes for so many MiB; none for -1: there is no bound.
+pub(super) fn cache_bytes(mib: Option<i64>) -> Result<Option<u64>, ConfigError> {
+    let mib = within("cache_ram", mib.unwrap_or(-1), -1, 1 << 40)?;
+    Ok(u64::try_from(mib).ok().map(|mib| mib << 20))
+}
+
 /// `value`, if it lies in `min..=max`.
 pub(super) fn within<T>(key: &'static str, value: T, min: T, max: T) -> Result<T, ConfigError>
 where

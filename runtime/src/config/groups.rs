@@ -115,6 +115,17 @@ pub struct EngineSettings {
     #[arg(long, env = "JUPITER_PARALLEL", value_name = "N", value_parser = positive())]
     pub parallel: Option<u32>,
 
+    /// Most memory of the KV cache, in MiB over all stages, for what complete answers left there; 0
+    /// keeps nothing, -1 all that nobody needs, as without it [short: -cram]
+    #[arg(
+        long,
+        env = "JUPITER_CACHE_RAM",
+        value_name = "MIB",
+        allow_negative_numbers = true,
+        value_parser = clap::value_parser!(i64).range(-1..)
+    )]
+    pub cache_ram: Option<i64>,
+
     /// Type of the K cache [short: -ctk]
     #[arg(long, env = "JUPITER_CACHE_TYPE_K", value_name = "TYPE", value_parser = kv_dtype())]
     pub cache_type_k: Option<KvDtype>,

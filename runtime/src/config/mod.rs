@@ -21,7 +21,7 @@ use jupiter_models::gguf::{GgufFile, KvDtype, ModelInfo};
 use jupiter_models::hidden::HiddenDtype;
 use jupiter_models::kernels::KernelChoice;
 
-use self::checks::{emulation, network, split, within};
+use self::checks::{cache_bytes, emulation, network, split, within};
 pub use self::groups::{
     ClusterSettings, CutSettings, DraftSettings, EmulationSettings, EngineSettings, GoalSettings,
     LayerCounts, ModelSettings, NetworkSettings, OutlineSettings, PatienceSettings,
@@ -121,6 +121,9 @@ pub struct EngineConfig {
     pub n_ctx: Option<u32>,
     /// Sequences at the same time.
     pub n_parallel: u32,
+    /// Most bytes of the KV cache, over all stages, that complete answers leave; without it, all that
+    /// nobody needs.
+    pub cache_bytes: Option<u64>,
     /// Most rows of a step, and of a chunk of a prompt.
     pub chunk: u32,
     /// Threads of each stage; by default the machine's cores, divided among its stages.
@@ -147,6 +150,7 @@ impl EngineConfig {
         Ok(Self {
             n_ctx: said("ctx_size", s.ctx_size, i32::MAX as u32)?,
             n_parallel: within("parallel", parallel, 1, MAX_PARALLEL)?,
+            cache_bytes: cache_bytes(s.cache_ram)?,
             chunk: within("ubatch_size", chunk, 1, MAX_UBATCH_SIZE)?,
             n_threads: said("threads", s.threads, 1024)?,
             type_k: s.cache_type_k.unwrap_or_default(),
@@ -351,6 +355,7 @@ mod tests {
             ("ctx_size", "ctx_size = 0"),
             ("threads", "threads = 0"),
             ("parallel", "parallel = 257"),
+            ("cache_ram", "cache_ram = -2"),
             ("ubatch_size", "ubatch_size = 0"),
             ("step_timeout_ms", "step_timeout_ms = 1"),
             ("split", "split = [4, 0]"),

@@ -6,6 +6,7 @@ use std::path::Path;
 use jupiter_actors::NodeId;
 use jupiter_actors::codec::{MAX_FRAME_BYTES, MAX_HEADER_BYTES};
 use jupiter_actors::planner::{PlacedStage, PlanGoal, PlannerConfig, SplitPolicy, split_evenly};
+use jupiter_actors::planning::memory::MemoryDemand;
 use jupiter_actors::planning::placement::Objective;
 use jupiter_actors::planning::plan_file::PlanFile;
 use jupiter_actors::request::DraftChoice;
@@ -62,6 +63,7 @@ pub(crate) fn planner_config(
     let head = config.network.node.clone();
     Ok(PlannerConfig {
         model: model_id,
+        window: info.sliding_window.as_ref().map(|window| window.n_swa),
         wait_nodes,
         ..for_model(config, profile, engine, split, head)
     })
@@ -103,6 +105,9 @@ fn for_model(
     head: NodeId,
 ) -> PlannerConfig {
     let pipeline = &config.pipeline;
+    let (type_k, type_v) = (engine.type_k, engine.type_v);
+    let cells = |bytes| MemoryDemand::cells_in(bytes, &model_profile, type_k, type_v);
+    let cache_cells = config.engine.cache_bytes.map(cells);
     PlannerConfig {
         model: String::new(),
         model_profile,
@@ -113,6 +118,8 @@ fn for_model(
         wait_nodes: 1,
         n_parallel: config.engine.n_parallel,
         n_branches: N_BRANCHES,
+        cache_cells,
+        window: None,
         engine,
         speculation: config.speculation.params.clone(),
         medusa: None,

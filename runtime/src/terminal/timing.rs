@@ -49,6 +49,9 @@ pub fn timing_line(done: &Completion) -> String {
     if done.n_replays > 0 {
         let _ = write!(line, " | replayed {}x after a fault", done.n_replays);
     }
+    if done.n_preempted > 0 {
+        let _ = write!(line, " | gave way to others {}x", done.n_preempted);
+    }
     line
 }
 
@@ -119,6 +122,7 @@ mod tests {
             prompt_ms: 50.0,
             eval_ms,
             n_replays: 0,
+            n_preempted: 0,
             stages: vec![stage(0, 8, 46.0), stage(8, 16, 51.0)],
             speculation: None,
             outline: None,

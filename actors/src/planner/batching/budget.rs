@@ -2,8 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jupiter_models::SequenceId;
-
 use super::super::live::{Live, Phase};
 use super::Progress;
 use super::step_times::StepTimes;
@@ -80,10 +78,10 @@ pub(in crate::planner) fn decode_batch_size(
 }
 
 impl Load {
-    /// What the live sequences want; `bases` are the slots that hold all that branches share with them.
+    /// What the live sequences want; those that `may_begin` have bases with all that both begin with.
     pub(in crate::planner) fn of(
         live: &BTreeMap<RequestId, Live>,
-        bases: &BTreeSet<SequenceId>,
+        may_begin: &BTreeSet<RequestId>,
         progress: &Progress,
     ) -> Self {
         let decoding = live.values().filter(|live| live.sequence.has_answer());
@@ -93,10 +91,9 @@ impl Load {
             .map(|live| live.sequence.tokens.len())
             .sum();
         let n_rows: usize = decoding.map(|live| live.drafting.speculator.n_rows()).sum();
-        let begins = |live: &&Live| match (&live.phase, live.base) {
-            (_, None) => false,
-            (Phase::Unforked, Some(base)) => bases.contains(&base),
-            (_, Some(_)) => !live.sequence.has_answer(),
+        let begins = |live: &&Live| match live.phase {
+            Phase::Unforked => may_begin.contains(&live.sequence.id),
+            _ => live.n_shared > 0 && !live.sequence.has_answer() && !live.sequence.is_base(),
         };
         let beginning = live.values().filter(begins);
         Self {
@@ -106,7 +103,7 @@ impl Load {
             context: n_tokens.checked_div(n_decoding).unwrap_or_default(),
             rows_each: n_rows as f64 / n_decoding.max(1) as f64,
             n_decode_steps: progress.n_decode_steps,
-            n_beginning: beginning.map(|live| live.sequence.n_own()).sum(),
+            n_beginning: beginning.map(|live| live.n_own()).sum(),
         }
     }
 }

@@ -89,13 +89,9 @@ pub(super) fn next_batch(
     progress: &Progress,
 ) -> (Option<MicroBatch>, Vec<Wanted>) {
     // KV operations come before the rows of their step: what this one computes is forked later.
-    let bases: BTreeSet<SequenceId> = live
-        .values()
-        .filter(|live| live.phase == Phase::Base)
-        .map(|live| live.seq)
-        .collect();
+    let may_begin = may_begin(live);
     let memory = batching.memory(progress.n_cells);
-    let load = Load::of(live, &bases, progress);
+    let load = Load::of(live, &may_begin, progress);
     let budget = budget(&load, &memory, &batching.times);
     let mut filling = Filling {
         batching,
@@ -106,11 +102,29 @@ pub(super) fn next_batch(
     };
     filling.batch.work.cells = u32::try_from(progress.n_cells).unwrap_or(u32::MAX);
     filling.take_drafts(live, budget.decode_rows);
-    if filling.may_prefill(live) && filling.take_chunks(live, &bases, budget.beginning_rows) {
+    if filling.may_prefill(live) && filling.take_chunks(live, &may_begin, budget.beginning_rows) {
         filling.note_chunk(live);
     }
     let Filling { batch, wishes, .. } = filling;
     ((!batch.rows.is_empty()).then_some(batch), wishes)
+}
+
+/// The sequences whose bases have computed, in steps that are sent, what both begin with.
+pub(super) fn may_begin(live: &BTreeMap<RequestId, Live>) -> BTreeSet<RequestId> {
+    let unforked = live.values().filter(|live| live.base.is_some());
+    if unforked.clone().next().is_none() {
+        return BTreeSet::new();
+    }
+    let n_computed = live.values().map(|live| (live.seq, live.n_computed));
+    let n_computed: BTreeMap<SequenceId, usize> = n_computed.collect();
+    let is_there = |live: &&Live| {
+        let n = live.base.and_then(|base| n_computed.get(&base));
+        n.is_some_and(|&n| n >= live.n_shared)
+    };
+    unforked
+        .filter(is_there)
+        .map(|live| live.sequence.id)
+        .collect()
 }
 
 impl Batching {
@@ -155,7 +169,11 @@ impl Filling<'_> {
             if rows_left < 0.5 || self.room() == 0 {
                 return;
             }
-            let guesses = match live.draft(self.room()) {
+            let n_rows = self.room().min(self.n_rows_with_cells(live));
+            if n_rows == 0 {
+                continue;
+            }
+            let guesses = match live.draft(n_rows) {
                 Drafted::Guesses(guesses) => guesses,
                 Drafted::Later(wish) => {
                     let request = live.sequence.id;
@@ -172,6 +190,12 @@ impl Filling<'_> {
             self.take_draft(live, &guesses);
             rows_left -= (self.batch.rows.len() - n_before) as f64;
         }
+    }
+
+    /// Rows behind its text and those under way for which there are cells.
+    fn n_rows_with_cells(&self, live: &Live) -> usize {
+        let n_sent = live.sequence.tokens.len() - 1 + live.steps.n_rows();
+        self.kv.n_within_reach(live.seq).saturating_sub(n_sent)
     }
 
     /// Whether none of those that decode has waited for a chunk already.
@@ -196,17 +220,17 @@ impl Filling<'_> {
     }
 
     /// Fills the micro-batch with chunks; true when there was one. A prompt is finished before the next
-    /// begins. Branches begin when `bases` has what they share, only `beginning_rows` in one micro-batch:
-    /// so the stages overlap, and the first ones decode while others begin.
+    /// begins. What is forked begins when it is among those that `may_begin`, only `beginning_rows` in one
+    /// micro-batch: so the stages overlap, and the first ones decode while others begin.
     fn take_chunks(
         &mut self,
         live: &mut BTreeMap<RequestId, Live>,
-        bases: &BTreeSet<SequenceId>,
+        may_begin: &BTreeSet<RequestId>,
         beginning_rows: usize,
     ) -> bool {
         let n_before = self.batch.rows.len();
         let may_go = |live: &Live| match live.phase {
-            Phase::Unforked => live.base.is_some_and(|base| bases.contains(&base)),
+            Phase::Unforked => may_begin.contains(&live.sequence.id),
             Phase::Prefill { .. } => true,
             Phase::Decode { .. } | Phase::Base => false,
         };
@@ -289,6 +313,11 @@ impl Filling<'_> {
         self.kv.do_later(sent.kv_ops);
         let (request, batch) = (live.sequence.id, &mut self.batch);
         let n_rows = sent.rows.len();
+        // What was refused of earlier guesses goes with this step.
+        let n_cells = sent.rows.first().map_or(0, |row| row.pos as usize) + n_rows;
+        if !self.kv.take(live.seq, n_cells) {
+            tracing::error!(%request, n_cells, "rows without cells");
+        }
         let context = match batch.parts.last() {
             // The end of a prompt: its chunk is computed at once.
             Some(part) if part.request == request => part.n_rows,

@@ -28,13 +28,14 @@ fn sequence(id: u32, n_prompt: usize, n_generated: usize, n_computed: usize) -> 
     let place = Place {
         seq: SequenceId(id),
         generation: 0,
-        n_cached: n_computed,
+        n_shared: n_computed,
+        base: None,
     };
-    let mut live = Live::new(sequence, place, None, Available::default(), now);
+    let mut live = Live::new(sequence, place, Available::default(), now);
     live.sequence
         .tokens
         .extend(std::iter::repeat_n(2, n_generated));
-    live.n_max = 1000;
+    live.sequence.n_max = 1000;
     if n_generated > 0 {
         live.phase = Phase::Decode { n_chunks_behind: 0 };
     }
@@ -52,7 +53,9 @@ fn next_of(all: &mut All, chunking: Chunking, n_cells: usize) -> Option<MicroBat
         n_decode_steps: 0,
         n_cells,
     };
-    next_batch(all, &mut Kv::new(&config()), &batching, &progress).0
+    let mut config = config();
+    config.engine.n_ctx = 1000;
+    next_batch(all, &mut Kv::new(&config), &batching, &progress).0
 }
 
 fn next(all: &mut All, largest: u32) -> Option<MicroBatch> {

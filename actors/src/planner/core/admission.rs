@@ -1,180 +1,190 @@
-//! Who begins next: requests in the order of the queue, and branches of those that were admitted, when
-//! there is a slot and room for all that they may become.
+//! Who begins next: of the requests in the queue and the branches of those that were admitted, the one
+//! whose turn it is, when there are a slot and cells for its text.
 //!
-//! A request of branches is admitted only when what all such requests share leaves room for the largest
-//! branch of any: so whatever runs, the others can still run after it, and nobody waits for ever.
+//! Cells for what comes behind are taken as tokens come ([`preemption`](super::preemption)). So that they
+//! seldom end, nobody begins where the answers under way are expected to need them.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
-use jupiter_models::SequenceId;
-
 use super::super::drafting::speculator::Available;
-use super::super::kv::{Place, Wanted};
+use super::super::kv::{Found, Place};
 use super::super::live::Live;
-use super::super::sequence::{Role, Sequence};
+use super::super::queue::Turn;
+use super::super::sequence::Sequence;
 use super::PlannerCore;
 use crate::RequestId;
-use crate::request::DEFAULT_DRAFT_MAX;
 
-/// Cells that an answer without a limit of its own takes ahead: room for two steps of guesses, and
-/// little that others could have meanwhile.
-const CELLS_AHEAD: usize = 2 * DEFAULT_DRAFT_MAX as usize;
+/// Who is next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// The first request of the queue.
+    Request,
+    /// The first branch of this request.
+    Branch(RequestId),
+}
+
+impl Next {
+    pub(super) fn is_branch_of(self, request: RequestId) -> bool {
+        self == Next::Branch(request)
+    }
+}
 
 impl PlannerCore {
-    /// Admits waiting requests, and branches of those that were admitted, while there is room. Where both
-    /// wait they take turns, so that neither keeps the other out.
+    /// Admits waiting sequences, one by one in their order, while there is room for the one that is next.
     pub(super) fn admit(&mut self, now: Instant) {
         loop {
             self.queue.drop_closed();
-            let branch = self.next_branch();
-            let is_branch_next = branch.is_some() && !self.may_wait_for_room();
-            let is_admitted = match branch {
-                Some(of) if self.queue.is_branches_turn || is_branch_next => {
-                    let is_admitted = self.admit_branch(of, now);
-                    self.queue.is_branches_turn = !self.has_slot_for_next();
-                    is_admitted
-                }
-                _ => {
-                    let is_admitted = self.admit_request(now);
-                    self.queue.is_branches_turn |= is_admitted;
-                    is_admitted
-                }
+            let Some((next, id)) = self.next() else {
+                return;
             };
-            if !is_admitted {
+            // Prompts are compared only when something has changed since the last time.
+            let try_of = (id, self.kv.n_returns());
+            if self.no_room_for == Some(try_of) {
+                return;
+            }
+            if !self.admit_next(next, now) && !self.preempt_idle(next) {
+                self.no_room_for = Some(try_of);
                 return;
             }
         }
     }
 
-    /// Whether the request that is next has a slot, or could have one.
-    fn has_slot_for_next(&self) -> bool {
-        let next = self.queue.first();
-        next.is_some_and(|next| self.kv.has_slot(next.follows))
-    }
-
-    /// Whether branches may wait for the request that is next: it fits as soon as what runs beside what
-    /// branches share has ended. For more room it has to wait for the branches themselves.
-    fn may_wait_for_room(&self) -> bool {
-        if !self.has_slot_for_next() {
-            return false;
-        }
-        let (n_shared, widest) = self.shared();
-        let n_ctx = self.config.engine.n_ctx as usize;
-        let fits = |next: &Sequence| n_shared + n_after(next, widest) <= n_ctx;
-        self.queue.first().is_some_and(fits)
-    }
-
-    /// Cells that branches share, and those of the largest branch of all.
-    fn shared(&self) -> (usize, usize) {
-        let bases = self
+    /// The sequence whose turn it is of those that may have a slot: of what several requests ask, the one
+    /// of the request that has the fewest running.
+    fn next(&self) -> Option<(Next, RequestId)> {
+        let n_branches = self
             .live
             .values()
-            .filter_map(|live| match live.sequence.role {
-                Role::Base { widest } => Some((live.sequence.n_cells, widest)),
-                _ => None,
-            });
-        bases.fold((0, 0), |(n_shared, widest), base| {
-            (n_shared + base.0, widest.max(base.1))
-        })
+            .filter(|l| l.sequence.branch_of().is_some());
+        let n_branches = n_branches.count();
+        let n_requests = self.live.len() - n_branches;
+        let request = (n_requests < self.kv.n_requests()).then(|| self.queue.first());
+        let request = request.flatten();
+        let request = request.map(|first| (0, first.turn, Next::Request, first.id));
+        let branch = (n_branches < self.kv.n_branches()).then(|| self.next_branch());
+        let branch = branch.flatten();
+        let next = request.into_iter().chain(branch);
+        let next = next.min_by_key(|&(n_running, turn, ..)| (n_running, turn));
+        next.map(|(.., next, id)| (next, id))
     }
 
-    /// Admits the request that is next. False when there is none, or no room.
-    fn admit_request(&mut self, now: Instant) -> bool {
-        let (n_shared, widest) = self.shared();
-        let n_ctx = self.config.engine.n_ctx as usize;
-        let Some(next) = self.queue.first() else {
-            return false;
-        };
-        if next.is_base() && n_shared + n_after(next, widest) > n_ctx {
-            return false;
-        }
-        let place = self.kv.admit(&Wanted {
-            text: &next.tokens,
-            follows: next.follows,
-            is_cached: next.cache_prompt,
-            n_cells: next.n_cells,
-        });
-        let (Some(place), Some(sequence)) = (place, place.and_then(|_| self.queue.pop_first()))
-        else {
-            return false;
-        };
-        let id = sequence.id;
-        self.begin(sequence, place, None, now);
-        self.tell_drafter(id);
-        true
-    }
-
-    /// The request whose branch is next: the one with the fewest running of those with waiting ones,
-    /// while there are slots for branches.
-    fn next_branch(&self) -> Option<RequestId> {
-        if !self.kv.has_branch_slot() {
-            return None;
-        }
+    fn next_branch(&self) -> Option<(usize, Turn, Next, RequestId)> {
         let bases = self.live.values().filter(|live| live.sequence.is_base());
-        let waiting = bases.filter_map(|live| self.queue.first_branch(live.sequence.id));
-        let next = waiting.filter_map(|branch| Some((branch.branch_of()?, branch.turn)));
-        let next = next.min_by_key(|&(of, turn)| (self.branches_of(of).count(), turn));
-        next.map(|(of, _)| of)
+        let first = bases.filter_map(|live| {
+            let of = live.sequence.id;
+            let branch = self.queue.first_branch(of)?;
+            let n_running = self.branches_of(of).count();
+            Some((n_running, branch.turn, Next::Branch(of), branch.id))
+        });
+        first.min_by_key(|&(n_running, turn, ..)| (n_running, turn))
     }
 
-    /// Starts the next branch of a request. False when cells are lacking.
-    fn admit_branch(&mut self, of: RequestId, now: Instant) -> bool {
-        let base = self.live.get(&of).map(|live| live.seq);
-        let branch = self.queue.first_branch(of);
-        let (Some(base), Some(n_cells)) = (base, branch.map(|branch| branch.n_cells)) else {
+    /// False where there is no room.
+    fn admit_next(&mut self, next: Next, now: Instant) -> bool {
+        let sequence = match next {
+            Next::Request => self.queue.first(),
+            Next::Branch(of) => self.queue.first_branch(of),
+        };
+        let Some(sequence) = sequence else {
             return false;
         };
-        let place = self.kv.admit_branch(base, n_cells);
-        let (Some(place), Some(branch)) = (place, place.and_then(|_| self.queue.pop_branch(of)))
-        else {
+        let (found, n_text) = (self.find(sequence, |_| true), sequence.tokens.len());
+        if !self.is_expected_to_fit(sequence, found) || !self.fits_for_good(sequence) {
+            return false;
+        }
+        let Some(place) = self.kv.place(found, n_text) else {
             return false;
         };
-        self.begin(branch, place, Some(base), now);
+        let sequence = match next {
+            Next::Request => self.queue.pop_first(),
+            Next::Branch(of) => self.queue.pop_branch(of),
+        };
+        if let Some(sequence) = sequence {
+            self.begin(sequence, place, now);
+        }
         true
     }
 
-    fn begin(&mut self, sequence: Sequence, place: Place, base: Option<SequenceId>, now: Instant) {
+    /// What shares most with a text, of nodes and of the live sequences for which `may_be` is true.
+    pub(super) fn find(
+        &self,
+        sequence: &Sequence,
+        may_be: impl Fn(RequestId) -> bool,
+    ) -> Option<Found> {
+        let live = self.live.values().filter(|live| may_be(live.sequence.id));
+        self.kv.find(&sequence.wanted(), live.map(Live::computing))
+    }
+
+    /// Whether there are cells for its text, and for what it and those that run are expected to become.
+    /// Where nobody runs, there are.
+    fn is_expected_to_fit(&self, sequence: &Sequence, found: Option<Found>) -> bool {
+        let running = self.live.values().filter(|live| !live.sequence.is_base());
+        if running.clone().next().is_none() {
+            return true;
+        }
+        let n_ahead = |sequence: &Sequence| {
+            let n_done = sequence.tokens.len() - sequence.n_prompt;
+            let n_left = sequence.n_max.saturating_sub(sequence.tokens.len());
+            self.lengths.expected(n_done, n_left)
+        };
+        let running: usize = running.map(|live| n_ahead(&live.sequence)).sum();
+        // What branches share is of no use without room for one of them.
+        let own = match self.queue.first_branch(sequence.id) {
+            Some(branch) => branch.tokens.len() - sequence.tokens.len() + n_ahead(branch),
+            None => n_ahead(sequence),
+        };
+        let n_live = self.kv.n_live_with(found, sequence.tokens.len());
+        n_live + running + own <= self.config.engine.n_ctx as usize
+    }
+
+    fn begin(&mut self, sequence: Sequence, place: Place, now: Instant) {
+        let is_new = sequence.n_preempted == 0;
         // The draft model would have to read every branch from its beginning, while the stages have
         // enough to do.
         let available = Available {
-            model: self.sources.available.model && base.is_none(),
+            model: self.sources.available.model && sequence.branch_of().is_none(),
             ..self.sources.available
         };
         let id = sequence.id;
-        let live = Live::new(sequence, place, base, available, now);
+        let live = Live::new(sequence, place, available, now);
         self.live.insert(id, live);
-    }
-
-    /// Gives an answer without a limit of its own more cells before it has used up those that it has.
-    /// It takes only what nobody else waits for, and never waits itself: so all others can still begin
-    /// when it has ended, and it cannot hold up its own end.
-    pub(super) fn grow(&mut self, id: RequestId, now: Instant) {
-        let n_ctx = self.config.engine.n_ctx as usize;
-        let n_wanted = |live: &Live| {
-            let n_ahead = (live.sequence.tokens.len() + CELLS_AHEAD).min(n_ctx);
-            n_ahead.saturating_sub(live.n_max)
-        };
-        let grows = self.live.get(&id).filter(|live| live.sequence.grows);
-        let n_wanted = grows.map_or(0, n_wanted);
-        if n_wanted == 0 {
-            return;
-        }
-        // What ended since the last step may have left room for all.
-        self.admit(now);
-        if self.has_slot_for_next() || self.next_branch().is_some() {
-            return;
-        }
-        if let Some(live) = self.live.get_mut(&id) {
-            live.n_max += self.kv.grow(live.seq, n_wanted);
+        if is_new {
+            self.tell_drafter(id);
         }
     }
-}
 
-/// Cells that have to be free of what others share for a request to be admitted: all that it may become,
-/// or what its branches share and the largest branch of all.
-fn n_after(request: &Sequence, widest: usize) -> usize {
-    match request.role {
-        Role::Base { widest: own } => request.n_cells + own.max(widest),
-        _ => request.n_cells,
+    /// All live sequences begin anew, in their order: slots and cells are theirs alone. What does not fit
+    /// any more waits.
+    pub(super) fn rewind(&mut self) {
+        self.kv.restart();
+        let mut order: Vec<_> = self
+            .live
+            .values()
+            .map(|l| (l.sequence.turn, l.sequence.id))
+            .collect();
+        order.sort_unstable();
+        for live in self.live.values_mut() {
+            live.rewind();
+        }
+        let mut placed = BTreeSet::new();
+        for (_, id) in order {
+            let Some(live) = self.live.get(&id) else {
+                continue;
+            };
+            let sequence = &live.sequence;
+            let has_base = sequence.branch_of().is_none_or(|of| placed.contains(&of));
+            let found = self.find(sequence, |other| placed.contains(&other));
+            let place = has_base.then(|| self.kv.place(found, sequence.tokens.len()));
+            match place.flatten() {
+                Some(place) => {
+                    placed.insert(id);
+                    if let Some(live) = self.live.get_mut(&id) {
+                        live.put(place);
+                    }
+                }
+                None => self.wait_again(id),
+            }
+        }
     }
 }

@@ -10,8 +10,8 @@ impl PlannerCore {
     pub(super) fn assert_conserved(&self) {
         let holder = |live: &Live| Holder {
             seq: live.seq,
-            n_reserved: live.n_reserved(),
-            base: live.base,
+            n_computed: live.n_computed,
+            base: live.base.map(|base| (base, live.n_shared)),
             lent: live.steps.lent().collect(),
         };
         let holders: Vec<Holder> = self.live.values().map(holder).collect();

@@ -32,7 +32,7 @@ impl PlannerCore {
         let n_decoding = load.n_decoding.max(1);
         let size = decode_batch_size(&load, &memory, &self.batching.times);
         let n_text = live.sequence.tokens.len();
-        let n_left = (live.n_max - n_text) as u32;
+        let n_left = live.n_left() as u32;
         let params = &live.sequence.speculation;
         // What other streams fill needs no filling: guesses only wait for each other there.
         let n_free = ((load.n_stages + 1) / n_decoding).max(1) as u32;

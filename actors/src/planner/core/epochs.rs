@@ -117,7 +117,6 @@ impl PlannerCore {
         while let Some(id) = self.live.values().find(closed).map(id) {
             self.retire(id);
         }
-        self.kv.release(now, None);
         self.give_up_wishes(now);
         match self.cluster.state {
             State::Waiting { since } => self.give_up_waiting(since, now),
@@ -213,16 +212,6 @@ impl PlannerCore {
         } else if let Some(why) = why_not {
             self.cannot_load(why, now);
         }
-    }
-
-    /// All live sequences begin anew; slots and cells are theirs alone.
-    fn rewind(&mut self) {
-        for live in self.live.values_mut() {
-            live.rewind();
-        }
-        let live = self.live.values();
-        self.kv
-            .restart(live.map(|live| (live.seq, live.n_reserved(), live.base)));
     }
 
     /// Chunks for the stages of the new epoch. A chunk table takes its time, so one for the same plan

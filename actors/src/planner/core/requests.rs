@@ -1,12 +1,10 @@
 //! Requests: which are taken, and how they end.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use jupiter_models::Token;
 
 use super::super::cluster::State;
-use super::super::fault;
-use super::super::kv::Hold;
 use super::super::live::Live;
 use super::super::sequence::Sequence;
 use super::super::stats::completion;
@@ -18,10 +16,6 @@ use crate::request::{
 
 /// Most requests that wait: a robot that asks faster than it is answered learns it early.
 const MAX_WAITING: usize = 256;
-
-/// How long cells are held for what follows: enough for a client beside the Planner to read an outline
-/// and ask for its points, and short for those who wait.
-const HOLD: Duration = Duration::from_secs(2);
 
 impl PlannerCore {
     pub(in crate::planner) fn generate(
@@ -62,7 +56,7 @@ impl PlannerCore {
     }
 
     fn enqueue(&mut self, request: Sequence, branches: Vec<Sequence>) {
-        let is_first = request.follows.is_some_and(|of| self.kv.is_held(of));
+        let is_first = request.follows.is_some_and(|of| self.kv.has_left(of));
         self.queue.push(request, branches, is_first);
     }
 
@@ -80,7 +74,7 @@ impl PlannerCore {
         let mut ids: Vec<RequestId> = request.branches.iter().map(|b| b.request.id).collect();
         ids.push(request.id);
         ids.sort_unstable();
-        if !self.kv.has_branch_slots() {
+        if self.kv.n_branches() == 0 {
             let how = "no branches can run here: lower -np/--parallel, or leave out outlines";
             Some(RequestError::Invalid(how.to_owned()))
         } else if self.is_known(request.id) || ids.windows(2).any(|pair| pair[0] == pair[1]) {
@@ -115,12 +109,15 @@ impl PlannerCore {
     pub(in crate::planner) fn cancel(&mut self, request: RequestId, now: Instant) {
         self.queue.remove(request);
         self.retire(request);
-        self.kv.release(now, Some(request));
+        self.kv.forget(request);
         self.pump(now);
     }
 
     /// Ends an answer that its client holds for complete, at a stop string say.
     pub(in crate::planner) fn finish(&mut self, request: RequestId, now: Instant) {
+        if self.queue.get(request).is_some_and(Sequence::has_answer) {
+            self.complete_waiting(request, now);
+        }
         self.complete(request, FinishReason::Stop, None, now);
         self.pump(now);
     }
@@ -150,32 +147,21 @@ impl PlannerCore {
 
     /// Ends a live sequence, if there is one, and with it its branches; what is under way is cancelled.
     pub(super) fn retire(&mut self, id: RequestId) {
-        self.end(id, None);
+        self.end(id);
     }
 
-    /// The same; its cells may be held for a request that follows it.
-    fn end(&mut self, id: RequestId, hold: Option<Hold>) -> Option<Live> {
+    fn end(&mut self, id: RequestId) -> Option<Live> {
         let live = self.live.get(&id)?;
+        let is_kept = live.sequence.cache_prompt || live.sequence.holds;
         if live.sequence.is_base() {
             self.queue.take_branches(id);
             for branch in self.branches_of(id).collect::<Vec<_>>() {
-                self.end(branch, None);
+                self.end(branch);
             }
+            // What its preempted branches left is of use to nobody.
+            self.kv.forget(id);
         }
-        fault::point();
-        let is_running = self.cluster.state == State::Running;
-        let live = self.live.get_mut(&id)?;
-        let has_steps = live.steps.n_steps() > 0;
-        let mut leaving = live.leaving(hold);
-        if has_steps && is_running {
-            self.cancel_rows(id);
-        }
-        if !is_running {
-            leaving.tokens.clear();
-        }
-        let live = self.live.remove(&id)?;
-        self.kv.leave(live.seq, leaving);
-        Some(live)
+        self.take_out(id, is_kept)
     }
 
     /// Ends a live sequence whose answer is complete; `end` is the token with which the model ended it.
@@ -186,16 +172,37 @@ impl PlannerCore {
         end: Option<Token>,
         now: Instant,
     ) {
-        let holds = self.live.get(&id).is_some_and(|live| live.sequence.holds);
-        let until = now + HOLD;
-        let hold = holds.then_some(Hold { of: id, until });
-        if let Some(live) = self.end(id, hold) {
-            let done = completion(&live, reason, &self.cluster.stages, now);
-            let end = end.map(StreamEvent::End);
-            let news = end.into_iter().chain([StreamEvent::Done(done)]);
-            let sink = live.sequence.sink;
-            self.news.extend(news.map(|event| (sink.clone(), event)));
+        let Some(live) = self.end(id) else {
+            return;
+        };
+        let done = completion(
+            &live.sequence,
+            &live.drafting,
+            reason,
+            &self.cluster.stages,
+            now,
+        );
+        if !live.sequence.is_base() {
+            self.lengths.learn(done.n_eval as usize);
         }
+        let end = end.map(StreamEvent::End);
+        let news = end.into_iter().chain([StreamEvent::Done(done)]);
+        let sink = live.sequence.sink;
+        self.news.extend(news.map(|event| (sink.clone(), event)));
+    }
+
+    /// Its client has enough of an answer that was preempted.
+    fn complete_waiting(&mut self, id: RequestId, now: Instant) {
+        let waiting = self.queue.get(id);
+        let Some((sequence, drafting)) = waiting.and_then(|s| Some((s, s.drafting.as_ref()?)))
+        else {
+            return;
+        };
+        let reason = FinishReason::Stop;
+        let done = completion(sequence, drafting, reason, &self.cluster.stages, now);
+        self.news
+            .push((sequence.sink.clone(), StreamEvent::Done(done)));
+        self.queue.remove(id);
     }
 
     /// Ends a live sequence with an error, and with it the branches that began with it.
@@ -210,7 +217,7 @@ impl PlannerCore {
                 self.news.push((branch.sink, failed));
             }
         }
-        if let Some(live) = self.end(id, None) {
+        if let Some(live) = self.end(id) {
             let failed = StreamEvent::Failed(error.clone());
             self.news.push((live.sequence.sink, failed));
         }

@@ -26,6 +26,7 @@ impl PlannerCore {
         }
         self.admit(now);
         while self.flight.has_credit() {
+            self.make_room();
             let progress = self.progress();
             let (batch, wishes) =
                 next_batch(&mut self.live, &mut self.kv, &self.batching, &progress);
@@ -170,7 +171,6 @@ impl PlannerCore {
         if end.is_some() {
             return self.complete(id, FinishReason::Stop, end, now);
         }
-        self.grow(id, now);
         if self.live.get(&id).is_some_and(Live::is_full) {
             self.complete(id, FinishReason::Length, None, now);
         } else {

@@ -11,6 +11,8 @@ mod forks;
 mod histories;
 mod limits;
 mod planned;
+mod preemption;
+mod shared;
 mod stages;
 mod texts;
 mod world;

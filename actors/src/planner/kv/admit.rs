@@ -1,24 +1,42 @@
-//! Slots and cells for who begins, and what has to go for them.
+//! A slot and cells for who begins, with as much of its text as others have computed or will have.
 
 use jupiter_models::{KvOp, SequenceId, Token};
 
-use super::{Kv, Node, Use, nodes};
+use super::{Kv, Node, Use, Whose, n_distinct, nodes};
 use crate::RequestId;
 use crate::planner::fault;
 
-/// Fewer common tokens than this are not worth keeping another conversation waiting for its cells.
-const MIN_COMMON: usize = 8;
+/// Fewer common tokens than this are not worth an operation on the engines' caches.
+pub(super) const MIN_COMMON: usize = 8;
 
-/// What a request needs to begin.
+/// What a sequence needs to begin.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::planner) struct Wanted<'a> {
+    /// All that it computes before it takes cells one by one.
     pub(in crate::planner) text: &'a [Token],
-    /// The request from whose cells it goes on, if those are held.
+    pub(in crate::planner) whose: Whose,
+    /// The request from whose cells it may go on in any case.
     pub(in crate::planner) follows: Option<RequestId>,
-    /// Whether it may go on from what others left.
-    pub(in crate::planner) is_cached: bool,
-    /// Cells for all that it may become.
-    pub(in crate::planner) n_cells: usize,
+}
+
+/// A live sequence from which others can be forked.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::planner) struct Computing<'a> {
+    pub(in crate::planner) seq: SequenceId,
+    /// What it has computed, and what it is certain to compute while it is live.
+    pub(in crate::planner) text: &'a [Token],
+    pub(in crate::planner) n_computed: usize,
+    pub(in crate::planner) whose: Whose,
+    /// Whether it has no more than this to compute.
+    pub(in crate::planner) is_all: bool,
+}
+
+/// Who shares most with a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::planner) struct Found {
+    seq: SequenceId,
+    n_shared: usize,
+    is_live: bool,
 }
 
 /// A slot that is a sequence's from now on.
@@ -27,115 +45,137 @@ pub(in crate::planner) struct Place {
     pub(in crate::planner) seq: SequenceId,
     /// The generation of its first rows: above all that were sent for the slot.
     pub(in crate::planner) generation: u32,
-    /// Tokens of the text that need not be computed again; always less than all.
-    pub(in crate::planner) n_cached: usize,
+    /// Tokens of the text that it need not compute; always less than all.
+    pub(in crate::planner) n_shared: usize,
+    /// The live sequence that computes them: the slot is empty until it is forked.
+    pub(in crate::planner) base: Option<SequenceId>,
+}
+
+impl Wanted<'_> {
+    fn may_use(&self, of: Whose) -> bool {
+        let is_open = self.whose.is_open && of.is_open;
+        is_open || self.is_its_own(of)
+    }
+
+    fn is_its_own(&self, of: Whose) -> bool {
+        of.request == self.whose.request || self.follows == Some(of.request)
+    }
+
+    /// Tokens that the text begins with as `tokens` do, if they are worth it, but for its last one: its row
+    /// brings the first logits.
+    fn n_shared(&self, tokens: &[Token], whose: Whose) -> usize {
+        let text = &self.text[..self.text.len().saturating_sub(1)];
+        let pairs = tokens.iter().zip(text);
+        let n_shared = pairs.take_while(|(a, b)| a == b).count();
+        match n_shared >= MIN_COMMON || self.is_its_own(whose) {
+            true => n_shared,
+            false => 0,
+        }
+    }
 }
 
 impl Kv {
-    /// Whether there is a slot for a request, or there could be one.
-    pub(in crate::planner) fn has_slot(&self, follows: Option<RequestId>) -> bool {
-        let is_cached = |(_, node): (_, &Node)| node.hold.is_none();
-        self.first_free(&self.requests).is_some()
-            || nodes(&self.slots).any(is_cached)
-            || follows.is_some_and(|of| self.is_held(of))
-    }
-
-    pub(in crate::planner) fn has_branch_slot(&self) -> bool {
-        self.first_free(&self.branches).is_some()
-    }
-
-    /// A slot and cells for a request, with as much of its text as is there; none: there is no room.
-    pub(in crate::planner) fn admit(&mut self, wanted: &Wanted<'_>) -> Option<Place> {
-        let held = wanted.follows.and_then(|of| self.held_by(of));
-        let n_held = held.and_then(|seq| self.node(seq));
-        let n_held = n_held.map_or(0, |node| node.tokens.len());
-        let n_left = (self.n_free() + n_held).checked_sub(wanted.n_cells)?;
-        let hit = held.or_else(|| wanted.is_cached.then(|| self.longest(wanted.text))?);
-        let base = None;
-        let Some(seq) = hit else {
-            let needs_slot = self.first_free(&self.requests).is_none();
-            self.evict(n_left, needs_slot);
-            let seq = self.first_free(&self.requests)?;
-            return Some(self.give(seq, wanted.n_cells, base, 0));
+    /// The node or the live sequence that shares most with the text; of several the one that has most of
+    /// it computed.
+    pub(in crate::planner) fn find<'a>(
+        &self,
+        wanted: &Wanted<'_>,
+        live: impl Iterator<Item = Computing<'a>>,
+    ) -> Option<Found> {
+        let of_node = |(seq, node): (SequenceId, &Node)| {
+            let n_shared = wanted.n_shared(&node.tokens, node.whose);
+            let is_safe = self.is_safe(n_shared, node.tokens.len());
+            let is_found = n_shared > 0 && is_safe && wanted.may_use(node.whose);
+            is_found.then_some((n_shared, n_shared, node.used, seq, false))
         };
-        let node = self.node(seq)?;
-        let n_cached = n_shared(&node.tokens, wanted.text);
-        let pos = n_cached as u32;
-        self.ops.push(KvOp::Truncate { seq, pos });
-        let place = self.give(seq, wanted.n_cells, base, n_cached);
-        self.evict(n_left, false);
-        Some(place)
-    }
-
-    /// A slot and `n_cells` for a branch, beside those of its `base`; none: there is no room.
-    pub(in crate::planner) fn admit_branch(
-        &mut self,
-        base: SequenceId,
-        n_cells: usize,
-    ) -> Option<Place> {
-        let n_left = self.n_free().checked_sub(n_cells)?;
-        let seq = self.first_free(&self.branches)?;
-        self.evict(n_left, false);
-        Some(self.give(seq, n_cells, Some(base), 0))
-    }
-
-    /// Gives a live sequence up to `n_wanted` more cells of those that are free; how many.
-    pub(in crate::planner) fn grow(&mut self, seq: SequenceId, n_wanted: usize) -> usize {
-        let n_free = self.n_free();
-        let n_more = n_wanted.min(n_free);
-        self.evict(n_free - n_more, false);
-        let slot = self.slots.get_mut(seq.0 as usize);
-        if let Some(Use::Live { n_reserved, .. }) = slot.map(|slot| &mut slot.holds) {
-            *n_reserved += n_more;
-        }
-        n_more
-    }
-
-    fn give(
-        &mut self,
-        seq: SequenceId,
-        n_reserved: usize,
-        base: Option<SequenceId>,
-        n_cached: usize,
-    ) -> Place {
-        self.set(seq, Use::Live { n_reserved, base });
-        fault::point();
-        Place {
-            seq,
-            generation: self.slots[seq.0 as usize].generation,
-            n_cached,
-        }
-    }
-
-    /// The node for everybody that shares most with the text, if it is worth it.
-    fn longest(&self, text: &[Token]) -> Option<SequenceId> {
-        let open = nodes(&self.slots).filter(|(_, node)| node.hold.is_none());
-        let shared = open.map(|(seq, node)| (n_shared(&node.tokens, text), node.left, seq));
-        let best = shared.max()?;
-        (best.0 >= MIN_COMMON).then_some(best.2)
-    }
-
-    /// Gives up what was left longest ago, until the rest of the cache has at most `n_cells`, and one
-    /// more if a slot is needed.
-    fn evict(&mut self, n_cells: usize, needs_slot: bool) {
-        let mut needs_slot = needs_slot;
-        loop {
-            let cached = nodes(&self.slots).filter(|(_, node)| node.hold.is_none());
-            let n_cached: usize = cached.clone().map(|(_, node)| node.tokens.len()).sum();
-            let oldest = cached.min_by_key(|(_, node)| node.left);
-            let Some((seq, _)) = oldest.filter(|_| needs_slot || n_cached > n_cells) else {
-                return;
+        let of_live = |live: Computing<'_>| {
+            let n_shared = wanted.n_shared(live.text, live.whose);
+            let is_safe = match live.is_all {
+                true => self.is_safe(n_shared, live.text.len()),
+                false => self.window.is_none(),
             };
-            self.discard(seq);
-            needs_slot = false;
-        }
+            let is_found = n_shared > 0 && is_safe && wanted.may_use(live.whose);
+            is_found.then_some((n_shared, live.n_computed.min(n_shared), 0, live.seq, true))
+        };
+        let nodes = nodes(&self.slots).filter_map(of_node);
+        let best = nodes.chain(live.filter_map(of_live)).max()?;
+        let (n_shared, _, _, seq, is_live) = best;
+        Some(Found {
+            seq,
+            n_shared,
+            is_live,
+        })
     }
-}
 
-/// Tokens that a text begins with as `tokens` do, but for its last one: its row brings the first
-/// logits.
-fn n_shared(tokens: &[Token], text: &[Token]) -> usize {
-    let text = &text[..text.len().saturating_sub(1)];
-    let pairs = tokens.iter().zip(text);
-    pairs.take_while(|(a, b)| a == b).count()
+    /// Cells that live sequences have when one more begins with what was found.
+    pub(in crate::planner) fn n_live_with(&self, found: Option<Found>, n_text: usize) -> usize {
+        let shared = found.map(|found| {
+            let slot = &self.slots[found.seq.0 as usize];
+            (slot.cells.first(found.n_shared), found.n_shared)
+        });
+        let cells = self.live().map(|slot| &slot.cells);
+        let shared_cells = shared.iter().map(|(cells, _)| cells);
+        let n_shared = shared.as_ref().map_or(0, |(_, n_shared)| *n_shared);
+        n_distinct(cells.chain(shared_cells)) + n_text - n_shared
+    }
+
+    /// A slot for a text of `n_text` tokens, with cells for all of them; none: there is no room.
+    pub(in crate::planner) fn place(
+        &mut self,
+        found: Option<Found>,
+        n_text: usize,
+    ) -> Option<Place> {
+        if self.n_live_with(found, n_text) > self.n_ctx {
+            return None;
+        }
+        let n_shared = found.map_or(0, |found| found.n_shared);
+        let cells = found.map(|found| self.slots[found.seq.0 as usize].cells.first(n_shared));
+        let base = found.filter(|found| found.is_live).map(|found| found.seq);
+        let seq = match found.filter(|found| !found.is_live) {
+            Some(found) => self.fork_node(found)?,
+            None => self.free_slot(None)?,
+        };
+        self.n_takings += 1;
+        let taking = self.n_takings;
+        self.set(seq, Use::Live { taking });
+        fault::point();
+        let slot = self.slots.get_mut(seq.0 as usize)?;
+        slot.cells = cells.unwrap_or_default();
+        let generation = slot.generation;
+        self.count();
+        self.take(seq, n_text);
+        Some(Place {
+            seq,
+            generation,
+            n_shared,
+            base,
+        })
+    }
+
+    /// A slot with the first cells of a node: another one, so that the node stays, or the node's own where
+    /// all of it goes on, and where there is no other.
+    fn fork_node(&mut self, found: Found) -> Option<SequenceId> {
+        let (src, len) = (found.seq, found.n_shared);
+        self.n_uses += 1;
+        let used = self.n_uses;
+        if let Use::Kept(node) = &mut self.slots.get_mut(src.0 as usize)?.holds {
+            node.used = used;
+        }
+        let goes_on = self.len(src) < len + MIN_COMMON;
+        let dst = (!goes_on).then(|| self.free_slot(Some(src))).flatten();
+        match dst {
+            Some(dst) => self.fork(src, dst, len),
+            None => {
+                let pos = len as u32;
+                self.ops.push(KvOp::Truncate { seq: src, pos });
+            }
+        }
+        Some(dst.unwrap_or(src))
+    }
+
+    /// Whether a text of `n_tokens` still has what a sliding window sees from its first `n_shared`.
+    fn is_safe(&self, n_shared: usize, n_tokens: usize) -> bool {
+        let fits = |window| n_shared == n_tokens || n_tokens <= window;
+        self.window.is_none_or(fits)
+    }
 }

@@ -1,26 +1,27 @@
-//! The one owner of the KV cache: which sequence of it is whose, and how many cells each may fill.
+//! The one owner of the KV cache: which sequence of it is whose, and which cells each has.
 //!
 //! ```text
 //! slots   one entry for each llama.cpp sequence id: free, live, lent to a tree of guesses, or a
-//!         node that a complete sequence left. It is a table, so no slot can be lost or held twice.
-//! tree    what slots hold are nodes of a prefix tree: the first cells of a branch are those of its
-//!         base. A node stays while it is live, has branches, or is held for who follows it; the
-//!         others are the prompt cache, of which the one used longest ago goes first.
-//! cells   reserved (live) + held + cached <= n_ctx
+//!         node that a sequence left. It is a table, so no slot can be lost or held twice.
+//! tree    slots whose texts begin alike have the same cells for it, which count once: a sequence is
+//!         forked from the live one or the node that shares most with it (`admit`). Nodes are the
+//!         prompt cache, of which the ends of the one used longest ago go first (`evict`).
+//! cells   taken as tokens come: those of a text when it is admitted, then one for each row that is
+//!         sent. What all slots have together is at most n_ctx.
 //! ops     what the engines have to do for it, in order; they ride with the next step
 //! ```
 //! An epoch builds all of it anew from the sequences that are live, whatever it was before.
 
 mod admit;
+mod cells;
 #[cfg(any(test, debug_assertions))]
 mod check;
-
-use std::ops::Range;
-use std::time::Instant;
+mod evict;
 
 use jupiter_models::{KvOp, SequenceId, Token};
 
-pub(super) use self::admit::{Place, Wanted};
+pub(super) use self::admit::{Computing, Found, Place, Wanted};
+use self::cells::{Cells, Taking, n_distinct};
 #[cfg(any(test, debug_assertions))]
 pub(super) use self::check::Holder;
 use super::PlannerConfig;
@@ -33,19 +34,31 @@ const MAX_SLOTS: u32 = 256;
 /// Slots and cells of the KV cache.
 pub(super) struct Kv {
     n_ctx: usize,
+    /// Most cells that only nodes have.
+    n_cached_max: usize,
+    /// Positions that a sliding window sees, where some layers have one: what is behind may be gone, so
+    /// nothing goes on from the middle of a longer text.
+    window: Option<usize>,
     /// By sequence id.
     slots: Vec<Slot>,
-    /// Slots of requests and of branches; those behind are for trees of guesses.
-    requests: Range<u32>,
-    branches: Range<u32>,
+    /// Requests and branches that may be live. The slots beyond both are for trees of guesses; nodes
+    /// have those that no sequence needs.
+    n_requests: usize,
+    n_branches: usize,
+    /// Cells that slots have.
+    n_used: usize,
     ops: Vec<KvOp>,
-    /// Counts what is left in the tree, for the order in which it goes.
-    n_left: u64,
+    n_takings: Taking,
+    /// Counts the uses of nodes, for the order in which they go.
+    n_uses: u64,
+    /// Counts what was given back.
+    n_returns: u64,
 }
 
 #[derive(Debug, Default)]
 struct Slot {
     holds: Use,
+    cells: Cells,
     /// The generation of rows that its next sequence begins with.
     generation: u32,
 }
@@ -56,40 +69,36 @@ enum Use {
     Free,
     /// A sequence computes here.
     Live {
-        /// Cells that it may come to fill, beside those of its base.
-        n_reserved: usize,
-        /// Whose first cells are its own, too.
-        base: Option<SequenceId>,
+        /// What it takes is known by this.
+        taking: Taking,
     },
-    /// A branch of a tree of guesses under way.
+    /// A branch of a tree of guesses under way; its cells are those of the tree's sequence.
     Lent,
     /// Nobody computes here, but what was computed is kept.
     Kept(Node),
 }
 
-/// What a complete sequence left.
+/// What a sequence left.
 #[derive(Debug)]
 struct Node {
     /// Those in its cells.
     tokens: Vec<Token>,
-    /// For whom it stays, whoever else waits for room.
-    hold: Option<Hold>,
-    /// Whether it may be used by others.
-    is_cached: bool,
-    /// When it was left, in the order of all.
-    left: u64,
+    whose: Whose,
+    /// When it was used last, in the order of all.
+    used: u64,
 }
 
-/// A node that waits for the request that goes on from it.
+/// Who may go on from what a sequence has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Hold {
-    /// The request that left it.
-    pub(super) of: RequestId,
-    pub(super) until: Instant,
+pub(super) struct Whose {
+    /// The request with all its branches.
+    pub(super) request: RequestId,
+    /// Whether all others may, too, and it from what they have.
+    pub(super) is_open: bool,
 }
 
 /// What a sequence leaves in its slot.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Leaving {
     /// Generations below are dead.
     pub(super) generation: u32,
@@ -97,38 +106,39 @@ pub(super) struct Leaving {
     pub(super) lent: Vec<SequenceId>,
     /// Tokens whose cells are certain to be computed.
     pub(super) tokens: Vec<Token>,
-    /// Whether the slot may hold more than these.
-    pub(super) is_untidy: bool,
-    pub(super) hold: Option<Hold>,
-    /// Whether others may use what it leaves.
-    pub(super) is_cached: bool,
+    pub(super) whose: Whose,
+    /// Whether it stays for those who may go on from it.
+    pub(super) is_kept: bool,
 }
 
 impl Kv {
     pub(super) fn new(config: &PlannerConfig) -> Self {
         let n_slots = config.engine.n_seq_max.min(MAX_SLOTS);
         let n_requests = config.n_parallel.min(n_slots);
-        let n_both = config.n_parallel.saturating_add(config.n_branches);
+        let n_branches = config.n_branches.min(n_slots - n_requests);
+        let n_ctx = config.engine.n_ctx as usize;
         Self {
-            n_ctx: config.engine.n_ctx as usize,
+            n_ctx,
+            n_cached_max: config.cache_cells.map_or(n_ctx, |n| n as usize),
+            window: config.window.map(|n| n as usize),
             slots: (0..n_slots).map(|_| Slot::default()).collect(),
-            requests: 0..n_requests,
-            branches: n_requests..n_both.min(n_slots),
+            n_requests: n_requests as usize,
+            n_branches: n_branches as usize,
+            n_used: 0,
             ops: Vec::new(),
-            n_left: 0,
+            n_takings: 0,
+            n_uses: 0,
+            n_returns: 0,
         }
     }
 
-    /// All begins anew: only the `live` sequences have their slots, with nothing in them.
-    pub(super) fn restart(
-        &mut self,
-        live: impl Iterator<Item = (SequenceId, usize, Option<SequenceId>)>,
-    ) {
+    /// All begins anew: nothing has a slot, and nothing is computed.
+    pub(super) fn restart(&mut self) {
         self.ops.clear();
         self.slots.fill_with(Slot::default);
-        for (seq, n_reserved, base) in live {
-            self.set(seq, Use::Live { n_reserved, base });
-        }
+        fault::point();
+        self.n_used = 0;
+        self.n_returns += 1;
     }
 
     /// What has to ride with the step that is sent now.
@@ -140,18 +150,27 @@ impl Kv {
         self.ops.extend(ops);
     }
 
-    pub(super) fn has_branch_slots(&self) -> bool {
-        !self.branches.is_empty()
+    /// Most requests that are live at once, those of branches among them.
+    pub(super) fn n_requests(&self) -> usize {
+        self.n_requests
+    }
+
+    /// Most branches that are live at once.
+    pub(super) fn n_branches(&self) -> usize {
+        self.n_branches
     }
 
     /// Free slots for branches of trees of guesses.
     pub(super) fn n_draft_seqs(&self) -> usize {
-        self.free(self.drafts()).count()
+        let is_lent = |slot: &&Slot| matches!(slot.holds, Use::Lent);
+        let n_lent = self.slots.iter().filter(is_lent).count();
+        (self.slots.len() - self.n_main()).saturating_sub(n_lent)
     }
 
     /// Lends `n` slots to a tree of guesses, or as many as there are.
     pub(super) fn lend(&mut self, n: usize) -> Vec<SequenceId> {
-        let lent: Vec<SequenceId> = self.free(self.drafts()).take(n).collect();
+        let n = n.min(self.n_draft_seqs());
+        let lent: Vec<SequenceId> = self.free().take(n).collect();
         for &seq in &lent {
             self.set(seq, Use::Lent);
         }
@@ -165,106 +184,132 @@ impl Kv {
         }
     }
 
-    /// Gives the sequence in `dst` the first `len` cells of its base, which are all sent.
+    /// Gives the sequence in `dst` the first `len` cells of the one in `src`, whose rows are all sent.
     pub(super) fn fork(&mut self, src: SequenceId, dst: SequenceId, len: usize) {
         let len = len as u32;
         self.ops.push(KvOp::Fork { src, dst, len });
     }
 
-    /// The sequence in `seq` ends; what it leaves stays in the tree where it may.
+    /// The sequence in `seq` ends or gives up its slot; what it leaves stays in the tree where it may.
     pub(super) fn leave(&mut self, seq: SequenceId, leaving: Leaving) {
         fault::point();
+        self.n_returns += 1;
         let drops = leaving.lent.iter().map(|&seq| KvOp::Drop { seq });
         self.ops.extend(drops);
         self.take_back(&leaving.lent);
+        let n_tokens = leaving.tokens.len();
         if let Some(slot) = self.slots.get_mut(seq.0 as usize) {
             slot.generation = leaving.generation;
+            slot.cells.shrink(n_tokens);
         }
         fault::point();
-        let is_kept = leaving.is_cached || leaving.hold.is_some();
-        // Slots of branches are for branches alone.
-        if !is_kept || leaving.tokens.is_empty() || !self.requests.contains(&seq.0) {
+        if !leaving.is_kept || leaving.tokens.is_empty() {
             self.discard(seq);
+            self.bound_cache();
             return;
         }
-        if leaving.is_untidy {
-            let pos = leaving.tokens.len() as u32;
-            self.ops.push(KvOp::Truncate { seq, pos });
-        }
-        self.n_left += 1;
+        // The slot may hold more: rows of guesses, and of tokens that nobody was told.
+        let pos = n_tokens as u32;
+        self.ops.push(KvOp::Truncate { seq, pos });
+        self.n_uses += 1;
         let node = Node {
             tokens: leaving.tokens,
-            hold: leaving.hold,
-            is_cached: leaving.is_cached,
-            left: self.n_left,
+            whose: leaving.whose,
+            used: self.n_uses,
         };
         self.set(seq, Use::Kept(node));
+        self.count();
+        self.drop_what_is_within(seq);
+        self.bound_cache();
     }
 
-    pub(super) fn is_held(&self, of: RequestId) -> bool {
-        self.held_by(of).is_some()
+    /// Whether what the request left is still there.
+    pub(super) fn has_left(&self, request: RequestId) -> bool {
+        nodes(&self.slots).any(|(_, node)| node.whose.request == request)
     }
 
-    /// What waited for a follower until `now`, or of the request `of`, waits no longer: it is cached
-    /// where it may be.
-    pub(super) fn release(&mut self, now: Instant, of: Option<RequestId>) {
-        let mut gone = Vec::new();
-        for (seq, node) in nodes_mut(&mut self.slots) {
-            let is_over = |hold: &Hold| hold.until <= now || Some(hold.of) == of;
-            if node.hold.as_ref().is_some_and(is_over) {
-                node.hold = None;
-                // It is used last when it is released, not when it was left.
-                self.n_left += 1;
-                node.left = self.n_left;
-                if !node.is_cached {
-                    gone.push(seq);
-                }
-            }
-        }
-        for seq in gone {
+    /// Nobody goes on from what the request left for itself.
+    pub(super) fn forget(&mut self, request: RequestId) {
+        let is_its = |node: &Node| node.whose.request == request && !node.whose.is_open;
+        let its = nodes(&self.slots).filter(|(_, node)| is_its(node));
+        let its: Vec<SequenceId> = its.map(|(seq, _)| seq).collect();
+        for seq in its {
             self.discard(seq);
         }
     }
 
-    /// Cells that no live sequence may come to fill and that are held for nobody; some of them are
-    /// cached.
-    pub(super) fn n_free(&self) -> usize {
-        let taken = self.slots.iter().map(|slot| match &slot.holds {
-            Use::Live { n_reserved, .. } => *n_reserved,
-            Use::Kept(node) if node.hold.is_some() => node.tokens.len(),
-            _ => 0,
-        });
-        self.n_ctx.saturating_sub(taken.sum())
+    /// Counts what was given back: who found no room need not look again before it has changed.
+    pub(super) fn n_returns(&self) -> u64 {
+        self.n_returns
     }
 
-    /// Cells of what complete sequences left.
-    pub(super) fn n_kept(&self) -> usize {
-        nodes(&self.slots).map(|(_, node)| node.tokens.len()).sum()
+    /// Cells that slots have, each counted once.
+    pub(super) fn n_used(&self) -> usize {
+        self.n_used
+    }
+
+    /// Those of live sequences.
+    pub(super) fn n_live(&self) -> usize {
+        n_distinct(self.live().map(|slot| &slot.cells))
+    }
+
+    /// Cells of a sequence.
+    pub(super) fn len(&self, seq: SequenceId) -> usize {
+        let slot = self.slots.get(seq.0 as usize);
+        slot.map_or(0, |slot| slot.cells.len())
+    }
+
+    /// Cells that a live sequence may have without anybody giving up some.
+    pub(super) fn n_within_reach(&self, seq: SequenceId) -> usize {
+        self.len(seq) + self.n_ctx.saturating_sub(self.n_used)
+    }
+
+    /// A live sequence has cells for `n_tokens` tokens from now on, no more and no less; the prompt cache
+    /// gives way. False, and nothing has changed: there are none.
+    pub(super) fn take(&mut self, seq: SequenceId, n_tokens: usize) -> bool {
+        let n_more = n_tokens.saturating_sub(self.len(seq));
+        if !self.evict(n_more) {
+            return false;
+        }
+        let Some(slot) = self.slots.get_mut(seq.0 as usize) else {
+            return false;
+        };
+        let Use::Live { taking } = slot.holds else {
+            return false;
+        };
+        fault::point();
+        let n_before = slot.cells.len();
+        slot.cells.shrink(n_tokens);
+        slot.cells.grow(taking, n_tokens);
+        self.n_used = self.n_used + slot.cells.len() - n_before;
+        true
+    }
+
+    /// Slots for sequences and nodes.
+    fn n_main(&self) -> usize {
+        self.n_requests + self.n_branches
     }
 
     fn discard(&mut self, seq: SequenceId) {
         self.ops.push(KvOp::Drop { seq });
         fault::point();
         self.set(seq, Use::Free);
+        self.count();
     }
 
-    fn drafts(&self) -> Range<u32> {
-        self.branches.end..self.slots.len() as u32
+    fn count(&mut self) {
+        self.n_used = n_distinct(self.slots.iter().map(|slot| &slot.cells));
     }
 
-    fn free(&self, pool: Range<u32>) -> impl Iterator<Item = SequenceId> {
-        let is_free = |seq: &u32| matches!(self.slots[*seq as usize].holds, Use::Free);
-        pool.filter(is_free).map(SequenceId)
+    fn free(&self) -> impl Iterator<Item = SequenceId> {
+        let slots = self.slots.iter().zip(0..);
+        let free = slots.filter(|(slot, _)| matches!(slot.holds, Use::Free));
+        free.map(|(_, seq)| SequenceId(seq))
     }
 
-    fn first_free(&self, pool: &Range<u32>) -> Option<SequenceId> {
-        self.free(pool.clone()).next()
-    }
-
-    fn held_by(&self, of: RequestId) -> Option<SequenceId> {
-        let is_its = |node: &Node| node.hold.is_some_and(|hold| hold.of == of);
-        let mut nodes = nodes(&self.slots);
-        nodes.find_map(|(seq, node)| is_its(node).then_some(seq))
+    fn live(&self) -> impl Iterator<Item = &Slot> {
+        let is_live = |slot: &&Slot| matches!(slot.holds, Use::Live { .. });
+        self.slots.iter().filter(is_live)
     }
 
     fn node(&self, seq: SequenceId) -> Option<&Node> {
@@ -277,12 +322,15 @@ impl Kv {
     fn set(&mut self, seq: SequenceId, holds: Use) {
         fault::point();
         if let Some(slot) = self.slots.get_mut(seq.0 as usize) {
+            if matches!(holds, Use::Free | Use::Lent) {
+                slot.cells = Cells::default();
+            }
             slot.holds = holds;
         }
     }
 }
 
-fn nodes(slots: &[Slot]) -> impl Iterator<Item = (SequenceId, &Node)> + Clone {
+fn nodes(slots: &[Slot]) -> impl Iterator<Item = (SequenceId, &Node)> {
     slots
         .iter()
         .zip(0..)
@@ -290,14 +338,6 @@ fn nodes(slots: &[Slot]) -> impl Iterator<Item = (SequenceId, &Node)> + Clone {
             Use::Kept(node) => Some((SequenceId(seq), node)),
             _ => None,
         })
-}
-
-fn nodes_mut(slots: &mut [Slot]) -> impl Iterator<Item = (SequenceId, &mut Node)> {
-    let slots = slots.iter_mut().zip(0..);
-    slots.filter_map(|(slot, seq)| match &mut slot.holds {
-        Use::Kept(node) => Some((SequenceId(seq), node)),
-        _ => None,
-    })
 }
 
 #[cfg(test)]

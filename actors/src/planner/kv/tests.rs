@@ -1,183 +1,299 @@
 #![allow(clippy::unwrap_used)]
 
-use std::time::Duration;
-
 use super::*;
 
 /// 3 slots of requests, 2 of branches, 2 of guesses.
 fn kv(n_ctx: usize) -> Kv {
     Kv {
         n_ctx,
+        n_cached_max: n_ctx,
+        window: None,
         slots: (0..7).map(|_| Slot::default()).collect(),
-        requests: 0..3,
-        branches: 3..5,
+        n_requests: 3,
+        n_branches: 2,
+        n_used: 0,
         ops: Vec::new(),
-        n_left: 0,
+        n_takings: 0,
+        n_uses: 0,
+        n_returns: 0,
     }
 }
 
-fn wanted(text: &[Token], n_cells: usize) -> Wanted<'_> {
+fn whose(request: u64, is_open: bool) -> Whose {
+    let request = RequestId(request);
+    Whose { request, is_open }
+}
+
+fn wanted(text: &[Token]) -> Wanted<'_> {
     Wanted {
         text,
+        whose: whose(9, true),
         follows: None,
-        is_cached: true,
-        n_cells,
     }
 }
 
-fn complete(tokens: &[Token]) -> Leaving {
-    Leaving {
-        tokens: tokens.to_vec(),
-        is_cached: true,
-        ..Leaving::default()
+fn computing(place: Place, text: &[Token], n_computed: usize) -> Computing<'_> {
+    Computing {
+        seq: place.seq,
+        text,
+        n_computed,
+        whose: whose(8, true),
+        is_all: false,
     }
+}
+
+fn leaving(tokens: &[Token]) -> Leaving {
+    Leaving {
+        generation: 0,
+        lent: Vec::new(),
+        tokens: tokens.to_vec(),
+        whose: whose(1, true),
+        is_kept: true,
+    }
+}
+
+fn admit(kv: &mut Kv, text: &[Token]) -> Option<Place> {
+    let found = kv.find(&wanted(text), std::iter::empty());
+    kv.place(found, text.len())
 }
 
 /// A sequence of these tokens that has come and gone.
 fn cache(kv: &mut Kv, tokens: &[Token]) -> SequenceId {
-    let place = kv.admit(&wanted(tokens, tokens.len())).unwrap();
-    kv.leave(place.seq, complete(tokens));
+    let place = kv.place(None, tokens.len()).unwrap();
+    kv.leave(place.seq, leaving(tokens));
     kv.ops.clear();
     place.seq
 }
 
-fn cached(kv: &Kv) -> Vec<u32> {
-    nodes(&kv.slots).map(|(seq, _)| seq.0).collect()
+fn cached(kv: &Kv) -> Vec<(u32, usize)> {
+    let nodes = nodes(&kv.slots);
+    nodes
+        .map(|(seq, node)| (seq.0, node.tokens.len()))
+        .collect()
+}
+
+fn holder(place: Place, n_computed: usize) -> Holder {
+    Holder {
+        seq: place.seq,
+        n_computed,
+        base: place.base.map(|base| (base, place.n_shared)),
+        lent: Vec::new(),
+    }
 }
 
 #[test]
-fn the_longest_common_beginning_is_taken_but_never_the_whole_text() {
+fn the_longest_common_beginning_is_forked_but_never_the_whole_text() {
     let mut kv = kv(100);
     let (short, long): (Vec<Token>, Vec<Token>) = ((0..20).collect(), (50..80).collect());
     cache(&mut kv, &short);
     let seq = cache(&mut kv, &long);
-    let text = &long[..25];
-    let place = kv.admit(&wanted(text, 30)).unwrap();
-    assert_eq!((place.seq, place.n_cached), (seq, 24));
-    assert_eq!(kv.take_ops(), [KvOp::Truncate { seq, pos: 24 }]);
+    // Part of it: the node stays, and costs no cell but for what is new.
+    let place = admit(&mut kv, &long[..20]).unwrap();
+    assert_eq!(place.n_shared, 19);
+    let (dst, len) = (place.seq, 19);
+    assert_eq!(kv.take_ops(), [KvOp::Fork { src: seq, dst, len }]);
+    assert_eq!((kv.n_used(), kv.n_live()), (20 + 30 + 1, 20));
+    // All of it: it goes on in its own slot.
+    let next = [&long[..], &[7, 8]].concat();
+    let place = admit(&mut kv, &next).unwrap();
+    assert_eq!((place.seq, place.n_shared), (seq, 30));
+    assert_eq!(kv.take_ops(), [KvOp::Truncate { seq, pos: 30 }]);
+    assert_eq!(kv.n_used(), 20 + 32 + 1);
     // Little in common is not worth it.
-    let place = kv.admit(&wanted(&[0, 1, 2, 9, 9], 5)).unwrap();
-    assert_eq!(place.n_cached, 0);
+    assert_eq!(admit(&mut kv, &[0, 1, 2, 9, 9]).unwrap().n_shared, 0);
 }
 
 #[test]
-fn what_was_left_longest_ago_goes_first() {
-    let mut kv = kv(30);
-    for i in 0..3 {
-        cache(&mut kv, &[i; 10]);
-    }
-    assert_eq!(cached(&kv), [0, 1, 2]);
-    kv.admit(&wanted(&[9; 3], 5)).unwrap();
-    assert_eq!(cached(&kv), [1, 2], "for its slot and cells");
-    assert_eq!(kv.take_ops(), [KvOp::Drop { seq: SequenceId(0) }]);
-    kv.admit(&wanted(&[8; 3], 20)).unwrap();
-    assert_eq!(cached(&kv), [2; 0], "for its cells");
-    assert!(kv.admit(&wanted(&[7; 3], 6)).is_none(), "5 are left");
+fn what_a_live_sequence_computes_is_shared_before_it_is_there() {
+    let mut kv = kv(100);
+    let first: Vec<Token> = (0..40).collect();
+    let base = admit(&mut kv, &first).unwrap();
+    let second = [&first[..30], &[70, 71]].concat();
+    let live = || [computing(base, &first[..39], 0)].into_iter();
+    let found = kv.find(&wanted(&second), live());
+    assert_eq!(kv.n_live_with(found, second.len()), 42);
+    let fork = kv.place(found, second.len()).unwrap();
+    assert_eq!((fork.base, fork.n_shared), (Some(base.seq), 30));
+    assert_eq!(kv.take_ops(), [], "not before it is computed");
+    assert_eq!(kv.n_used(), 42);
+    kv.assert_conserved(&[holder(base, 0), holder(fork, 0)]);
+    // What is computed already comes first.
+    let left = cache(&mut kv, &first[..30]);
+    let found = kv.find(&wanted(&second), live());
+    assert_eq!(kv.place(found, second.len()).unwrap().seq, left);
 }
 
 #[test]
-fn what_is_held_goes_to_who_follows_and_to_nobody_else() {
-    let mut kv = kv(40);
+fn who_keeps_its_cells_to_itself_shares_them_with_its_own_alone() {
+    let mut kv = kv(100);
     let text: Vec<Token> = (0..20).collect();
-    let now = Instant::now();
-    let of = RequestId(1);
-    let until = now + Duration::from_secs(2);
-    let hold = |kv: &mut Kv| {
-        let place = kv.admit(&wanted(&text, 20)).unwrap();
-        let hold = Some(Hold { of, until });
-        let leaving = Leaving {
-            hold,
-            ..complete(&text)
-        };
-        kv.leave(
-            place.seq,
-            Leaving {
-                is_cached: false,
-                ..leaving
-            },
-        );
-        place.seq
+    let place = admit(&mut kv, &text).unwrap();
+    let private = Leaving {
+        whose: whose(1, false),
+        ..leaving(&text)
     };
-    let seq = hold(&mut kv);
-    assert!(kv.admit(&wanted(&text, 21)).is_none(), "no cells");
-    let other = kv.admit(&wanted(&text, 20)).unwrap();
-    assert_eq!(other.n_cached, 0);
-    let follows = Some(of);
+    kv.leave(place.seq, private);
+    let find = |kv: &Kv, wanted: &Wanted<'_>| kv.find(wanted, std::iter::empty()).is_some();
+    assert!(!find(&kv, &wanted(&text)));
+    let follows = Some(RequestId(1));
     let follower = Wanted {
         follows,
-        ..wanted(&text, 20)
+        ..wanted(&text)
     };
-    let place = kv.admit(&follower).unwrap();
-    assert_eq!((place.seq, place.n_cached), (seq, 19));
-    kv.leave(place.seq, Leaving::default());
-    // Not for ever, nor when its client lets go.
-    for (at, client) in [(until, None), (now, Some(of))] {
-        hold(&mut kv);
-        kv.release(now, Some(RequestId(9)));
-        assert!(kv.is_held(of));
-        kv.release(at, client);
-        assert!(!kv.is_held(of));
-        assert_eq!(cached(&kv), [0; 0]);
-    }
+    let own = Wanted {
+        whose: whose(1, false),
+        ..wanted(&text[..4])
+    };
+    assert!(find(&kv, &follower) && find(&kv, &own));
+    assert!(kv.has_left(RequestId(1)));
+    kv.forget(RequestId(2));
+    kv.forget(RequestId(1));
+    assert!(!kv.has_left(RequestId(1)));
+    assert_eq!(kv.n_used(), 0);
 }
 
 #[test]
-fn a_branch_is_never_kept_whatever_it_asks() {
+fn the_end_of_what_was_used_longest_ago_goes_first() {
+    let mut kv = kv(150);
+    let texts: Vec<Vec<Token>> = (0..3).map(|i| vec![i; 50]).collect();
+    for text in &texts {
+        cache(&mut kv, text);
+    }
+    // The first is used again.
+    let place = admit(&mut kv, &[0; 20]).unwrap();
+    assert_eq!(cached(&kv), [(0, 50), (1, 50 - 32), (2, 50)]);
+    kv.take_ops();
+    assert!(kv.take(place.seq, 60));
+    let (seq, pos) = (SequenceId(1), 18);
+    assert_eq!(cached(&kv), [(0, 50), (2, 50)], "{pos} cells are of no use");
+    assert!(kv.take_ops().contains(&KvOp::Drop { seq }));
+    assert!(!kv.take(place.seq, 151), "nobody has so many");
+    assert!(kv.take(place.seq, 150) && kv.n_used() == 150);
+    assert!(kv.place(None, 1).is_none());
+    kv.assert_conserved(&[holder(place, 60)]);
+}
+
+#[test]
+fn a_node_gives_up_only_what_nobody_shares() {
+    let mut kv = kv(60);
+    let text: Vec<Token> = (0..50).collect();
+    cache(&mut kv, &text);
+    let place = admit(&mut kv, &text[..31]).unwrap();
+    assert_eq!((place.n_shared, kv.n_used()), (30, 51));
+    assert!(kv.take(place.seq, 45));
+    assert_eq!(cached(&kv), [(0, 30)]);
+    assert!(kv.take(place.seq, 60));
+    assert_eq!(cached(&kv), [(0, 30)], "it costs nothing");
+    assert_eq!((kv.n_used(), kv.n_live()), (60, 60));
+}
+
+#[test]
+fn the_prompt_cache_has_a_bound() {
+    let mut kv = kv(100);
+    kv.n_cached_max = 30;
+    cache(&mut kv, &[1; 20]);
+    cache(&mut kv, &[2; 20]);
+    assert_eq!(cached(&kv), [(0, 10), (1, 20)]);
+    cache(&mut kv, &[3; 50]);
+    assert_eq!(kv.n_used(), 30);
+    kv.assert_conserved(&[]);
+}
+
+#[test]
+fn slots_of_nodes_are_for_who_begins_and_guesses_have_their_own() {
+    let mut kv = kv(1000);
+    for i in 0..9 {
+        cache(&mut kv, &[i; 10]);
+    }
+    assert_eq!(cached(&kv).len(), 5);
+    assert_eq!(
+        (kv.n_draft_seqs(), kv.lend(9).len(), kv.n_draft_seqs()),
+        (2, 2, 0)
+    );
+    let places: Vec<_> = (20..25)
+        .map(|i| admit(&mut kv, &[i; 10]).unwrap())
+        .collect();
+    assert_eq!(cached(&kv), []);
+    assert!(admit(&mut kv, &[30; 10]).is_none(), "no slot");
+    assert_eq!(places.len(), 5);
+}
+
+#[test]
+fn what_another_node_has_is_not_kept_twice() {
+    let mut kv = kv(100);
+    let text: Vec<Token> = (0..30).collect();
+    cache(&mut kv, &text[..20]);
+    // It shares little enough for a slot of its own.
+    let place = admit(&mut kv, &text[..12]).unwrap();
+    kv.leave(place.seq, leaving(&text[..11]));
+    assert_eq!(cached(&kv), [(0, 20), (1, 11)]);
+    let place = admit(&mut kv, &text).unwrap();
+    kv.leave(place.seq, leaving(&text));
+    assert_eq!(cached(&kv), [(0, 30)]);
+    assert_eq!(kv.n_used(), 30);
+}
+
+#[test]
+fn behind_a_sliding_window_only_whole_texts_go_on() {
+    let mut kv = kv(100);
+    kv.window = Some(10);
+    let text: Vec<Token> = (0..30).collect();
+    let place = admit(&mut kv, &text).unwrap();
+    let live = [computing(place, &text[..29], 29)].into_iter();
+    assert_eq!(kv.find(&wanted(&text), live), None);
+    kv.leave(place.seq, leaving(&text));
+    assert_eq!(admit(&mut kv, &text[..20]).unwrap().n_shared, 0);
+    let next = [&text[..], &[7]].concat();
+    assert_eq!(admit(&mut kv, &next).unwrap().n_shared, 30);
+}
+
+#[test]
+fn cells_behind_the_text_are_given_back_with_the_next_step() {
     let mut kv = kv(40);
-    let base = kv.admit(&wanted(&[1; 10], 10)).unwrap();
-    let branch = kv.admit_branch(base.seq, 10).unwrap();
-    let until = Instant::now();
-    let hold = Some(Hold {
-        of: RequestId(1),
-        until,
-    });
-    let leaving = Leaving {
-        hold,
-        ..complete(&[1; 15])
-    };
-    kv.leave(branch.seq, leaving);
-    assert_eq!(cached(&kv), [0; 0]);
-    assert_eq!(kv.admit_branch(base.seq, 10).unwrap().seq, branch.seq);
-    kv.admit_branch(base.seq, 10).unwrap();
-    assert!(kv.admit_branch(base.seq, 5).is_none(), "no slot");
+    let place = admit(&mut kv, &[1; 10]).unwrap();
+    assert!(kv.take(place.seq, 16) && kv.n_used() == 16);
+    assert_eq!(kv.n_within_reach(place.seq), 40);
+    assert!(kv.take(place.seq, 12) && kv.n_used() == 12);
 }
 
 #[test]
 fn generations_of_a_slot_only_rise_within_an_epoch() {
     let mut kv = kv(40);
-    let place = kv.admit(&wanted(&[1; 10], 10)).unwrap();
-    let leaving = Leaving {
+    let place = admit(&mut kv, &[1; 10]).unwrap();
+    let left = Leaving {
         generation: 7,
-        ..Leaving::default()
+        ..leaving(&[])
     };
-    kv.leave(place.seq, leaving);
-    assert_eq!(kv.admit(&wanted(&[1; 10], 10)).unwrap().generation, 7);
-    kv.restart(std::iter::empty());
-    assert_eq!(kv.admit(&wanted(&[1; 10], 10)).unwrap().generation, 0);
+    kv.leave(place.seq, left);
+    assert_eq!(admit(&mut kv, &[1; 10]).unwrap().generation, 7);
+    kv.restart();
+    assert_eq!(admit(&mut kv, &[1; 10]).unwrap().generation, 0);
 }
 
 #[test]
 fn an_epoch_brings_back_whatever_was_lost() {
     let mut kv = kv(40);
-    let live = kv.admit(&wanted(&[1; 10], 10)).unwrap();
     // Sequences that were forgotten in the middle of a change.
-    kv.admit(&wanted(&[2; 10], 10)).unwrap();
+    admit(&mut kv, &[1; 10]).unwrap();
+    admit(&mut kv, &[2; 10]).unwrap();
     kv.lend(2);
-    let holder = Holder {
-        seq: live.seq,
-        n_reserved: 10,
-        base: None,
-        lent: Vec::new(),
-    };
-    kv.restart([(live.seq, 10, None)].into_iter());
-    kv.assert_conserved(&[holder]);
-    assert_eq!((kv.n_free(), kv.n_draft_seqs()), (30, 2));
+    kv.restart();
+    kv.assert_conserved(&[]);
+    assert_eq!((kv.n_used(), kv.n_draft_seqs()), (0, 2));
 }
 
 #[test]
 #[should_panic(expected = "has no such sequence")]
 fn a_slot_that_nobody_has_is_noticed() {
     let mut kv = kv(40);
-    kv.admit(&wanted(&[1; 10], 10)).unwrap();
+    admit(&mut kv, &[1; 10]).unwrap();
     kv.assert_conserved(&[]);
+}
+
+#[test]
+#[should_panic(expected = "rows without cells")]
+fn a_row_without_a_cell_is_noticed() {
+    let mut kv = kv(40);
+    let place = admit(&mut kv, &[1; 10]).unwrap();
+    kv.assert_conserved(&[holder(place, 11)]);
 }

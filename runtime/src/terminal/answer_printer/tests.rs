@@ -149,6 +149,7 @@ fn completion() -> Completion {
         prompt_ms: 1.0,
         eval_ms: 0.0,
         n_replays: 0,
+        n_preempted: 0,
         stages: Vec::new(),
         speculation: None,
         outline: None,

@@ -67,6 +67,18 @@ fn ask() -> impl Strategy<Value = Ask> {
     (prompt, 1..20_u32, source).prop_map(|(prompt, n, source)| Ask { prompt, n, source })
 }
 
+/// What happens where many ask, many of them with one of a few beginnings, and for long answers.
+pub(super) fn crowd() -> impl Strategy<Value = Event> {
+    let beginning = (0..3_i32, 0..24_usize);
+    let tail = proptest::collection::vec(0..2_i32, 1..12);
+    let asks = (beginning, tail, 1..60_u32, ask()).prop_map(|((which, n_shared), tail, n, ask)| {
+        let beginning = (0..n_shared as Token).map(|i| 10 * which + i);
+        let prompt = beginning.chain(tail).collect();
+        Event::Ask(Ask { prompt, n, ..ask })
+    });
+    prop_oneof![1 => asks, 1 => event()]
+}
+
 pub(super) fn event() -> impl Strategy<Value = Event> {
     let suffix = proptest::collection::vec(0..3_i32, 1..8);
     let suffixes = proptest::collection::vec(suffix, 1..7);

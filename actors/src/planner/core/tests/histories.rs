@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::super::super::fault;
-use super::events::{Ask, Event, event};
+use super::super::preemption::MAX_PREEMPTIONS;
+use super::events::{Ask, Event, crowd, event};
 use super::planned::{PLENTY, planned};
 use super::*;
 
@@ -49,10 +50,9 @@ impl Text {
         match read(events) {
             (tokens, Some(StreamEvent::Done(done))) => {
                 let whole = expected(&self.prompt, self.n.unwrap_or(N_CTX));
-                // What has no limit may be cut where others need room, but not before its share.
-                let share = (N_CTX / N_SEQ) as usize;
-                let is_cut = self.n.is_none() && done.limit.is_some() && tokens.len() >= share;
-                if is_cut || self.is_enough {
+                assert!(done.n_preempted <= MAX_PREEMPTIONS, "{done:?}");
+                assert!(done.n_cached < done.n_prompt, "{done:?}");
+                if self.is_enough {
                     assert!(whole.starts_with(&tokens));
                 } else {
                     assert_eq!(tokens, whole);
@@ -336,6 +336,25 @@ proptest! {
     ) {
         let mut world = planned(3);
         (0..3).for_each(|i| world.joins(i, f64::from(i + 1), PLENTY));
+        world.hears_cancels = hears_cancels;
+        let mut history = History::new(world);
+        events.into_iter().for_each(|event| history.happen(event));
+        history.end();
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_in_a_crowd_every_text_is_right(
+        events in proptest::collection::vec(crowd(), 1..60),
+        hears_cancels: bool,
+        cache_cells in proptest::option::of(0..60_u32),
+    ) {
+        let mut config = crowded(8);
+        config.cache_cells = cache_cells;
+        let mut world = World::of(3, config);
         world.hears_cancels = hears_cancels;
         let mut history = History::new(world);
         events.into_iter().for_each(|event| history.happen(event));

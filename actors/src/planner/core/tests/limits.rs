@@ -1,14 +1,9 @@
 //! Where answers end, and what those without a limit of their own take of the context.
 
 use super::super::super::SplitPolicy;
-use super::super::*;
 use super::world::*;
 use crate::request::{FinishReason, LengthLimit};
 use jupiter_models::Token;
-
-fn is_live(world: &World, id: u64) -> bool {
-    world.core.live.contains_key(&RequestId(id))
-}
 
 #[test]
 fn what_is_used_up_is_told() {
@@ -51,67 +46,43 @@ fn what_wants_less_runs_beside_it() {
     let mut long = world.ask_for_all(1, &prompt);
     for id in 2..6 {
         let mut short = world.ask(id, &[id as Token; 3], 4);
-        while is_live(&world, id) {
+        while world.is_live(id) {
             assert!(world.step());
         }
         assert_text(&mut short, &[id as Token; 3], 4);
-        assert!(is_live(&world, 1), "beside it, not behind it");
+        assert!(world.is_live(1), "beside it, not behind it");
     }
     world.run();
     assert_eq!(assert_text(&mut long, &prompt, N_CTX).n_eval, 92);
 }
 
 #[test]
-fn it_takes_no_cells_that_others_wait_for() {
-    let mut world = World::new(1, SplitPolicy::PerNode);
-    let prompt = endless(4, 0);
-    let mut long = world.ask_for_all(1, &prompt);
-    for _ in 0..20 {
-        assert!(world.step());
-    }
-    let mut next = world.ask(2, &[7; 50], 5);
-    let n_before = world.core.live[&RequestId(1)].n_max;
-    while is_live(&world, 1) {
-        assert_eq!(world.core.live[&RequestId(1)].n_max, n_before);
-        assert!(world.step());
-    }
-    assert!(
-        is_live(&world, 2),
-        "it is admitted with the step that makes room"
-    );
-    let done = assert_all_that_fits(&mut long, &prompt);
-    assert!(done.n_eval < 92);
-    world.run();
-    assert_text(&mut next, &[7; 50], 5);
-}
-
-#[test]
-fn several_without_a_limit_have_their_share_and_wait_for_nobody() {
+fn several_without_a_limit_all_fill_the_context() {
     let mut world = World::new(2, SplitPolicy::Stages(2));
     let prompts: Vec<Vec<Token>> = (0..7).map(|i| endless(3, 100 * i)).collect();
-    let mut answers: Vec<_> = prompts
-        .iter()
-        .zip(1..)
+    let ids = prompts.iter().zip(1..);
+    let mut answers: Vec<_> = ids
         .map(|(prompt, id)| world.ask_for_all(id, prompt))
         .collect();
     world.run();
-    let of = |(prompt, events): (&Vec<Token>, &mut _)| assert_all_that_fits(events, prompt).n_eval;
-    let n_tokens: Vec<u32> = prompts.iter().zip(&mut answers).map(of).collect();
-    assert_eq!(
-        n_tokens[6], 93,
-        "the last one is alone at its end: {n_tokens:?}"
-    );
+    for (prompt, events) in prompts.iter().zip(&mut answers) {
+        let done = assert_text(events, prompt, N_CTX);
+        assert_eq!((done.n_eval, done.limit), (93, Some(LengthLimit::Context)));
+    }
 }
 
 #[test]
-fn branches_without_a_limit_share_the_context_evenly() {
+fn branches_without_a_limit_fill_the_context_each() {
     let mut world = World::new(1, SplitPolicy::PerNode);
-    let is_long = |suffix: &Vec<Token>| expected(&[&[1, 2], &suffix[..]].concat(), 60).len() == 60;
-    let suffixes: Vec<_> = (3..).map(|i| vec![i]).filter(is_long).take(2).collect();
+    let is_endless = |suffix: &Vec<Token>| {
+        let prompt = [&[1, 2], &suffix[..]].concat();
+        expected(&prompt, N_CTX).len() + prompt.len() == N_CTX as usize
+    };
+    let suffixes: Vec<_> = (3..).map(|i| vec![i]).filter(is_endless).take(2).collect();
     let mut forked = world.fork_for_all(1, &[1, 2], &suffixes);
     world.run();
     for (prompt, events) in &mut forked.branches {
-        let done = assert_text(events, prompt, 46);
+        let done = assert_text(events, prompt, N_CTX);
         assert_eq!(done.limit, Some(LengthLimit::Context));
     }
 }

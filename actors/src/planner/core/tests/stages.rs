@@ -135,7 +135,7 @@ impl World {
     pub(super) fn compute_row(&mut self, row: &Row) {
         self.n_cells += 1;
         for &seq in &row.seq_ids {
-            assert!(seq.0 < N_SEQ + N_BRANCHES + N_SPARE);
+            assert!(seq.0 < self.core.config.engine.n_seq_max);
             let cells = self.kv.entry(seq).or_default();
             assert_eq!(
                 cells.len(),

@@ -4,9 +4,9 @@ use jupiter_models::Token;
 use jupiter_models::draw::splitmix;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::world::{HEADS_LUCK, N_CTX, N_HEADS, N_SEQ};
+use super::world::{HEADS_LUCK, N_CTX, N_HEADS};
 use crate::message::HeadGuess;
-use crate::request::{Completion, FinishReason, LengthLimit, StreamEvent};
+use crate::request::{Completion, StreamEvent};
 
 /// A token that depends on all before it, and whether it ends the text.
 pub(super) fn next_token(tokens: &[Token]) -> (Token, bool) {
@@ -80,28 +80,6 @@ pub(super) fn endless(n_prompt: usize, seed: Token) -> Vec<Token> {
     let is_endless =
         |prompt: &Vec<Token>| expected(prompt, N_CTX).len() + n_prompt == N_CTX as usize;
     prompts.find(is_endless).unwrap()
-}
-
-/// The answer to a request for all that fits: it may be cut, but not before its share.
-#[track_caller]
-pub(super) fn assert_all_that_fits(
-    events: &mut UnboundedReceiver<StreamEvent>,
-    prompt: &[Token],
-) -> Completion {
-    let (tokens, end) = read(events);
-    let Some(StreamEvent::Done(done)) = end else {
-        panic!("{end:?}")
-    };
-    let whole = expected(prompt, N_CTX);
-    assert!(whole.starts_with(&tokens), "{tokens:?}");
-    assert!(
-        tokens.len() >= whole.len().min((N_CTX / N_SEQ) as usize),
-        "{done:?}"
-    );
-    let is_cut = done.reason == FinishReason::Length;
-    assert_eq!(done.limit, is_cut.then_some(LengthLimit::Context));
-    assert!(is_cut || tokens == whole);
-    done
 }
 
 #[track_caller]

@@ -11,6 +11,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use jupiter_models::profile::{LayerShape, ModelProfile};
 
+use super::super::super::lengths::Lengths;
+use super::super::super::sequence::Sequence;
 use super::super::super::{DraftConfig, PlanGoal, SplitPolicy};
 use super::super::*;
 pub(super) use super::texts::*;
@@ -111,6 +113,8 @@ pub(in crate::planner) fn config() -> PlannerConfig {
         wait_nodes: 1,
         n_parallel: N_SEQ,
         n_branches: N_BRANCHES,
+        cache_cells: None,
+        window: None,
         speculation: SpeculationParams::default(),
         medusa: Some("heads".into()),
         draft: Some(DraftConfig {
@@ -137,12 +141,27 @@ pub(in crate::planner) fn config() -> PlannerConfig {
     }
 }
 
+/// The same where `n` requests run at once, in a context for 2 or 3.
+pub(super) fn crowded(n: u32) -> PlannerConfig {
+    let mut config = config();
+    (config.split, config.n_parallel) = (SplitPolicy::Stages(2), n);
+    config.engine.n_seq_max = n + N_BRANCHES + N_SPARE;
+    config
+}
+
 impl World {
     pub(super) fn new(n_nodes: u32, split: SplitPolicy) -> Self {
+        Self::of(n_nodes, PlannerConfig { split, ..config() })
+    }
+
+    pub(super) fn crowded(n_nodes: u32, n: u32) -> Self {
+        Self::of(n_nodes, crowded(n))
+    }
+
+    pub(super) fn of(n_nodes: u32, config: PlannerConfig) -> Self {
         let config = PlannerConfig {
-            split,
             wait_nodes: n_nodes,
-            ..config()
+            ..config
         };
         let now = Instant::now();
         let mut world = Self {
@@ -213,6 +232,21 @@ impl World {
     ) -> UnboundedReceiver<StreamEvent> {
         let request = self.request(id, prompt, None);
         self.submit(request)
+    }
+
+    /// Asks for as many tokens as fit, and comes before all that wait.
+    pub(super) fn ask_first(
+        &mut self,
+        id: u64,
+        prompt: &[Token],
+    ) -> UnboundedReceiver<StreamEvent> {
+        let (sink, events) = unbounded_channel();
+        let request = self.request(id, prompt, None);
+        let sequence = Sequence::whole(request, sink, &self.core.config, self.now);
+        self.core.queue.push(sequence, Vec::new(), true);
+        self.core.pump(self.now);
+        self.settle();
+        events
     }
 
     /// Asks without leave to keep the cells, but for a request that follows.
@@ -394,7 +428,22 @@ impl World {
         }
     }
 
+    /// Until nobody has anything to do, which is after so many steps at the latest.
     pub(super) fn run(&mut self) {
-        while self.step() || self.draft() {}
+        let mut n_steps = 0;
+        while self.step() || self.draft() {
+            n_steps += 1;
+            assert!(n_steps < 20_000, "it does not come to an end");
+        }
+    }
+
+    /// Answers were short until now: many begin beside each other.
+    pub(super) fn expects_short_answers(&mut self) {
+        self.core.lengths = Lengths::new(1, 1);
+    }
+
+    /// Whether the request has a slot.
+    pub(super) fn is_live(&self, id: u64) -> bool {
+        self.core.live.contains_key(&RequestId(id))
     }
 }

@@ -1,0 +1,122 @@
+#![allow(clippy::unwrap_used)]
+
+use jupiter_models::Token;
+use tokio::sync::mpsc::unbounded_channel;
+
+use super::super::core::tests::config;
+use super::*;
+use crate::RequestId;
+use crate::request::{Branch, ForkRequest, GenerateRequest};
+
+const DECODE: Phase = Phase::Decode { n_chunks_behind: 0 };
+
+/// A base of 4 tokens and a branch of 3 more.
+fn forked() -> (Sequence, Sequence) {
+    let request = GenerateRequest::new(RequestId(2), (0..7).collect());
+    let sink = unbounded_channel().0;
+    let request = ForkRequest {
+        id: RequestId(1),
+        n_shared: 4,
+        cache_prompt: true,
+        follows: None,
+        branches: vec![Branch { request, sink }],
+    };
+    let sink = unbounded_channel().0;
+    let (base, mut branches) = Sequence::forked(request, sink, &config(), Instant::now());
+    (base, branches.remove(0))
+}
+
+fn place(seq: u32, n_shared: usize, base: Option<SequenceId>) -> Place {
+    Place {
+        seq: SequenceId(seq),
+        generation: 3,
+        n_shared,
+        base,
+    }
+}
+
+fn live(sequence: Sequence, place: Place) -> Live {
+    Live::new(sequence, place, Available::default(), Instant::now())
+}
+
+fn asked(prompt: Vec<Token>) -> Sequence {
+    let request = GenerateRequest::new(RequestId(1), prompt);
+    let sink = unbounded_channel().0;
+    Sequence::whole(request, sink, &config(), Instant::now())
+}
+
+/// Sends chunks of at most 2 rows until none is due; their sizes.
+fn prefill(live: &mut Live) -> Vec<usize> {
+    let chunking = Chunking::equal(2);
+    std::iter::from_fn(|| {
+        let n_rows = live.next_chunk(&chunking, 2)?;
+        live.chunk_sent(live.n_computed + n_rows);
+        Some(n_rows)
+    })
+    .collect()
+}
+
+#[test]
+fn a_base_stays_for_its_branches_and_a_branch_begins_with_its_cells() {
+    let (base, branch) = forked();
+    let mut base = live(base, place(0, 0, None));
+    assert_eq!(prefill(&mut base), [2, 2]);
+    assert_eq!(
+        (&base.phase, base.computing().text.len()),
+        (&Phase::Base, 4)
+    );
+    let mut branch = live(branch, place(3, 4, Some(base.seq)));
+    assert_eq!(prefill(&mut branch), [0; 0], "not before it is forked");
+    assert_eq!(branch.fork(), Some((base.seq, 4)));
+    assert_eq!(branch.fork(), None, "once");
+    assert_eq!(prefill(&mut branch), [2, 1]);
+    assert_eq!((&branch.phase, branch.n_own()), (&DECODE, 3));
+    assert_eq!(
+        branch.computing().text.len(),
+        6,
+        "its last row may be left out"
+    );
+    branch.rewind();
+    assert_eq!((branch.n_computed, branch.sequence.n_replays), (0, 1));
+    branch.put(place(4, 4, Some(base.seq)));
+    assert_eq!(
+        (&branch.phase, branch.seq),
+        (&Phase::Unforked, SequenceId(4))
+    );
+}
+
+#[test]
+fn what_a_base_has_not_computed_its_heir_does() {
+    let mut heir = live(asked(vec![1; 6]), place(1, 5, Some(SequenceId(0))));
+    assert_eq!(heir.sequence.n_cached, 5);
+    heir.inherit(2);
+    assert_eq!((heir.sequence.n_cached, heir.n_own()), (2, 4));
+    assert_eq!(prefill(&mut heir), [2, 2]);
+}
+
+#[test]
+fn a_replayed_answer_goes_on_with_its_last_token() {
+    let mut live = live(asked(vec![1; 3]), place(0, 0, None));
+    assert_eq!(prefill(&mut live), [2, 1]);
+    assert_eq!(live.phase, DECODE);
+    assert!(!live.is_answering(), "it has no token yet");
+    live.sequence.tokens.extend([8, 9]);
+    live.rewind();
+    assert_eq!(prefill(&mut live), [2, 2]);
+    assert!(live.is_due());
+    assert_eq!(live.n_next(), Some(5));
+}
+
+#[test]
+fn what_is_under_way_is_not_left_behind() {
+    let mut live = live(asked(vec![1; 6]), place(0, 0, None));
+    live.chunk_sent(4);
+    let left = live.leaving(true);
+    assert_eq!(left.tokens.len(), 4);
+    live.chunk_sent(6);
+    let text: Vec<Token> = live.sequence.tokens.clone();
+    live.steps.send(0, &text, &Default::default(), &[]).unwrap();
+    let left = live.leaving(true);
+    assert_eq!(left.tokens.len(), 5);
+    assert!(left.generation > 3);
+}
