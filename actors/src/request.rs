@@ -1,5 +1,7 @@
 //! What a client asks, and the events that it gets back.
 
+mod urgency;
+
 use std::sync::Arc;
 
 use jupiter_models::sampling::SamplingParams;
@@ -7,6 +9,7 @@ use jupiter_models::{LayerRange, Token};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
+pub use self::urgency::{ClientId, Deadline, DeadlineKind, Priority};
 use crate::speculation::accept::AcceptanceRule;
 use crate::{NodeId, RequestId};
 
@@ -127,6 +130,12 @@ pub struct GenerateRequest {
     /// The request that it goes on from: it is admitted before others while the cells of that one are
     /// there.
     pub follows: Option<RequestId>,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// Until when it is of use.
+    pub deadline: Option<Deadline>,
+    /// Whose it is.
+    pub client: ClientId,
 }
 
 impl GenerateRequest {
@@ -143,6 +152,9 @@ impl GenerateRequest {
             speculation: None,
             holds: false,
             follows: None,
+            priority: Priority::default(),
+            deadline: None,
+            client: ClientId::default(),
         }
     }
 }
@@ -160,8 +172,14 @@ pub struct ForkRequest {
     pub cache_prompt: bool,
     /// The request that it goes on from, as [`GenerateRequest::follows`].
     pub follows: Option<RequestId>,
-    /// The branches in the order in which they start, each with its whole prompt; their own
-    /// `cache_prompt` says nothing.
+    /// How urgent all of it is.
+    pub priority: Priority,
+    /// Until when it is of use: the first token of any branch, or all answers.
+    pub deadline: Option<Deadline>,
+    /// Whose it is.
+    pub client: ClientId,
+    /// The branches in the order in which they start, each with its whole prompt; what they say
+    /// themselves of the prompt's cache, urgency and client does not count.
     pub branches: Vec<Branch>,
 }
 
@@ -175,6 +193,20 @@ pub struct Branch {
 }
 
 impl ForkRequest {
+    /// A request with defaults: prompt cache on, of ordinary urgency.
+    pub fn new(id: RequestId, n_shared: usize, branches: Vec<Branch>) -> Self {
+        Self {
+            id,
+            n_shared,
+            cache_prompt: true,
+            follows: None,
+            priority: Priority::default(),
+            deadline: None,
+            client: ClientId::default(),
+            branches,
+        }
+    }
+
     /// What all branches begin with; [`ForkRequest::validate`] has seen that there is such.
     pub(crate) fn shared(&self) -> &[Token] {
         let first = self.branches.first();

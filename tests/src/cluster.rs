@@ -229,11 +229,8 @@ impl Cluster {
             events.push(receiver);
         }
         let request = ForkRequest {
-            id: self.next_id(),
-            n_shared,
             cache_prompt: false,
-            follows: None,
-            branches,
+            ..ForkRequest::new(self.next_id(), n_shared, branches)
         };
         let (sink, whole) = tokio::sync::mpsc::unbounded_channel();
         self.tell(PlannerMessage::Fork(request, sink));

@@ -18,7 +18,8 @@ use super::queue::Turn;
 use super::stats::Usage;
 use crate::RequestId;
 use crate::request::{
-    Branch, DraftChoice, EventSink, ForkRequest, GenerateRequest, LengthLimit, SpeculationParams,
+    Branch, ClientId, Deadline, DraftChoice, EventSink, ForkRequest, GenerateRequest, LengthLimit,
+    Priority, SpeculationParams,
 };
 
 /// What a sequence is to others.
@@ -56,6 +57,9 @@ pub(super) struct Sequence {
     /// Whether its cells are held when it is complete.
     pub(super) holds: bool,
     pub(super) follows: Option<RequestId>,
+    pub(super) priority: Priority,
+    pub(super) deadline: Option<Deadline>,
+    pub(super) client: ClientId,
     pub(super) speculation: SpeculationParams,
     pub(super) asked: Instant,
     /// When it got its slot.
@@ -103,6 +107,9 @@ impl Sequence {
             cache_prompt: request.cache_prompt,
             holds: request.holds,
             follows: request.follows,
+            priority: request.priority,
+            deadline: request.deadline,
+            client: request.client,
             speculation: request.speculation.unwrap_or_else(default),
             asked: now,
             admitted: now,
@@ -125,12 +132,16 @@ impl Sequence {
     ) -> (Self, Vec<Self>) {
         let (of, n_shared) = (request.id, request.n_shared);
         let shared = request.shared().to_vec();
+        let (priority, deadline, client) = (request.priority, request.deadline, request.client);
         let branch = |Branch { request, sink }| Self {
             role: Role::Branch { of, n_shared },
             // Its text is of use to nobody else.
             cache_prompt: false,
             holds: false,
             follows: None,
+            priority,
+            deadline,
+            client,
             ..Self::whole(request, sink, config, now)
         };
         let branches: Vec<Self> = request.branches.into_iter().map(branch).collect();
@@ -144,6 +155,9 @@ impl Sequence {
             cache_prompt: request.cache_prompt,
             speculation: Some(nothing),
             follows: request.follows,
+            priority,
+            deadline,
+            client,
             ..GenerateRequest::new(of, shared)
         };
         let base = Self {

@@ -124,13 +124,12 @@ impl<'a> Clients<'a> {
         let branches = (0..n_points).map(branch).collect();
         // Nobody listens to what is shared: it has no text of its own, and ends with its branches.
         let sink = self.listen(request);
+        // Beyond all texts.
+        let id = RequestId(u64::from(u32::MAX) + request as u64 + 1);
         let asked = ForkRequest {
-            // Beyond all texts.
-            id: RequestId(u64::from(u32::MAX) + request as u64 + 1),
-            n_shared: shared.len(),
             cache_prompt: false,
             follows: Some(RequestId(request as u64)),
-            branches,
+            ..ForkRequest::new(id, shared.len(), branches)
         };
         PlannerMessage::Fork(asked, sink)
     }

@@ -142,11 +142,9 @@ impl PlannerClient {
         let (sink, whole) = mpsc::unbounded_channel();
         let id = self.next_id();
         let request = ForkRequest {
-            id,
-            n_shared,
             cache_prompt: options.cache_prompt,
             follows,
-            branches,
+            ..ForkRequest::new(id, n_shared, branches)
         };
         self.tell(PlannerMessage::Fork(request, sink)).await?;
         let inbox = self.shared.inbox.clone();

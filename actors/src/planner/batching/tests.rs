@@ -158,7 +158,7 @@ fn prompts_go_in_the_order_of_the_queue_whatever_their_ids() {
         );
     }
     let mut all = all(live);
-    while let Some(sequence) = queue.pop_first() {
+    while let Some(sequence) = queue.pop_first(Instant::now()) {
         let live = all.get_mut(&sequence.id).unwrap();
         live.sequence.turn = sequence.turn;
     }

@@ -97,7 +97,7 @@ impl PlannerCore {
             return false;
         };
         let sequence = match next {
-            Next::Request => self.queue.pop_first(),
+            Next::Request => self.queue.pop_first(now),
             Next::Branch(of) => self.queue.pop_branch(of),
         };
         if let Some(sequence) = sequence {

@@ -14,13 +14,7 @@ const DECODE: Phase = Phase::Decode { n_chunks_behind: 0 };
 fn forked() -> (Sequence, Sequence) {
     let request = GenerateRequest::new(RequestId(2), (0..7).collect());
     let sink = unbounded_channel().0;
-    let request = ForkRequest {
-        id: RequestId(1),
-        n_shared: 4,
-        cache_prompt: true,
-        follows: None,
-        branches: vec![Branch { request, sink }],
-    };
+    let request = ForkRequest::new(RequestId(1), 4, vec![Branch { request, sink }]);
     let sink = unbounded_channel().0;
     let (base, mut branches) = Sequence::forked(request, sink, &config(), Instant::now());
     (base, branches.remove(0))

@@ -320,13 +320,7 @@ impl World {
             branches.push(Branch { request, sink });
             asked.push((prompt, events));
         }
-        let request = ForkRequest {
-            id: RequestId(id),
-            n_shared: shared.len(),
-            cache_prompt: true,
-            follows: None,
-            branches,
-        };
+        let request = ForkRequest::new(RequestId(id), shared.len(), branches);
         self.core.fork(request, sink, self.now);
         self.settle();
         Forked {
