@@ -48,7 +48,7 @@ pub struct StepBatch {
 }
 
 /// What a stage has to do in one step.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StepHeader {
     /// The plan that this step belongs to.
     pub epoch: PlanEpoch,

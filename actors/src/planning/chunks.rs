@@ -21,7 +21,6 @@
 
 mod bound;
 mod costs;
-pub mod equal;
 mod front;
 mod grid;
 
@@ -231,11 +230,5 @@ impl ChunkTable {
     /// The longest prompt of the table.
     pub fn longest(&self) -> u32 {
         self.grid.longest
-    }
-
-    /// Vectors kept, all boundaries together, and most for one of them.
-    pub fn front_sizes(&self) -> (usize, usize) {
-        let sizes = self.fronts.iter().map(Front::len);
-        (sizes.clone().sum(), sizes.max().unwrap_or(0))
     }
 }

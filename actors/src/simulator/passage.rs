@@ -1,6 +1,5 @@
 //! A prompt alone on its way: stages and links without a Planner.
 
-use jupiter_models::hidden::HiddenDtype;
 use jupiter_models::{LayerRange, Row, SequenceId};
 
 use super::events::{Event, Events};
@@ -32,14 +31,8 @@ pub fn prefill_passage(
         let header = StepHeader {
             epoch,
             step: StepId(step),
-            stage: 0,
-            kv_ops: Vec::new(),
-            opens: Vec::new(),
             rows: rows.collect(),
-            drafts: Vec::new(),
-            payload_dtype: HiddenDtype::F32,
-            n_embd: 0,
-            timings: Vec::new(),
+            ..StepHeader::default()
         };
         servers.send(header, 0, &mut events);
         behind += n;

@@ -249,7 +249,6 @@ fn work_of(header: &StepHeader, contexts: &[u32], cells: u32) -> Work {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use jupiter_models::hidden::HiddenDtype;
     use jupiter_models::{Row, SequenceId};
 
     use super::*;
@@ -274,15 +273,9 @@ mod tests {
         let rows = [(0, 0), (1, 0), (1, 1), (1, 2), (1, 3)];
         StepHeader {
             epoch: PlanEpoch(1),
-            step: StepId(0),
-            stage: 0,
-            kv_ops: Vec::new(),
-            opens: Vec::new(),
             rows: rows.into_iter().map(row).collect(),
             drafts: vec![draft(0, 0, &[]), draft(1, 1, &[0, 1, 2])],
-            payload_dtype: HiddenDtype::F16,
-            n_embd: 0,
-            timings: Vec::new(),
+            ..StepHeader::default()
         }
     }
 

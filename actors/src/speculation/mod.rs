@@ -7,7 +7,6 @@
 //! - [`shape`]: how many rows, how deep, how many steps in flight: most tokens per time.
 //! - [`accept`]: what the target model makes of a tree.
 //! - [`inflight`]: the bookkeeping of several steps of one sequence under way.
-//! - [`simulate`]: all of it on a pipeline that is not there.
 
 pub mod accept;
 pub mod draft;
@@ -15,7 +14,6 @@ pub mod draw;
 mod error;
 pub mod inflight;
 pub mod shape;
-pub mod simulate;
 pub mod tree;
 
 pub use error::{Result, SpeculationError};

@@ -61,11 +61,10 @@ impl LiveRows {
 
 #[cfg(test)]
 mod tests {
-    use jupiter_models::hidden::HiddenDtype;
     use jupiter_models::{Row, SequenceId};
 
     use super::*;
-    use crate::{PlanEpoch, StepId};
+    use crate::PlanEpoch;
 
     /// Rows of three sequences: two, three (a root and two guesses) and one.
     fn header() -> StepHeader {
@@ -84,10 +83,6 @@ mod tests {
         };
         StepHeader {
             epoch: PlanEpoch(1),
-            step: StepId(0),
-            stage: 0,
-            kv_ops: Vec::new(),
-            opens: Vec::new(),
             rows: vec![
                 row(0, 5),
                 row(0, 6),
@@ -101,9 +96,7 @@ mod tests {
                 draft(1, 3, 2, &[0, 0]),
                 draft(2, 0, 5, &[]),
             ],
-            payload_dtype: HiddenDtype::F32,
-            n_embd: 0,
-            timings: Vec::new(),
+            ..StepHeader::default()
         }
     }
 

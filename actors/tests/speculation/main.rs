@@ -1,6 +1,5 @@
-//! Speculative decoding against its promises: no loss, and the speed that the formulas say.
+//! Speculative decoding against its promise: no loss.
 
 #![allow(clippy::unwrap_used)]
 
 mod lossless;
-mod simulate;

@@ -9,7 +9,7 @@ use jupiter_actors::planning::typical::rows_ns;
 use jupiter_actors::speculation::shape::choose::{Choice, ShapeLimits, best_lines, best_tree};
 use jupiter_actors::speculation::shape::pipeline::Pace;
 use jupiter_actors::speculation::shape::rates::AcceptanceRates;
-use jupiter_actors::speculation::simulate::{Policy, Stages, simulate};
+use jupiter_tests::one_stream::{Policy, Stages, simulate};
 
 const N_TOKENS: usize = 50_000;
 const N_SEEDS: u64 = 20;
@@ -90,8 +90,7 @@ fn line(n_stages: usize, a: f64, is_pipelined: bool) -> Result<(), Box<dyn std::
     let plain = simulate(pipeline, a, Policy::Fixed(PLAIN), N_TOKENS, 1)?;
     let measured = simulate(pipeline, a, Policy::Fixed(pace), N_TOKENS, 1)?;
     let auto = simulate(pipeline, a, Policy::Auto(limits), N_TOKENS / 10, 1)?;
-    let per_token =
-        |m: &jupiter_actors::speculation::simulate::Measured| m.ns as f64 / m.n_tokens as f64;
+    let per_token = |m: &jupiter_tests::one_stream::Measured| m.ns as f64 / m.n_tokens as f64;
     let simulated = per_token(&plain) / per_token(&measured);
     println!(
         "{n_stages:6}  {a:4}  {:13}  {:4}  {:9}  {:9.2}  {simulated:9.2}  {:+4.1}%  {:11.2}  {:17.2}  {:.2}",

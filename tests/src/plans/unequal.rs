@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use jupiter_actors::NodeId;
-use jupiter_actors::planning::chunks::equal::best_equal_chunks;
 use jupiter_actors::planning::chunks::{ChunkGrid, ChunkTable, PlannedChunks};
+use jupiter_actors::planning::cost::{Pipeline, prefill_ns};
 use jupiter_actors::planning::memory::MemoryDemand;
 use jupiter_actors::planning::placement::{Load, Objective, Plan, Request, plan};
 use jupiter_actors::planning::profile::{Cluster, DeviceProfile, LinkProfile};
@@ -74,7 +74,7 @@ pub fn planned(cluster: &Cluster, objective: Objective, n_times: u32) -> Result<
     let grid = ChunkGrid::default();
     let (table, table_time) = best_time(n_times, || ChunkTable::new(&pipeline, grid));
     let chunks = table?.chunks(PROMPT)?;
-    let (_, equal_ns) = best_equal_chunks(&pipeline, PROMPT, grid.smallest, grid.largest);
+    let equal_ns = best_equal_ns(&pipeline, PROMPT, grid);
     Ok(Planned {
         placement_time,
         table_time,
@@ -82,6 +82,21 @@ pub fn planned(cluster: &Cluster, objective: Objective, n_times: u32) -> Result<
         chunks,
         plan: placed,
     })
+}
+
+/// Nanoseconds to the first token with the best number of equal chunks, longer ones first: all numbers
+/// are tried for which chunks have as many rows as the grid allows.
+fn best_equal_ns(pipeline: &Pipeline<'_>, prompt: u32, grid: ChunkGrid) -> u64 {
+    let least = prompt.div_ceil(grid.largest);
+    let numbers = least..=(prompt / grid.smallest).max(least);
+    let ns = |n_chunks: u32| {
+        let (rows, n_longer) = (prompt / n_chunks, prompt % n_chunks);
+        let chunks: Vec<u32> = (0..n_chunks)
+            .map(|i| rows + u32::from(i < n_longer))
+            .collect();
+        prefill_ns(pipeline, &chunks)
+    };
+    numbers.map(ns).min().unwrap_or(u64::MAX)
 }
 
 fn best_time<T>(n_times: u32, mut run: impl FnMut() -> T) -> (T, Duration) {

@@ -93,13 +93,7 @@ fn step(epoch: u64, step: u64) -> StepBatch {
         epoch: PlanEpoch(epoch),
         step: StepId(step),
         stage: 1,
-        kv_ops: Vec::new(),
-        opens: Vec::new(),
-        rows: Vec::new(),
-        drafts: Vec::new(),
-        payload_dtype: HiddenDtype::F32,
-        n_embd: 0,
-        timings: Vec::new(),
+        ..StepHeader::default()
     };
     StepBatch {
         header,

@@ -1,25 +1,24 @@
 //! A discrete-event simulation of one stream on a pipeline, with the bookkeeping of
-//! [`crate::speculation::inflight`] and a source that is right with a known probability. It knows the costs and
-//! nothing of the formulas of [`crate::speculation::shape`] that are checked with it.
-
-use serde::{Deserialize, Serialize};
+//! [`jupiter_actors::speculation::inflight`] and a source that is right with a known probability. It knows
+//! the costs and nothing of the formulas of [`jupiter_actors::speculation::shape`] that are checked with
+//! it; shapes can be fixed here, which the Planner, whose simulator is elsewhere, chooses.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 
 use jupiter_models::{SequenceId, Token};
 
-use crate::speculation::accept::Next;
-use crate::speculation::draft::oracle::OracleSource;
-use crate::speculation::draft::{DraftLimits, DraftSource};
-use crate::speculation::inflight::{
+use jupiter_actors::speculation::accept::Next;
+use jupiter_actors::speculation::draft::oracle::OracleSource;
+use jupiter_actors::speculation::draft::{DraftLimits, DraftSource};
+use jupiter_actors::speculation::inflight::{
     InFlight, Outcome, SentRows, StageGate, StepVerdict, VerifierGate,
 };
-use crate::speculation::shape::StepCost;
-use crate::speculation::shape::choose::{Choice, Chooser, ShapeLimits};
-use crate::speculation::shape::pipeline::Pace;
-use crate::speculation::shape::rates::AcceptanceRates;
-use crate::speculation::{Result, SpeculationError};
+use jupiter_actors::speculation::shape::StepCost;
+use jupiter_actors::speculation::shape::choose::{Choice, Chooser, ShapeLimits};
+use jupiter_actors::speculation::shape::pipeline::Pace;
+use jupiter_actors::speculation::shape::rates::AcceptanceRates;
+use jupiter_actors::speculation::{Result, SpeculationError};
 
 /// Deepest guesses of the oracle; more than any shape needs.
 const MAX_DEPTH: u32 = 1024;
@@ -79,7 +78,7 @@ pub enum Policy {
 }
 
 /// What happened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Measured {
     /// Tokens of the answer.
     pub n_tokens: usize,

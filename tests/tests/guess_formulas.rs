@@ -1,10 +1,12 @@
 //! The formulas of `shape` against the simulation, which knows none of them.
 
+#![allow(clippy::unwrap_used)]
+
 use jupiter_actors::planning::typical::rows_ns;
 use jupiter_actors::speculation::shape::choose::{Choice, ShapeLimits, best_lines};
 use jupiter_actors::speculation::shape::pipeline::{Pace, predict};
 use jupiter_actors::speculation::shape::rates::AcceptanceRates;
-use jupiter_actors::speculation::simulate::{Measured, Policy, Stages, simulate};
+use jupiter_tests::one_stream::{Measured, Policy, Stages, simulate};
 
 const PLAIN: Pace = Pace {
     rows: 1,
