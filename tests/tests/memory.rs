@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use jupiter_actors::RequestId;
-use jupiter_actors::request::GenerateRequest;
+use jupiter_actors::request::{Completion, GenerateRequest};
 use jupiter_models::Token;
 use jupiter_tests::cluster::{Cluster, ClusterSpec, read};
 use jupiter_tests::model::{greedy_text, tiny_model};
@@ -25,21 +25,28 @@ fn request(prompt: &[Token]) -> GenerateRequest {
     request
 }
 
+/// Asks all prompts at once; what each took, when all have the texts that they have alone.
+async fn answer_all(cluster: &mut Cluster, prompts: &[Vec<Token>]) -> Result<Vec<Completion>> {
+    let asked = prompts.iter().map(|prompt| cluster.submit(request(prompt)));
+    let asked: Vec<_> = asked.collect();
+    let mut done = Vec::new();
+    for (prompt, events) in prompts.iter().zip(asked) {
+        let answer = read(events).await?;
+        let text = greedy_text(&tiny_model()?, prompt, N_TOKENS)?;
+        ensure!(answer.tokens == text, "{:?}, not {text:?}", answer.tokens);
+        done.push(answer.end?);
+    }
+    Ok(done)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn thirty_two_requests_complete_in_a_context_for_eight() -> Result<()> {
     let prompts: Vec<Vec<Token>> = (0..32)
         .map(|i| (0..8).map(|at| 60 + (i * 7 + at) % 200).collect())
         .collect();
     let mut cluster = Cluster::start(&spec(32, 256)?).await?;
-    let asked = prompts.iter().map(|prompt| cluster.submit(request(prompt)));
-    let asked: Vec<_> = asked.collect();
-    let mut n_preempted = 0;
-    for (prompt, events) in prompts.iter().zip(asked) {
-        let answer = read(events).await?;
-        let text = greedy_text(&tiny_model()?, prompt, N_TOKENS)?;
-        ensure!(answer.tokens == text, "{:?}, not {text:?}", answer.tokens);
-        n_preempted += u64::from(answer.end?.n_preempted);
-    }
+    let done = answer_all(&mut cluster, &prompts).await?;
+    let n_preempted: u64 = done.iter().map(|done| u64::from(done.n_preempted)).sum();
     ensure!(n_preempted > 0, "nobody had to give way");
     ensure!(cluster.status().await?.n_preempted == n_preempted);
     cluster.stop().await;
@@ -56,16 +63,11 @@ async fn what_sixteen_requests_begin_with_is_computed_once() -> Result<()> {
         .map(|i| shared.iter().copied().chain(own(i)).collect())
         .collect();
     let mut cluster = Cluster::start(&spec(16, 1024)?).await?;
-    let asked = prompts.iter().map(|prompt| cluster.submit(request(prompt)));
-    let asked: Vec<_> = asked.collect();
-    let mut n_computed = 0;
-    for (prompt, events) in prompts.iter().zip(asked) {
-        let answer = read(events).await?;
-        let text = greedy_text(&tiny_model()?, prompt, N_TOKENS)?;
-        ensure!(answer.tokens == text, "{:?}, not {text:?}", answer.tokens);
-        let done = answer.end?;
-        n_computed += (done.n_prompt - done.n_cached) as usize;
-    }
+    let done = answer_all(&mut cluster, &prompts).await?;
+    let n_computed = done
+        .iter()
+        .map(|done| (done.n_prompt - done.n_cached) as usize);
+    let n_computed: usize = n_computed.sum();
     let least = N_SHARED + 16 * N_OWN;
     ensure!(
         n_computed <= least + N_SHARED / 4,

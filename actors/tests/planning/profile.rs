@@ -62,6 +62,18 @@ pub(crate) fn parts() -> Parts {
     )
 }
 
+#[test]
+fn bytes_for_a_cache_are_whole_cells_of_all_layers() {
+    let (model, ..) = parts();
+    let cells = |bytes, k, v| MemoryDemand::cells_in(bytes, &model, k, v);
+    // Eight layers of 4 KiB.
+    assert_eq!(cells(1 << 20, KvDtype::F16, KvDtype::F16), 32);
+    assert_eq!(cells((1 << 20) - 1, KvDtype::F16, KvDtype::F16), 31);
+    assert_eq!(cells(1 << 20, KvDtype::Q8_0, KvDtype::Q8_0), 60);
+    assert_eq!(cells(0, KvDtype::F16, KvDtype::F16), 0);
+    assert_eq!(cells(u64::MAX, KvDtype::F16, KvDtype::F16), u32::MAX);
+}
+
 fn check(change: impl Fn(&mut Parts), message: &str) {
     let mut parts = parts();
     change(&mut parts);
