@@ -45,7 +45,7 @@ pub(crate) async fn execute(common: &CommonArgs, args: &ServeArgs) -> anyhow::Re
     output::tell_default_model(common, &config);
     let bars = Arc::new(ProgressBars::new());
     let mut stop = Signals::stop()?;
-    let starting = Runtime::builder().config(config).progress(bars).start();
+    let starting = Runtime::start_with(config, Some(bars));
     let runtime = tokio::select! {
         started = starting => started?,
         () = stop.recv() => return Err(Interrupted.into()),

@@ -149,11 +149,7 @@ async fn start(args: &PipelineArgs<'_>) -> anyhow::Result<Pipeline> {
     }
     output::tell_default_model(args.common, &config);
     let bars = Arc::new(ProgressBars::new());
-    let runtime = Runtime::builder()
-        .config(config.clone())
-        .progress(bars.clone())
-        .start()
-        .await?;
+    let runtime = Runtime::start_with(config.clone(), Some(bars.clone())).await?;
     let mut pipeline = Pipeline {
         runtime,
         config,

@@ -17,7 +17,6 @@ use crate::error::Result;
 #[derive(Clone, Default)]
 pub struct RuntimeBuilder {
     settings: Settings,
-    config: Option<Config>,
     progress: Option<Arc<dyn Progress>>,
 }
 
@@ -29,10 +28,10 @@ impl Runtime {
 }
 
 impl RuntimeBuilder {
-    /// Takes a whole configuration; what the other methods said is forgotten.
+    /// Begins with all of these settings; what other methods say behind it changes them.
     #[must_use]
-    pub fn config(mut self, config: Config) -> Self {
-        self.config = Some(config);
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
         self
     }
 
@@ -253,10 +252,6 @@ impl RuntimeBuilder {
     /// # Errors
     /// In one line: what cannot be used or started. Nothing is left running then.
     pub async fn start(self) -> Result<Runtime> {
-        let config = match self.config {
-            Some(config) => config,
-            None => Config::from_settings(self.settings)?,
-        };
-        Runtime::start(config, self.progress).await
+        Runtime::start_with(Config::from_settings(self.settings)?, self.progress).await
     }
 }

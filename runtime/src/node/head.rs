@@ -18,7 +18,7 @@ use super::{Node, Progress, trials};
 use crate::client::Client;
 use crate::client::outliner::{Evidence, OutlineSetup};
 use crate::client::planner_client::PlannerClient;
-use crate::config::Config;
+use crate::config::{Config, PipelineConfig, Split};
 use crate::error::{ClusterError, Error, Result};
 use crate::gateway::zenoh::Service;
 use crate::membership::head::{GivesWay, HeadMembership, arrive, tell_planner};
@@ -163,7 +163,12 @@ impl Runtime {
         self.config.pipeline.n_workers + u32::from(self.config.pipeline.host_stages)
     }
 
-    pub(crate) async fn start(config: Config, progress: Option<Arc<dyn Progress>>) -> Result<Self> {
+    /// As [`RuntimeBuilder::start`](super::builder::RuntimeBuilder::start), with a whole configuration; `progress`
+    /// learns how far slices and loads are.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn start_with(config: Config, progress: Option<Arc<dyn Progress>>) -> Result<Self> {
         let network = config.network.clone();
         let is_embedded =
             network.endpoints.listen.is_empty() && network.endpoints.connect.is_empty();
@@ -191,7 +196,7 @@ impl Runtime {
             prompts: config.outline.prompts_for(&config.model)?,
             is_default_model: config.model.is_default(),
             is_spread: config.pipeline.n_workers > 0,
-            evidence: evidence(&config, &loaded.planner),
+            evidence: evidence(&config, loaded.hash.as_deref(), &loaded.planner),
         };
         let client = Client::new(planner, outline, loaded.planner.engine.n_ctx);
         let mut runtime = Self {
@@ -261,11 +266,18 @@ impl Runtime {
     }
 }
 
-/// What is known of how this model writes point by point, on as many stages.
-fn evidence(config: &Config, plan: &PlannerConfig) -> Evidence {
-    let n_workers = config.pipeline.n_workers;
-    let stages = format!("{n_workers}-{}", plan.engine.n_threads);
-    Evidence::of(&cache_root(), &plan.model, &stages)
+/// What is known of how the model of this hash writes point by point, on as many stages.
+fn evidence(config: &Config, hash: Option<&str>, plan: &PlannerConfig) -> Evidence {
+    let PipelineConfig {
+        n_workers, split, ..
+    } = &config.pipeline;
+    let n_stages = match split {
+        Split::Stages(n) => *n as usize,
+        Split::Layers(layers) => layers.len(),
+        Split::PerNode | Split::Planned | Split::File(_) => 1,
+    };
+    let stages = format!("{n_workers}-{n_stages}-{}", plan.engine.n_threads);
+    Evidence::of(&cache_root(), hash, &stages)
 }
 
 impl Runtime {

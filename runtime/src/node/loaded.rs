@@ -10,7 +10,7 @@ use super::factory::ModelFactory;
 use super::plan::planner_config;
 use super::{Progress, n_cores};
 use crate::client::chat_format::ChatFormat;
-use crate::config::Config;
+use crate::config::{Config, OutlineMode};
 use crate::error::Result;
 
 /// What assignments call the model where there is no other node to mix it up with.
@@ -19,23 +19,28 @@ const EMBEDDED_MODEL: &str = "embedded";
 /// What is read from the model file.
 pub(super) struct Loaded {
     pub(super) planner: PlannerConfig,
+    /// The model's hash, where `--outline auto` asks what is known of it.
+    pub(super) hash: Option<String>,
     pub(super) factory: ModelFactory,
     pub(super) vocabulary: Arc<Vocabulary>,
     pub(super) format: ChatFormat,
 }
 
-/// Blocks while it reads, and hashes the file when others have to have the same.
+/// Blocks while it reads, and hashes the file when others have to have the same, or something may be
+/// known of it.
 pub(super) fn load_model(
     config: &Config,
     is_embedded: bool,
     progress: Option<Arc<dyn Progress>>,
 ) -> Result<Loaded> {
     let (model, info) = config.open_model()?;
-    let id = if is_embedded {
-        EMBEDDED_MODEL.to_owned()
-    } else {
-        model.content_hash()?
+    let is_tried = config.outline.mode == OutlineMode::Auto && !config.model.is_default();
+    let hash = match is_tried || !is_embedded {
+        true => Some(model.content_hash()?),
+        false => None,
     };
+    let other_nodes = hash.clone().filter(|_| !is_embedded);
+    let id = other_nodes.unwrap_or_else(|| EMBEDDED_MODEL.to_owned());
     let mut planner = planner_config(config, &model, &info, id.clone(), n_cores())?;
     let drafts = Drafts::load(config, &info);
     planner.draft = drafts.model_id().map(|model| DraftConfig {
@@ -52,6 +57,7 @@ pub(super) fn load_model(
     let factory = ModelFactory::new(model, id, vocabulary.clone(), config, drafts, progress);
     Ok(Loaded {
         planner,
+        hash: hash.filter(|_| is_tried),
         factory,
         vocabulary,
         format,

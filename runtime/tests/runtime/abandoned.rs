@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use jupiter::config::EngineSettings;
 use jupiter::net::session::{self, Endpoints};
-use jupiter::{Config, Prompt, Runtime, Settings};
+use jupiter::{Prompt, Runtime, Settings};
 use jupiter_models::kernels::KernelChoice;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -44,8 +44,8 @@ async fn slow_head(cluster: &str, n_parallel: u32, slowdown: f64, network: Endpo
     };
     settings.placement.plan = Some("even".to_owned());
     settings.emulation.slowdown = Some(slowdown);
-    let config = Config::from_settings(settings).unwrap();
-    let runtime = Runtime::builder().config(config).start().await.unwrap();
+    let runtime = Runtime::builder().settings(settings).start();
+    let runtime = runtime.await.unwrap();
     Slow { runtime, _dir: dir }
 }
 

@@ -7,8 +7,8 @@ use futures::StreamExt;
 use jupiter::config::DraftSetting;
 use jupiter::outline::{BranchEvent, Outline};
 use jupiter::{
-    ChatMessage, Client, Completion, Config, GenerateOptions, OutlineMode, Prompt, Runtime,
-    RuntimeBuilder, Settings, StreamItem, TokenStream,
+    ChatMessage, Client, Completion, GenerateOptions, OutlineMode, Prompt, Runtime, RuntimeBuilder,
+    Settings, StreamItem, TokenStream,
 };
 
 use crate::support::{PATIENCE, collect, worker_process};
@@ -25,7 +25,7 @@ fn settings() -> Settings {
 }
 
 fn builder(settings: Settings) -> RuntimeBuilder {
-    Runtime::builder().config(Config::from_settings(settings).unwrap())
+    Runtime::builder().settings(settings)
 }
 
 async fn start(settings: Settings) -> Runtime {

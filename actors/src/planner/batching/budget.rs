@@ -42,8 +42,10 @@ pub(in crate::planner) struct Load {
 /// What there is to compute it in.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(in crate::planner) struct Memory {
-    /// Cells of the KV cache that are in use.
+    /// Cells of the KV cache that are in use: attention goes over them.
     pub(in crate::planner) n_cells: usize,
+    /// Of these, the ones that live sequences hold: the others are given up when they are needed.
+    pub(in crate::planner) n_live: usize,
     /// Cells that there are.
     pub(in crate::planner) n_ctx: usize,
     /// Most rows of a micro-batch.
@@ -147,6 +149,7 @@ pub(super) mod tests {
 
     pub(in crate::planner::batching) const MEMORY: Memory = Memory {
         n_cells: 0,
+        n_live: 0,
         n_ctx: 4096,
         n_rows: 64,
     };

@@ -32,18 +32,21 @@ pub(crate) struct Trials {
 /// What is known of one model on so many stages.
 #[derive(Debug)]
 pub(crate) struct Evidence {
-    file: PathBuf,
+    /// Where it is kept; none for as long as this program runs.
+    file: Option<PathBuf>,
     found: OnceLock<Trials>,
 }
 
 impl Evidence {
     /// Of the model with this hash, as far as it is kept in the cache folder `root`. Stages in one
-    /// process and in several are as fast as they are.
-    pub(crate) fn of(root: &Path, model: &str, stages: &str) -> Self {
-        let hash = &model[..model.len().min(NAME_DIGITS)];
-        let file = root.join(FOLDER).join(format!("{hash}-{stages}.json"));
+    /// process and in several are as fast as they are. Without a hash nothing is known at the start.
+    pub(crate) fn of(root: &Path, hash: Option<&str>, stages: &str) -> Self {
+        let file = hash.map(|hash| {
+            let hash = &hash[..hash.len().min(NAME_DIGITS)];
+            root.join(FOLDER).join(format!("{hash}-{stages}.json"))
+        });
         // What cannot be read is found out anew.
-        let kept = fs::read(&file).ok();
+        let kept = file.as_ref().and_then(|file| fs::read(file).ok());
         let kept: Option<Trials> = kept.and_then(|text| serde_json::from_slice(&text).ok());
         let found = kept.map_or_else(OnceLock::new, OnceLock::from);
         Self { file, found }
@@ -74,10 +77,13 @@ impl Evidence {
     pub(crate) fn keep(&self, trials: Trials) -> io::Result<()> {
         // Only the first counts; one at a time tries.
         let _ = self.found.set(trials);
-        if let Some(folder) = self.file.parent() {
+        let Some(file) = &self.file else {
+            return Ok(());
+        };
+        if let Some(folder) = file.parent() {
             fs::create_dir_all(folder)?;
         }
-        fs::write(&self.file, serde_json::to_vec(&trials)?)
+        fs::write(file, serde_json::to_vec(&trials)?)
     }
 }
 
@@ -95,11 +101,14 @@ mod tests {
     #[test]
     fn what_was_found_is_known_from_then_on() {
         let dir = tempfile::tempdir().unwrap();
-        let of = |stages| Evidence::of(dir.path(), "0123456789abcdef0123", stages);
+        let of = |stages| Evidence::of(dir.path(), Some("0123456789abcdef0123"), stages);
         assert!(of("2").hindrance().unwrap().contains("not known"));
         of("2").keep(GOOD).unwrap();
         assert!(of("2").is_known() && of("2").hindrance().is_none());
         assert!(!of("1").is_known(), "other stages are as fast as they are");
+        let nameless = Evidence::of(dir.path(), None, "2");
+        nameless.keep(GOOD).unwrap();
+        assert!(nameless.is_known());
         let file = dir.path().join(FOLDER).join("0123456789abcdef-2.json");
         fs::write(file, "{\"form\": ").unwrap();
         assert!(!of("2").is_known());
@@ -123,7 +132,7 @@ mod tests {
         .into_iter()
         .enumerate()
         {
-            let evidence = Evidence::of(dir.path(), "abc", &i.to_string());
+            let evidence = Evidence::of(dir.path(), Some("abc"), &i.to_string());
             evidence.keep(trials).unwrap();
             let found = evidence.hindrance();
             assert_eq!(found.is_some(), !expected.is_empty());

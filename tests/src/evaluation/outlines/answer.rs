@@ -86,6 +86,7 @@ pub async fn start_spread() -> Result<(Runtime, Worker)> {
     let runtime = runtime.start().await?;
     let mut settings = Settings::default();
     settings.network.cluster = Some(cluster);
+    settings.network.node = Some("second".into());
     settings.network.connect = runtime.endpoints().to_vec();
     settings.engine.threads = Some(1);
     let worker = Worker::start(Config::from_settings(settings)?).await?;

@@ -21,8 +21,12 @@ pub(in crate::planner::batching) fn rows(load: &Load, memory: &Memory) -> (f64, 
     }
     let n_each = load.n_decoding.div_ceil(load.n_stages.max(1));
     let n_waiting = load.n_prompt + load.n_queued;
-    let free = 1.0 - memory.n_cells as f64 / memory.n_ctx.max(1) as f64;
-    let by_memory = (MOST * (free - SPARE) / (1.0 - SPARE)).max(0.0) as usize;
+    let free = 1.0 - memory.n_live as f64 / memory.n_ctx.max(1) as f64;
+    let by_memory = match load.n_answering {
+        // Nobody would give a cell back.
+        0 => usize::MAX,
+        _ => (MOST * (free - SPARE) / (1.0 - SPARE)).max(0.0) as usize,
+    };
     let by_waiting = n_waiting.div_ceil(STEPS).max(FEWEST);
     let n_prompt = by_waiting.min(by_memory);
     (load.rows_each * n_each as f64, Prefill::AtMost(n_prompt))
@@ -33,13 +37,13 @@ mod tests {
     use super::super::super::budget::tests::{MEMORY, load};
     use super::*;
 
-    fn n_prompt(n_waiting: usize, n_cells: usize) -> usize {
+    fn n_prompt(n_waiting: usize, n_live: usize) -> usize {
         let load = Load {
             n_prompt: n_waiting / 2,
             n_queued: n_waiting - n_waiting / 2,
             ..load(7, 1)
         };
-        let memory = Memory { n_cells, ..MEMORY };
+        let memory = Memory { n_live, ..MEMORY };
         match rows(&load, &memory).1 {
             Prefill::AtMost(n) => n,
             Prefill::Planned => usize::MAX,
@@ -55,6 +59,19 @@ mod tests {
         assert_eq!(n_prompt(80_000, 2048), 970);
         assert_eq!(n_prompt(10, 3880), 5, "the memory wins over #MinP");
         assert_eq!(n_prompt(10, 3900), 0, "below KV_thresh");
+    }
+
+    #[test]
+    fn a_prompt_that_fills_the_memory_alone_goes_on() {
+        let alone = Load {
+            n_prompt: 200,
+            ..load(0, 0)
+        };
+        let memory = Memory {
+            n_live: 4000,
+            ..MEMORY
+        };
+        assert_eq!(rows(&alone, &memory).1, Prefill::AtMost(32));
     }
 
     #[test]

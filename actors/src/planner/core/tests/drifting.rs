@@ -168,7 +168,10 @@ fn a_device_that_halves_is_noticed_in_twenty_seconds_and_loses_layers_once() {
         load.run(60.0, never);
         assert_eq!(load.layers(), [2, 2]);
         load.slow[1] = 2.5;
+        // While it is busy: idle seconds tell nothing.
+        load.rate = 2.0;
         assert!(load.run(20.0, is_noticed), "seed {seed}: not noticed");
+        load.rate = 1.0;
         assert!(
             load.run(120.0, |world| world.core.cluster.epoch.0 == 2),
             "seed {seed}"
