@@ -7,6 +7,7 @@ use super::super::classes::Order;
 use super::super::scenario::{Goal, PlannerWays};
 use super::super::sets::Sets;
 use super::*;
+use crate::planning::memory::StageMemory;
 use crate::speculation::draw::uniform;
 
 /// Up to three classes of up to three devices, at most five layers.
@@ -47,10 +48,20 @@ fn case(seed: u64, order: Order) -> (Space, Scenario, i64, Option<AtLeast>) {
     };
     // Each class has memory for so many layers.
     let most: Vec<usize> = counts.iter().map(|_| draw(1, 5) as usize).collect();
+    // And in some cases two of three ranges may be stages.
+    let rules: Vec<Vec<bool>> = (0..=n_layer)
+        .map(|_| (0..=n_layer).map(|_| draw(0, 2) > 0).collect())
+        .collect();
+    let has_rules = draw(0, 1) == 1;
+    let memory = StageMemory::of_rules(n_layer, if has_rules { rules } else { Vec::new() });
     let space = Space {
         first_fits: most
             .iter()
-            .map(|&most| (0..=n_layer).map(|n| n > 0 && n <= most).collect())
+            .map(|&most| {
+                (0..=n_layer)
+                    .map(|n| n > 0 && n <= most && memory.allows(0, n))
+                    .collect()
+            })
             .collect(),
         first_start: (most.iter())
             .map(|&most| {
@@ -60,6 +71,7 @@ fn case(seed: u64, order: Order) -> (Space, Scenario, i64, Option<AtLeast>) {
             })
             .collect(),
         sets: Sets::new(counts, order).unwrap(),
+        memory,
     };
     let at_least = (draw(0, 2) == 0).then(|| AtLeast {
         class: draw(0, n_classes as i64 - 1) as usize,
@@ -101,6 +113,7 @@ fn smallest(
                 0 => space.first_fits[class][end],
                 _ => space.first_start[class][end] <= begin,
             };
+            let fits = fits && space.memory.allows(begin, end);
             if fits && scenario.stage(class, begin, end, &scenario.paced_head) <= *limit {
                 stages.push((class, begin..end));
                 let case = (space.clone(), scenario.clone(), *limit, *at_least);
