@@ -96,7 +96,9 @@ fn draw_panel(area: &DrawingArea<SVGBackend<'_>, Shift>, rows: &[Row]) -> Drawn<
             if let Some(seconds) = filled {
                 let corners = [(left + 0.01, AXIS.0), (right - 0.01, seconds)];
                 chart.draw_series([Rectangle::new(corners, color.mix(0.75).filled())])?;
-                let (x, y) = chart.backend_coord(&((left + right) / 2.0, seconds));
+                // Above the outline, where that is higher.
+                let top = outlined.map_or(seconds, |outlined| outlined.max(seconds));
+                let (x, y) = chart.backend_coord(&((left + right) / 2.0, top));
                 let (base_x, base_y) = area.get_base_pixel();
                 let text = format!("{seconds:.0}");
                 let place = (x - base_x - 4 * text.len() as i32, y - base_y - 15);
