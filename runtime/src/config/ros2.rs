@@ -1,6 +1,7 @@
 //! A node of ROS 2: what may be said of it, and what is used.
 
 use std::fmt::{Display, Formatter};
+use std::path::PathBuf;
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,16 @@ pub struct Ros2Settings {
     /// Its ROS domain; without it ROS_DOMAIN_ID, or 0
     #[arg(long, env = "JUPITER_ROS2_DOMAIN", value_name = "N")]
     pub ros2_domain: Option<u32>,
+
+    /// Interfaces of the robot's own packages, which answers may be of too (`answer_type`): a package's
+    /// folder, or one of packages as /opt/ros/jazzy/share; may be repeated
+    #[arg(
+        long,
+        env = "JUPITER_ROS2_INTERFACES",
+        value_name = "FOLDER",
+        value_delimiter = ','
+    )]
+    pub ros2_interfaces: Vec<PathBuf>,
 }
 
 /// What is used of it.
@@ -45,6 +56,8 @@ pub struct Ros2Config {
     pub name: Ros2Name,
     /// Its domain; without it the environment's `ROS_DOMAIN_ID`, or 0.
     pub domain: Option<u32>,
+    /// Folders with interfaces of the robot's own packages.
+    pub interfaces: Vec<PathBuf>,
 }
 
 /// How robots are reached.
@@ -83,6 +96,7 @@ impl Ros2Config {
             place,
             name,
             domain,
+            interfaces: settings.ros2_interfaces.clone(),
         }))
     }
 
@@ -161,6 +175,7 @@ mod tests {
             ros2: Some(place.to_owned()),
             ros2_name: Some(name.to_owned()),
             ros2_domain: Some(7),
+            ros2_interfaces: Vec::new(),
         })
     }
 

@@ -28,7 +28,7 @@ mod topics;
 mod types;
 mod wire;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ use self::graph::Graph;
 use self::node::{Node, Publisher};
 use self::parameters::Parameter;
 use self::topics::Topics;
-use self::types::Types;
+use self::types::{TypeError, Types};
 use self::wire::Qos;
 use crate::client::Client;
 use crate::config::{ModelConfig, Ros2Config};
@@ -88,7 +88,7 @@ impl Ros2 {
         model: ModelName,
     ) -> Result<Self> {
         let domain = config.domain_here()?;
-        let types = Types::embedded();
+        let types = types(&config.interfaces);
         let types = types.map_err(|error| Ros2Error::Interface(error.to_string()))?;
         let start = Start {
             config,
@@ -138,6 +138,15 @@ impl Ros2 {
             net::session::close(session.clone()).await;
         }
     }
+}
+
+/// The types that are built in, and those of these folders.
+fn types(folders: &[PathBuf]) -> Result<Types, TypeError> {
+    let mut types = Types::embedded()?;
+    for folder in folders {
+        types.add_folder(folder)?;
+    }
+    Ok(types)
 }
 
 /// All that starting takes.

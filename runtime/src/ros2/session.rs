@@ -105,7 +105,8 @@ fn zenoh_config(place: &Ros2Place) -> Result<zenoh::Config> {
                 &format!("`{part}` is no key=value").into(),
             )
         })?;
-        (config.insert_json5(key.trim(), value)).map_err(|e| wrong(OVERRIDE_VARIABLE, &e))?;
+        let set = config.insert_json5(key.trim(), value);
+        set.map_err(|error| wrong(OVERRIDE_VARIABLE, &format!("{key}: {error}").into()))?;
     }
     let (mode, listen, connect) = match place {
         Ros2Place::Client(endpoint) => ("client", vec![], vec![endpoint]),
@@ -132,6 +133,8 @@ fn variable(name: &str) -> Option<String> {
 
 fn wrong(variable: &'static str, error: &zenoh::Error) -> Error {
     let text = error.to_string();
-    let why = text.lines().next().unwrap_or_default().to_owned();
+    // zenoh's texts name its source files.
+    let line = text.lines().next().unwrap_or_default();
+    let why = line.split(" at /").next().unwrap_or(line).to_owned();
     Ros2Error::Environment { variable, why }.into()
 }

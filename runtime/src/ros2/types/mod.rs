@@ -1,6 +1,7 @@
 //! Types of ROS 2 at run time: interface files, their hashes, and their bytes as JSON and back.
 //!
 //! - [`idl`]: text of .msg, .srv and .action files to [`Types`]
+//! - [`folder`]: the same of a robot's own packages
 //! - [`check`]: whether types are complete and of a size that can be
 //! - [`hash`]: what ROS knows a type by (REP 2016, `RIHS01`)
 //! - [`cdr`]: payloads (XCDR1) to JSON and back
@@ -8,6 +9,7 @@
 
 mod cdr;
 mod check;
+mod folder;
 mod grammar;
 mod hash;
 mod idl;
@@ -115,6 +117,8 @@ pub(super) enum TypeError {
         line: usize,
         why: String,
     },
+    #[error("{folder}: {why}")]
+    Folder { folder: String, why: String },
     #[error("the type {0} is not known")]
     Unknown(String),
     #[error("the type {0} contains itself")]
