@@ -36,6 +36,7 @@
 //! - `client`: questions and answers ([`Client`], [`TokenStream`], [`BranchStream`]), also as JSON
 //!   ([`event`])
 //! - `gateway`: the same for any program that speaks zenoh
+//! - `ros2`: the same for robots of ROS 2, as a node of theirs
 //! - `node`: link, actors and stages put together, as a head ([`Runtime`]), a node that serves one
 //!   ([`Worker`]) or a head that only measures ([`Surveyor`])
 //! - [`terminal`], [`telemetry`]: what programs share that talk with a person; the log
@@ -52,6 +53,7 @@ pub mod net;
 mod node;
 pub mod outline;
 mod planner;
+mod ros2;
 pub mod signals;
 mod task;
 pub mod telemetry;
@@ -64,7 +66,7 @@ pub use client::prompt::{GenerateOptions, Prompt};
 pub use client::stream::{StreamItem, TokenStream};
 pub use client::{Client, event};
 pub use config::{Config, OutlineMode, Settings};
-pub use error::{BadRequest, ClusterError, ConfigError, Error, ErrorKind, Result};
+pub use error::{BadRequest, ClusterError, ConfigError, Error, ErrorKind, Result, Ros2Error};
 pub use jupiter_actors::NodeId;
 pub use jupiter_actors::planner::{ClusterPhase, ClusterStatus, StageStatus, StepStats, StepTrace};
 pub use jupiter_actors::planning::placement::Objective;

@@ -33,6 +33,14 @@ pub enum BadRequest {
     /// No seed.
     #[error("seed is {0}: send -1 to {max}", max = u32::MAX)]
     Seed(i64),
+    /// No answer of this type.
+    #[error("answer_type {name:?}: {why}")]
+    AnswerType {
+        /// The type.
+        name: String,
+        /// What is wrong.
+        why: String,
+    },
     /// Each token is compared with all stop strings.
     #[error("stop: send at most {n_max} strings of at most {max_bytes} bytes")]
     Stop {

@@ -13,7 +13,7 @@
 mod asker;
 mod presence;
 mod reply;
-mod request;
+pub(crate) mod request;
 
 use std::collections::HashMap;
 use std::io::Read;
