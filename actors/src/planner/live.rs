@@ -16,6 +16,7 @@ use super::drafting::Drafting;
 use super::drafting::speculator::{Available, Drafted};
 use super::kv::{Hold, Leaving, Place};
 use super::sequence::Sequence;
+use crate::StepId;
 use crate::message::SequenceOpen;
 use crate::speculation::inflight::InFlight;
 
@@ -52,6 +53,10 @@ pub(super) struct Live {
     /// Tokens whose rows were sent in this epoch and are not known to be dead; the last ones may be
     /// under way.
     pub(super) n_computed: usize,
+    /// Steps under way with chunks of it, and where in the text these end.
+    chunks: VecDeque<(StepId, usize)>,
+    /// Tokens that are computed: the last chunk that was reported ends there.
+    n_reported: usize,
     /// Steps under way whose rows are judged.
     pub(super) steps: InFlight,
     pub(super) drafting: Drafting,
@@ -74,6 +79,8 @@ impl Live {
             phase: first_phase(base),
             n_max: sequence.n_shared() + sequence.n_cells,
             n_computed: place.n_cached,
+            chunks: VecDeque::new(),
+            n_reported: place.n_cached,
             steps: InFlight::new(place.seq, place.generation),
             drafting: Drafting::new(&sequence, available),
             is_open: false,
@@ -89,6 +96,8 @@ impl Live {
         }
         self.phase = first_phase(self.base);
         self.n_computed = 0;
+        self.chunks.clear();
+        self.n_reported = 0;
         self.steps = InFlight::new(self.seq, 0);
         self.drafting.rewind();
         self.is_open = false;
@@ -130,7 +139,7 @@ impl Live {
     pub(super) fn fork(&mut self) -> Option<(SequenceId, usize)> {
         let base = self.base.filter(|_| self.phase == Phase::Unforked)?;
         let n_shared = self.sequence.n_shared();
-        (self.n_computed, self.sequence.n_cached) = (n_shared, n_shared);
+        (self.n_computed, self.n_reported, self.sequence.n_cached) = (n_shared, n_shared, n_shared);
         self.phase = PREFILL;
         Some((base, n_shared))
     }
@@ -153,8 +162,9 @@ impl Live {
     }
 
     /// A chunk was sent, up to the token `end`.
-    pub(super) fn chunk_sent(&mut self, end: usize) {
+    pub(super) fn chunk_sent(&mut self, step: StepId, end: usize) {
         self.n_computed = end;
+        self.chunks.push_back((step, end));
         // The last token of an answer that is replayed brings the next one, perhaps with guesses.
         let n_decoded = usize::from(self.sequence.has_answer());
         if self.n_uncomputed() <= n_decoded {
@@ -163,6 +173,26 @@ impl Live {
                 false => Phase::Decode { n_chunks_behind: 0 },
             };
         }
+    }
+
+    /// All up to this step is computed.
+    pub(super) fn chunks_reported(&mut self, step: StepId) {
+        while self.chunks.front().is_some_and(|&(sent, _)| sent <= step)
+            && let Some((_, end)) = self.chunks.pop_front()
+        {
+            self.n_reported = end;
+        }
+    }
+
+    /// Whether chunks under way are of no use when it ends now. Where others may have been forked from
+    /// them, branches or trees of guesses, they are to be computed.
+    pub(super) fn has_dead_chunks(&self) -> bool {
+        let is_its_own = match self.phase {
+            Phase::Prefill { .. } => true,
+            Phase::Decode { .. } => !self.sequence.has_answer(),
+            Phase::Unforked | Phase::Base => false,
+        };
+        is_its_own && !self.chunks.is_empty()
     }
 
     /// The guesses of its next step of at most `n_rows` rows.
@@ -205,8 +235,12 @@ impl Live {
         // Stages may leave out what is under way.
         let is_under_way = usize::from(self.steps.n_live() > 0);
         let n_certain = self.sequence.tokens.len() - is_under_way;
-        let n_computed = self.n_computed.min(n_certain);
-        let is_untidy = self.steps.is_untidy();
+        let mut n_computed = self.n_computed.min(n_certain);
+        let has_dead_chunks = self.has_dead_chunks();
+        if has_dead_chunks {
+            n_computed = n_computed.min(self.n_reported);
+        }
+        let is_untidy = self.steps.is_untidy() || has_dead_chunks;
         let lent = self.steps.abandon();
         Leaving {
             generation: self.steps.generation(),
@@ -265,7 +299,7 @@ mod tests {
         let chunking = Chunking::equal(2);
         std::iter::from_fn(|| {
             let n_rows = live.next_chunk(&chunking, 2)?;
-            live.chunk_sent(live.n_computed + n_rows);
+            live.chunk_sent(StepId(0), live.n_computed + n_rows);
             Some(n_rows)
         })
         .collect()
@@ -309,16 +343,21 @@ mod tests {
         let sink = unbounded_channel().0;
         let whole = Sequence::whole(request, sink, &config(), Instant::now());
         let mut live = live(whole, 0, None);
-        live.chunk_sent(4);
+        live.chunk_sent(StepId(0), 4);
+        live.chunks_reported(StepId(0));
         let until = Instant::now() + Duration::from_secs(1);
         let of = RequestId(1);
         let left = live.leaving(Some(Hold { of, until }));
         assert_eq!((left.tokens.len(), left.is_untidy), (4, false));
-        live.chunk_sent(6);
+        live.chunk_sent(StepId(1), 6);
         let text: Vec<Token> = live.sequence.tokens.clone();
         live.steps.send(0, &text, &Default::default(), &[]).unwrap();
         let left = live.leaving(None);
-        assert_eq!((left.tokens.len(), left.is_untidy), (5, true));
+        assert_eq!(
+            (left.tokens.len(), left.is_untidy),
+            (4, true),
+            "nor is a chunk"
+        );
         assert!(left.generation > 3);
     }
 }

@@ -205,6 +205,11 @@ impl Sequence {
         self.tokens.len() > self.n_prompt
     }
 
+    /// Tokens that the answer may still get.
+    pub(super) fn n_left(&self) -> usize {
+        (self.n_shared() + self.n_cells).saturating_sub(self.tokens.len())
+    }
+
     /// Tokens that it does not share.
     pub(super) fn n_own(&self) -> usize {
         self.tokens.len() - self.n_shared()

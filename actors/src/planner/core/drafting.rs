@@ -14,7 +14,7 @@ use super::PlannerCore;
 use crate::link::Address;
 use crate::message::{CancelRows, DraftKind, DraftReply, DraftRequest, DrafterAssignment, Message};
 use crate::speculation::shape::choose::ShapeLimits;
-use crate::{NodeId, RequestId};
+use crate::{NodeId, RequestId, StepId};
 
 impl PlannerCore {
     /// Decides how the tokens after the text of a live sequence are guessed.
@@ -64,7 +64,7 @@ impl PlannerCore {
     }
 
     /// Tells the stages that what is under way of a live sequence is dead.
-    pub(super) fn cancel_rows(&mut self, id: RequestId) {
+    pub(super) fn cancel_rows(&mut self, id: RequestId, live_from_step: StepId) {
         self.flight.cancel(id);
         let Some(live) = self.live.get(&id) else {
             return;
@@ -73,6 +73,7 @@ impl PlannerCore {
             epoch: self.cluster.epoch,
             seq: live.seq,
             live_from: live.steps.generation(),
+            live_from_step,
         };
         let nodes: BTreeSet<&NodeId> = self.cluster.stages.iter().map(|s| &s.node).collect();
         let told = nodes.into_iter().map(|node| {

@@ -13,6 +13,7 @@ mod limits;
 mod planned;
 mod stages;
 mod texts;
+mod urgency;
 mod world;
 
 use jupiter_models::Token;

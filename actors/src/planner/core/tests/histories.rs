@@ -7,9 +7,10 @@ use proptest::prelude::*;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::super::super::fault;
-use super::events::{Ask, Event, event};
+use super::events::{Ask, Event, Urgency, event};
 use super::planned::{PLENTY, planned};
 use super::*;
+use crate::request::RequestError;
 
 /// A text that was asked for, as long as its client listens.
 struct Text {
@@ -18,6 +19,7 @@ struct Text {
     n: Option<u32>,
     /// Whether the client has said that it has enough.
     is_enough: bool,
+    has_deadline: bool,
     events: Option<UnboundedReceiver<StreamEvent>>,
 }
 
@@ -27,6 +29,7 @@ impl Text {
             prompt: prompt.to_vec(),
             n,
             is_enough: false,
+            has_deadline: false,
             events: Some(events),
         }
     }
@@ -37,6 +40,7 @@ impl Text {
             prompt: Vec::new(),
             n: None,
             is_enough: false,
+            has_deadline: false,
             events: None,
         }
     }
@@ -57,6 +61,15 @@ impl Text {
                 } else {
                     assert_eq!(tokens, whole);
                 }
+            }
+            (
+                tokens,
+                Some(StreamEvent::Failed(
+                    RequestError::DeadlineMissed { .. } | RequestError::DeadlineOutOfReach { .. },
+                )),
+            ) if self.has_deadline => {
+                let whole = expected(&self.prompt, self.n.unwrap_or(N_CTX));
+                assert!(whole.starts_with(&tokens));
             }
             (_, Some(StreamEvent::Failed(error))) => {
                 let error = error.to_string();
@@ -109,8 +122,13 @@ impl History {
         let (n_texts, n_forked) = (self.texts.len(), self.forked.len());
         let is_ask = matches!(
             event,
-            Event::Ask(_) | Event::AskForAll(_) | Event::AskHolding(_) | Event::Follow(_)
+            Event::Ask(_)
+                | Event::AskForAll(_)
+                | Event::AskHolding(_)
+                | Event::AskUrgently(..)
+                | Event::Follow(_)
         );
+        let is_flood = matches!(event, Event::AskUrgently(..));
         let is_fork = matches!(event, Event::Fork { .. });
         let happened = catch_unwind(AssertUnwindSafe(|| self.try_to_happen(event)));
         let Err(panic) = happened else {
@@ -121,7 +139,8 @@ impl History {
         }
         self.has_panicked = true;
         // Who asked in this moment has nowhere to read an answer from. The id is taken.
-        if is_ask && self.texts.len() == n_texts {
+        let was_lost = self.texts.len() == n_texts || is_flood;
+        if is_ask && was_lost {
             self.texts.push(Text::lost());
         }
         if is_fork && self.forked.len() == n_forked {
@@ -152,6 +171,9 @@ impl History {
                 let events = self.world.ask_holding(id, &prompt, n);
                 self.texts.push(Text::new(&prompt, Some(n), events));
             }
+            Event::AskUrgently(n, ask, urgency) => {
+                (0..n).for_each(|_| self.ask_urgently(&ask, urgency));
+            }
             Event::Follow(of) => self.follow(id, of),
             Event::Fork { .. } | Event::CancelBranches(_) | Event::CloseBranch(..) => {
                 self.happen_to_branches(event);
@@ -175,6 +197,21 @@ impl History {
             event => self.happen_to_cluster(event),
         }
         self.world.settle();
+    }
+
+    fn ask_urgently(&mut self, ask: &Ask, urgency: Urgency) {
+        self.world.source = ask.source;
+        let id = self.texts.len() as u64;
+        let events = self.world.submit(GenerateRequest {
+            priority: urgency.priority,
+            deadline: urgency.deadline,
+            client: urgency.client,
+            ..self.world.request(id, &ask.prompt, Some(ask.n))
+        });
+        self.texts.push(Text {
+            has_deadline: urgency.deadline.is_some(),
+            ..Text::new(&ask.prompt, Some(ask.n), events)
+        });
     }
 
     fn follow(&mut self, id: u64, of: usize) {

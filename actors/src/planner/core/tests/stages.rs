@@ -89,7 +89,9 @@ impl World {
         }
         let dead: Vec<usize> = self.dead(header).flat_map(DraftRows::rows).collect();
         for (at, row) in header.rows.iter().enumerate() {
-            if !dead.contains(&at) {
+            let live_from = self.live_from_step.get(&row.seq_ids[0]);
+            let is_over = live_from.is_some_and(|&live_from| header.step < live_from);
+            if !(dead.contains(&at) || is_over && self.hears_cancels) {
                 self.compute_row(row);
             }
         }

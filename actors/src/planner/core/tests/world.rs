@@ -17,7 +17,7 @@ pub(super) use super::texts::*;
 use crate::message::{DraftRequest, NodeCommand, NodeReport, StageAssignment, StepHeader};
 use crate::planning::placement::Objective;
 use crate::request::{
-    Branch, DraftChoice, ForkRequest, GenerateRequest, Oracle, SpeculationParams,
+    Branch, Deadline, DraftChoice, ForkRequest, GenerateRequest, Oracle, SpeculationParams,
 };
 use crate::speculation::inflight::VerifierGate;
 use crate::{NodeId, PlanEpoch, StepId};
@@ -47,6 +47,8 @@ pub(super) struct World {
     pub(super) gates: HashMap<SequenceId, VerifierGate>,
     /// From which generation on the rows of a sequence are computed.
     pub(super) live_from: HashMap<SequenceId, u32>,
+    /// In steps before, none of its rows are.
+    pub(super) live_from_step: HashMap<SequenceId, StepId>,
     /// Whether cancels come before the steps that were sent earlier, or never.
     pub(super) hears_cancels: bool,
     /// How requests guess.
@@ -154,6 +156,7 @@ impl World {
             opened: Vec::new(),
             gates: HashMap::new(),
             live_from: HashMap::new(),
+            live_from_step: HashMap::new(),
             hears_cancels: true,
             source: Guessing::None,
             branches_hold: false,
@@ -189,7 +192,7 @@ impl World {
         self.submit(request)
     }
 
-    fn request(&self, id: u64, prompt: &[Token], n: Option<u32>) -> GenerateRequest {
+    pub(super) fn request(&self, id: u64, prompt: &[Token], n: Option<u32>) -> GenerateRequest {
         GenerateRequest {
             n_predict: n,
             speculation: Some(self.speculation(id, prompt)),
@@ -197,7 +200,7 @@ impl World {
         }
     }
 
-    fn submit(&mut self, request: GenerateRequest) -> UnboundedReceiver<StreamEvent> {
+    pub(super) fn submit(&mut self, request: GenerateRequest) -> UnboundedReceiver<StreamEvent> {
         let (sink, events) = unbounded_channel();
         self.core.generate(request, sink, self.now);
         self.settle();
@@ -252,7 +255,7 @@ impl World {
         suffixes: &[Vec<Token>],
         n: u32,
     ) -> Forked {
-        self.fork_within(id, shared, suffixes, Some(n))
+        self.fork_within(id, shared, suffixes, Some(n), None)
     }
 
     /// The same for as many tokens as fit.
@@ -262,15 +265,17 @@ impl World {
         shared: &[Token],
         suffixes: &[Vec<Token>],
     ) -> Forked {
-        self.fork_within(id, shared, suffixes, None)
+        self.fork_within(id, shared, suffixes, None, None)
     }
 
-    fn fork_within(
+    /// The same with these bounds.
+    pub(super) fn fork_within(
         &mut self,
         id: u64,
         shared: &[Token],
         suffixes: &[Vec<Token>],
         n: Option<u32>,
+        deadline: Option<Deadline>,
     ) -> Forked {
         let (sink, whole) = unbounded_channel();
         let mut branches = Vec::new();
@@ -285,7 +290,10 @@ impl World {
             branches.push(Branch { request, sink });
             asked.push((prompt, events));
         }
-        let request = ForkRequest::new(RequestId(id), shared.len(), branches);
+        let request = ForkRequest {
+            deadline,
+            ..ForkRequest::new(RequestId(id), shared.len(), branches)
+        };
         self.core.fork(request, sink, self.now);
         self.settle();
         Forked {
@@ -352,6 +360,8 @@ impl World {
                     (Address::Node(_), Message::Cancel(cancel)) => {
                         let live_from = self.live_from.entry(cancel.seq).or_default();
                         *live_from = cancel.live_from.max(*live_from);
+                        let step = self.live_from_step.entry(cancel.seq).or_default();
+                        *step = cancel.live_from_step.max(*step);
                     }
                     (to, message) => panic!("unexpected: {message:?} to {to}"),
                 }
@@ -367,6 +377,7 @@ impl World {
             self.opened.clear();
             self.gates.clear();
             self.live_from.clear();
+            self.live_from_step.clear();
             self.pipeline.clear();
         }
         self.now += Duration::from_millis(self.load_ms);
