@@ -16,7 +16,7 @@ use super::output::{self, Interrupted};
 use super::table::{Align, bytes, markdown};
 
 /// Where a head listens unless told otherwise: only this machine reaches it.
-const DEFAULT_ENDPOINT: &str = "tcp/127.0.0.1:7447";
+pub(crate) const DEFAULT_ENDPOINT: &str = "tcp/127.0.0.1:7447";
 
 /// How often the head looks whether its plan changed, to print it.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
