@@ -4,10 +4,10 @@
 
 use std::path::Path;
 
-use jupiter_tests::paper::baselines::{Baseline, plain_prefill_s};
-use jupiter_tests::paper::cells::{Cell, Environment, Rows};
+use jupiter_tests::paper::baselines::Baseline;
+use jupiter_tests::paper::cells::{Cell, Environment};
 use jupiter_tests::paper::published::{Model, SYSTEMS};
-use jupiter_tests::paper::{PROMPT, Row, ours, picture, report};
+use jupiter_tests::paper::{Row, picture, report};
 
 fn cell(model: Model, environment: Environment, mbps: u32) -> Cell {
     let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
@@ -47,25 +47,21 @@ fn what_was_calibrated_is_met_and_the_rest_is_predicted() {
 #[test]
 fn ours_is_faster_than_what_was_published_and_is_drawn() {
     let cell = cell(Model::Llama7B, Environment::A, 1000);
-    let line = ours::simulated(&cell).unwrap();
-    let bent = cell.with_rows(Rows::Roofline).unwrap();
-    let roofline = ours::simulated(&bent).unwrap();
-    for ours in [line, roofline] {
-        assert!(ours.total_s < ours.points_s.min(ours.guesses_s), "{ours:?}");
-        assert!(ours.points_s.max(ours.guesses_s) < ours.plain_s, "{ours:?}");
-        assert!(ours.total_s < cell.jupiter, "{ours:?}");
+    let row = Row::simulated(&cell, [None; 5]).unwrap();
+    let [line, launched, kernels, roofline] = row.ours;
+    assert!(line.total_s < cell.jupiter, "{line:?}");
+    for (faster, slower) in [(launched, line), (kernels, line), (roofline, kernels)] {
+        assert!(faster.prefill_s < slower.prefill_s && faster.total_s < slower.total_s);
     }
-    let plain = plain_prefill_s(&cell, PROMPT);
-    assert!(roofline.prefill_s < line.prefill_s && line.prefill_s < plain / 1.9);
-    let row = Row {
-        name: cell.name(),
-        published: cell.published,
-        simulated: [None; 5],
-        jupiter: cell.jupiter,
-        ours: line,
-        by_roofline: roofline,
-        plain_prefill_s: plain,
-    };
+    for ours in row.ours {
+        assert!(ours.prefill_s < ours.outline_s && ours.outline_s < ours.total_s);
+        assert!(ours.bound_s < ours.total_s && ours.busy < 1.0, "{ours:?}");
+    }
+    let parts = row.parts;
+    let with_both = launched.total_s;
+    assert!(with_both < parts.points_s.min(parts.guesses_s), "{parts:?}");
+    assert!(parts.points_s.max(parts.guesses_s) < parts.plain_s);
+    assert!(line.prefill_s < row.plain_prefill_s / 1.9);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("paper.svg");
     picture::draw(&path, std::slice::from_ref(&row)).unwrap();

@@ -51,11 +51,10 @@ pub enum PlanError {
     /// Two profiles of one name.
     #[error("node {0} appears twice: give every worker a name of its own")]
     DuplicateNode(NodeId),
-    /// More different devices than an exact search covers.
+    /// More different devices than a search covers.
     #[error(
-        "{n_devices} devices of {n_types} types are too many to plan exactly: at most 10 \
-         different devices, or more of few types (16 of 4); leave some out or give equal devices \
-         the same type"
+        "{n_devices} devices of {n_types} types are too many to plan for: at most 10 different \
+         devices, or 64 of 8 types, 128 of 7; leave some out or give equal devices the same type"
     )]
     TooManyDevices {
         /// Devices given.

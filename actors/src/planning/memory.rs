@@ -113,6 +113,19 @@ impl StageMemory {
         }
     }
 
+    /// Of layers without bytes, of which `i..j` may be a stage where `allowed[j][i]`; any, if that is empty.
+    #[cfg(test)]
+    pub(crate) fn of_rules(n_layer: usize, allowed: Vec<Vec<bool>>) -> StageMemory {
+        StageMemory {
+            prefix: vec![0; n_layer + 1],
+            embedding_bytes: 0,
+            head_bytes: 0,
+            tied_head: false,
+            buffer_bytes: 0,
+            allowed,
+        }
+    }
+
     /// Whether layers `start..end` may be a stage.
     pub(crate) fn allows(&self, start: usize, end: usize) -> bool {
         self.is_free() || self.allowed[end][start]

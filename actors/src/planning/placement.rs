@@ -1,4 +1,5 @@
-//! Which devices take part, in which order, with which layers. Exact.
+//! Which devices take part, in which order, with which layers. Exact; how very many devices are searched
+//! stands in `classes`.
 //!
 //! The plan is the best of all subsets, orders and layer ranges by the closed formulas of
 //! [`figures`], under the memory of each device; of equally good ones it is the one with the
@@ -12,6 +13,7 @@ mod optimum;
 mod reasons;
 mod scenario;
 mod search;
+mod sets;
 
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +27,7 @@ use crate::planning::cost::Pipeline;
 use crate::planning::memory::{MemoryDemand, StageMemory, check_fit};
 use crate::planning::profile::Cluster;
 use crate::planning::{PlanError, Result};
-use classes::Classes;
+use classes::{Classes, Order};
 use scenario::Space;
 
 /// Longest prompt and context that are planned for.
@@ -98,6 +100,9 @@ pub struct Plan {
     /// Whether devices of one type were taken for equal, each for the slowest and smallest of
     /// them, because there are too many to tell apart. The plan is exact for devices so equal.
     pub types_merged: bool,
+    /// Whether only placements were searched in which devices of one type stand side by side, because
+    /// there are too many for all orders.
+    pub side_by_side: bool,
 }
 
 impl Plan {
@@ -109,24 +114,6 @@ impl Plan {
             .collect()
     }
 
-    /// The objectives for which the best device alone is at least as good as this plan. For the
-    /// plan's own objective that is so only if the plan is that device (or, for throughput, makes
-    /// shorter steps at the same rate).
-    pub fn as_good_alone(&self) -> Vec<Objective> {
-        let Some(Alone { predicted, .. }) = &self.alone else {
-            return Vec::new();
-        };
-        let plan = &self.predicted;
-        [
-            (Objective::Ttft, predicted.ttft_ms <= plan.ttft_ms),
-            (Objective::Tbt, predicted.tbt_ms <= plan.tbt_ms),
-            (Objective::Throughput, predicted.tps >= plan.tps),
-        ]
-        .into_iter()
-        .filter_map(|(objective, is_as_good)| is_as_good.then_some(objective))
-        .collect()
-    }
-
     /// The costs of the placement.
     pub fn pipeline<'a>(&self, cluster: &'a Cluster) -> Pipeline<'a> {
         Pipeline::new(cluster, self.stages())
@@ -135,9 +122,10 @@ impl Plan {
 
 /// Plans the best placement.
 ///
-/// With `L` layers, `S` sets of devices (2^devices; fewer if devices are equal) and `D` different
-/// devices one search costs `O(S D (D + 1) L)`, times `D` where the way back from the last stage
-/// depends on which is the first; time to first token and throughput need a few dozen searches.
+/// With `L` layers, `S` sets of devices (2^devices; fewer if devices are equal, and 2^types for each device
+/// where those of a type stand side by side) and `D` different devices one search costs
+/// `O(S D (D + 1) L)`, times `D` where the way back from the last stage depends on which is the first;
+/// time to first token and throughput need a few dozen searches.
 ///
 /// # Errors
 /// [`PlanError::DoesNotFit`] with what is missing and what would fit; [`PlanError::TooManyDevices`];
@@ -147,7 +135,7 @@ pub fn plan(cluster: &Cluster, request: &Request) -> Result<Plan> {
     let classes = Classes::new(cluster)?;
     check_fit(cluster, &request.memory, &classes.free_bytes(cluster))?;
     let memory = StageMemory::new(cluster.model(), &request.memory);
-    let space = Space::new(cluster, &classes, &memory);
+    let space = Space::new(cluster, &classes, &memory).ok_or(PlanError::NoDevice)?;
     let scenarios = scenario::scenarios(cluster, &classes, request);
     let (scenario, best) = optimum::best_of(&space, &scenarios).ok_or(PlanError::NoDevice)?;
     let stages = classes.assign(&best.stages);
@@ -178,6 +166,7 @@ pub fn plan(cluster: &Cluster, request: &Request) -> Result<Plan> {
         excluded,
         alone: reasons::alone(cluster, &memory, request),
         types_merged: classes.merged,
+        side_by_side: classes.order == Order::SideBySide,
     })
 }
 

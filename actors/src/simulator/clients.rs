@@ -50,17 +50,27 @@ struct Stream {
     is_outline: bool,
     last_ns: u64,
     n_tokens: u32,
+    /// Of an outline: points that began.
+    n_begun: u32,
+}
+
+impl Stream {
+    fn new(request: usize, is_outline: bool) -> Self {
+        Self {
+            request,
+            events: None,
+            is_outline,
+            last_ns: 0,
+            n_tokens: 0,
+            n_begun: 0,
+        }
+    }
 }
 
 impl<'a> Clients<'a> {
     pub(super) fn new(asked: &'a [SimRequest], guesses: Option<Guesses>) -> Self {
-        let stream = |(request, asked): (usize, &SimRequest)| Stream {
-            request,
-            events: None,
-            is_outline: asked.points.is_some(),
-            last_ns: 0,
-            n_tokens: 0,
-        };
+        let stream =
+            |(request, asked): (usize, &SimRequest)| Stream::new(request, asked.points.is_some());
         Self {
             asked,
             guesses,
@@ -90,8 +100,8 @@ impl<'a> Clients<'a> {
         }
         let sink = self.listen(request);
         let asked = GenerateRequest {
-            holds: points.is_some(),
-            cache_prompt: points.is_none(),
+            holds: points.is_some_and(|points| !points.with_lines),
+            cache_prompt: points.is_none_or(|points| points.with_lines),
             ..self.asks(request as u64, text, prompt, n_predict)
         };
         PlannerMessage::Generate(asked, sink)
@@ -104,26 +114,9 @@ impl<'a> Clients<'a> {
         shared: Vec<jupiter_models::Token>,
         n_points: u32,
     ) -> PlannerMessage {
-        let (n_own, n_predict) = self.asked[request]
-            .points
-            .map_or((1, 1), |points| (points.n_prompt, points.n_predict));
         let branch = |_| {
-            let number = self.streams.len();
-            self.streams.push(Stream {
-                request,
-                events: None,
-                is_outline: false,
-                last_ns: 0,
-                n_tokens: 0,
-            });
-            let text = Text(number as u32);
-            let own = (shared.len()..).take(n_own as usize);
-            let mut prompt = shared.clone();
-            prompt.extend(own.map(|pos| text.token(pos)));
-            Branch {
-                request: self.asks(number as u64, text, prompt, n_predict),
-                sink: self.listen(number),
-            }
+            let (request, sink) = self.ask_point(request, &shared);
+            Branch { request, sink }
         };
         let branches = (0..n_points).map(branch).collect();
         // Nobody listens to what is shared: it has no text of its own, and ends with its branches.
@@ -136,6 +129,42 @@ impl<'a> Clients<'a> {
             ..ForkRequest::new(id, shared.len(), branches)
         };
         PlannerMessage::Fork(asked, sink)
+    }
+
+    /// Asks for one more point of a request, behind what it `begins` with.
+    fn ask_point(
+        &mut self,
+        request: usize,
+        begins: &[jupiter_models::Token],
+    ) -> (GenerateRequest, EventSink) {
+        let (n_own, n_predict) = self.asked[request]
+            .points
+            .map_or((1, 1), |points| (points.n_prompt, points.n_predict));
+        let number = self.streams.len();
+        self.streams.push(Stream::new(request, false));
+        let text = Text(number as u32);
+        let own = (begins.len()..).take(n_own as usize);
+        let mut prompt = begins.to_vec();
+        prompt.extend(own.map(|pos| text.token(pos)));
+        let asked = self.asks(number as u64, text, prompt, n_predict);
+        (asked, self.listen(number))
+    }
+
+    /// Asks for the next point of an outline whose line of it is written, if points begin so.
+    fn ask_next_point(&mut self, request: usize) -> Option<PlannerMessage> {
+        let asked = self.asked[request];
+        let points = asked.points_with_lines()?;
+        let outline = self.streams.get_mut(request)?;
+        let line_ends = (asked.n_predict * (outline.n_begun + 1)).div_ceil(points.n_points);
+        if outline.n_begun == points.n_points || outline.n_tokens < line_ends {
+            return None;
+        }
+        outline.n_begun += 1;
+        let begins = Text(request as u32).tokens((asked.n_prompt + line_ends) as usize);
+        let (point, sink) = self.ask_point(request, &begins);
+        let follows = Some(RequestId(request as u64));
+        let point = GenerateRequest { follows, ..point };
+        Some(PlannerMessage::Generate(point, sink))
     }
 
     fn listen(&mut self, stream: usize) -> EventSink {
@@ -185,9 +214,14 @@ impl<'a> Clients<'a> {
         }
     }
 
-    /// Hears what the Planner told a stream. What its client says to that, if anything.
+    /// Hears what the Planner told a stream, up to what its client says to that; none when all was heard.
     pub(super) fn hear(&mut self, stream: usize, now_ns: u64) -> Option<PlannerMessage> {
         loop {
+            if self.streams[stream].is_outline
+                && let Some(asked) = self.ask_next_point(stream)
+            {
+                return Some(asked);
+            }
             let event = self.streams[stream].events.as_mut()?.try_recv();
             match event {
                 Ok(StreamEvent::Token(_)) => self.take_token(stream, now_ns),
@@ -254,6 +288,17 @@ impl<'a> Clients<'a> {
         if error.is_some() {
             self.answered[request].error = error;
             self.n_unanswered -= 1;
+            return None;
+        }
+        if let Some(points) = asked.points_with_lines() {
+            if stream == request {
+                self.answered[request].outline_ns = Some(now_ns - asked.arrives_ns);
+            }
+            self.answered[request].total_ns = now_ns - asked.arrives_ns;
+            let mut open = self.open.iter();
+            let is_open = open.any(|&other| self.streams[other].request == request);
+            let has_all = self.streams[request].n_begun == points.n_points;
+            self.n_unanswered -= usize::from(has_all && !is_open);
             return None;
         }
         if let Some(points) = asked.points {

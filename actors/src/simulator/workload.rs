@@ -55,6 +55,12 @@ impl SimRequest {
             points: None,
         }
     }
+
+    /// Its points, if they begin while its outline is written.
+    pub(super) fn points_with_lines(&self) -> Option<Points> {
+        self.points
+            .filter(|points| points.with_lines && self.n_predict > 0)
+    }
 }
 
 /// Points of an answer, written side by side behind prompt and outline.
@@ -66,6 +72,10 @@ pub struct Points {
     pub n_prompt: u32,
     /// Tokens that are written of each.
     pub n_predict: u32,
+    /// Whether each begins as soon as its line of the outline is written, behind the lines so far, and
+    /// not all of them behind the whole outline. It is a request like any other then, and shares what the
+    /// Planner lets it share of the prompt.
+    pub with_lines: bool,
 }
 
 /// How long prompts and answers are.

@@ -227,14 +227,10 @@ impl<'a> Simulation<'a> {
 
     /// Hears what the Planner told a client, who may answer at once.
     fn hear(&mut self, stream: usize) {
-        if let Some(answer) = self.clients.hear(stream, self.now_ns) {
-            self.tell(answer);
-        }
-        let request = self.clients.request_of(stream);
-        if request != stream
-            && let Some(answer) = self.clients.hear(request, self.now_ns)
-        {
-            self.tell(answer);
+        for heard in [stream, self.clients.request_of(stream)] {
+            while let Some(answer) = self.clients.hear(heard, self.now_ns) {
+                self.tell(answer);
+            }
         }
     }
 

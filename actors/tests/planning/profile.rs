@@ -290,9 +290,24 @@ fn many_devices_of_few_types_count_as_equal_and_too_many_are_refused() {
         assert!(stage.memory_bytes <= stage.free_memory_bytes);
     }
     assert_eq!(plan.placement.len() + plan.excluded.len(), 16);
-    let error = jupiter_actors::planning::placement::plan(&many(11, 11), &request()).unwrap_err();
-    let (n_devices, n_types) = (11, 11);
-    assert_eq!(error, PlanError::TooManyDevices { n_devices, n_types });
+    let too_many = [(12, 12), (64, 9), (129, 1)];
+    for (n_devices, n_types) in too_many {
+        let cluster = many(n_devices, n_types);
+        let error = jupiter_actors::planning::placement::plan(&cluster, &request()).unwrap_err();
+        assert_eq!(error, PlanError::TooManyDevices { n_devices, n_types });
+    }
+}
+
+#[test]
+fn sixty_four_devices_are_planned_for() {
+    for (n_types, side_by_side) in [(1, false), (2, false), (4, true), (8, true)] {
+        let plan = plan(&many(64, n_types), &request()).unwrap();
+        assert_eq!(plan.side_by_side, side_by_side, "{n_types} types");
+        assert_eq!(plan.placement.len() + plan.excluded.len(), 64);
+        for stage in &plan.placement {
+            assert!(stage.memory_bytes <= stage.free_memory_bytes);
+        }
+    }
 }
 
 #[test]

@@ -113,6 +113,7 @@ fn points_are_written_side_by_side() {
         n_points,
         n_prompt: 12,
         n_predict,
+        with_lines: false,
     };
     let answered = |request| {
         let scenario = scenario(jetsons(), 4, vec![request]);
@@ -127,6 +128,16 @@ fn points_are_written_side_by_side() {
         outlined.total_ns < plain.total_ns / 2,
         "{outlined:?} {plain:?}"
     );
+    let with_lines = answered(asked(
+        25,
+        Some(Points {
+            with_lines: true,
+            ..points(5, 25)
+        }),
+    ));
+    assert_eq!(with_lines.n_tokens, 125);
+    assert!(with_lines.ttft_ns < with_lines.outline_ns, "{with_lines:?}");
+    assert!(outlined.ttft_ns > outlined.outline_ns, "{outlined:?}");
     let bare = answered(asked(0, Some(points(5, 25))));
     assert_eq!(bare.n_tokens, 125);
     assert!(bare.total_ns < outlined.total_ns);

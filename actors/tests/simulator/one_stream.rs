@@ -72,9 +72,10 @@ fn a_model_that_fits_nowhere_is_the_planners_own_words() {
     much.planner.split = SplitPolicy::PerNode;
     let told = refused(&much);
     assert!(told.contains("are free"), "{told}");
-    let many = copies(&jetsons(), 33);
-    let told = refused(&scenario(many.clone(), 1, at_once(1, 16, 1)));
+    let crowd = scenario(copies(&jetsons(), 129), 1, at_once(1, 16, 1));
+    let told = refused(&crowd);
     assert!(told.contains("too many"), "{told}");
+    let many = copies(&jetsons(), 33);
     let even = Scenario {
         planner: planner(&many, SplitPolicy::PerNode, 1),
         ..scenario(many, 1, at_once(1, 16, 1))

@@ -35,16 +35,23 @@ fn main() -> Result<()> {
     let args = Args::parse();
     let rows = rows(&args.configs)?;
     println!("{}", report::table(&rows));
+    println!("{}", report::seconds(&rows));
     println!("{}", report::errors(&rows));
     print!("{}", report::prefill_lines(&rows));
-    print!("prefill on four equal devices at 1000 Mbps, times a plain pipeline (by a roofline):");
+    print!(
+        "prefill on four equal devices at 1000 Mbps, times a plain pipeline ({}):",
+        report::curves()
+    );
     let cell = Cell::new(&args.configs, Model::Llama7B, Environment::A, 1000)?;
-    let bent = cell.with_rows(Rows::Roofline)?;
     for n_prompt in PROMPTS {
         let plain = baselines::plain_prefill_s(&cell, n_prompt);
-        let line = plain / ours::prefill_s(&cell, n_prompt)?;
-        let roofline = plain / ours::prefill_s(&bent, n_prompt)?;
-        print!(" {n_prompt} tokens {line:.2} ({roofline:.2});");
+        let gain = |rows| {
+            let ours = ours::prefill_s(&cell.with_rows(rows)?, n_prompt)?;
+            Ok::<f64, anyhow::Error>(plain / ours)
+        };
+        let [line, launched, kernels, roofline] = Rows::ALL.map(gain);
+        let gains = report::figures([line?, launched?, kernels?, roofline?]);
+        print!(" {n_prompt} tokens {gains};");
     }
     println!("\n\n{}", report::ASSUMPTIONS);
     picture::draw(&args.picture, &rows)?;

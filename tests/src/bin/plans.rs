@@ -10,13 +10,16 @@ use jupiter_actors::planning::placement::Objective;
 use jupiter_tests::plans::unequal::{self, Size};
 
 /// The sizes that are planned for; the third is the one that has to take less than a second.
-const SIZES: [Size; 6] = [
+const SIZES: [Size; 9] = [
     size(2, 2, 60.0),
     size(4, 4, 30.0),
     size(8, 8, 8.0),
     size(8, 8, 60.0),
     size(10, 10, 8.0),
     size(16, 4, 60.0),
+    size(64, 1, 60.0),
+    size(64, 4, 60.0),
+    size(64, 8, 60.0),
 ];
 
 const fn size(n_devices: usize, n_types: usize, free_gb: f64) -> Size {

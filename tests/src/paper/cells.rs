@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use jupiter_actors::planning::cost::{Pipeline, Work, prefill_ns};
 use jupiter_actors::planning::devices_file::DevicesFile;
 use jupiter_actors::planning::profile::{Cluster, DeviceProfile, LinkProfile};
+use jupiter_actors::planning::typical::POINTS;
 use jupiter_models::LayerRange;
 use jupiter_models::profile::{RowCurve, RowPoint};
 
@@ -30,15 +31,43 @@ pub enum Environment {
     B,
 }
 
-/// What rows between the calibrated points of a device's row curve take.
+/// What rows between the calibrated points of a device's row curve take: one row, and 260.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rows {
-    /// A straight line from one row to 260.
+    /// A straight line.
     Line,
-    /// As long as one row, until they take as long as they do among 260: weights are read once, and
-    /// the device computes meanwhile (a roofline).
+    /// A part of what one row takes is there for any number of rows ([`FIXED`]); beside it weights are read
+    /// once, while the device computes: as long as one row, until they take as long as they do among 260.
+    Launched,
+    /// As our own kernels on a processor, whose curve was measured: a roofline with a round knee.
+    Kernels,
+    /// Without all that: the reading or the computing, whichever takes longer.
     Roofline,
 }
+
+impl Rows {
+    /// All, the slowest first.
+    pub const ALL: [Rows; 4] = [Rows::Line, Rows::Launched, Rows::Kernels, Rows::Roofline];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Rows::Line => "line",
+            Rows::Launched => "launched",
+            Rows::Kernels => "kernels",
+            Rows::Roofline => "roofline",
+        }
+    }
+}
+
+/// Share of what a layer of 7B takes with one row that does not grow with the layer. From the published
+/// seconds: at 1000 Mbps in A a plain pipeline takes 38.6 s with 7B and 63.1 s with 13B, of which prefill
+/// takes 7.4 s and 1.8 times that (26.4 over 14.7 ms a token, as Jupiter's). So a token takes 1.6 times as
+/// long, and a layer 1.28 times, where it has 1.56 times the weights. What is read in 14.8 ms is eight
+/// times a layer's 4-bit weights, so it was never the reading alone.
+const FIXED: f64 = 0.5;
+/// The same layer's time in 13B over that in 7B.
+const LAYER_13B: f64 = 1.28;
 
 /// A model on devices with links of a rate.
 #[derive(Clone, Debug)]
@@ -106,8 +135,11 @@ impl Cell {
         for compute in devices.iter_mut().map(|device| &mut device.compute) {
             let layers = compute.layers.iter_mut().map(|layer| &mut layer.rows);
             for curve in layers.chain([&mut compute.head]) {
-                if rows == Rows::Roofline {
-                    bend(curve);
+                match rows {
+                    Rows::Line => {}
+                    Rows::Launched => bend(curve, self.fixed()),
+                    Rows::Kernels => round(curve),
+                    Rows::Roofline => bend(curve, 0.0),
                 }
             }
         }
@@ -122,6 +154,18 @@ impl Cell {
         })
     }
 
+    /// Whether all devices are alike.
+    pub fn has_equal_devices(&self) -> bool {
+        self.environment == Environment::A
+    }
+
+    fn fixed(&self) -> f64 {
+        match self.model {
+            Model::Llama7B => FIXED,
+            Model::Llama13B => FIXED / LAYER_13B,
+        }
+    }
+
     /// Its name, as `7B, A, 100 Mbps`.
     pub fn name(&self) -> String {
         let model = match self.model {
@@ -132,19 +176,54 @@ impl Cell {
     }
 }
 
-/// Adds the point up to which rows take as long as one.
-fn bend(curve: &mut RowCurve) {
+/// Adds the points around the knee: where the `fixed` share of one row's time, and the reading of weights
+/// beside it, end to be all that rows take. Through 260 rows it stays what it was.
+fn bend(curve: &mut RowCurve, fixed: f64) {
+    let [first, second, ref rest @ ..] = curve.points[..] else {
+        return;
+    };
+    let fixed_ms = fixed * first.ms;
+    let row_ms = (second.ms - fixed_ms) / f64::from(second.rows);
+    let ms = |rows: u32| first.ms.max(fixed_ms + row_ms * f64::from(rows));
+    let knee = ((first.ms - fixed_ms) / row_ms) as u32;
+    let behind = rest.iter().map(|point| point.rows);
+    let rows = [1, knee, knee + 1, second.rows].into_iter().chain(behind);
+    let mut points: Vec<RowPoint> = rows
+        .filter(|&rows| rows >= 1)
+        .map(|rows| RowPoint { rows, ms: ms(rows) })
+        .collect();
+    points.dedup_by_key(|point| point.rows);
+    curve.points = points;
+}
+
+/// Most rows of the measured curve that are near its knee.
+const NEAR_KNEE: u32 = 32;
+
+/// Around the knee of the roofline rows take as many times what it says as those of [`POINTS`] do.
+fn round(curve: &mut RowCurve) {
     let [first, second, ..] = curve.points[..] else {
         return;
     };
-    let knee = (first.ms / second.ms * f64::from(second.rows)) as u32;
-    if (2..second.rows).contains(&knee) {
-        let point = RowPoint {
-            rows: knee,
-            ms: first.ms,
-        };
-        curve.points.insert(1, point);
-    }
+    bend(curve, 0.0);
+    let [(_, one_ms), .., (many, many_ms)] = POINTS;
+    let row_ms = many_ms / f64::from(many);
+    let wider = first.ms / (second.ms / f64::from(second.rows)) / (one_ms / row_ms);
+    let measured = POINTS.iter().filter(|(rows, _)| *rows <= NEAR_KNEE);
+    let near = measured.map(|&(rows, ms)| {
+        let times = ms / one_ms.max(row_ms * f64::from(rows));
+        let rows = (f64::from(rows) * wider) as u32;
+        let ms = times
+            * first
+                .ms
+                .max(second.ms * f64::from(rows) / f64::from(second.rows));
+        RowPoint { rows, ms }
+    });
+    let mut points: Vec<RowPoint> = near.collect();
+    points.retain(|point| (2..second.rows).contains(&point.rows));
+    let last = points.last().map_or(1, |point| point.rows);
+    points.extend(curve.points.iter().filter(|point| point.rows > last));
+    points.insert(0, first);
+    curve.points = points;
 }
 
 /// Seconds of the paper's workload on a plain pipeline: one chunk, one stream, nothing guessed.

@@ -22,13 +22,15 @@ use anyhow::Result;
 
 use baselines::Baseline;
 use cells::{Cell, Environment, Rows};
-use ours::Ours;
+use ours::{Ours, Parts};
 use published::{Model, SYSTEMS};
 
 /// Tokens of the paper's prompts.
 pub const PROMPT: u32 = 260;
 /// Tokens generated.
 pub const GENERATED: u32 = 64;
+/// What rows take where one curve counts: the one that follows from published figures.
+pub const MAIN: Rows = Rows::Launched;
 
 /// What came of a cell, in seconds.
 #[derive(Clone, Debug)]
@@ -41,23 +43,42 @@ pub struct Row {
     pub simulated: [Option<f64>; 5],
     /// Jupiter, published.
     pub jupiter: f64,
-    /// Ours, where rows take what a straight line says.
-    pub ours: Ours,
-    /// Ours, where few rows take as long as one.
-    pub by_roofline: Ours,
+    /// Ours, by each of [`Rows::ALL`].
+    pub ours: [Ours; 4],
+    /// What its parts bring, by [`MAIN`].
+    pub parts: Parts,
     /// Prefill of a plain pipeline.
     pub plain_prefill_s: f64,
 }
 
 impl Row {
-    /// Ours as a share of Jupiter's seconds.
-    pub fn share(&self) -> f64 {
-        self.ours.total_s / self.jupiter
+    /// Ours by a row curve.
+    pub fn ours(&self, rows: Rows) -> &Ours {
+        &self.ours[rows as usize]
     }
 
-    /// The same by a roofline.
-    pub fn share_by_roofline(&self) -> f64 {
-        self.by_roofline.total_s / self.jupiter
+    /// Ours as a share of Jupiter's seconds.
+    pub fn share(&self, rows: Rows) -> f64 {
+        self.ours(rows).total_s / self.jupiter
+    }
+
+    /// A cell, with what the other systems take in it.
+    ///
+    /// # Errors
+    /// When a run brought an error.
+    pub fn simulated(cell: &Cell, simulated: [Option<f64>; 5]) -> Result<Row> {
+        let by = |rows| ours::simulated(&cell.with_rows(rows)?);
+        let [line, launched, kernels, roofline] = Rows::ALL.map(by);
+        let ours = [line?, launched?, kernels?, roofline?];
+        Ok(Row {
+            name: cell.name(),
+            published: cell.published,
+            simulated,
+            jupiter: cell.jupiter,
+            ours,
+            parts: ours::parts(&cell.with_rows(MAIN)?, ours[MAIN as usize].way)?,
+            plain_prefill_s: baselines::plain_prefill_s(cell, PROMPT),
+        })
     }
 }
 
@@ -68,26 +89,19 @@ impl Row {
 pub fn rows(configs: &Path) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for model in [Model::Llama7B, Model::Llama13B] {
-        let first = Cell::new(configs, model, Environment::A, 100)?;
+        let first = Cell::new(configs, model, Environment::A, 100)?.with_rows(MAIN)?;
         let baselines: Vec<Baseline> = (0..SYSTEMS.len())
             .map(|system| Baseline::calibrated(system, &first))
             .collect();
         for environment in [Environment::A, Environment::B] {
             for mbps in [100, 500, 1000] {
                 let cell = Cell::new(configs, model, environment, mbps)?;
+                let by_main = cell.with_rows(MAIN)?;
                 let mut simulated = [None; 5];
                 for (seconds, baseline) in simulated.iter_mut().zip(&baselines) {
-                    *seconds = baseline.seconds(&cell);
+                    *seconds = baseline.seconds(&by_main);
                 }
-                rows.push(Row {
-                    name: cell.name(),
-                    published: cell.published,
-                    simulated,
-                    jupiter: cell.jupiter,
-                    plain_prefill_s: baselines::plain_prefill_s(&cell, PROMPT),
-                    ours: ours::simulated(&cell)?,
-                    by_roofline: ours::simulated(&cell.with_rows(Rows::Roofline)?)?,
-                });
+                rows.push(Row::simulated(&cell, simulated)?);
             }
         }
     }

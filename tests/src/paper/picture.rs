@@ -6,8 +6,9 @@ use anyhow::{Result, anyhow};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-use super::Row;
+use super::cells::Rows;
 use super::published::SYSTEMS;
+use super::{MAIN, Row};
 
 const SIZE: (u32, u32) = (1240, 780);
 /// Seconds from which the axis goes, and to which.
@@ -61,7 +62,7 @@ fn legend(area: &DrawingArea<SVGBackend<'_>, Shift>) -> Drawn<()> {
         area.draw(&Text::new(name, (left + 20, 12), style))?;
         left += 36 + 8 * name.len() as i32;
     }
-    let how = "filled: published (ours: simulated); outlined: simulated (ours: by a roofline)";
+    let how = "filled: published (ours: simulated); outlined: simulated (ours: by a straight line)";
     area.draw(&Text::new(
         how,
         (left + 20, 12),
@@ -86,7 +87,8 @@ fn draw_panel(area: &DrawingArea<SVGBackend<'_>, Shift>, rows: &[Row]) -> Drawn<
         .draw()?;
     for (at, row) in rows.iter().enumerate() {
         let bars = row.published.into_iter().zip(row.simulated);
-        let ours = (Some(row.ours.total_s), Some(row.by_roofline.total_s));
+        let seconds = |rows| Some(row.ours(rows).total_s);
+        let ours = (seconds(MAIN), seconds(Rows::Line));
         let bars = bars.chain([(Some(row.jupiter), None), ours]);
         for (i, ((filled, outlined), color)) in bars.zip(COLORS).enumerate() {
             let left = at as f64 + (1.0 - FILLED) / 2.0 + FILLED * i as f64 / 7.0;
@@ -94,7 +96,9 @@ fn draw_panel(area: &DrawingArea<SVGBackend<'_>, Shift>, rows: &[Row]) -> Drawn<
             if let Some(seconds) = filled {
                 let corners = [(left + 0.01, AXIS.0), (right - 0.01, seconds)];
                 chart.draw_series([Rectangle::new(corners, color.mix(0.75).filled())])?;
-                let (x, y) = chart.backend_coord(&((left + right) / 2.0, seconds));
+                // Above the outline, where that is higher.
+                let top = outlined.map_or(seconds, |outlined| outlined.max(seconds));
+                let (x, y) = chart.backend_coord(&((left + right) / 2.0, top));
                 let (base_x, base_y) = area.get_base_pixel();
                 let text = format!("{seconds:.0}");
                 let place = (x - base_x - 4 * text.len() as i32, y - base_y - 15);
@@ -109,8 +113,8 @@ fn draw_panel(area: &DrawingArea<SVGBackend<'_>, Shift>, rows: &[Row]) -> Drawn<
         let (base_x, base_y) = area.get_base_pixel();
         let shares = format!(
             "{:.2} ({:.2}) of Jupiter",
-            row.share(),
-            row.share_by_roofline()
+            row.share(MAIN),
+            row.share(Rows::Line)
         );
         for (line, text) in (0..).zip([&row.name, &shares]) {
             let place = (x - base_x - 60, y - base_y + 8 + 16 * line);

@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use super::Row;
-use super::ours::Ours;
+use super::cells::Rows;
 use super::published::SYSTEMS;
+use super::{MAIN, Row};
 
 /// What was calibrated, and what was assumed.
 pub const ASSUMPTIONS: &str = "\
@@ -12,13 +12,20 @@ Published seconds are read off figures (within about 3 %). Calibrated: what a la
 and environment, so that a plain pipeline takes EdgeShard's seconds at 1000 Mbps (4 cells; its other 8
 are predicted); the bytes that SP, Megatron-LM, DeTransformer and Galaxy send over those of a ring of
 2-byte values, so that each takes its published seconds with the same model in A at 100 Mbps (7 cells;
-the other 35 are predicted). Assumed: straight lines between the calibrated points of a device's row
-curve (1, 260 and 512 rows), so guesses and small chunks cost what such a line says; beside it a
-roofline: as many rows as the device computes while it reads its weights (16 on an NX) cost what one
-costs, more of them their share of 260. Assumed too: 0.3 ms a hop at 1000 Mbps and 5.5 ms at 100, by the
-bytes' time between them; the cut of a plain pipeline on unequal devices. Ours: 260 prompt tokens and 64 written, 15 of them an outline of 5 points, which follow side by
-side; each guess is right with 0.64 (four behind each other bring 2.5 tokens a step, as Medusa's heads);
-the Planner is the real one, and nothing but times is simulated.";
+the other 35 are predicted). Assumed, for all systems: what rows between 1 and 260 take. \"launched\": half
+of what one row takes on a layer of 7B is there for any number of rows, since 13B's layers, with 1.56 times
+the weights, take 1.28 times as long; beside it weights are read once while the device computes, so 9 rows
+take as long as one on an NX. \"line\": straight from 1 to 260 rows; a tree of 64 guesses would take 4.5 times
+one row then and bring less than that, so the published system cannot have had it. \"roofline\": reading or
+computing, whichever takes longer, so 16 rows as one. \"kernels\": the same with the round knee that our
+kernels have on a processor (`bench --rows`: 4 rows 1.1, 8 rows 1.3 times one). Assumed too: 0.3 ms a hop
+at 1000 Mbps and 5.5 ms at 100, by the bytes' time between them; the cut of a plain pipeline on unequal
+devices. Ours: 260 prompt tokens and 64 written, 15 of
+them an outline of 5 points, which follow side by side, or begin with their lines where that is sooner; each
+guess is right with 0.64 (four behind each other bring 2.5 tokens a step, as Medusa's heads), the mean of
+four texts; stages are placed for the first token or for throughput, whichever is sooner; the Planner is
+the real one, and nothing but times is simulated. Bound: prompt, outline and one point behind each other
+on stages that never wait.";
 
 /// Seconds of every system in every cell, published and simulated; ours beside Jupiter's.
 pub fn table(rows: &[Row]) -> String {
@@ -26,8 +33,12 @@ pub fn table(rows: &[Row]) -> String {
     for system in SYSTEMS {
         let _ = write!(text, " {system}, sim. |");
     }
-    text.push_str(" Jupiter | ours | share | guesses only | points only | neither | by a roofline | share |\n|---|");
-    text.push_str(&"---:|".repeat(SYSTEMS.len() + 8));
+    text.push_str(" Jupiter |");
+    for rows in Rows::ALL {
+        let _ = write!(text, " ours, {} | share |", rows.name());
+    }
+    text.push_str("\n|---|");
+    text.push_str(&"---:|".repeat(SYSTEMS.len() + 1 + 2 * Rows::ALL.len()));
     text.push('\n');
     for row in rows {
         let _ = write!(text, "| {} |", row.name);
@@ -38,18 +49,46 @@ pub fn table(rows: &[Row]) -> String {
             };
             let _ = write!(text, " {cell} |");
         }
-        let ours = &row.ours;
+        let _ = write!(text, " {:.1} |", row.jupiter);
+        for rows in Rows::ALL {
+            let _ = write!(
+                text,
+                " {:.1} | {:.2} |",
+                row.ours(rows).total_s,
+                row.share(rows)
+            );
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// Where ours spends its seconds, by [`MAIN`], and what is lost without its parts.
+pub fn seconds(rows: &[Row]) -> String {
+    let mut text = String::from(
+        "| cell, seconds to | first token | outline | end | bound, its share | stages busy | placed for | points \
+         begin | guesses only | points only | neither |\n|---|---:|---:|---:|---:|---:|---|---|---:|---:|---:|\n",
+    );
+    for row in rows {
+        let (ours, parts) = (row.ours(MAIN), &row.parts);
+        let begin = match ours.way.with_lines {
+            true => "with their lines",
+            false => "together",
+        };
         let _ = writeln!(
             text,
-            " {:.1} | {:.1} | {:.2} | {:.1} | {:.1} | {:.1} | {:.1} | {:.2} |",
-            row.jupiter,
+            "| {} | {:.1} | {:.1} | {:.1} | {:.1}, {:.2} | {:.0} % | {:?} | {begin} | {:.1} | {:.1} | {:.1} |",
+            row.name,
+            ours.prefill_s,
+            ours.outline_s,
             ours.total_s,
-            row.share(),
-            ours.guesses_s,
-            ours.points_s,
-            ours.plain_s,
-            row.by_roofline.total_s,
-            row.share_by_roofline()
+            ours.bound_s,
+            ours.bound_s / row.jupiter,
+            100.0 * ours.busy,
+            ours.way.objective,
+            parts.guesses_s,
+            parts.points_s,
+            parts.plain_s,
         );
     }
     text
@@ -78,12 +117,24 @@ pub fn errors(rows: &[Row]) -> String {
 
 /// Prefill against a plain pipeline.
 pub fn prefill_lines(rows: &[Row]) -> String {
-    let mut text = String::from("prefill of 260 tokens, times a plain pipeline (by a roofline):");
+    let mut text = format!(
+        "prefill of 260 tokens, times a plain pipeline ({}):",
+        curves()
+    );
     for row in rows {
-        let gain = |ours: &Ours| row.plain_prefill_s / ours.prefill_s;
-        let (line, roofline) = (gain(&row.ours), gain(&row.by_roofline));
-        let _ = write!(text, " {} {line:.2} ({roofline:.2});", row.name);
+        let gain = |rows| row.plain_prefill_s / row.ours(rows).prefill_s;
+        let _ = write!(text, " {} {};", row.name, figures(Rows::ALL.map(gain)));
     }
     text.push('\n');
     text
+}
+
+/// The names of all row curves.
+pub fn curves() -> String {
+    Rows::ALL.map(Rows::name).join(", ")
+}
+
+/// A figure by each of them.
+pub fn figures(by: [f64; 4]) -> String {
+    by.map(|figure| format!("{figure:.2}")).join(" ")
 }

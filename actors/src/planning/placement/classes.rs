@@ -4,20 +4,26 @@
 //! everyone else and to the Planner, same links between each other. Placements that differ by such a
 //! swap are worth the same, so the search counts devices of a class instead of naming them, which
 //! loses nothing. Where that still leaves too many sets, devices of one type count as equal, each as
-//! slow and small as the worst of its type, so that no bound is broken.
+//! slow and small as the worst of its type, so that no bound is broken. Where even these are too many,
+//! devices of a type stand side by side in the pipeline: how many of the types before were used is of
+//! no matter then, so there are few sets of many devices. Between equal links the order of stages counts
+//! at the ends only, so little is lost.
 
 use std::ops::Range;
 
 use jupiter_models::LayerRange;
 
+use super::sets::Sets;
 use crate::planning::profile::{Cluster, DeviceProfile, Head};
 use crate::planning::{PlanError, Result};
 
-/// Most sets of devices that a search goes through: 2^10 for ten different devices, 5^4 = 625 for
-/// four each of four types. Keeps a plan of 80 layers below a second.
-const MAX_SETS: usize = 1024;
+/// Most that a pass of the search looks at for each layer: sets of devices, by the class of the last
+/// one and of the next. Ten different devices (2^10 * 10 * 11), 64 of two types and the Planner's own
+/// (2 * 33^2 * 3 * 4), 64 of eight types side by side (2^8 * 64 * 8). Keeps a plan of 80 layers at about
+/// a second.
+const MAX_STEPS: usize = 140_000;
 /// Most devices in all; more than this small layer ranges do not pay.
-pub(super) const MAX_DEVICES: usize = 32;
+pub(super) const MAX_DEVICES: usize = 128;
 
 /// The classes, each with its devices.
 #[derive(Clone, Debug)]
@@ -26,19 +32,40 @@ pub(super) struct Classes {
     pub(super) members: Vec<Vec<usize>>,
     /// Whether types were merged, instead of equal devices only.
     pub(super) merged: bool,
+    /// In which order devices may stand.
+    pub(super) order: Order,
+}
+
+/// Which orders of devices are searched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    /// All.
+    Any,
+    /// Those in which devices of a class stand side by side.
+    SideBySide,
 }
 
 impl Classes {
-    /// Groups equal devices, or, if there are too many sets then, devices of one type.
+    /// Groups equal devices, or, if there are too many sets then, devices of one type, side by side if
+    /// need be.
     pub(super) fn new(cluster: &Cluster) -> Result<Classes> {
         let devices = cluster.devices();
         let equal = group(devices.len(), |a, b| are_equal(cluster, a, b));
         let of_type = |a: usize, b: usize| devices[a].kind == devices[b].kind;
         let typed = group(devices.len(), of_type);
         let n_types = typed.len();
-        for (members, merged) in [(equal, false), (typed, true)] {
-            let classes = Classes { members, merged };
-            if devices.len() <= MAX_DEVICES && classes.n_sets() <= MAX_SETS {
+        let ways = [
+            (equal, false, Order::Any),
+            (typed.clone(), true, Order::Any),
+            (typed, true, Order::SideBySide),
+        ];
+        for (members, merged, order) in ways {
+            let classes = Classes {
+                members,
+                merged,
+                order,
+            };
+            if devices.len() <= MAX_DEVICES && classes.n_steps() <= MAX_STEPS {
                 return Ok(classes);
             }
         }
@@ -53,16 +80,20 @@ impl Classes {
         self.members.len()
     }
 
-    /// Number of sets of devices, counted by class. A set is a number with one digit a class, to
-    /// base `count + 1`; [`Classes::unit`] is the place value.
-    pub(super) fn n_sets(&self) -> usize {
-        let counts = self.members.iter().map(|members| members.len() + 1);
-        counts.fold(1, usize::saturating_mul)
+    /// What a pass of the search looks at for each layer.
+    fn n_steps(&self) -> usize {
+        let n = self.len();
+        let per_set = match self.order {
+            Order::Any => n * (n + 1),
+            Order::SideBySide => n,
+        };
+        self.sets()
+            .map_or(usize::MAX, |sets| sets.number.saturating_mul(per_set))
     }
 
-    /// The set that holds one device of `class`.
-    pub(super) fn unit(&self, class: usize) -> usize {
-        self.members[..class].iter().map(|m| m.len() + 1).product()
+    /// The sets of devices; none where they are too many to be numbered.
+    pub(super) fn sets(&self) -> Option<Sets> {
+        Sets::new(self.members.iter().map(Vec::len).collect(), self.order)
     }
 
     /// The memory that the search may use on each device of the cluster.

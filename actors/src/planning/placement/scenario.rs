@@ -2,6 +2,7 @@
 
 use super::classes::{Classes, MAX_DEVICES, least_free};
 use super::figures::reference_chunks;
+use super::sets::Sets;
 use super::{Objective, Request};
 use crate::planning::cost::{self, Work};
 use crate::planning::memory::StageMemory;
@@ -175,12 +176,8 @@ fn scaled(ns: u64) -> i64 {
 /// What fits where, and how devices are counted; the same in all scenarios of a request.
 #[derive(Clone, Debug)]
 pub(super) struct Space {
-    /// Devices of each class.
-    pub(super) counts: Vec<usize>,
-    /// Place value of each class in a set.
-    pub(super) units: Vec<usize>,
-    /// Number of sets.
-    pub(super) n_sets: usize,
+    /// The sets of devices.
+    pub(super) sets: Sets,
     /// `first_fits[class][j]`: layers `0..j` fit, with the embedding, and the head if all, and may be
     /// a stage.
     pub(super) first_fits: Vec<Vec<bool>>,
@@ -191,7 +188,7 @@ pub(super) struct Space {
 }
 
 impl Space {
-    pub(super) fn new(cluster: &Cluster, classes: &Classes, memory: &StageMemory) -> Space {
+    pub(super) fn new(cluster: &Cluster, classes: &Classes, memory: &StageMemory) -> Option<Space> {
         let n_layer = memory.n_layer();
         let free = |class: usize| least_free(cluster, &classes.members[class]);
         let fits = |class: usize| {
@@ -208,20 +205,11 @@ impl Space {
             };
             (0..=n_layer).map(&mut least).collect()
         };
-        Space {
-            counts: classes.members.iter().map(Vec::len).collect(),
-            units: (0..classes.len())
-                .map(|class| classes.unit(class))
-                .collect(),
-            n_sets: classes.n_sets(),
+        Some(Space {
+            sets: classes.sets()?,
             first_fits: (0..classes.len()).map(fits).collect(),
             first_start: (0..classes.len()).map(starts).collect(),
             memory: memory.clone(),
-        }
-    }
-
-    /// How many devices of `class` are in `set`.
-    pub(super) fn count_in(&self, set: usize, class: usize) -> usize {
-        set / self.units[class] % (self.counts[class] + 1)
+        })
     }
 }

@@ -40,7 +40,7 @@ pub(super) struct Search<'a> {
     at_least: Option<AtLeast>,
     /// First classes that can share a pass, and the way back to them, by class of the last stage.
     starts: Vec<(Vec<usize>, Vec<i64>)>,
-    /// `cost[(set * classes + last) * (layers + 1) + behind]`.
+    /// `cost[state * (layers + 1) + behind]`; see [`Sets::state`](super::sets::Sets::state).
     cost: Vec<i64>,
     /// By set: the numbers of layers that it may have behind it; empty if it cannot be reached.
     behind: Vec<Range<usize>>,
@@ -92,7 +92,7 @@ impl<'a> Search<'a> {
         let (space, scenario) = (self.space, self.scenario);
         let n_layer = scenario.n_layer();
         let mut paces: Vec<i64> = scenario.occupied.iter().flatten().copied().collect();
-        for class in 0..space.counts.len() {
+        for class in 0..space.sets.counts.len() {
             for end in 1..=n_layer {
                 let pace = |start| scenario.stage(class, start, end, &scenario.paced_head);
                 if space.first_fits[class][end] {
@@ -107,7 +107,7 @@ impl<'a> Search<'a> {
     }
 
     fn at(&self, set: usize, class: usize, behind: usize) -> usize {
-        (set * self.space.counts.len() + class) * (self.scenario.n_layer() + 1) + behind
+        self.space.sets.state(set, class) * (self.scenario.n_layer() + 1) + behind
     }
 
     fn windows(&self, limit: i64) -> Vec<Vec<usize>> {
@@ -124,43 +124,43 @@ impl<'a> Search<'a> {
             };
             (0..=scenario.n_layer()).map(&mut first).collect()
         };
-        (0..self.space.counts.len()).map(window).collect()
+        (0..self.space.sets.counts.len()).map(window).collect()
     }
 
     /// Fills the table for placements that begin on one of `firsts`.
     fn fill(&mut self, firsts: &[usize], limit: i64) {
         let (space, scenario) = (self.space, self.scenario);
-        let (n_classes, n_layer) = (space.counts.len(), scenario.n_layer());
+        let (n_classes, n_layer) = (space.sets.counts.len(), scenario.n_layer());
         self.cost.clear();
         self.cost
-            .resize(space.n_sets * n_classes * (n_layer + 1), NEVER);
+            .resize(space.sets.n_states() * (n_layer + 1), NEVER);
         self.behind.clear();
-        self.behind.resize(space.n_sets, 0..0);
+        self.behind.resize(space.sets.number, 0..0);
         for &class in firsts {
             for end in 1..=n_layer {
                 if space.first_fits[class][end]
                     && scenario.stage(class, 0, end, &scenario.paced_head) <= limit
                 {
-                    let at = self.at(space.units[class], class, end);
+                    let first = space.sets.first(class);
+                    let at = self.at(first, class, end);
                     let stage = scenario.stage(class, 0, end, &scenario.head) + 1;
                     self.cost[at] = scenario.entry(class) + stage;
-                    reach(&mut self.behind[space.units[class]], end);
+                    reach(&mut self.behind[first], end);
                 }
             }
         }
         let mut arrival = vec![NEVER; n_layer];
         let mut queue = VecDeque::with_capacity(n_layer);
-        for set in 1..space.n_sets {
+        for set in 1..space.sets.number {
             // All layers behind leave none for the next stage.
             let behind = self.behind[set].start..self.behind[set].end.min(n_layer);
             if behind.is_empty() {
                 continue;
             }
             for next in 0..n_classes {
-                if space.count_in(set, next) < space.counts[next] {
+                if let Some(more) = space.sets.with(set, next, self.at_least) {
                     self.arrive(set, next, limit, &behind, &mut arrival);
-                    let set = set + space.units[next];
-                    self.extend(set, next, &behind, &arrival, &mut queue);
+                    self.extend(more, next, &behind, &arrival, &mut queue);
                 }
             }
         }
@@ -178,8 +178,8 @@ impl<'a> Search<'a> {
     ) {
         arrival[behind.clone()].fill(NEVER);
         let scenario = self.scenario;
-        for last in 0..self.space.counts.len() {
-            if self.space.count_in(set, last) == 0 || scenario.occupied[last][next] > limit {
+        for last in 0..self.space.sets.counts.len() {
+            if !self.space.sets.may_end(set, last) || scenario.occupied[last][next] > limit {
                 continue;
             }
             let hop = scenario.occupied[last][next] + scenario.latency[last][next];
@@ -230,7 +230,10 @@ impl<'a> Search<'a> {
             if let Some(lead) = least {
                 let is_last = end == n_layer;
                 let head = if is_last { scenario.head[next] } else { 0 };
-                self.cost[row + end] = lead + prefix[end] + step_and_one + head;
+                let cost = lead + prefix[end] + step_and_one + head;
+                // Side by side, several sets become this one.
+                let best = &mut self.cost[row + end];
+                *best = cost.min(*best);
                 reach(&mut self.behind[set], end);
             } else if end >= behind.end && self.space.memory.is_free() {
                 break;
@@ -242,16 +245,19 @@ impl<'a> Search<'a> {
     fn cheapest(&self, back: &[i64]) -> Option<(i64, usize, usize)> {
         let (space, n_layer) = (self.space, self.scenario.n_layer());
         let mut best: Option<(i64, usize, usize)> = None;
-        for set in 1..space.n_sets {
-            let counts = |least: AtLeast| space.count_in(set, least.class) >= least.count;
-            if !self.at_least.is_none_or(counts) {
+        for set in 1..space.sets.number {
+            if !self.at_least.is_none_or(|least| space.sets.has(set, least)) {
                 continue;
             }
             for (last, &back) in back.iter().enumerate() {
+                if !space.sets.may_end(set, last) {
+                    continue;
+                }
                 let cost = self.cost[self.at(set, last, n_layer)];
                 if cost < NEVER {
                     // A Planner beside the first stage is beside a lone one, whatever `back` says.
-                    let is_beside = self.scenario.planner.is_none() && set == space.units[last];
+                    let is_beside =
+                        self.scenario.planner.is_none() && set == space.sets.first(last);
                     let sum = cost + if is_beside { 0 } else { back };
                     if best.is_none_or(|(least, ..)| sum < least) {
                         best = Some((sum, set, last));
@@ -267,10 +273,9 @@ impl<'a> Search<'a> {
         let scenario = self.scenario;
         let mut stages = Vec::new();
         let (mut set, mut last, mut end) = (set, last, scenario.n_layer());
-        while set != self.space.units[last] {
-            let before = set - self.space.units[last];
+        while set != self.space.sets.first(last) {
             let cost = self.cost[self.at(set, last, end)];
-            let came_from = |&(class, start): &(usize, usize)| {
+            let came_from = |&(before, class, start): &(usize, usize, usize)| {
                 let hop = scenario.occupied[class][last] + scenario.latency[class][last];
                 let stage = scenario.stage(last, start, end, &scenario.head) + 1;
                 scenario.occupied[class][last] <= limit
@@ -278,9 +283,10 @@ impl<'a> Search<'a> {
                     && self.cost[self.at(before, class, start)] + hop + stage == cost
             };
             let starts = self.window[last][end]..end;
-            let classes = 0..self.space.counts.len();
-            let Some((class, start)) = classes
-                .flat_map(|class| starts.clone().map(move |start| (class, start)))
+            let before = self.space.sets.before(set, last, self.at_least);
+            let Some((before, class, start)) = before
+                .into_iter()
+                .flat_map(|(set, class)| starts.clone().map(move |start| (set, class, start)))
                 .find(came_from)
             else {
                 unreachable!("the table has no state without the one before it");
@@ -318,7 +324,7 @@ fn reach(range: &mut Range<usize>, end: usize) {
 /// first class needs a pass of its own; where all ways back from a class are equally long, or the
 /// Planner's place is known, one pass serves all.
 fn starts(space: &Space, scenario: &Scenario) -> Vec<(Vec<usize>, Vec<i64>)> {
-    let n_classes = space.counts.len();
+    let n_classes = space.sets.counts.len();
     if let Some(ways) = &scenario.planner {
         return vec![((0..n_classes).collect(), ways.back.clone())];
     }
@@ -329,7 +335,7 @@ fn starts(space: &Space, scenario: &Scenario) -> Vec<(Vec<usize>, Vec<i64>)> {
     let mut common = vec![None; n_classes];
     let mut is_common = true;
     for (last, common) in common.iter_mut().enumerate() {
-        for first in (0..n_classes).filter(|&first| first != last || space.counts[last] > 1) {
+        for first in (0..n_classes).filter(|&first| first != last || space.sets.counts[last] > 1) {
             let back = scenario.latency[last][first];
             is_common &= *common.get_or_insert(back) == back;
         }
@@ -347,3 +353,6 @@ fn starts(space: &Space, scenario: &Scenario) -> Vec<(Vec<usize>, Vec<i64>)> {
 pub(super) fn n_stages(sum: i64) -> i64 {
     sum % SCALE
 }
+
+#[cfg(test)]
+mod tests;

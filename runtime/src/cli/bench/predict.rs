@@ -118,6 +118,7 @@ impl Predictor<'_> {
                 n_points: n_branches,
                 n_prompt: N_SUFFIX,
                 n_predict: n_tokens,
+                with_lines: false,
             }),
             ..SimRequest::at_once(N_SHARED - 1, 1)
         };
