@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites chat test sanitize aarch64 check-aarch64 lint format layering deny bench plans load paper speculation outlines evaluation train install
+.PHONY: help prerequisites chat test sanitize aarch64 check-aarch64 lint format layering deny bench plans load paper speculation outlines ros2-golden evaluation train install
 
 # rustup's folder, for shells that have not read its profile yet.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
@@ -76,6 +76,12 @@ speculation: prerequisites ## What guessing ahead can bring on 1, 2, 4 and 8 sta
 
 outlines: prerequisites ## What writing point by point brings to the default model, as a table and a picture (or ARGS="-m FILE")
 	$(CARGO) run --release --bin outlines -- $(ARGS)
+
+ros2-golden: ## Make the embedded interfaces of ROS 2 and the golden data of its tests again (PyPI, Python 3.11)
+	@folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; python3 -m venv $$folder; \
+	$$folder/bin/pip install -q ros-rclpy ros-rmw-fastrtps-cpp ros-std-msgs ros-std-srvs ros-geometry-msgs ros-test-msgs; \
+	export AMENT_PREFIX_PATH=$$folder LD_LIBRARY_PATH=$$folder/lib; \
+	$$folder/bin/python runtime/src/ros2/golden/make.py $$folder/share
 
 evaluation: prerequisites ## Judge the default model on questions that it was never trained on
 	$(CARGO) run --release --bin evaluation -- $(ARGS)

@@ -38,6 +38,7 @@
 //!   ([`event`])
 //! - `gateway`: the same for any program that speaks zenoh
 //! - `monitor`: asks a head, from anywhere, how its cluster is doing ([`Monitor`])
+//! - `ros2`: the same for robots of ROS 2, as a node of theirs
 //! - `node`: link, actors and stages put together, as a head ([`Runtime`]), a node that serves one
 //!   ([`Worker`]) or a head that only measures ([`Surveyor`])
 //! - [`terminal`], [`telemetry`]: what programs share that talk with a person; the log
@@ -55,6 +56,7 @@ pub mod net;
 mod node;
 pub mod outline;
 mod planner;
+mod ros2;
 pub mod signals;
 pub mod status;
 mod task;
@@ -68,7 +70,7 @@ pub use client::prompt::{GenerateOptions, Prompt};
 pub use client::stream::{StreamItem, TokenStream};
 pub use client::{Client, event};
 pub use config::{Config, OutlineMode, Settings};
-pub use error::{BadRequest, ClusterError, ConfigError, Error, ErrorKind, Result};
+pub use error::{BadRequest, ClusterError, ConfigError, Error, ErrorKind, Result, Ros2Error};
 pub use jupiter_actors::NodeId;
 pub use jupiter_actors::planner::{ClusterPhase, ClusterStatus, StageStatus, StepStats, StepTrace};
 pub use jupiter_actors::planning::placement::Objective;

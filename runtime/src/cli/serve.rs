@@ -18,6 +18,9 @@ use super::table::{Align, bytes, markdown};
 /// Where a head listens unless told otherwise: only this machine reaches it.
 pub(crate) const DEFAULT_ENDPOINT: &str = "tcp/127.0.0.1:7447";
 
+/// Where it listens beside a node of ROS 2, whose router has that port on this machine.
+const ENDPOINT_BESIDE_ROS2: &str = "tcp/127.0.0.1:7448";
+
 /// How often the head looks whether its plan changed, to print it.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -30,6 +33,7 @@ on jupiter/<cluster>/prompt/<id>, whose answers go to jupiter/<cluster>/completi
 Examples:
   jupiter serve -m model.gguf                                   on this machine alone
   jupiter serve -m model.gguf --listen tcp/0.0.0.0:7447 --workers 2
+  jupiter serve -m model.gguf --ros2 router                      a node for robots of ROS 2 too
   jupiter serve --config configs/head.toml -v")]
 pub(crate) struct ServeArgs {
     /// Print one JSON object a line: `listening`, then `plan` whenever it changes
@@ -64,9 +68,12 @@ pub(crate) async fn execute(common: &CommonArgs, args: &ServeArgs) -> anyhow::Re
 /// it is a cluster like any other.
 pub(crate) fn head_config(common: &CommonArgs, flags: &Settings) -> anyhow::Result<Config> {
     let mut settings = Settings::load_here(common.config.as_deref(), flags)?;
-    let listen = &mut settings.network.listen;
-    if listen.is_empty() {
-        *listen = vec![DEFAULT_ENDPOINT.to_owned()];
+    if settings.network.listen.is_empty() {
+        let endpoint = match &settings.ros2.ros2 {
+            Some(_) => ENDPOINT_BESIDE_ROS2,
+            None => DEFAULT_ENDPOINT,
+        };
+        settings.network.listen = vec![endpoint.to_owned()];
     }
     Ok(Config::from_settings(settings)?)
 }
@@ -78,6 +85,9 @@ async fn show(runtime: &Runtime, json: bool) -> anyhow::Result<()> {
         output::json_line(&json!({ "event": "listening", "endpoints": endpoints }))?;
     } else {
         output::text(&format!("listening on {}\n", endpoints.join(", ")))?;
+        if let Some(ros2) = &runtime.config().ros2 {
+            output::text(&format!("{ros2}\n"))?;
+        }
     }
     let mut shown = None;
     loop {

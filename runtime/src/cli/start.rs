@@ -127,6 +127,8 @@ async fn start(args: &PipelineArgs<'_>) -> anyhow::Result<Pipeline> {
         false => None,
     };
     let mut config = Config::load(args.common.config.as_deref(), &settings)?;
+    // The file may be that of a head: only `serve` is a node of ROS 2.
+    config.ros2 = None;
     if !has_plan && config.pipeline.split == Split::Planned {
         config.pipeline.split = Split::PerNode;
     }

@@ -6,6 +6,7 @@
 mod checks;
 mod groups;
 mod outline;
+mod ros2;
 mod settings;
 mod speculation;
 mod table;
@@ -29,6 +30,7 @@ pub use self::groups::{
     PlacementSettings, ScheduleSettings, SpeculationSettings, TemplateSettings, positive,
 };
 pub use self::outline::{OutlineConfig, OutlineMode, PromptSettings};
+pub use self::ros2::{Ros2Config, Ros2Name, Ros2Place, Ros2Settings};
 pub use self::settings::Settings;
 pub use self::speculation::{DraftSetting, RuleSetting, SpeculationConfig};
 use crate::error::Result;
@@ -74,6 +76,8 @@ pub struct Config {
     pub speculation: SpeculationConfig,
     /// Whether and how answers are written point by point.
     pub outline: OutlineConfig,
+    /// A node for robots of ROS 2; none unless asked for.
+    pub ros2: Option<Ros2Config>,
     /// A slower machine than this one, to try plans with.
     pub emulation: EmulationConfig,
 }
@@ -249,14 +253,15 @@ impl Config {
             speculation,
             drafts,
             outline,
+            ros2,
             emulation: emulated,
             patience,
         } = settings;
         let is_cluster = !(place.listen.is_empty() && place.connect.is_empty());
-        let outline = OutlineConfig::from_settings(&outline)?;
         Ok(Self {
             speculation: SpeculationConfig::from_settings(&speculation, drafts)?,
-            outline,
+            outline: OutlineConfig::from_settings(&outline)?,
+            ros2: Ros2Config::from_settings(&ros2)?,
             engine: EngineConfig::from_settings(&engine)?,
             network: network(place)?,
             model: ModelConfig {

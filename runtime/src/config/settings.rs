@@ -14,6 +14,7 @@ use super::groups::{
     ModelSettings, NetworkSettings, OutlineSettings, PatienceSettings, PlacementSettings,
     ScheduleSettings, SpeculationSettings, TemplateSettings,
 };
+use super::ros2::Ros2Settings;
 use super::table::{Table, one_line};
 use crate::error::{ConfigError, Result};
 
@@ -21,7 +22,7 @@ use crate::error::{ConfigError, Result};
 const ENV_PREFIX: &str = "JUPITER";
 
 /// Keys whose value in the environment is a list, separated by commas.
-const LIST_KEYS: [&str; 3] = ["listen", "connect", "split"];
+const LIST_KEYS: [&str; 4] = ["listen", "connect", "split", "ros2_interfaces"];
 
 /// How many valid keys an error offers for an unknown one.
 const MAX_SUGGESTIONS: usize = 3;
@@ -67,6 +68,9 @@ pub struct Settings {
     #[command(flatten)]
     #[serde(flatten)]
     pub outline: OutlineSettings,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub ros2: Ros2Settings,
     #[command(flatten)]
     #[serde(flatten)]
     pub emulation: EmulationSettings,
@@ -138,6 +142,7 @@ impl Settings {
             speculation: group(merged)?,
             drafts: group(merged)?,
             outline: group(merged)?,
+            ros2: group(merged)?,
             emulation: group(merged)?,
             patience: group(merged)?,
         })

@@ -3,6 +3,7 @@
 mod cluster;
 mod config;
 mod request;
+mod ros2;
 
 use jupiter_actors::planning::PlanError;
 use jupiter_actors::request::RequestError;
@@ -11,6 +12,7 @@ use jupiter_models::{ModelError, Token};
 pub use self::cluster::ClusterError;
 pub use self::config::ConfigError;
 pub use self::request::BadRequest;
+pub use self::ros2::Ros2Error;
 
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -52,6 +54,9 @@ pub enum Error {
     /// The cluster refused this node, or cannot work as it is.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
+    /// There is no node of ROS 2.
+    #[error(transparent)]
+    Ros2(#[from] Ros2Error),
     /// There is no plan.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -132,6 +137,8 @@ impl Error {
                 | ModelError::BadSplit { .. }
                 | ModelError::BadInput { .. } => ErrorKind::Invalid,
             },
+            Self::Ros2(Ros2Error::NoRouter { .. }) => ErrorKind::Unavailable,
+            Self::Ros2(_) => ErrorKind::Invalid,
             Self::Cluster(_) | Self::Zenoh(_) | Self::Plan(_) | Self::Stopped => {
                 ErrorKind::Unavailable
             }

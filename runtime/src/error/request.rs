@@ -36,6 +36,14 @@ pub enum BadRequest {
     /// A deadline without a time.
     #[error("deadline says for what, and deadline_ms is missing: send both, or deadline_ms alone")]
     DeadlineWithoutTime,
+    /// No answer of this type.
+    #[error("answer_type {name:?}: {why}")]
+    AnswerType {
+        /// The type.
+        name: String,
+        /// What is wrong.
+        why: String,
+    },
     /// Each token is compared with all stop strings.
     #[error("stop: send at most {n_max} strings of at most {max_bytes} bytes")]
     Stop {

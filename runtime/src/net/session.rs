@@ -62,17 +62,19 @@ pub async fn open(endpoints: &Endpoints) -> Result<Session> {
     for endpoint in &endpoints.listen {
         warn_if_exposed(endpoint);
     }
-    let config = zenoh_config(endpoints)?;
+    open_config(zenoh_config(endpoints)?, &endpoints.listen).await
+}
+
+/// Opens a session with a whole configuration of zenoh, which listens at `listen`.
+///
+/// # Errors
+/// When an endpoint is in use or cannot be used.
+pub(crate) async fn open_config(config: zenoh::Config, listen: &[String]) -> Result<Session> {
     zenoh::open(config).await.map_err(|error| {
         let text = error.to_string();
         if text.contains("in use") || text.contains("os error 98") {
-            let named = endpoints
-                .listen
-                .iter()
-                .find(|endpoint| text.contains(endpoint.as_str()));
-            let endpoint = named
-                .cloned()
-                .unwrap_or_else(|| endpoints.listen.join(", "));
+            let named = listen.iter().find(|it| text.contains(it.as_str()));
+            let endpoint = named.cloned().unwrap_or_else(|| listen.join(", "));
             return Error::EndpointInUse { endpoint };
         }
         zenoh_error(error)

@@ -204,6 +204,14 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Is a node of ROS 2 too, at the robot's router (`tcp/robot:7447`) or as the router (`router`,
+    /// `router@tcp/0.0.0.0:7447`).
+    #[must_use]
+    pub fn ros2(mut self, place: impl Into<String>) -> Self {
+        self.settings.ros2.ros2 = Some(place.into());
+        self
+    }
+
     /// Endpoints to connect to.
     #[must_use]
     pub fn connect<T: Into<String>>(mut self, endpoints: impl IntoIterator<Item = T>) -> Self {

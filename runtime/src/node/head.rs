@@ -26,6 +26,7 @@ use crate::membership::survey::Survey;
 use crate::net::keys::Keys;
 use crate::net::session::{self, REACH_PATIENCE};
 use crate::planner;
+use crate::ros2::{ModelName, Ros2};
 use crate::task::AbortOnDrop;
 
 /// How long the Planner may take to say how it is going.
@@ -39,6 +40,7 @@ const READY_POLL: Duration = Duration::from_millis(20);
 pub struct Runtime {
     // In the order in which they end.
     service: Option<Arc<Service>>,
+    ros2: Option<Ros2>,
     membership: Option<HeadMembership>,
     gives_way: GivesWay,
     tasks: Vec<AbortOnDrop>,
@@ -64,6 +66,14 @@ impl Runtime {
     /// Where it listens, with the ports that were chosen.
     pub fn endpoints(&self) -> &[String] {
         &self.endpoints
+    }
+
+    /// Where robots of ROS 2 reach it, if it is their router; empty if not, or not yet.
+    pub async fn ros2_endpoints(&self) -> Vec<String> {
+        match &self.ros2 {
+            Some(ros2) => ros2.endpoints().await,
+            None => Vec::new(),
+        }
     }
 
     /// How the cluster is doing.
@@ -149,6 +159,9 @@ impl Runtime {
     /// Ends everything and waits for it.
     pub async fn shutdown(mut self) {
         self.client.stop();
+        if let Some(ros2) = self.ros2.take() {
+            ros2.stop().await;
+        }
         self.membership = None;
         self.tasks.clear();
         if let Some(node) = self.node.take() {
@@ -201,6 +214,7 @@ impl Runtime {
         let client = Client::new(planner, outline, loaded.planner.engine.n_ctx);
         let mut runtime = Self {
             service: None,
+            ros2: None,
             membership: None,
             gives_way: GivesWay::never(),
             tasks: Vec::new(),
@@ -251,6 +265,10 @@ impl Runtime {
             })));
             (self.membership, self.service) = (Some(membership), Some(service));
             self.say_if_unreached();
+        }
+        if let Some(config) = self.config.ros2.clone() {
+            let model = ModelName::of(&self.config.model);
+            self.ros2 = Some(Ros2::start(config, self.client(), model).await?);
         }
         if self.config.pipeline.host_stages {
             let arrival = arrive(news, survey, node.clone());

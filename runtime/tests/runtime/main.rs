@@ -11,6 +11,7 @@ mod heads;
 mod outlines;
 mod outlines_scripted;
 mod planned;
+mod ros2;
 mod scripted;
 mod support;
 mod text;

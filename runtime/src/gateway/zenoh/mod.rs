@@ -16,7 +16,7 @@ mod asker;
 mod presence;
 mod reply;
 mod reporter;
-mod request;
+pub(crate) mod request;
 
 use std::collections::HashMap;
 use std::io::Read;

@@ -71,7 +71,7 @@ struct Message {
 ///
 /// # Errors
 /// In one line, for the client: what is wrong.
-pub(super) fn parse(
+pub(crate) fn parse(
     payload: &[u8],
     plain: bool,
     default: GenerateOptions,

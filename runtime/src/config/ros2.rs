@@ -1,0 +1,212 @@
+//! A node of ROS 2: what may be said of it, and what is used.
+
+use std::fmt::{Display, Formatter};
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result, Ros2Error};
+use crate::net::session::parse_endpoint;
+
+/// Where a router of rmw_zenoh listens, and nodes of ROS 2 look for one.
+const ROUTER_ENDPOINT: &str = "tcp/127.0.0.1:7447";
+
+/// The node when nothing is said.
+const DEFAULT_NAME: &str = "/llm/jupiter";
+
+/// Largest domain of ROS 2 (its ports end there).
+const MAX_DOMAIN: u32 = 232;
+
+/// A node for robots of ROS 2.
+#[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[command(next_help_heading = "ROS 2")]
+#[serde(default)]
+pub struct Ros2Settings {
+    /// Be a node of ROS 2 for robots with rmw_zenoh: at their router, as `tcp/robot:7447`, or as the
+    /// router itself: `router` for this machine alone, `router@tcp/0.0.0.0:7447` for others
+    #[arg(long, env = "JUPITER_ROS2", value_name = "ENDPOINT|router")]
+    pub ros2: Option<String>,
+
+    /// Namespace and name of that node; without it /llm/jupiter
+    #[arg(long, env = "JUPITER_ROS2_NAME", value_name = "NAME")]
+    pub ros2_name: Option<String>,
+
+    /// Its ROS domain; without it ROS_DOMAIN_ID, or 0
+    #[arg(long, env = "JUPITER_ROS2_DOMAIN", value_name = "N")]
+    pub ros2_domain: Option<u32>,
+
+    /// Interfaces of the robot's own packages, which answers may be of too (`answer_type`): a package's
+    /// folder, or one of packages as /opt/ros/jazzy/share; may be repeated
+    #[arg(
+        long,
+        env = "JUPITER_ROS2_INTERFACES",
+        value_name = "FOLDER",
+        value_delimiter = ','
+    )]
+    pub ros2_interfaces: Vec<PathBuf>,
+}
+
+/// What is used of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ros2Config {
+    /// How it reaches robots.
+    pub place: Ros2Place,
+    /// The node.
+    pub name: Ros2Name,
+    /// Its domain; without it the environment's `ROS_DOMAIN_ID`, or 0.
+    pub domain: Option<u32>,
+    /// Folders with interfaces of the robot's own packages.
+    pub interfaces: Vec<PathBuf>,
+}
+
+/// How robots are reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ros2Place {
+    /// It connects to their router at this endpoint.
+    Client(String),
+    /// It is their router, and listens at this endpoint.
+    Router(String),
+}
+
+/// A node's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ros2Name {
+    /// Namespace, as `/llm`; `/` for none.
+    pub namespace: String,
+    /// The name in it.
+    pub node: String,
+}
+
+impl Ros2Config {
+    /// Nothing where no robots are to be reached.
+    pub(super) fn from_settings(settings: &Ros2Settings) -> Result<Option<Self>> {
+        let Some(place) = &settings.ros2 else {
+            return Ok(None);
+        };
+        let place = match (place.as_str(), place.strip_prefix("router@")) {
+            ("router", _) => Ros2Place::Router(ROUTER_ENDPOINT.to_owned()),
+            (_, Some(endpoint)) => Ros2Place::Router(parse_endpoint(endpoint)?),
+            (endpoint, None) => Ros2Place::Client(parse_endpoint(endpoint)?),
+        };
+        let name = settings.ros2_name.as_deref().unwrap_or(DEFAULT_NAME);
+        let name = Ros2Name::parse(name)?;
+        let domain = settings.ros2_domain.map(checked_domain).transpose()?;
+        Ok(Some(Self {
+            place,
+            name,
+            domain,
+            interfaces: settings.ros2_interfaces.clone(),
+        }))
+    }
+
+    /// The domain, which the environment may name.
+    ///
+    /// # Errors
+    /// `ROS_DOMAIN_ID` is no domain.
+    pub(crate) fn domain_here(&self) -> Result<u32> {
+        match (self.domain, std::env::var("ROS_DOMAIN_ID")) {
+            (Some(domain), _) => Ok(domain),
+            (None, Ok(text)) if !text.trim().is_empty() => match text.trim().parse() {
+                Ok(domain) => checked_domain(domain),
+                Err(_) => Err(Ros2Error::Domain(text).into()),
+            },
+            (None, _) => Ok(0),
+        }
+    }
+}
+
+impl Display for Ros2Config {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        let name = self.name.full();
+        match &self.place {
+            Ros2Place::Client(endpoint) => write!(f, "node {name} of ROS 2 at {endpoint}"),
+            Ros2Place::Router(endpoint) => {
+                write!(f, "node {name} of ROS 2, and its router at {endpoint}")
+            }
+        }
+    }
+}
+
+impl Ros2Name {
+    fn parse(name: &str) -> Result<Self> {
+        let (namespace, node) = name.rsplit_once('/').unwrap_or(("", name));
+        let is_token = |token: &str| {
+            !token.is_empty()
+                && !token.starts_with(|c: char| c.is_ascii_digit())
+                && token.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        };
+        let namespace = namespace.trim_start_matches('/');
+        let is_fine = namespace.is_empty() || namespace.split('/').all(is_token);
+        if !is_fine || !is_token(node) || name.len() > 255 {
+            return Err(Error::from(Ros2Error::Name(name.to_owned())));
+        }
+        Ok(Self {
+            namespace: format!("/{namespace}"),
+            node: node.to_owned(),
+        })
+    }
+
+    /// A name within the namespace: `answer` of `/llm/jupiter` is `/llm/answer`.
+    pub(crate) fn relative(&self, name: &str) -> String {
+        format!("{}/{name}", self.namespace.trim_end_matches('/'))
+    }
+
+    /// The whole name.
+    pub(crate) fn full(&self) -> String {
+        self.relative(&self.node)
+    }
+}
+
+fn checked_domain(domain: u32) -> Result<u32> {
+    match domain {
+        0..=MAX_DOMAIN => Ok(domain),
+        _ => Err(Ros2Error::Domain(domain.to_string()).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn config(place: &str, name: &str) -> Result<Option<Ros2Config>> {
+        Ros2Config::from_settings(&Ros2Settings {
+            ros2: Some(place.to_owned()),
+            ros2_name: Some(name.to_owned()),
+            ros2_domain: Some(7),
+            ros2_interfaces: Vec::new(),
+        })
+    }
+
+    #[test]
+    fn places_and_names_are_read_or_refused() {
+        let place = |text| config(text, "a").unwrap().unwrap().place;
+        let at = |text: &str| text.to_owned();
+        assert_eq!(place("router"), Ros2Place::Router(at("tcp/127.0.0.1:7447")));
+        let router = Ros2Place::Router(at("tcp/0.0.0.0:1"));
+        assert_eq!(place("router@0.0.0.0:1"), router);
+        assert_eq!(place("robot:7447"), Ros2Place::Client(at("tcp/robot:7447")));
+        let name = |text| config("router", text).unwrap().unwrap().name;
+        assert_eq!(name("/llm/jupiter").relative("answer"), "/llm/answer");
+        assert_eq!(name("a/b/c").full(), "/a/b/c");
+        assert_eq!(name("c").relative("answer"), "/answer");
+        for (place, bad) in [
+            ("router", ""),
+            ("router", "/llm/"),
+            ("router", "a//b"),
+            ("router", "1a"),
+            ("router", "a-b"),
+            ("router", "a*"),
+            ("udp/a:1", "a"),
+            ("router@", "a"),
+        ] {
+            let error = config(place, bad).unwrap_err().to_string();
+            assert!(!error.contains('\n'), "{error}");
+        }
+        assert_eq!(
+            Ros2Config::from_settings(&Ros2Settings::default()).unwrap(),
+            None
+        );
+    }
+}

@@ -1,0 +1,45 @@
+//! What can go wrong with a node of ROS 2.
+
+/// Why the node of ROS 2 is not there; each message says how to mend it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Ros2Error {
+    /// No name that ROS 2 takes.
+    #[error(
+        "ros2_name {0:?}: write namespace and node as /llm/jupiter, of letters, digits and `_`, no \
+         digit first"
+    )]
+    Name(String),
+    /// No domain of ROS 2.
+    #[error("the ROS domain {0:?}: give a number from 0 to 232 (--ros2-domain, ROS_DOMAIN_ID)")]
+    Domain(String),
+    /// Two nodes of one name would both answer.
+    #[error(
+        "a node {name} is in ROS domain {domain} already: stop it, or take another name (--ros2-name)"
+    )]
+    TwoNodes {
+        /// The name.
+        name: String,
+        /// Where it is.
+        domain: u32,
+    },
+    /// Nobody answers where the robot's router should be.
+    #[error(
+        "no zenoh router answers at {endpoint}: start one there (ros2 run rmw_zenoh_cpp rmw_zenohd), \
+         or be the router (--ros2 router)"
+    )]
+    NoRouter {
+        /// Where one was looked for.
+        endpoint: String,
+    },
+    /// The robot's own configuration of zenoh, which the environment names, cannot be used.
+    #[error("{variable}: {why}")]
+    Environment {
+        /// The variable.
+        variable: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A definition of an interface that cannot be used.
+    #[error("ROS 2 interfaces: {0}")]
+    Interface(String),
+}

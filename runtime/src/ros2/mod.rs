@@ -1,0 +1,231 @@
+//! A node of ROS 2, for robots whose nodes speak rmw_zenoh (Jazzy or later): no bridge, no ROS here.
+//!
+//! ```text
+//! topics      prompt -> tokens, answer (std_msgs/String); model, latched
+//! services    reset (std_srvs/Trigger), ask (jupiter_msgs/Ask), those of parameters
+//! action      generate (jupiter_msgs/Generate)
+//! ```
+//!
+//! - `types`: interface files, their hashes, and bytes of messages as JSON
+//! - `wire`: keys, tokens and attachments as rmw_zenoh writes them
+//! - `session`: the zenoh session, apart from the cluster's
+//! - `latch`, `node`: a node's publishers, subscriptions and services
+//! - `graph`: who else is there
+//! - `goals`, `action`: an action server
+//! - `pieces`: an answer in pieces that subscribers keep up with
+//! - `desk`, `topics`, `parameters`: what is offered
+
+mod action;
+mod desk;
+mod goals;
+mod graph;
+mod latch;
+mod node;
+mod parameters;
+mod pieces;
+mod session;
+mod topics;
+mod types;
+mod wire;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use serde_json::json;
+use zenoh::Session;
+
+use self::desk::Desk;
+use self::graph::Graph;
+use self::node::{Node, Publisher};
+use self::parameters::Parameter;
+use self::topics::Topics;
+use self::types::{TypeError, Types};
+use self::wire::Qos;
+use crate::client::Client;
+use crate::config::{ModelConfig, Ros2Config};
+use crate::error::{Error, Result, Ros2Error};
+use crate::net;
+use crate::task::AbortOnDrop;
+
+/// How often a router that is not there is looked for.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// A node of ROS 2; dropping it takes it out of the graph.
+pub(crate) struct Ros2 {
+    task: AbortOnDrop,
+    session: Arc<OnceLock<Session>>,
+}
+
+/// What the node lives by.
+struct Serving {
+    _topics: Topics,
+    _model: Publisher,
+    _node: Node,
+}
+
+/// What is told of the model.
+pub(crate) struct ModelName(String);
+
+impl ModelName {
+    /// The file's name without its ending.
+    pub(crate) fn of(model: &ModelConfig) -> Self {
+        let stem = model.path.as_deref().and_then(Path::file_stem);
+        Self(stem.map_or("default".to_owned(), |stem| {
+            stem.to_string_lossy().into_owned()
+        }))
+    }
+}
+
+impl Ros2 {
+    /// Starts the node. Where no router answers, that is said once, and looked for until one does.
+    ///
+    /// # Errors
+    /// A domain that is none, another node of this name, an endpoint in use.
+    pub(crate) async fn start(
+        config: Ros2Config,
+        client: Client,
+        model: ModelName,
+    ) -> Result<Self> {
+        let domain = config.domain_here()?;
+        let types = types(&config.interfaces);
+        let types = types.map_err(|error| Ros2Error::Interface(error.to_string()))?;
+        let start = Start {
+            config,
+            domain,
+            types: Arc::new(types),
+            client,
+            model,
+        };
+        let own = Arc::new(OnceLock::new());
+        let first = match start.attempt().await {
+            Ok((session, serving)) => {
+                let _ = own.set(session);
+                Some(serving)
+            }
+            Err(Error::Ros2(why @ Ros2Error::NoRouter { .. })) => {
+                tracing::warn!("{why}; looking for one");
+                None
+            }
+            Err(error) => return Err(error),
+        };
+        let session = own.clone();
+        let task = tokio::spawn(async move {
+            let _serving = match first {
+                Some(serving) => serving,
+                None => start.until_there(&session).await,
+            };
+            std::future::pending::<()>().await;
+        });
+        Ok(Self {
+            task: AbortOnDrop(task),
+            session: own,
+        })
+    }
+
+    /// Where it listens.
+    pub(crate) async fn endpoints(&self) -> Vec<String> {
+        match self.session.get() {
+            Some(session) => net::session::locators(session).await,
+            None => Vec::new(),
+        }
+    }
+
+    /// Takes the node out of the graph and closes its session.
+    pub(crate) async fn stop(self) {
+        drop(self.task);
+        if let Some(session) = self.session.get() {
+            net::session::close(session.clone()).await;
+        }
+    }
+}
+
+/// The types that are built in, and those of these folders.
+fn types(folders: &[PathBuf]) -> Result<Types, TypeError> {
+    let mut types = Types::embedded()?;
+    for folder in folders {
+        types.add_folder(folder)?;
+    }
+    Ok(types)
+}
+
+/// All that starting takes.
+struct Start {
+    config: Ros2Config,
+    domain: u32,
+    types: Arc<Types>,
+    client: Client,
+    model: ModelName,
+}
+
+impl Start {
+    async fn attempt(&self) -> Result<(Session, Serving)> {
+        let session = session::open(&self.config.place).await?;
+        let served = match session::look(&session, &self.config, self.domain).await {
+            Ok(()) => self.serve(&session),
+            Err(error) => Err(error),
+        };
+        match served {
+            Ok(serving) => Ok((session, serving)),
+            Err(error) => {
+                net::session::close(session).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Tries again until it is there. What else goes wrong is said when it changes.
+    async fn until_there(&self, own: &OnceLock<Session>) -> Serving {
+        let mut said = String::new();
+        loop {
+            tokio::time::sleep(RETRY).await;
+            match self.attempt().await {
+                Ok((session, serving)) => {
+                    let _ = own.set(session);
+                    return serving;
+                }
+                Err(Error::Ros2(Ros2Error::NoRouter { .. })) => {}
+                Err(error) => {
+                    let line = error.to_string();
+                    if line != said {
+                        tracing::error!("{line}");
+                        said = line;
+                    }
+                }
+            }
+        }
+    }
+
+    fn serve(&self, session: &Session) -> Result<Serving> {
+        let name = &self.config.name;
+        let mut node = Node::new(session, self.types.clone(), name.clone(), self.domain)?;
+        let model = node.publisher(&name.relative("model"), "std_msgs/msg/String", Qos::Latched)?;
+        model.publish(&json!({ "data": self.model.0 }));
+        parameters::serve(&mut node, &name.full(), self.parameters())?;
+        let graph = Graph::watch(session, self.domain)?;
+        let desk = Desk::new(self.client.clone(), self.types.clone(), graph.clone());
+        desk.serve(&mut node, &name.relative("generate"), &name.relative("ask"))?;
+        let topics = Topics::serve(&mut node, name, desk)?;
+        graph.compare_with(node.offered());
+        Ok(Serving {
+            _topics: topics,
+            _model: model,
+            _node: node,
+        })
+    }
+
+    fn parameters(&self) -> Vec<Parameter> {
+        vec![
+            Parameter {
+                name: "model",
+                description: "The model that answers",
+                value: self.model.0.clone().into(),
+            },
+            Parameter {
+                name: "ctx_size",
+                description: "Tokens that all conversations together may hold",
+                value: self.client.n_ctx().into(),
+            },
+        ]
+    }
+}

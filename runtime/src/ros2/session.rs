@@ -1,0 +1,140 @@
+//! The session of the node, apart from the cluster's: frames of tensors, short leases and senders that
+//! wait have no place in a robot's network.
+//!
+//! Nodes of ROS 2 are peers that their router does not forward between (rmw_zenoh, README), so a node
+//! elsewhere has to be a client of that router, or the router itself.
+
+use std::time::Duration;
+
+use serde_json::json;
+use zenoh::Session;
+
+use super::wire::{Token, all_nodes};
+use crate::config::{Ros2Config, Ros2Place};
+use crate::error::{Error, Result, Ros2Error};
+use crate::net::session::{is_local, is_reached, open_config};
+
+/// A file with the robot's own configuration of zenoh (TLS files among it), as rmw_zenoh takes it.
+const CONFIG_VARIABLE: &str = "ZENOH_SESSION_CONFIG_URI";
+
+/// Single values of it, as `key=value;key=value`.
+const OVERRIDE_VARIABLE: &str = "ZENOH_CONFIG_OVERRIDE";
+
+/// Longest attempt to reach the router.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long nodes that are there may take to say so.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a silent robot counts as there, in milliseconds; zenoh's own default.
+const LEASE_MS: u64 = 10_000;
+
+/// Opens the session.
+///
+/// # Errors
+/// No router answers, the endpoint is in use, or the environment's configuration cannot be used.
+pub(super) async fn open(place: &Ros2Place) -> Result<Session> {
+    let config = zenoh_config(place)?;
+    match place {
+        Ros2Place::Router(endpoint) => {
+            if !is_local(endpoint) {
+                tracing::warn!(
+                    "routing for ROS 2 on {endpoint}: who reaches it can talk with this model and all \
+                     robots there, unless {CONFIG_VARIABLE} says otherwise"
+                );
+            }
+            open_config(config, std::slice::from_ref(endpoint)).await
+        }
+        Ros2Place::Client(endpoint) => {
+            let endpoint = endpoint.clone();
+            let no_router = || Ros2Error::NoRouter { endpoint };
+            match tokio::time::timeout(CONNECT_PATIENCE, zenoh::open(config)).await {
+                Ok(Ok(session)) if is_reached(&session, CONNECT_PATIENCE).await => Ok(session),
+                _ => Err(no_router().into()),
+            }
+        }
+    }
+}
+
+/// Looks who is there, and says it.
+///
+/// # Errors
+/// Another node has this name.
+pub(super) async fn look(session: &Session, config: &Ros2Config, domain: u32) -> Result<()> {
+    let tokens = session.liveliness().get(all_nodes()).timeout(LOOK_TIMEOUT);
+    let tokens = tokens.await.map_err(crate::error::zenoh_error)?;
+    let (mut here, mut elsewhere) = (Vec::new(), std::collections::BTreeSet::new());
+    while let Ok(reply) = tokens.recv_async().await {
+        let token = reply.result().ok().map(|sample| sample.key_expr().clone());
+        match token.and_then(|key| Token::parse(key.as_str())) {
+            Some(token) if token.domain == domain => here.push(token.node),
+            Some(token) => drop(elsewhere.insert(token.domain)),
+            None => {}
+        }
+    }
+    let name = config.name.full();
+    if here.contains(&name) {
+        return Err(Ros2Error::TwoNodes { name, domain }.into());
+    }
+    let list = match here.is_empty() {
+        true => "no other node".to_owned(),
+        false => here.join(", "),
+    };
+    tracing::info!("ROS 2: {name} in domain {domain}, with {list}");
+    if here.is_empty() && !elsewhere.is_empty() {
+        let domains: Vec<_> = elsewhere.iter().map(u32::to_string).collect();
+        tracing::warn!(
+            "no node of ROS 2 is in domain {domain}, but some are in {}: is that the one (--ros2-domain)?",
+            domains.join(", ")
+        );
+    }
+    Ok(())
+}
+
+/// The robot's configuration where the environment names one, and over it how it is reached.
+fn zenoh_config(place: &Ros2Place) -> Result<zenoh::Config> {
+    let mut config = match variable(CONFIG_VARIABLE) {
+        Some(path) => zenoh::Config::from_file(path).map_err(|e| wrong(CONFIG_VARIABLE, &e))?,
+        None => zenoh::Config::default(),
+    };
+    let overrides = variable(OVERRIDE_VARIABLE).unwrap_or_default();
+    for part in overrides.split(';').filter(|part| !part.trim().is_empty()) {
+        let (key, value) = part.split_once('=').ok_or_else(|| {
+            wrong(
+                OVERRIDE_VARIABLE,
+                &format!("`{part}` is no key=value").into(),
+            )
+        })?;
+        let set = config.insert_json5(key.trim(), value);
+        set.map_err(|error| wrong(OVERRIDE_VARIABLE, &format!("{key}: {error}").into()))?;
+    }
+    let (mode, listen, connect) = match place {
+        Ros2Place::Client(endpoint) => ("client", vec![], vec![endpoint]),
+        Ros2Place::Router(endpoint) => ("router", vec![endpoint], vec![]),
+    };
+    for (key, value) in [
+        ("mode", json!(mode)),
+        ("listen/endpoints", json!(listen)),
+        ("connect/endpoints", json!(connect)),
+        ("connect/timeout_ms", json!(0)),
+        ("scouting/multicast/enabled", json!(false)),
+        ("transport/link/tx/lease", json!(LEASE_MS)),
+    ] {
+        let value = value.to_string();
+        let set = config.insert_json5(key, &value);
+        set.map_err(|error| Error::Zenoh(format!("setting {key}: {error}")))?;
+    }
+    Ok(config)
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn wrong(variable: &'static str, error: &zenoh::Error) -> Error {
+    let text = error.to_string();
+    // zenoh's texts name its source files.
+    let line = text.lines().next().unwrap_or_default();
+    let why = line.split(" at /").next().unwrap_or(line).to_owned();
+    Ros2Error::Environment { variable, why }.into()
+}

@@ -1,0 +1,173 @@
+//! What a model may write so that its answer is a message: a grammar (GBNF) of the message's JSON.
+//!
+//! Whatever is written by it, [`Types::encode`] takes: whole numbers have a digit less than their type
+//! holds, strings and sequences an end.
+
+use std::collections::BTreeMap;
+
+use super::{DUMMY_FIELD, Field, Kind, Shape, TypeError, Types};
+
+/// Most elements of a sequence, and most characters of a string: a model could go on without end.
+const MAX_ELEMENTS: u32 = 16;
+const MAX_CHARS: u32 = 200;
+
+/// Rules that all grammars have.
+const COMMON: &str = r#"
+char ::= [^"\\\x00-\x1F\x7F] | "\\" ["\\/bfnrt]
+float ::= "-"? ("0" | [1-9] [0-9]{0,9}) ("." [0-9]{1,6})?
+bool ::= "true" | "false"
+"#;
+
+impl Types {
+    /// The grammar for messages of type `name`.
+    ///
+    /// # Errors
+    /// A type that is not known, or that no model can write: images and other raw bytes, wide strings.
+    pub(in crate::ros2) fn grammar(&self, name: &str) -> Result<String, TypeError> {
+        let mut rules = BTreeMap::new();
+        self.message_rule(name, &mut rules)?;
+        let mut text = format!("root ::= {}\n", rule_name(name));
+        for (rule, body) in rules {
+            text += &format!("{rule} ::= {body}\n");
+        }
+        Ok(text + COMMON.trim_start())
+    }
+
+    fn message_rule(
+        &self,
+        name: &str,
+        rules: &mut BTreeMap<String, String>,
+    ) -> Result<(), TypeError> {
+        if rules.contains_key(&rule_name(name)) {
+            return Ok(());
+        }
+        let mut members = Vec::new();
+        for field in self.fields(name)? {
+            if field.name == DUMMY_FIELD {
+                continue;
+            }
+            let one = self.element_rule(name, field, rules)?;
+            let list = |min: u32, max: u32| match (min, max) {
+                (_, 0) => r#""[]""#.to_owned(),
+                (0, max) => format!(r#""[" ({one} ("," {one}){{0,{}}})? "]""#, max - 1),
+                (_, n) => format!(r#""[" {one} ("," {one}){{{}}} "]""#, n - 1),
+            };
+            let value = match field.shape {
+                Shape::One => one.clone(),
+                Shape::Array(n) => list(n, n),
+                Shape::Bounded(max) => list(0, max.min(MAX_ELEMENTS)),
+                Shape::Sequence => list(0, MAX_ELEMENTS),
+            };
+            members.push(format!(r#""\"{}\":" {value}"#, field.name));
+        }
+        let body = members.join(r#" "," "#);
+        let body = match body.is_empty() {
+            true => r#""{}""#.to_owned(),
+            false => format!(r#""{{" {body} "}}""#),
+        };
+        rules.insert(rule_name(name), body);
+        Ok(())
+    }
+
+    /// What one element of a member may be.
+    fn element_rule(
+        &self,
+        message: &str,
+        field: &Field,
+        rules: &mut BTreeMap<String, String>,
+    ) -> Result<String, TypeError> {
+        let refused = |why: &str| TypeError::Value {
+            at: format!("{message}.{}", field.name),
+            why: why.to_owned(),
+        };
+        let whole = |sign: &str, n_digits: u32| {
+            format!(r#"{sign}("0" | [1-9] [0-9]{{0,{}}})"#, n_digits - 1)
+        };
+        Ok(match &field.kind {
+            Kind::Byte | Kind::Integer { bytes: 1, .. } if field.shape == Shape::Sequence => {
+                return Err(refused("a model cannot write raw bytes, as of an image"));
+            }
+            Kind::WideString(_) => return Err(refused("a model cannot write wide strings")),
+            Kind::Message(other) => {
+                self.message_rule(other, rules)?;
+                rule_name(other)
+            }
+            Kind::Bool => "bool".to_owned(),
+            Kind::Float32 | Kind::Float64 => "float".to_owned(),
+            Kind::String(max) => {
+                let max = max.unwrap_or(MAX_CHARS).min(MAX_CHARS);
+                format!(r#""\"" char{{0,{max}}} "\"""#)
+            }
+            Kind::Byte => whole("", 2),
+            Kind::Integer { bytes, is_signed } => {
+                let n_digits = match bytes {
+                    1 => 2,
+                    2 => 4,
+                    4 => 9,
+                    _ => 18,
+                };
+                whole(if *is_signed { r#""-"? "# } else { "" }, n_digits)
+            }
+        })
+    }
+}
+
+/// `geometry_msgs/msg/Twist` as a rule may be named.
+fn rule_name(name: &str) -> String {
+    name.chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use jupiter_models::sampling::SamplingParams;
+
+    use super::*;
+
+    fn check(types: &Types, name: &str) {
+        let sampling = SamplingParams {
+            grammar: Some(types.grammar(name).unwrap()),
+            ..SamplingParams::greedy()
+        };
+        sampling
+            .validate()
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+
+    #[test]
+    fn messages_of_robots_have_grammars() {
+        let mut types = Types::embedded().unwrap();
+        for name in [
+            "geometry_msgs/msg/Twist",
+            "geometry_msgs/msg/PoseWithCovarianceStamped",
+            "geometry_msgs/msg/PolygonStamped",
+            "std_msgs/msg/Empty",
+            "std_msgs/msg/Bool",
+            "std_msgs/msg/ColorRGBA",
+        ] {
+            check(&types, name);
+        }
+        let all = "bool a\nbyte b\nint8 c\nuint64[2] d\nstring[<=2] e\nstring<=3 f\nfloat32[0] g";
+        types.add("t/msg/T", all).unwrap();
+        check(&types, "t/msg/T");
+    }
+
+    #[test]
+    fn what_no_model_can_write_is_named() {
+        let mut types = Types::embedded().unwrap();
+        types
+            .add("t/msg/Image", "uint32 width\nuint8[] data")
+            .unwrap();
+        types.add("t/msg/Wide", "wstring w").unwrap();
+        for (name, expected) in [
+            ("t/msg/Image", "t/msg/Image.data"),
+            ("t/msg/Wide", "t/msg/Wide.w"),
+            ("t/msg/None", "t/msg/None is not known"),
+        ] {
+            let error = types.grammar(name).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}
