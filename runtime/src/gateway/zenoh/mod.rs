@@ -211,7 +211,8 @@ async fn serve(desk: Arc<Desk>, mut arrivals: mpsc::Receiver<Arrival>) {
     while requests.join_next().await.is_some() {}
 }
 
-fn busy(waiting: usize) -> Error {
+/// So many wait already, of requests that do not come as far as the Planner.
+pub(crate) fn busy(waiting: usize) -> Error {
     let retry_after_ms = RETRY_MS;
     let busy = RequestError::Busy {
         waiting,
