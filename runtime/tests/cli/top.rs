@@ -41,7 +41,7 @@ fn one_frame_of_a_serving_head_is_text_and_without_one_a_line_says_so() {
     assert!(told.status.success(), "{}", text(&told.stderr));
     for part in [
         "running, epoch",
-        "1 nodes, 0 requests running",
+        "nodes: 1; requests: 0 running",
         "0 of ",
         "tokens/s",
         "0..",

@@ -93,7 +93,7 @@ fn summary(view: &View) -> Vec<Line<'_>> {
     let report = &view.report;
     let why = report.why.as_deref().map(|why| format!(": {why}"));
     let state = format!(
-        "{}{}, epoch {}, {} nodes, {} requests running, {} waiting",
+        "{}{}, epoch {}; nodes: {}; requests: {} running, {} waiting",
         report.phase,
         why.unwrap_or_default(),
         report.epoch,
@@ -272,7 +272,7 @@ mod tests {
         let view = View::new(report(3000, 60, 500_000), Some(&before));
         let text = to_text(&view, (100, 30)).unwrap();
         for told in [
-            "running, epoch 2, 2 nodes, 1 requests running, 1 waiting",
+            "running, epoch 2; nodes: 2; requests: 1 running, 1 waiting",
             "25.0 tokens/s of answers, 0.0 rows/s of prompts",
             "32 of 128",
             "given up 3 times",
