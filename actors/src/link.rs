@@ -131,6 +131,7 @@ mod tests {
             epoch: PlanEpoch(1),
             seq: jupiter_models::SequenceId(0),
             live_from: 1,
+            live_from_step: crate::StepId(0),
         });
         let send = |why| send_message(&Refusing(why), &Address::Head, &message);
         assert!(send(|_| LinkError::Closed).is_ok());

@@ -107,6 +107,8 @@ pub struct CancelRows {
     pub seq: SequenceId,
     /// [`DraftRows`] of generations below are dead.
     pub live_from: u32,
+    /// In steps before this one, all rows of the sequence are dead, those of its prompt, too.
+    pub live_from_step: StepId,
 }
 
 /// What the Verifier has to know of a sequence. All of it is in the Planner, so a restarted

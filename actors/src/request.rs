@@ -1,5 +1,6 @@
 //! What a client asks, and the events that it gets back.
 
+mod error;
 mod urgency;
 
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use jupiter_models::{LayerRange, Token};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
+pub use self::error::RequestError;
 pub use self::urgency::{ClientId, Deadline, DeadlineKind, Priority};
 use crate::speculation::accept::AcceptanceRule;
 use crate::{NodeId, RequestId};
@@ -216,26 +218,19 @@ impl ForkRequest {
     /// # Errors
     /// Without branches, and where their prompts do not begin alike.
     pub(crate) fn validate(&self) -> Result<(), RequestError> {
-        let invalid = |what: &str| Err(RequestError::Invalid(what.to_owned()));
-        if self.branches.len() > MAX_BRANCHES {
-            let n = self.branches.len();
-            return invalid(&format!(
-                "{n} branches: ask for at most {MAX_BRANCHES} at once"
-            ));
+        let n = self.branches.len();
+        if n > MAX_BRANCHES {
+            let n_max = MAX_BRANCHES;
+            return Err(RequestError::TooManyBranches { n, n_max });
         }
-        let Some(first) = self.branches.first() else {
-            return invalid("there are no branches: ask for at least one");
-        };
+        let first = self.branches.first().ok_or(RequestError::NoBranches)?;
         let is_shared = |branch: &Branch| {
             let prompt = &branch.request.prompt;
             prompt.len() > self.n_shared
                 && prompt[..self.n_shared] == first.request.prompt[..self.n_shared]
         };
         if self.n_shared == 0 || !self.branches.iter().all(is_shared) {
-            return invalid(
-                "the branches do not share n_shared tokens: take their longest common beginning, \
-                 and leave each prompt at least one token",
-            );
+            return Err(RequestError::NothingShared);
         }
         Ok(())
     }
@@ -336,34 +331,4 @@ pub enum LengthLimit {
     /// Prompt and answer fill the context.
     #[error("the context is full")]
     Context,
-}
-
-/// Why a request was refused or could not go on.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RequestError {
-    /// The prompt holds no token.
-    #[error("the prompt is empty: send at least one token of text")]
-    EmptyPrompt,
-    /// The prompt does not fit.
-    #[error(
-        "the prompt has {n_prompt} tokens and the context {n_ctx}: shorten it or raise -c/--ctx-size"
-    )]
-    PromptTooLong {
-        /// Tokens of the prompt.
-        n_prompt: u32,
-        /// Positions of the context.
-        n_ctx: u32,
-    },
-    /// Too many requests wait.
-    #[error("{waiting} requests are waiting already: try again later")]
-    Busy {
-        /// Length of the queue.
-        waiting: usize,
-    },
-    /// The request can never run as asked (a grammar or sampling parameter, say).
-    #[error("{0}")]
-    Invalid(String),
-    /// The cluster failed and could not be mended in time.
-    #[error("{0}")]
-    Cluster(String),
 }

@@ -30,12 +30,14 @@
 //! - [`text_file`], [`named_fields`]: what people write, from any file or pipe, and what is wrong in it
 //! - [`environment`], [`signals`]: what a shell says to the program
 //! - `task`, `planner`: tasks that somebody owns; the way to this process's Planner
+//! - [`status`]: how a cluster is doing, as JSON
 //! - [`net`]: sessions, names, frames
 //! - [`config`]: what a file, the environment and flags may say
 //! - `membership`: who belongs to a cluster, and what was measured of it
 //! - `client`: questions and answers ([`Client`], [`TokenStream`], [`BranchStream`]), also as JSON
 //!   ([`event`])
 //! - `gateway`: the same for any program that speaks zenoh
+//! - `monitor`: asks a head, from anywhere, how its cluster is doing ([`Monitor`])
 //! - `ros2`: the same for robots of ROS 2, as a node of theirs
 //! - `node`: link, actors and stages put together, as a head ([`Runtime`]), a node that serves one
 //!   ([`Worker`]) or a head that only measures ([`Surveyor`])
@@ -48,6 +50,7 @@ pub mod environment;
 mod error;
 mod gateway;
 mod membership;
+mod monitor;
 pub mod named_fields;
 pub mod net;
 mod node;
@@ -55,6 +58,7 @@ pub mod outline;
 mod planner;
 mod ros2;
 pub mod signals;
+pub mod status;
 mod task;
 pub mod telemetry;
 pub mod terminal;
@@ -71,11 +75,12 @@ pub use jupiter_actors::NodeId;
 pub use jupiter_actors::planner::{ClusterPhase, ClusterStatus, StageStatus, StepStats, StepTrace};
 pub use jupiter_actors::planning::placement::Objective;
 pub use jupiter_actors::request::{
-    Completion, DraftChoice, FinishReason, LengthLimit, Oracle, OutlineUsage, RequestError,
-    SpeculationParams, SpeculationUsage, StageUsage,
+    ClientId, Completion, Deadline, DeadlineKind, DraftChoice, FinishReason, LengthLimit, Oracle,
+    OutlineUsage, Priority, RequestError, SpeculationParams, SpeculationUsage, StageUsage,
 };
 pub use jupiter_models::sampling::SamplingParams;
 pub use jupiter_models::text::ChatMessage;
+pub use monitor::Monitor;
 pub use net::emulation::LinkLimits;
 pub use node::Progress;
 pub use node::builder::RuntimeBuilder;

@@ -292,12 +292,13 @@ fn draft_reply() -> impl Strategy<Value = Message> {
 
 fn message() -> impl Strategy<Value = Message> {
     let command = (any::<u64>(), 0..4_u32).prop_map(|(epoch, n)| assign(epoch, n));
-    let cancel = (any::<u64>(), seq(), any::<u32>()).prop_map(|(epoch, seq, live_from)| {
-        let epoch = PlanEpoch(epoch);
+    let cancel = (any::<u64>(), seq(), any::<u32>(), any::<u64>());
+    let cancel = cancel.prop_map(|(epoch, seq, live_from, step)| {
         Message::Cancel(CancelRows {
-            epoch,
+            epoch: PlanEpoch(epoch),
             seq,
             live_from,
+            live_from_step: StepId(step),
         })
     });
     prop_oneof![
@@ -386,10 +387,10 @@ fn small_step() -> Message {
 
 /// The bytes on the wire: when one of these changes, PROTOCOL_VERSION has to change with it.
 #[test]
-fn the_bytes_of_version_4() {
+fn the_bytes_of_version_5() {
     assert_eq!(
         hex(&encode(&small_step())),
-        "0401000027000000\
+        "0501000027000000\
          020301010200000201\
          0107fb580200010108fb5802010101\
          04010001010201\
@@ -413,8 +414,18 @@ fn the_bytes_of_version_4() {
     };
     assert_eq!(
         hex(&encode(&Message::Report(report))),
-        "040200000b000000020301010802\
+        "050200000b000000020301010802\
          0a01000000"
+    );
+    let cancel = CancelRows {
+        epoch: PlanEpoch(2),
+        seq: SequenceId(1),
+        live_from: 3,
+        live_from_step: StepId(7),
+    };
+    assert_eq!(
+        hex(&encode(&Message::Cancel(cancel))),
+        "050500000400000002010307"
     );
 }
 
@@ -435,7 +446,7 @@ fn what_is_wrong_is_named() {
     check(&[], "at least 8");
     check(
         &with(0, &[9]),
-        "protocol version 9, expected 4: install the same jupiter",
+        "protocol version 9, expected 5: install the same jupiter",
     );
     check(&with(1, &[77]), "unknown kind 77");
     check(&with(2, &[1]), "reserved");

@@ -8,6 +8,7 @@
 //! queue     who is next                     kv        whose slots and cells
 //! live      what is computed of whom        batching  which rows go next
 //! flight    credits and deadlines           sources   who guesses
+//! pace      how fast requests are served
 //! ```
 
 mod admission;
@@ -16,26 +17,29 @@ mod conserved;
 mod drafting;
 mod epochs;
 mod preemption;
+mod report;
 mod requests;
 mod steps;
+mod waiting;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::PlannerConfig;
 use super::batching::Batching;
 use super::batching::chunking::Chunking;
 use super::batching::policy::Scheduling;
 use super::batching::step_times::StepTimes;
+use super::cluster::Cluster;
 use super::cluster::fleet::NodeProfile;
-use super::cluster::{Cluster, State};
 use super::drafting::Sources;
 use super::flight::Flight;
 use super::kv::Kv;
 use super::lengths::Lengths;
 use super::live::Live;
+use super::pace::Pace;
 use super::queue::Queue;
 use super::trace::{StepTrace, Trace};
-use super::{ClusterStatus, PlannerConfig};
 use crate::RequestId;
 use crate::link::Address;
 use crate::message::Message;
@@ -55,6 +59,7 @@ pub(super) struct PlannerCore {
     n_preempted: u64,
     batching: Batching,
     flight: Flight,
+    pace: Pace,
     sources: Sources,
     trace: Trace,
     outbox: Vec<(Address, Message)>,
@@ -80,6 +85,7 @@ impl PlannerCore {
                 times: StepTimes::default(),
             },
             flight: Flight::new(timeout, now),
+            pace: Pace::default(),
             sources: Sources::new(config.medusa.is_some()),
             trace: Trace::default(),
             outbox: Vec::new(),
@@ -111,26 +117,6 @@ impl PlannerCore {
     /// The steps that were kept so far; see [`Trace::take`].
     pub(super) fn take_trace(&mut self, unix_us: Option<u64>, now: Instant) -> Vec<StepTrace> {
         self.trace.take(unix_us, now)
-    }
-
-    pub(super) fn status(&self) -> ClusterStatus {
-        let is_request = |live: &&Live| live.sequence.branch_of().is_none();
-        ClusterStatus {
-            epoch: self.cluster.epoch,
-            phase: match &self.cluster.state {
-                State::Waiting { .. } => super::ClusterPhase::Waiting,
-                State::Loading { .. } => super::ClusterPhase::Loading,
-                State::Running => super::ClusterPhase::Running,
-                State::Failed { why } => super::ClusterPhase::Failed(why.clone()),
-            },
-            nodes: self.cluster.nodes.iter().cloned().collect(),
-            stages: self.cluster.stage_status(),
-            n_live: self.live.values().filter(is_request).count(),
-            n_waiting: self.queue.len(),
-            n_preempted: self.n_preempted,
-            steps: self.flight.stats().clone(),
-            plan: self.cluster.plan.clone(),
-        }
     }
 
     /// Cells of the KV cache that hold something when the steps under way are computed.

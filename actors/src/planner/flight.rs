@@ -142,6 +142,13 @@ impl Flight {
         self.next_step
     }
 
+    /// The oldest step under way, or the next one.
+    pub(super) fn oldest(&self) -> StepId {
+        self.steps
+            .front()
+            .map_or(self.next_step, |oldest| oldest.step)
+    }
+
     /// All rows of a request that are under way are dead: stages leave them out.
     pub(super) fn cancel(&mut self, request: RequestId) {
         for step in &mut self.steps {
@@ -189,10 +196,7 @@ impl Flight {
         timings: &[StageTiming],
         now: Instant,
     ) -> Result<Option<SentStep>, StepId> {
-        let expected = self
-            .steps
-            .front()
-            .map_or(self.next_step, |oldest| oldest.step);
+        let expected = self.oldest();
         if step < expected {
             return Ok(None);
         }

@@ -1,8 +1,7 @@
 //! How long answers are expected to become, by those that were seen.
 
-/// Of the difference to the answer that is complete now, how much the mean takes on: so the last eight or
-/// so count.
-const LEARNED: f64 = 0.125;
+/// Answers that count: the first ones all alike, later ones less the longer ago they were complete.
+const COUNTED: u32 = 8;
 
 /// An answer that is as long as most are, or longer, is expected to get so much of their mean length more:
 /// lengths have a long tail.
@@ -13,6 +12,7 @@ const TAIL: f64 = 0.25;
 pub(super) struct Lengths {
     /// Tokens, of late.
     mean: f64,
+    n_seen: u32,
 }
 
 impl Lengths {
@@ -20,12 +20,19 @@ impl Lengths {
     pub(super) fn new(n_ctx: u32, n_parallel: u32) -> Self {
         Self {
             mean: f64::from(n_ctx) / f64::from(n_parallel.max(1)),
+            n_seen: 0,
         }
     }
 
     /// An answer of `n` tokens is complete.
     pub(super) fn learn(&mut self, n: usize) {
-        self.mean += LEARNED * (n as f64 - self.mean);
+        self.n_seen = COUNTED.min(self.n_seen + 1);
+        self.mean += (n as f64 - self.mean) / f64::from(self.n_seen);
+    }
+
+    /// Whether an answer was seen.
+    pub(super) fn are_known(&self) -> bool {
+        self.n_seen > 0
     }
 
     /// Tokens that an answer of `n_done` tokens is expected to get, where it may get `n_left` more.

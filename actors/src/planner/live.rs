@@ -17,6 +17,7 @@ use super::drafting::Drafting;
 use super::drafting::speculator::{Available, Drafted};
 use super::kv::{Computing, Leaving, Place};
 use super::sequence::Sequence;
+use crate::StepId;
 use crate::message::SequenceOpen;
 use crate::speculation::inflight::InFlight;
 
@@ -50,6 +51,10 @@ pub(super) struct Live {
     /// Tokens whose rows were sent in this epoch and are not known to be dead; the last ones may be
     /// under way.
     pub(super) n_computed: usize,
+    /// Steps under way with chunks of it, and where in the text these end.
+    chunks: VecDeque<(StepId, usize)>,
+    /// Where the last chunk ends that was reported, or what it got from others.
+    n_reported: usize,
     /// Steps under way whose rows are judged.
     pub(super) steps: InFlight,
     pub(super) drafting: Drafting,
@@ -82,6 +87,8 @@ impl Live {
             n_shared: 0,
             phase: PREFILL,
             n_computed: 0,
+            chunks: VecDeque::new(),
+            n_reported: 0,
             steps: InFlight::new(place.seq, place.generation),
             drafting,
             is_open: false,
@@ -99,6 +106,7 @@ impl Live {
         }
         (self.phase, self.base) = (PREFILL, None);
         (self.n_shared, self.n_computed) = (0, 0);
+        self.chunks.clear();
         self.steps = InFlight::new(self.seq, 0);
         self.drafting.rewind();
         self.is_open = false;
@@ -113,13 +121,14 @@ impl Live {
             Some(_) => (Phase::Unforked, 0),
             None => (PREFILL, place.n_shared),
         };
+        self.n_reported = self.n_computed;
     }
 
     /// Its base ends, and has computed `n_computed` of what both begin with: that is forked, and the rest
     /// is its own to compute.
     pub(super) fn inherit(&mut self, n_computed: usize) {
         (self.phase, self.base) = (PREFILL, None);
-        (self.n_shared, self.n_computed) = (n_computed, n_computed);
+        (self.n_shared, self.n_computed, self.n_reported) = (n_computed, n_computed, n_computed);
         if !self.sequence.has_answer() {
             self.sequence.n_cached = self.sequence.n_cached.min(n_computed);
         }
@@ -142,13 +151,6 @@ impl Live {
             whose: self.sequence.whose(),
             is_all: self.sequence.is_base(),
         }
-    }
-
-    /// Tokens that it may still get.
-    pub(super) fn n_left(&self) -> usize {
-        self.sequence
-            .n_max
-            .saturating_sub(self.sequence.tokens.len())
     }
 
     /// Tokens that it does not get from others.
@@ -181,7 +183,7 @@ impl Live {
 
     /// Whether the answer is as long as it may become.
     pub(super) fn is_full(&self) -> bool {
-        !self.sequence.is_base() && self.n_left() == 0
+        !self.sequence.is_base() && self.sequence.n_left() == 0
     }
 
     /// The cells that its base computed are its own, too, from now on, when it has not had them before;
@@ -189,6 +191,7 @@ impl Live {
     pub(super) fn fork(&mut self) -> Option<(SequenceId, usize)> {
         let base = self.base.take()?;
         (self.phase, self.n_computed) = (PREFILL, self.n_shared);
+        self.n_reported = self.n_shared;
         Some((base, self.n_shared))
     }
 
@@ -215,8 +218,9 @@ impl Live {
     }
 
     /// A chunk was sent, up to the token `end`.
-    pub(super) fn chunk_sent(&mut self, end: usize) {
+    pub(super) fn chunk_sent(&mut self, step: StepId, end: usize) {
         self.n_computed = end;
+        self.chunks.push_back((step, end));
         // The last token of an answer that is replayed brings the next one, perhaps with guesses.
         let n_decoded = usize::from(self.sequence.has_answer());
         if self.n_uncomputed() <= n_decoded {
@@ -227,9 +231,31 @@ impl Live {
         }
     }
 
+    /// All up to this step is computed.
+    pub(super) fn chunks_reported(&mut self, step: StepId) {
+        while self.chunks.front().is_some_and(|&(sent, _)| sent <= step)
+            && let Some((_, end)) = self.chunks.pop_front()
+        {
+            self.n_reported = end;
+        }
+    }
+
+    /// Tokens that are computed where the chunks under way are of no use to it when it ends; none: it has
+    /// none, or trees of guesses may have been forked from them.
+    pub(super) fn n_before_chunks(&self) -> Option<usize> {
+        let has_guesses = self.phase == Phase::Decode && self.sequence.has_answer();
+        (!has_guesses && !self.chunks.is_empty()).then_some(self.n_reported)
+    }
+
+    /// The chunks under way are dead.
+    pub(super) fn drop_chunks(&mut self) {
+        self.n_computed = self.n_computed.min(self.n_reported);
+        self.chunks.clear();
+    }
+
     /// The guesses of its next step of at most `n_rows` rows.
     pub(super) fn draft(&mut self, n_rows: usize) -> Drafted {
-        let n_left = self.n_left();
+        let n_left = self.sequence.n_left();
         let is_first = self.steps.n_live() == 0;
         let ahead = self.steps.ahead();
         let n_text = self.sequence.tokens.len();
@@ -273,6 +299,7 @@ impl Live {
         Leaving {
             generation: self.steps.generation(),
             lent,
+            last_chunk: self.chunks.back().map(|&(step, _)| step),
             tokens: self.sequence.tokens[..n_computed].to_vec(),
             whose: self.sequence.whose(),
             is_kept,

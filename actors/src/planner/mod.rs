@@ -20,6 +20,7 @@ mod kv;
 mod lengths;
 mod live;
 pub(crate) mod offline;
+mod pace;
 mod queue;
 mod sequence;
 mod stats;
@@ -33,6 +34,7 @@ use jupiter_models::engine::{EngineMemory, EngineParams};
 use jupiter_models::hidden::HiddenDtype;
 use jupiter_models::profile::ModelProfile;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use serde::{Deserialize, Serialize};
 
 pub use self::batching::chunking::grid;
 pub use self::batching::policy::Schedule;
@@ -44,7 +46,9 @@ pub use self::trace::StepTrace;
 use crate::link::{Link, send_message};
 use crate::message::{DraftReply, NodeReport, StepReport};
 use crate::planning::memory::MemoryDemand;
-use crate::request::{EventSink, ForkRequest, GenerateRequest, SpeculationParams};
+use crate::request::{
+    ClientId, Deadline, EventSink, ForkRequest, GenerateRequest, Priority, SpeculationParams,
+};
 use crate::{Inbox, NodeId, PlanEpoch, RequestId, clock};
 
 /// How often deadlines are looked at. Short against every deadline, long against a step's cost.
@@ -176,6 +180,60 @@ pub struct ClusterStatus {
     pub steps: StepStats,
     /// The plan with its predictions, where all nodes of the stages were measured.
     pub plan: Option<Arc<MeasuredPlan>>,
+    /// What it computes and has computed.
+    pub load: Load,
+}
+
+/// What a cluster computes and has computed.
+#[derive(Clone, Debug, Default)]
+pub struct Load {
+    /// Cells of the KV cache that hold something.
+    pub n_cells: usize,
+    /// All of them.
+    pub n_ctx: u32,
+    /// Rows of prompts computed so far.
+    pub n_prompt_rows: u64,
+    /// Tokens of answers so far.
+    pub n_answer_tokens: u64,
+    /// What runs, then what waits, each in their order; the first ones of many.
+    pub requests: Vec<RequestStatus>,
+}
+
+/// A request, what branches share, or a branch that runs.
+#[derive(Clone, Debug)]
+pub struct RequestStatus {
+    /// Its number.
+    pub id: RequestId,
+    /// Whose it is.
+    pub client: ClientId,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// Until when it is of use.
+    pub deadline: Option<Deadline>,
+    /// When it came.
+    pub asked: Instant,
+    /// What it is at.
+    pub state: RequestState,
+    /// Tokens of the prompt.
+    pub n_prompt: u32,
+    /// Of these, the ones that are computed or under way.
+    pub n_computed: u32,
+    /// Tokens of the answer so far.
+    pub n_answer: u32,
+}
+
+/// What a request is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RequestState {
+    /// It waits for room.
+    Waiting,
+    /// Its prompt is computed.
+    Prompt,
+    /// Its answer is written.
+    Answer,
+    /// It is what branches share.
+    Shared,
 }
 
 /// What a cluster is busy with.

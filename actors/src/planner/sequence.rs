@@ -209,6 +209,16 @@ impl Sequence {
         }
     }
 
+    /// Tokens of the answer so far.
+    pub(super) fn n_answer(&self) -> usize {
+        self.tokens.len() - self.n_prompt
+    }
+
+    /// Tokens that the answer may still get.
+    pub(super) fn n_left(&self) -> usize {
+        self.n_max.saturating_sub(self.tokens.len())
+    }
+
     /// The prompt and the answer so far; of the prompt only what the repeat penalty may look at (all of
     /// it for -1, as llama.cpp).
     pub(super) fn prompt_and_answer(&self) -> (&[Token], &[Token]) {

@@ -62,7 +62,7 @@ pub(super) fn completion(
         limit: (reason == FinishReason::Length).then_some(sequence.limit),
         n_prompt: sequence.n_prompt as u32,
         n_cached: sequence.n_cached as u32,
-        n_eval: (sequence.tokens.len() - sequence.n_prompt) as u32,
+        n_eval: sequence.n_answer() as u32,
         prompt_ms: first.duration_since(sequence.admitted).as_secs_f64() * 1e3,
         eval_ms: now.duration_since(first).as_secs_f64() * 1e3,
         n_replays: sequence.n_replays,

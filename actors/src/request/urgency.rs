@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::RequestError;
+
 /// How urgent a request is, from 0, the most urgent, to 7; as zenoh and vLLM count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Priority(u8);
@@ -23,6 +25,15 @@ impl Priority {
     }
 }
 
+impl TryFrom<i64> for Priority {
+    type Error = RequestError;
+
+    fn try_from(priority: i64) -> Result<Self, RequestError> {
+        let level = u8::try_from(priority).ok().and_then(Self::new);
+        level.ok_or(RequestError::NoSuchPriority { priority })
+    }
+}
+
 impl Default for Priority {
     fn default() -> Self {
         Self(4)
@@ -36,6 +47,22 @@ pub struct Deadline {
     pub kind: DeadlineKind,
     /// Counted from when the request comes to the Planner; more than nothing.
     pub within: Duration,
+}
+
+impl Deadline {
+    /// What has to be there within so many milliseconds.
+    ///
+    /// # Errors
+    /// When it is over already.
+    pub fn new(kind: DeadlineKind, within_ms: i64) -> Result<Self, RequestError> {
+        match u64::try_from(within_ms) {
+            Ok(ms) if ms > 0 => Ok(Self {
+                kind,
+                within: Duration::from_millis(ms),
+            }),
+            _ => Err(RequestError::DeadlineInThePast { within_ms }),
+        }
+    }
 }
 
 /// What a deadline is for.
@@ -65,5 +92,20 @@ mod tests {
         assert_eq!(all.len(), 8);
         assert_eq!(all.last(), Some(&Priority::LOWEST));
         assert!(all.is_sorted() && all[4] == Priority::default());
+        assert_eq!(Priority::try_from(7), Ok(Priority::LOWEST));
+        for priority in [-1, 8, 9, 256] {
+            let refused = Priority::try_from(priority).unwrap_err();
+            assert_eq!(refused, RequestError::NoSuchPriority { priority });
+        }
+    }
+
+    #[test]
+    fn a_deadline_is_to_come() {
+        let deadline = Deadline::new(DeadlineKind::Answer, 1).unwrap();
+        assert_eq!(deadline.within, Duration::from_millis(1));
+        for within_ms in [0, -5] {
+            let refused = Deadline::new(DeadlineKind::Answer, within_ms).unwrap_err();
+            assert_eq!(refused, RequestError::DeadlineInThePast { within_ms });
+        }
     }
 }

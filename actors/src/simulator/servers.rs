@@ -295,6 +295,7 @@ mod tests {
                 epoch: PlanEpoch(1),
                 seq: SequenceId(1),
                 live_from: 1,
+                live_from_step: StepId(0),
             };
             servers.cancel(stage, cancel);
         }

@@ -1,23 +1,34 @@
 //! Which rows of a step are still to be computed.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use jupiter_models::Row;
+
+use crate::StepId;
 use crate::message::{CancelRows, DraftRows, StepHeader};
 use crate::speculation::inflight::StageGate;
 
-/// Each sequence's gate. The Stage cancels, its engine thread asks.
+/// Each sequence's gates. The Stage cancels, its engine thread asks.
 pub(crate) struct LiveRows {
     gates: Vec<StageGate>,
+    /// In steps before, all rows of the sequence are dead.
+    live_from_step: Vec<AtomicU64>,
 }
 
 impl LiveRows {
     pub(crate) fn new(n_seq_max: u32) -> Self {
         Self {
             gates: (0..n_seq_max).map(|_| StageGate::default()).collect(),
+            live_from_step: (0..n_seq_max).map(|_| AtomicU64::default()).collect(),
         }
     }
 
     /// All rows of a new epoch are live.
     pub(crate) fn clear(&self) {
         self.gates.iter().for_each(StageGate::clear);
+        for step in &self.live_from_step {
+            step.store(0, Ordering::Release);
+        }
     }
 
     /// A cancel came; a late or repeated one changes nothing.
@@ -25,6 +36,16 @@ impl LiveRows {
         if let Some(gate) = self.gates.get(cancel.seq.0 as usize) {
             gate.cancel(cancel.live_from);
         }
+        if let Some(step) = self.live_from_step.get(cancel.seq.0 as usize) {
+            step.fetch_max(cancel.live_from_step.0, Ordering::AcqRel);
+        }
+    }
+
+    /// Whether all rows of the row's sequence are dead in this step.
+    fn is_over(&self, row: &Row, step: StepId) -> bool {
+        let seq = row.seq_ids.first().map(|seq| seq.0 as usize);
+        let live_from = seq.and_then(|seq| self.live_from_step.get(seq));
+        live_from.is_some_and(|live_from| step.0 < live_from.load(Ordering::Acquire))
     }
 
     fn is_live(&self, draft: &DraftRows) -> bool {
@@ -34,10 +55,11 @@ impl LiveRows {
 
     /// Takes dead rows out of a step. The indices of the rows that stay; none when all do.
     pub(crate) fn retain(&self, header: &mut StepHeader) -> Option<Vec<usize>> {
-        if header.drafts.iter().all(|draft| self.is_live(draft)) {
+        let rows = header.rows.iter();
+        let mut dead: Vec<bool> = rows.map(|row| self.is_over(row, header.step)).collect();
+        if header.drafts.iter().all(|draft| self.is_live(draft)) && !dead.contains(&true) {
             return None;
         }
-        let mut dead = vec![false; header.rows.len()];
         header.drafts.retain(|draft| {
             let is_live = self.is_live(draft);
             if let Some(rows) = dead.get_mut(draft.rows()).filter(|_| !is_live) {
@@ -105,6 +127,7 @@ mod tests {
             epoch: PlanEpoch(1),
             seq: SequenceId(seq),
             live_from,
+            live_from_step: StepId(0),
         }
     }
 
@@ -124,6 +147,28 @@ mod tests {
         assert_eq!(firsts, [(0, 0), (2, 2)]);
         live.clear();
         assert_eq!(live.retain(&mut header()), None);
+    }
+
+    #[test]
+    fn rows_of_a_prompt_that_was_given_up_leave_the_steps_before_its_end() {
+        let live = LiveRows::new(3);
+        live.cancel(CancelRows {
+            live_from_step: StepId(5),
+            ..cancel(0, 1)
+        });
+        let prompt = |step| StepHeader {
+            step: StepId(step),
+            drafts: header().drafts.split_off(1),
+            ..header()
+        };
+        assert_eq!(live.retain(&mut prompt(4)), Some(vec![2, 3, 4, 5]));
+        assert_eq!(
+            live.retain(&mut prompt(5)),
+            None,
+            "another one has the slot"
+        );
+        live.clear();
+        assert_eq!(live.retain(&mut prompt(0)), None);
     }
 
     #[test]

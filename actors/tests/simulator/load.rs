@@ -96,7 +96,11 @@ fn requests_wait_for_their_turn_and_the_queue_has_an_end() {
 fn the_more_come_the_longer_they_wait() {
     let ttft = |rate: f64| {
         let requests = arrivals(rate, 60, Lengths::ShareGpt, 3).unwrap();
-        run(&scenario(jetsons(), 8, requests)).ttft()
+        // Who would wait for more than five minutes is refused.
+        let simulation = Simulation::new(&scenario(jetsons(), 8, requests))
+            .unwrap()
+            .run();
+        simulation.unwrap().ttft()
     };
     let (seldom, often) = (ttft(0.002), ttft(0.2));
     assert!(often.p95 > 5.0 * seldom.p95, "{seldom:?} {often:?}");

@@ -12,6 +12,7 @@ pub(crate) use jupiter::config::positive;
 use jupiter::config::{
     CutSettings, EngineSettings, GoalSettings, PlacementSettings, ScheduleSettings,
 };
+use jupiter::{DeadlineKind, Priority};
 
 /// Flags of every verb.
 #[derive(Args, Clone, Debug)]
@@ -166,6 +167,29 @@ pub(crate) struct GenerationArgs {
     /// Go on where the model would end
     #[arg(long, env = "JUPITER_IGNORE_EOS", value_parser = BoolishValueParser::new())]
     pub ignore_eos: bool,
+
+    /// How urgent it is beside others: 0, the most urgent, to 7
+    #[arg(
+        long,
+        env = "JUPITER_PRIORITY",
+        value_name = "N",
+        value_parser = priority,
+        allow_negative_numbers = true
+    )]
+    pub priority: Option<Priority>,
+
+    /// Give up what is not there within MS milliseconds; see --deadline
+    #[arg(
+        long,
+        env = "JUPITER_DEADLINE_MS",
+        value_name = "MS",
+        allow_negative_numbers = true
+    )]
+    pub deadline_ms: Option<i64>,
+
+    /// What has to be there by then: `answer`, all of it, or `first-token`
+    #[arg(long, env = "JUPITER_DEADLINE", value_name = "WHAT", value_parser = deadline_kind)]
+    pub deadline: Option<DeadlineKind>,
 }
 
 /// Most tokens to generate, `None` for as many as fit.
@@ -184,6 +208,21 @@ impl FromStr for TokenLimit {
             },
             Err(_) => Err("not a number of tokens".into()),
         }
+    }
+}
+
+/// Parser of priorities.
+fn priority(text: &str) -> Result<Priority, String> {
+    let priority: i64 = text.parse().map_err(|_| "not a number from 0 to 7")?;
+    Priority::try_from(priority).map_err(|error| error.to_string())
+}
+
+/// Parser of what a deadline is for.
+fn deadline_kind(text: &str) -> Result<DeadlineKind, String> {
+    match text {
+        "answer" => Ok(DeadlineKind::Answer),
+        "first-token" | "first_token" => Ok(DeadlineKind::FirstToken),
+        _ => Err("neither answer nor first-token".into()),
     }
 }
 
@@ -206,5 +245,15 @@ mod tests {
         for wrong in ["0", "-2", "x", "4294967296"] {
             assert!(wrong.parse::<TokenLimit>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn priorities_and_deadlines_are_read_as_they_are_written() {
+        assert_eq!(priority("0"), Ok(Priority::new(0).unwrap_or_default()));
+        for wrong in ["8", "9", "-1", "high", ""] {
+            assert!(priority(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(deadline_kind("first-token"), Ok(DeadlineKind::FirstToken));
+        assert!(deadline_kind("soon").is_err());
     }
 }

@@ -4,7 +4,8 @@
 //!   and what beats what
 //! - [`run`], [`chat`]: answer here; [`serve`], [`worker`]: answer together with other machines
 //! - [`plan`]: measure them and say who would compute what; [`plan_report`]: as people read it
-//! - [`simulate`]: what machines of a file would do under load; [`load_report`]: what comes of a load
+//! - [`simulate`]: what machines of a file would do under load; [`load_report`]: what comes of a load;
+//!   [`top`]: what a cluster does
 //! - [`split`], [`synth`]: write model files; [`bench`], [`devices`], [`models`]: measure and
 //!   look
 //! - [`start`]: from flags to a running pipeline; [`processes`]: stages in child processes;
@@ -35,6 +36,7 @@ mod start;
 mod synth;
 mod table;
 mod timeline_file;
+mod top;
 mod usage;
 mod worker;
 
@@ -85,6 +87,8 @@ enum Verb {
     Plan(Box<plan::PlanArgs>),
     /// Show what machines that are not there would do under load
     Simulate(Box<simulate::SimulateArgs>),
+    /// Show what a running cluster does: requests, stages, memory, tokens a second
+    Top(top::TopArgs),
     /// Compute layers for a head
     Worker(Box<worker::WorkerArgs>),
     /// Write the stages of a model as files
@@ -137,6 +141,7 @@ fn execute(cli: &Cli) -> anyhow::Result<ExitCode> {
         Verb::Plan(args) => block_on(Signals::stop, plan::execute(common, args)),
         Verb::Worker(args) => block_on(Signals::stop, worker::execute(common, args)),
         Verb::Bench(args) => block_on(Signals::stop, bench::execute(common, args)),
+        Verb::Top(args) => block_on(Signals::stop, top::execute(common, args)),
         Verb::Simulate(args) => simulate::execute(common, args),
         Verb::Split(args) => split::execute(common, args),
         Verb::Synth(args) => synth::execute(args),

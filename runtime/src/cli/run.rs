@@ -65,7 +65,11 @@ pub(crate) async fn execute(common: &CommonArgs, args: &RunArgs) -> anyhow::Resu
     let answered = answer(common, args).await;
     if let (true, Err(error)) = (args.json, &answered) {
         let message = &output::one_line(error);
-        output::json_line(&Event::Error { message })?;
+        let told = error.downcast_ref::<jupiter::Error>();
+        output::json_line(&Event::Error {
+            message,
+            retry_after_ms: told.and_then(jupiter::Error::retry_after_ms),
+        })?;
     }
     answered.map(|()| ExitCode::SUCCESS)
 }

@@ -16,7 +16,7 @@ use super::output::{self, Interrupted};
 use super::table::{Align, bytes, markdown};
 
 /// Where a head listens unless told otherwise: only this machine reaches it.
-const DEFAULT_ENDPOINT: &str = "tcp/127.0.0.1:7447";
+pub(crate) const DEFAULT_ENDPOINT: &str = "tcp/127.0.0.1:7447";
 
 /// Where it listens beside a node of ROS 2, whose router has that port on this machine.
 const ENDPOINT_BESIDE_ROS2: &str = "tcp/127.0.0.1:7448";

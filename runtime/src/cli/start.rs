@@ -8,7 +8,7 @@ use jupiter::config::{EmulationSettings, Split};
 use jupiter::net::session::Endpoints;
 use jupiter::signals::Signals;
 use jupiter::terminal::ProgressBars;
-use jupiter::{Config, GenerateOptions, NodeId, Runtime, SamplingParams, Settings};
+use jupiter::{Config, Deadline, GenerateOptions, NodeId, Runtime, SamplingParams, Settings};
 
 use super::args::{CommonArgs, GenerationArgs, SamplingArgs};
 use super::output::{self, Interrupted, UsageError};
@@ -223,6 +223,17 @@ pub(crate) fn generate_options(
         }
         (text, None) => text.clone(),
     };
+    let deadline = match (generation.deadline_ms, generation.deadline) {
+        (Some(ms), kind) => {
+            let deadline = Deadline::new(kind.unwrap_or_default(), ms);
+            Some(deadline.map_err(|error| UsageError(error.to_string()))?)
+        }
+        (None, Some(_)) => {
+            let how = "--deadline says for what, not when: add --deadline-ms MS";
+            return Err(UsageError(how.into()).into());
+        }
+        (None, None) => None,
+    };
     let default = SamplingParams::default();
     let seed = match sampling.seed {
         None | Some(-1) => SamplingParams::RANDOM_SEED,
@@ -233,6 +244,8 @@ pub(crate) fn generate_options(
         n_predict: generation.n_predict.and_then(|limit| limit.0),
         stop: generation.stop.clone(),
         ignore_eos: generation.ignore_eos,
+        priority: generation.priority.unwrap_or_default(),
+        deadline,
         sampling: SamplingParams {
             temperature: sampling.temp.unwrap_or(default.temperature),
             top_k: sampling.top_k.unwrap_or(default.top_k),

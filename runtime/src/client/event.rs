@@ -47,6 +47,9 @@ pub enum Event<'a> {
     Error {
         /// Why, in one line.
         message: &'a str,
+        /// When to ask again, where too much is asked at once.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        retry_after_ms: Option<u64>,
     },
 }
 
@@ -201,8 +204,15 @@ mod tests {
             line((&end).into()),
             r#"{"event":"branch","branch":2,"reason":"length"}"#
         );
-        let error = Event::Error { message: "no" };
-        assert_eq!(line(error), r#"{"event":"error","message":"no"}"#);
+        let error = |retry_after_ms| Event::Error {
+            message: "no",
+            retry_after_ms,
+        };
+        assert_eq!(line(error(None)), r#"{"event":"error","message":"no"}"#);
+        assert_eq!(
+            line(error(Some(40))),
+            r#"{"event":"error","message":"no","retry_after_ms":40}"#
+        );
         let done = StreamItem::Done(Completion {
             reason: FinishReason::Length,
             limit: Some(LengthLimit::Context),

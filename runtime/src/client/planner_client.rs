@@ -172,6 +172,9 @@ impl PlannerClient {
         let request = ForkRequest {
             cache_prompt: options.cache_prompt,
             follows,
+            priority: options.priority,
+            deadline: options.deadline,
+            client: options.client,
             ..ForkRequest::new(id, n_shared, branches)
         };
         self.tell(PlannerMessage::Fork(request, sink)).await?;
@@ -203,6 +206,9 @@ impl PlannerClient {
             speculation: options.speculation,
             holds: chain.holds,
             follows: chain.follows,
+            priority: options.priority,
+            deadline: options.deadline,
+            client: options.client,
             ..GenerateRequest::new(self.next_id(), prompt)
         };
         let (sink, events) = mpsc::unbounded_channel();

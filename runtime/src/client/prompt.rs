@@ -1,7 +1,6 @@
 //! What a client asks for.
 
-use jupiter_actors::request::RequestError;
-use jupiter_actors::request::SpeculationParams;
+use jupiter_actors::request::{ClientId, Deadline, Priority, RequestError, SpeculationParams};
 use jupiter_models::Token;
 use jupiter_models::sampling::SamplingParams;
 use jupiter_models::text::{ChatMessage, Vocabulary};
@@ -107,6 +106,12 @@ pub struct GenerateOptions {
     pub speculation: Option<SpeculationParams>,
     /// Whether a chat is answered point by point; without it as the head is configured.
     pub outline: Option<OutlineMode>,
+    /// How urgent it is beside others.
+    pub priority: Priority,
+    /// Until when it is of use: what cannot be there by then is given up.
+    pub deadline: Option<Deadline>,
+    /// Whose it is: clients take turns. A program that answers others numbers them.
+    pub client: ClientId,
 }
 
 impl Default for GenerateOptions {
@@ -119,6 +124,9 @@ impl Default for GenerateOptions {
             cache_prompt: true,
             speculation: None,
             outline: None,
+            priority: Priority::default(),
+            deadline: None,
+            client: ClientId::default(),
         }
     }
 }

@@ -24,6 +24,17 @@ pub enum ClusterError {
         /// The endpoints.
         connect: String,
     },
+    /// Somebody is there, but no head.
+    #[error(
+        "no head of the cluster {cluster} answers at {connect}: start `jupiter serve`, or name its \
+         cluster (--cluster NAME)"
+    )]
+    NoHeadAnswers {
+        /// Its name.
+        cluster: String,
+        /// The endpoints.
+        connect: String,
+    },
     /// Fewer nodes came than the head waits for.
     #[error(
         "{n_came} nodes came in {seconds} s, {n_needed} are needed: start more workers with \

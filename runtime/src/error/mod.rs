@@ -76,6 +76,8 @@ pub enum ErrorKind {
     Invalid,
     /// Too much is asked at once: later it may be answered (HTTP 429).
     Busy,
+    /// The answer would come, or came, after its deadline (HTTP 504).
+    Late,
     /// The cluster is not there, or not whole (HTTP 503).
     Unavailable,
     /// The machine or the program failed (HTTP 500).
@@ -83,6 +85,14 @@ pub enum ErrorKind {
 }
 
 impl Error {
+    /// When to ask again, in milliseconds, where too much is asked at once.
+    pub fn retry_after_ms(&self) -> Option<u64> {
+        match self {
+            Self::Request(RequestError::Busy { retry_after_ms, .. }) => Some(*retry_after_ms),
+            _ => None,
+        }
+    }
+
     /// What kind of failure it is.
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -93,9 +103,23 @@ impl Error {
             Self::Request(error) => match error {
                 RequestError::EmptyPrompt
                 | RequestError::PromptTooLong { .. }
-                | RequestError::Invalid(_) => ErrorKind::Invalid,
+                | RequestError::NothingToGenerate
+                | RequestError::IdTaken { .. }
+                | RequestError::NoSuchPriority { .. }
+                | RequestError::DeadlineInThePast { .. }
+                | RequestError::TooManyBranches { .. }
+                | RequestError::NoBranches
+                | RequestError::NothingShared
+                | RequestError::NoBranchSlots
+                | RequestError::Unverifiable { .. } => ErrorKind::Invalid,
                 RequestError::Busy { .. } => ErrorKind::Busy,
-                RequestError::Cluster(_) => ErrorKind::Unavailable,
+                RequestError::DeadlineOutOfReach { .. } | RequestError::DeadlineMissed { .. } => {
+                    ErrorKind::Late
+                }
+                RequestError::CannotLoad { .. }
+                | RequestError::TooFewNodes { .. }
+                | RequestError::GaveUp { .. }
+                | RequestError::PlannerFailed => ErrorKind::Unavailable,
             },
             Self::Model(error) => match error {
                 ModelError::Io { .. }
@@ -133,13 +157,23 @@ pub(crate) fn zenoh_error(error: zenoh::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use jupiter_actors::NodeId;
+    use jupiter_actors::request::DeadlineKind;
 
     use super::*;
 
     #[test]
     fn kinds_say_whether_asking_again_can_help() {
-        let busy = RequestError::Busy { waiting: 9 };
+        let busy = RequestError::Busy {
+            waiting: 9,
+            retry_after_ms: 50,
+        };
+        let late = RequestError::DeadlineMissed {
+            kind: DeadlineKind::Answer,
+            within: Duration::from_secs(1),
+        };
         let grammar = ModelError::BadInput { what: "x".into() };
         let lost = ModelError::Llama { what: "x".into() };
         let head = NodeId("a".into());
@@ -153,10 +187,8 @@ mod tests {
                 ErrorKind::Invalid,
             ),
             (busy.into(), ErrorKind::Busy),
-            (
-                RequestError::Cluster("x".into()).into(),
-                ErrorKind::Unavailable,
-            ),
+            (late.into(), ErrorKind::Late),
+            (RequestError::PlannerFailed.into(), ErrorKind::Unavailable),
             (
                 ClusterError::HasHead { head }.into(),
                 ErrorKind::Unavailable,

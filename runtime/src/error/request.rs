@@ -33,6 +33,9 @@ pub enum BadRequest {
     /// No seed.
     #[error("seed is {0}: send -1 to {max}", max = u32::MAX)]
     Seed(i64),
+    /// A deadline without a time.
+    #[error("deadline says for what, and deadline_ms is missing: send both, or deadline_ms alone")]
+    DeadlineWithoutTime,
     /// No answer of this type.
     #[error("answer_type {name:?}: {why}")]
     AnswerType {

@@ -7,6 +7,7 @@
 //! jupiter/<cluster>/prompt/<id>                   public: prompts of clients that only publish,
 //! jupiter/<cluster>/completion/<id>               and what becomes of them
 //! jupiter/<cluster>/client/<name>                 public: liveliness tokens of clients that ask
+//! jupiter/<cluster>/status                        public: queryable that tells how it is going
 //!
 //! jupiter/<cluster>/of/<head>/...                 what belongs to one head, by its instance:
 //!   planner                                       frames for its Planner
@@ -100,6 +101,11 @@ impl Keys {
     /// The public queryable.
     pub fn generate(&self) -> String {
         format!("{}/generate", self.root)
+    }
+
+    /// The public queryable of how it is going.
+    pub fn status(&self) -> String {
+        format!("{}/status", self.root)
     }
 
     /// Prompts of every client that only publishes.

@@ -252,7 +252,8 @@ impl Runtime {
             let membership =
                 HeadMembership::start(session, keys, node, plan.model, planner, news, survey);
             let membership = membership.await?;
-            let service = Service::start(session, keys, self.client.clone()).await?;
+            let (client, inbox) = (self.client.clone(), self.inbox.clone());
+            let service = Service::start(session, keys, client, inbox).await?;
             let service = Arc::new(service);
             self.gives_way = membership.gives_way();
             self.tasks.push(AbortOnDrop(tokio::spawn({

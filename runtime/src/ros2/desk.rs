@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use jupiter_actors::request::{Completion, FinishReason, RequestError};
+use jupiter_actors::request::{Completion, FinishReason};
 use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -16,7 +16,7 @@ use super::pieces::{Piece, Pieces};
 use super::types::Types;
 use crate::client::Client;
 use crate::error::{BadRequest, Error, Result};
-use crate::gateway::zenoh::request;
+use crate::gateway::zenoh::{busy, request};
 use crate::named_fields;
 
 /// The action.
@@ -117,7 +117,7 @@ impl Desk {
         let client = call.client();
         let answered = async {
             let Ok(_permit) = self.asks.try_acquire() else {
-                return Err(RequestError::Busy { waiting: MAX_ASKS }.into());
+                return Err(busy(MAX_ASKS));
             };
             let mut fields = options(&call.request)?;
             fields.insert("prompt".to_owned(), call.request["prompt"].clone());

@@ -18,6 +18,7 @@ use crate::client::event::Event;
 use crate::client::stream::StreamItem;
 use crate::config::Ros2Name;
 use crate::error::Result;
+use crate::gateway::zenoh::busy;
 use crate::task::AbortOnDrop;
 
 const STRING: &str = "std_msgs/msg/String";
@@ -63,8 +64,8 @@ impl Topics {
                     n_resets,
                 };
                 if prompts.try_send(prompt).is_err() {
-                    let why = format!("{MAX_WAITING} prompts wait already: ask again later");
-                    out.fail(request, &why);
+                    let busy = busy(MAX_WAITING);
+                    out.fail(request, &busy.to_string(), busy.retry_after_ms());
                 }
             }
         };
@@ -100,7 +101,7 @@ async fn answer_all(
         let answered = tokio::select! {
             answered = answered => answered,
             Ok(()) = resets.changed() => {
-                out.fail(prompt.request, "stopped by reset");
+                out.fail(prompt.request, "stopped by reset", None);
                 continue;
             }
         };
@@ -110,7 +111,9 @@ async fn answer_all(
                 out.event(prompt.request, &Event::from(&done), None);
                 out.answer.publish(&json!({ "data": pieces.text }));
             }
-            Err(error) => out.fail(prompt.request, &error.to_string()),
+            Err(error) => {
+                out.fail(prompt.request, &error.to_string(), error.retry_after_ms());
+            }
         }
     }
 }
@@ -124,9 +127,13 @@ impl Out {
     }
 
     /// There is no answer: `tokens` says why.
-    fn fail(&self, request: u64, message: &str) {
+    fn fail(&self, request: u64, message: &str, retry_after_ms: Option<u64>) {
         tracing::warn!("prompt {request} of ROS 2 is not answered: {message}");
-        self.event(request, &Event::Error { message }, None);
+        let error = Event::Error {
+            message,
+            retry_after_ms,
+        };
+        self.event(request, &error, None);
     }
 
     fn event(&self, request: u64, event: &Event<'_>, index: Option<u32>) {

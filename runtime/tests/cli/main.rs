@@ -12,6 +12,7 @@ mod load;
 mod plan;
 mod simulate;
 mod templates;
+mod top;
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -93,6 +94,9 @@ fn bad_input_is_one_line_and_an_exit_code() {
         (vec!["run", "-m", "m.gguf", "-p", " "], 1, "empty"),
         (with(&["-f", "x"]), 2, "not both"),
         (with(&["-n", "0"]), 2, "at least 1 token"),
+        (with(&["--priority", "9"]), 2, "priority is 9: send 0"),
+        (with(&["--deadline-ms", "0"]), 2, "deadline_ms is 0"),
+        (with(&["--deadline", "answer"]), 2, "add --deadline-ms"),
         (with(&["--stages", "7"]), 1, "1 to 6 stages"),
         (with(&["--stages", "7", "--processes"]), 1, "1 to 6 stages"),
         (with(&["--split", "2,3"]), 1, "covers 5 layers"),

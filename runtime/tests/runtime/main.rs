@@ -3,6 +3,7 @@
 
 mod abandoned;
 mod cluster;
+mod crowd;
 mod default_model;
 mod embedded;
 mod gateway;

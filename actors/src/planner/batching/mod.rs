@@ -275,7 +275,7 @@ impl Filling<'_> {
             token: sequence.tokens[pos],
             wants_logits: false,
         }));
-        live.chunk_sent(end);
+        live.chunk_sent(self.step, end);
         if end == n_text && n_judged > 0 {
             self.take_draft(live, &DraftTree::new());
         }

@@ -123,19 +123,20 @@ impl PlannerCore {
         if running.clone().next().is_none() {
             return true;
         }
-        let n_ahead = |sequence: &Sequence| {
-            let n_done = sequence.tokens.len() - sequence.n_prompt;
-            let n_left = sequence.n_max.saturating_sub(sequence.tokens.len());
-            self.lengths.expected(n_done, n_left)
-        };
-        let running: usize = running.map(|live| n_ahead(&live.sequence)).sum();
+        let running: usize = running.map(|live| self.n_expected(&live.sequence)).sum();
         // What branches share is of no use without room for one of them.
         let own = match self.queue.first_branch(sequence.id) {
-            Some(branch) => branch.tokens.len() - sequence.tokens.len() + n_ahead(branch),
-            None => n_ahead(sequence),
+            Some(branch) => branch.tokens.len() - sequence.tokens.len() + self.n_expected(branch),
+            None => self.n_expected(sequence),
         };
         let n_live = self.kv.n_live_with(found, sequence.tokens.len());
         n_live + running + own <= self.config.engine.n_ctx as usize
+    }
+
+    /// Tokens that an answer is expected to get.
+    pub(super) fn n_expected(&self, sequence: &Sequence) -> usize {
+        let n_done = sequence.n_answer();
+        self.lengths.expected(n_done, sequence.n_left())
     }
 
     fn begin(&mut self, sequence: Sequence, place: Place, now: Instant) {

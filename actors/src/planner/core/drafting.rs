@@ -15,7 +15,7 @@ use super::PlannerCore;
 use crate::link::Address;
 use crate::message::{CancelRows, DraftKind, DraftReply, DraftRequest, DrafterAssignment, Message};
 use crate::speculation::shape::choose::ShapeLimits;
-use crate::{NodeId, RequestId};
+use crate::{NodeId, RequestId, StepId};
 
 impl PlannerCore {
     /// Decides how the tokens after the text of a live sequence are guessed.
@@ -35,7 +35,7 @@ impl PlannerCore {
         let n_decoding = load.n_decoding.max(1);
         let size = decode_batch_size(&load, &memory, &self.batching.times);
         let n_text = live.sequence.tokens.len();
-        let n_left = live.n_left() as u32;
+        let n_left = live.sequence.n_left() as u32;
         let params = &live.sequence.speculation;
         // What other streams fill needs no filling: guesses only wait for each other there.
         let n_free = ((load.n_stages + 1) / n_decoding).max(1) as u32;
@@ -67,7 +67,7 @@ impl PlannerCore {
     }
 
     /// Tells the stages that what is under way of a live sequence is dead.
-    pub(super) fn cancel_rows(&mut self, id: RequestId) {
+    pub(super) fn cancel_rows(&mut self, id: RequestId, live_from_step: StepId) {
         self.flight.cancel(id);
         let Some(live) = self.live.get(&id) else {
             return;
@@ -76,6 +76,7 @@ impl PlannerCore {
             epoch: self.cluster.epoch,
             seq: live.seq,
             live_from: live.steps.generation(),
+            live_from_step,
         };
         let nodes: BTreeSet<&NodeId> = self.cluster.stages.iter().map(|s| &s.node).collect();
         let told = nodes.into_iter().map(|node| {

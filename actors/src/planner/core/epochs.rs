@@ -118,6 +118,7 @@ impl PlannerCore {
             self.retire(id);
         }
         self.give_up_wishes(now);
+        self.give_up_late(now);
         match self.cluster.state {
             State::Waiting { since } => self.give_up_waiting(since, now),
             State::Loading { since, .. } if now.duration_since(since) > LOAD_TIMEOUT => {
@@ -155,9 +156,9 @@ impl PlannerCore {
 
     /// The Planner is not started again: nobody may wait for it.
     pub(in crate::planner) fn abandon(&mut self) {
-        let why = "the planner failed too often";
-        self.fail_live(why);
-        self.fail_waiting(why, |_| true);
+        let why = RequestError::PlannerFailed;
+        self.fail_live(&why);
+        self.fail_waiting(&why, |_| true);
     }
 
     /// A Planner that was started again: what was in flight is unknown, and it may have stopped in the
@@ -181,13 +182,14 @@ impl PlannerCore {
         let epoch = self.cluster.epoch;
         tracing::warn!(%epoch, what, n_live = self.live.len(), "recovering");
         what.clone_into(&mut self.cluster.last_fault);
-        let why = format!(
-            "gave up after {MAX_RECOVERIES} recoveries without a new token; the last fault: {what}"
-        );
+        let why = RequestError::GaveUp {
+            n_recoveries: MAX_RECOVERIES,
+            last_fault: what.to_owned(),
+        };
         let is_stalled = |live: &&Live| live.sequence.n_stalled >= MAX_RECOVERIES;
         let id = |live: &Live| live.sequence.id;
         while let Some(id) = self.live.values().find(is_stalled).map(id) {
-            self.fail(id, &RequestError::Cluster(why.clone()));
+            self.fail(id, &why);
         }
         self.new_epoch(now);
     }
@@ -283,25 +285,21 @@ impl PlannerCore {
             self.cluster.state = State::Waiting { since: now };
             return;
         }
-        self.fail_live(&why);
-        self.fail_waiting(&why, |_| true);
+        let failed = RequestError::CannotLoad { why: why.clone() };
+        self.fail_live(&failed);
+        self.fail_waiting(&failed, |_| true);
         self.cluster.state = State::Failed { why };
     }
 
     /// Requests do not wait for nodes for ever.
     fn give_up_waiting(&mut self, since: Instant, now: Instant) {
         let limit = Duration::from_millis(self.config.node_wait_ms);
-        let why = format!(
-            "{} of {} nodes are there, waited {:.0} s: start `jupiter worker` on another machine{}",
-            self.cluster.nodes.len(),
-            self.config.wait_nodes.max(1),
-            limit.as_secs_f64(),
-            if self.cluster.last_fault.is_empty() {
-                String::new()
-            } else {
-                format!(" ({})", self.cluster.last_fault)
-            },
-        );
+        let why = RequestError::TooFewNodes {
+            n_nodes: self.cluster.nodes.len(),
+            n_wanted: self.config.wait_nodes.max(1),
+            waited: limit,
+            last_fault: self.cluster.last_fault.clone(),
+        };
         if now.duration_since(since) > limit {
             self.fail_live(&why);
             self.fail_waiting(&why, |waiting| now.duration_since(waiting.asked) > limit);

@@ -12,11 +12,20 @@ use super::super::fault;
 use super::super::live::Live;
 use super::super::sequence::Sequence;
 use super::PlannerCore;
-use crate::RequestId;
+use crate::{RequestId, StepId};
 
 /// How often a sequence may be preempted: each time it computes its text again, if others took all of
 /// its cells.
 pub(super) const MAX_PREEMPTIONS: u32 = 3;
+
+/// How a sequence leaves its slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leaves {
+    /// It comes back: what is under way of its prompt goes on.
+    Preempted,
+    /// For good. Whether what it has computed stays for who goes on from it.
+    Ended { is_kept: bool },
+}
 
 impl PlannerCore {
     /// Gives all that may send a row of their text the cell for it, those that are first first.
@@ -102,7 +111,7 @@ impl PlannerCore {
         tracing::debug!(request = %id, n_tokens = live.sequence.tokens.len(), "preempted");
         live.sequence.n_preempted += 1;
         self.n_preempted += 1;
-        if let Some(mut live) = self.take_out(id, true) {
+        if let Some(mut live) = self.take_out(id, Leaves::Preempted) {
             live.sequence.drafting = Some(live.drafting);
             self.queue.put_back(live.sequence);
         }
@@ -116,16 +125,31 @@ impl PlannerCore {
         }
     }
 
-    /// Takes a live sequence out of its slot: what is under way is cancelled, and what others wait for
-    /// goes over to them. What it has computed `is_kept` for who goes on from it.
-    pub(super) fn take_out(&mut self, id: RequestId, is_kept: bool) -> Option<Live> {
+    /// Takes a live sequence out of its slot: what is under way is cancelled, but for chunks that it or
+    /// others need, and what others wait for goes over to them.
+    pub(super) fn take_out(&mut self, id: RequestId, leaves: Leaves) -> Option<Live> {
         fault::point();
         let is_running = self.cluster.state == State::Running;
+        let oldest = self.flight.oldest();
         let live = self.live.get_mut(&id)?;
         let has_steps = live.steps.n_steps() > 0;
-        let mut leaving = live.leaving(is_kept);
-        if has_steps && is_running {
-            self.cancel_rows(id);
+        let n_before_chunks = live
+            .n_before_chunks()
+            .filter(|_| leaves != Leaves::Preempted);
+        let has_dead_chunks =
+            n_before_chunks.is_some_and(|n| !self.kv.needs_rows(live.seq, n, oldest));
+        if has_dead_chunks {
+            live.drop_chunks();
+        }
+        let mut leaving = live.leaving(leaves != Leaves::Ended { is_kept: false });
+        if (has_steps || has_dead_chunks) && is_running {
+            let next = self.flight.next_step();
+            let live_from = if has_dead_chunks {
+                next
+            } else {
+                StepId::default()
+            };
+            self.cancel_rows(id, live_from);
         }
         self.flight.disown(id);
         if !is_running {

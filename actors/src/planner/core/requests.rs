@@ -9,14 +9,11 @@ use super::super::live::Live;
 use super::super::sequence::Sequence;
 use super::super::stats::completion;
 use super::PlannerCore;
+use super::preemption::Leaves;
 use crate::RequestId;
 use crate::request::{
     EventSink, FinishReason, ForkRequest, GenerateRequest, RequestError, StreamEvent,
 };
-
-/// Most requests that wait: a robot that asks faster than it is answered learns it early.
-const MAX_WAITING: usize = 256;
-
 impl PlannerCore {
     pub(in crate::planner) fn generate(
         &mut self,
@@ -26,11 +23,13 @@ impl PlannerCore {
     ) {
         let refused = self.refuse().or_else(|| self.refuse_prompt(&request));
         if let Some(error) = refused {
-            tell(&sink, &error);
-        } else {
-            let sequence = Sequence::whole(request, sink, &self.config, now);
-            self.enqueue(sequence, Vec::new());
+            return tell(&sink, &error);
         }
+        let sequence = Sequence::whole(request, sink, &self.config, now);
+        if let Some(error) = self.refuse_to_wait(&sequence) {
+            return tell(&sequence.sink, &error);
+        }
+        self.enqueue(sequence, Vec::new());
         self.pump(now);
     }
 
@@ -46,12 +45,17 @@ impl PlannerCore {
                     .find_map(|b| self.refuse_prompt(&b.request))
             });
         if let Some(error) = refused {
-            tell(&sink, &error);
             branches.for_each(|branch| tell(&branch.sink, &error));
-        } else {
-            let (base, branches) = Sequence::forked(request, sink, &self.config, now);
-            self.enqueue(base, branches);
+            return tell(&sink, &error);
         }
+        let (base, branches) = Sequence::forked(request, sink, &self.config, now);
+        if let Some(error) = self.refuse_to_wait(&base) {
+            branches
+                .iter()
+                .for_each(|branch| tell(&branch.sink, &error));
+            return tell(&base.sink, &error);
+        }
+        self.enqueue(base, branches);
         self.pump(now);
     }
 
@@ -62,10 +66,8 @@ impl PlannerCore {
 
     /// Why nothing can be asked now.
     fn refuse(&self) -> Option<RequestError> {
-        let waiting = self.queue.len();
         match &self.cluster.state {
-            State::Failed { why } => Some(RequestError::Cluster(why.clone())),
-            _ if waiting >= MAX_WAITING => Some(RequestError::Busy { waiting }),
+            State::Failed { why } => Some(RequestError::CannotLoad { why: why.clone() }),
             _ => None,
         }
     }
@@ -75,10 +77,9 @@ impl PlannerCore {
         ids.push(request.id);
         ids.sort_unstable();
         if self.kv.n_branches() == 0 {
-            let how = "no branches can run here: lower -np/--parallel, or leave out outlines";
-            Some(RequestError::Invalid(how.to_owned()))
+            Some(RequestError::NoBranchSlots)
         } else if self.is_known(request.id) || ids.windows(2).any(|pair| pair[0] == pair[1]) {
-            Some(id_is_taken(request.id))
+            Some(RequestError::IdTaken { id: request.id })
         } else {
             None
         }
@@ -92,11 +93,9 @@ impl PlannerCore {
         } else if n_prompt >= n_ctx {
             Some(RequestError::PromptTooLong { n_prompt, n_ctx })
         } else if request.n_predict == Some(0) {
-            Some(RequestError::Invalid(
-                "n_predict is 0: ask for at least one token".into(),
-            ))
+            Some(RequestError::NothingToGenerate)
         } else if self.is_known(request.id) {
-            Some(id_is_taken(request.id))
+            Some(RequestError::IdTaken { id: request.id })
         } else {
             None
         }
@@ -161,7 +160,7 @@ impl PlannerCore {
             // What its preempted branches left is of use to nobody.
             self.kv.forget(id);
         }
-        self.take_out(id, is_kept)
+        self.take_out(id, Leaves::Ended { is_kept })
     }
 
     /// Ends a live sequence whose answer is complete; `end` is the token with which the model ended it.
@@ -223,15 +222,15 @@ impl PlannerCore {
         }
     }
 
-    pub(super) fn fail_live(&mut self, why: &str) {
+    pub(super) fn fail_live(&mut self, why: &RequestError) {
         while let Some(&id) = self.live.keys().next() {
-            self.fail(id, &RequestError::Cluster(why.to_owned()));
+            self.fail(id, why);
         }
     }
 
-    pub(super) fn fail_waiting(&mut self, why: &str, which: impl Fn(&Sequence) -> bool) {
+    pub(super) fn fail_waiting(&mut self, why: &RequestError, which: impl Fn(&Sequence) -> bool) {
         for waiting in self.queue.take(which) {
-            tell(&waiting.sink, &RequestError::Cluster(why.to_owned()));
+            tell(&waiting.sink, why);
         }
     }
 }
@@ -239,9 +238,4 @@ impl PlannerCore {
 /// A client that is gone needs no word of it.
 fn tell(sink: &EventSink, error: &RequestError) {
     let _ = sink.send(StreamEvent::Failed(error.clone()));
-}
-
-fn id_is_taken(id: RequestId) -> RequestError {
-    let id = id.0;
-    RequestError::Invalid(format!("request {id} is being answered: take another id"))
 }

@@ -64,7 +64,7 @@ impl PlannerCore {
             n_decode_steps: self.flight.n_decoding(),
             n_cells: self.n_cells(),
             n_live_cells: self.n_live_cells(),
-            n_queued: self.queue.n_tokens(),
+            n_queued: self.queue.requests().map(|r| r.tokens.len()).sum(),
         }
     }
 
@@ -87,12 +87,15 @@ impl PlannerCore {
         for (id, share) in done.shares() {
             if let Some(live) = self.live.get_mut(&id) {
                 live.sequence.usage.credit(share, &report.timings, n_stages);
+                live.chunks_reported(report.step);
             }
         }
         self.observe(&done, &report, now);
+        self.pace.observe(&done.parts, done.sent, now);
         for failure in &report.failures {
             if let Some(id) = self.holder(failure.seq, &done) {
-                self.fail(id, &RequestError::Invalid(failure.why.clone()));
+                let why = failure.why.clone();
+                self.fail(id, &RequestError::Unverifiable { why });
             }
         }
         for part in done.parts.iter().filter(|part| part.is_judged) {
@@ -152,12 +155,14 @@ impl PlannerCore {
         let news = tokens.map(|&token| (sequence.sink.clone(), StreamEvent::Token(token)));
         self.news.extend(news);
         sequence.tokens.extend(&outcome.accepted);
+        self.pace.n_answer_tokens += outcome.accepted.len() as u64;
         let is_under_way = live.steps.n_live() > 0 || outcome.ends;
         live.n_computed = sequence.tokens.len() - usize::from(!is_under_way);
         if let Some(of) = sequence.branch_of()
             && let Some(base) = self.live.get_mut(&of)
         {
             base.sequence.n_stalled = 0;
+            base.sequence.first_token.get_or_insert(now);
         }
         let end = outcome.ends.then_some(acceptance.next_token);
         self.go_on(id, outcome.cancel.is_some(), end, now);
@@ -169,7 +174,7 @@ impl PlannerCore {
     fn go_on(&mut self, id: RequestId, is_dead: bool, end: Option<Token>, now: Instant) {
         fault::point();
         if is_dead {
-            self.cancel_rows(id);
+            self.cancel_rows(id, StepId::default());
         }
         if end.is_some() {
             return self.complete(id, FinishReason::Stop, end, now);

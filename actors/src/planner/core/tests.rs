@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod answers;
+mod asking;
 mod drifting;
 mod events;
 mod followers;
@@ -15,6 +17,7 @@ mod preemption;
 mod shared;
 mod stages;
 mod texts;
+mod urgency;
 mod world;
 
 use jupiter_models::Token;

@@ -141,6 +141,7 @@ impl Kv {
         fault::point();
         let slot = self.slots.get_mut(seq.0 as usize)?;
         slot.cells = cells.unwrap_or_default();
+        slot.n_forked = 0;
         let generation = slot.generation;
         self.count();
         self.take(seq, n_text);

@@ -77,13 +77,8 @@ impl Kv {
 
     /// Gives up to `n` cells of a node that nobody else has, or all of it where what is left is of no use.
     fn trim(&mut self, seq: SequenceId, n: usize) {
-        let others = self.slots.iter().zip(0..);
-        let others = others.filter(|(_, other)| *other != seq.0);
-        let Some(slot) = self.slots.get(seq.0 as usize) else {
-            return;
-        };
-        let n_alone = slot.cells.n_alone(others.map(|(slot, _)| &slot.cells));
-        let n_left = slot.cells.len() - n.min(n_alone);
+        let n_alone = self.n_alone(seq);
+        let n_left = self.len(seq) - n.min(n_alone);
         if n_alone == 0 || n_left < MIN_COMMON {
             return self.discard(seq);
         }

@@ -26,7 +26,7 @@ use self::cells::{Cells, Taking, n_distinct};
 pub(super) use self::check::Holder;
 use super::PlannerConfig;
 use super::fault;
-use crate::RequestId;
+use crate::{RequestId, StepId};
 
 /// Sequence ids that llama.cpp has (`LLAMA_MAX_SEQ`).
 const MAX_SLOTS: u32 = 256;
@@ -61,6 +61,10 @@ struct Slot {
     cells: Cells,
     /// The generation of rows that its next sequence begins with.
     generation: u32,
+    /// How much of its sequence others were forked from.
+    n_forked: usize,
+    /// The last step that computes rows here of who has left, for others.
+    last_chunk: Option<StepId>,
 }
 
 #[derive(Debug, Default)]
@@ -104,6 +108,8 @@ pub(super) struct Leaving {
     pub(super) generation: u32,
     /// Slots of its trees under way.
     pub(super) lent: Vec<SequenceId>,
+    /// The last step under way whose rows of its text are still to be computed.
+    pub(super) last_chunk: Option<StepId>,
     /// Tokens whose cells are certain to be computed.
     pub(super) tokens: Vec<Token>,
     pub(super) whose: Whose,
@@ -186,6 +192,9 @@ impl Kv {
 
     /// Gives the sequence in `dst` the first `len` cells of the one in `src`, whose rows are all sent.
     pub(super) fn fork(&mut self, src: SequenceId, dst: SequenceId, len: usize) {
+        if let Some(slot) = self.slots.get_mut(src.0 as usize) {
+            slot.n_forked = slot.n_forked.max(len);
+        }
         let len = len as u32;
         self.ops.push(KvOp::Fork { src, dst, len });
     }
@@ -200,6 +209,7 @@ impl Kv {
         let n_tokens = leaving.tokens.len();
         if let Some(slot) = self.slots.get_mut(seq.0 as usize) {
             slot.generation = leaving.generation;
+            slot.last_chunk = slot.last_chunk.max(leaving.last_chunk);
             slot.cells.shrink(n_tokens);
         }
         fault::point();
@@ -259,6 +269,17 @@ impl Kv {
         slot.map_or(0, |slot| slot.cells.len())
     }
 
+    /// Whether rows under way for a slot are to be computed whoever has ended: others were or are to be
+    /// forked from its sequence behind the first `n`, or from who had it before, in steps since `oldest`.
+    pub(super) fn needs_rows(&self, seq: SequenceId, n: usize, oldest: StepId) -> bool {
+        let Some(slot) = self.slots.get(seq.0 as usize) else {
+            return false;
+        };
+        let n_alone = self.n_alone(seq);
+        let is_of_before = slot.last_chunk.is_some_and(|last| last >= oldest);
+        is_of_before || n < slot.n_forked.max(slot.cells.len() - n_alone)
+    }
+
     /// Cells that a live sequence may have without anybody giving up some.
     pub(super) fn n_within_reach(&self, seq: SequenceId) -> usize {
         self.len(seq) + self.n_ctx.saturating_sub(self.n_used)
@@ -288,6 +309,16 @@ impl Kv {
     /// Slots for sequences and nodes.
     fn n_main(&self) -> usize {
         self.n_requests + self.n_branches
+    }
+
+    /// Cells at the end of a slot's that no other has.
+    fn n_alone(&self, seq: SequenceId) -> usize {
+        let others = self.slots.iter().zip(0..);
+        let others = others.filter(|(_, other)| *other != seq.0);
+        let cells = self.slots.get(seq.0 as usize).map(|slot| &slot.cells);
+        cells.map_or(0, |cells| {
+            cells.n_alone(others.map(|(slot, _)| &slot.cells))
+        })
     }
 
     fn discard(&mut self, seq: SequenceId) {

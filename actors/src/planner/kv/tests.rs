@@ -46,6 +46,7 @@ fn leaving(tokens: &[Token]) -> Leaving {
     Leaving {
         generation: 0,
         lent: Vec::new(),
+        last_chunk: None,
         tokens: tokens.to_vec(),
         whose: whose(1, true),
         is_kept: true,
@@ -296,4 +297,41 @@ fn a_row_without_a_cell_is_noticed() {
     let mut kv = kv(40);
     let place = admit(&mut kv, &[1; 10]).unwrap();
     kv.assert_conserved(&[holder(place, 11)]);
+}
+
+#[test]
+fn rows_that_others_need_are_known() {
+    let mut kv = kv(100);
+    let text: Vec<Token> = (0..40).collect();
+    let first = admit(&mut kv, &text).unwrap();
+    let needs = |kv: &Kv, n, oldest| kv.needs_rows(first.seq, n, StepId(oldest));
+    assert!(!needs(&kv, 0, 0), "it is alone");
+    let found = kv.find(
+        &wanted(&text[..20]),
+        [computing(first, &text, 8)].into_iter(),
+    );
+    let second = kv.place(found, 20).unwrap();
+    assert!(needs(&kv, second.n_shared - 1, 0));
+    assert!(!needs(&kv, second.n_shared, 0));
+    kv.fork(first.seq, second.seq, second.n_shared);
+    kv.leave(
+        second.seq,
+        Leaving {
+            is_kept: false,
+            ..leaving(&text[..20])
+        },
+    );
+    assert!(needs(&kv, second.n_shared - 1, 0), "its rows may go on");
+    kv.leave(
+        first.seq,
+        Leaving {
+            last_chunk: Some(StepId(5)),
+            is_kept: false,
+            ..leaving(&text)
+        },
+    );
+    let third = admit(&mut kv, &[7; 20]).unwrap();
+    assert_eq!(third.seq, first.seq);
+    assert!(needs(&kv, 0, 5), "what was computed before for the second");
+    assert!(!needs(&kv, 0, 6));
 }

@@ -42,7 +42,7 @@ fn prefill(live: &mut Live) -> Vec<usize> {
     let chunking = Chunking::equal(2);
     std::iter::from_fn(|| {
         let n_rows = live.next_chunk(Some(&chunking), 2)?;
-        live.chunk_sent(live.n_computed + n_rows);
+        live.chunk_sent(StepId(0), live.n_computed + n_rows);
         Some(n_rows)
     })
     .collect()
@@ -101,14 +101,20 @@ fn a_replayed_answer_goes_on_with_its_last_token() {
 
 #[test]
 fn what_is_under_way_is_not_left_behind() {
-    let mut live = live(asked(vec![1; 6]), place(0, 0, None));
-    live.chunk_sent(4);
+    let mut live = live(asked(vec![1; 8]), place(0, 0, None));
+    live.chunk_sent(StepId(0), 4);
+    live.chunk_sent(StepId(1), 6);
+    live.chunks_reported(StepId(0));
+    assert_eq!(live.n_before_chunks(), Some(4));
     let left = live.leaving(true);
-    assert_eq!(left.tokens.len(), 4);
-    live.chunk_sent(6);
+    assert_eq!((left.tokens.len(), left.last_chunk), (6, Some(StepId(1))));
+    live.drop_chunks();
+    let left = live.leaving(true);
+    assert_eq!((left.tokens.len(), left.last_chunk), (4, None));
+    live.chunk_sent(StepId(2), 8);
     let text: Vec<Token> = live.sequence.tokens.clone();
-    live.steps.send(0, &text, &Default::default(), &[]).unwrap();
+    live.steps.send(2, &text, &Default::default(), &[]).unwrap();
     let left = live.leaving(true);
-    assert_eq!(left.tokens.len(), 5);
+    assert_eq!(left.tokens.len(), 7, "nor is what is judged");
     assert!(left.generation > 3);
 }

@@ -152,6 +152,7 @@ async fn steps_enter_in_order_and_an_epoch_fails_once() {
         epoch: PlanEpoch(2),
         seq: SequenceId(0),
         live_from: 1,
+        live_from_step: StepId(0),
     }));
 
     entrance.close();

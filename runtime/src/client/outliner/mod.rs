@@ -20,7 +20,7 @@ use std::time::Instant;
 
 use futures::{Stream, StreamExt};
 use jupiter_actors::RequestId;
-use jupiter_actors::request::Completion;
+use jupiter_actors::request::{Completion, Deadline, DeadlineKind, RequestError};
 use jupiter_models::text::ChatMessage;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
@@ -232,11 +232,31 @@ impl Outliner {
         options: GenerateOptions,
         holds: bool,
     ) -> Result<AnswerStream> {
+        let options = self.in_time(options)?;
         let follows = self.held.take();
         let chain = Chain { follows, holds };
         let answer = self.planner.answer(prompt, options, chain).await?;
         self.held = holds.then_some(answer.id());
         Ok(answer)
+    }
+
+    /// With what is left of the deadline, which counts from the beginning.
+    ///
+    /// # Errors
+    /// When nothing is.
+    fn in_time(&self, mut options: GenerateOptions) -> Result<GenerateOptions> {
+        let Some(Deadline { kind, within }) = options.deadline else {
+            return Ok(options);
+        };
+        if kind == DeadlineKind::FirstToken && self.has_shown {
+            options.deadline = None;
+            return Ok(options);
+        }
+        let left = within.checked_sub(self.begun.elapsed());
+        let left = left.filter(|left| !left.is_zero());
+        let within = left.ok_or(RequestError::DeadlineMissed { kind, within })?;
+        options.deadline = Some(Deadline { kind, within });
+        Ok(options)
     }
 
     /// For what is asked on the way to the answer.

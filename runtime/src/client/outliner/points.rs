@@ -159,6 +159,7 @@ impl Outliner {
             n_predict: Some(n_predict),
             ..self.options.clone()
         };
+        let options = self.in_time(options)?;
         let follows = self.held.take();
         let branches = self.planner.fork(prompts, options, follows).await?;
         self.n_points = n_points;

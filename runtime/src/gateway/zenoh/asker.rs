@@ -16,15 +16,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jupiter_actors::request::ClientId;
 use tokio::sync::watch;
 use zenoh::Wait;
 use zenoh::pubsub::Publisher;
 use zenoh::qos::{CongestionControl, Priority};
 use zenoh::query::Query;
 
+use super::accounts::Name;
 use super::presence::{PATIENCE, Presence, until_gone};
 use super::reply::{Route, reply};
-use super::request::{error_event, item_event};
+use super::request::{Refusal, item_event, refusal_event};
 use super::{Desk, Source};
 use crate::client::stream::StreamItem;
 use crate::error::{Result, zenoh_error};
@@ -50,6 +52,8 @@ pub(super) enum Asker {
         route: watch::Sender<Option<String>>,
     },
     Topic {
+        /// The last part of its key.
+        id: String,
         completions: Arc<Publisher<'static>>,
         /// Whether anyone subscribes.
         is_heard: watch::Receiver<bool>,
@@ -81,11 +85,37 @@ impl Asker {
                 let listener = listener.callback(move |status| _ = heard.send(status.matching()));
                 listener.background().await.map_err(zenoh_error)?;
                 Ok(Self::Topic {
+                    id,
                     completions: Arc::new(completions),
                     is_heard,
                 })
             }
         }
+    }
+
+    /// On whose account it goes. The session of a query without a name is known only when an event went
+    /// there: where others ask too, one that says nothing goes first. None when nobody takes it.
+    pub(super) async fn account(&self, is_alone: bool) -> Option<ClientId> {
+        let (query, route) = match self {
+            Self::Topic { id, .. } => return Some(Name::Topic(id).id()),
+            Self::Query { query, route, .. } => (query, route),
+        };
+        if let Some(name) = client_name(query) {
+            return Some(Name::Client(name).id());
+        }
+        if let Some(source) = query.source_info() {
+            let session = source.source_id().zid().to_string();
+            return Some(Name::Source(&session).id());
+        }
+        if is_alone {
+            return Some(Name::Unknown.id());
+        }
+        if !self.send_sign_of_life().await {
+            return None;
+        }
+        let session = route.borrow().clone();
+        let name = session.as_deref().map_or(Name::Unknown, Name::Session);
+        Some(name.id())
     }
 
     /// Waits until nobody waits for the answer any more. What is told then, in case that somebody
@@ -98,8 +128,7 @@ impl Asker {
             self.disconnected().await;
             return None;
         };
-        let name = query.parameters().get(CLIENT_PARAMETER);
-        let Some(name) = name.filter(|name| !name.is_empty()) else {
+        let Some(name) = client_name(query) else {
             self.disconnected().await;
             return None;
         };
@@ -177,8 +206,8 @@ impl Asker {
     }
 
     /// Sends that there is no answer, or no more of it.
-    pub(super) async fn refuse(&self, message: &str) {
-        self.send(error_event(message)).await;
+    pub(super) async fn refuse(&self, refusal: impl Into<Refusal>) {
+        self.send(refusal_event(&refusal.into())).await;
     }
 
     /// Sends an event that says nothing but that the head is there.
@@ -189,4 +218,10 @@ impl Asker {
         };
         self.send(item_event(&nothing)).await
     }
+}
+
+/// The name that a client gives itself.
+fn client_name(query: &Query) -> Option<&str> {
+    let name = query.parameters().get(CLIENT_PARAMETER);
+    name.filter(|name| !name.is_empty())
 }

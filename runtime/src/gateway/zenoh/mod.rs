@@ -3,6 +3,7 @@
 //! ```text
 //! get jupiter/<cluster>/generate, payload: request     -> one reply per event, in order
 //! put jupiter/<cluster>/prompt/<id>, payload: request  -> put completion/<id> per event, in order
+//! get jupiter/<cluster>/status                         -> how it is going
 //! ```
 //!
 //! Requests and events are JSON ([`request`]); on `prompt/<id>` a plain string is a request too.
@@ -10,9 +11,11 @@
 //! answered one after the other. A request that nobody waits for any more ([`asker`]) is given up,
 //! whether it is being answered or not.
 
+mod accounts;
 mod asker;
 mod presence;
 mod reply;
+mod reporter;
 pub(crate) mod request;
 
 use std::collections::HashMap;
@@ -20,6 +23,7 @@ use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::StreamExt;
+use jupiter_actors::Inbox;
 use jupiter_actors::request::RequestError;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -28,17 +32,28 @@ use zenoh::bytes::ZBytes;
 use zenoh::pubsub::Subscriber;
 use zenoh::query::{Query, Queryable};
 
+use self::accounts::Accounts;
 use self::asker::{Asker, SILENCE};
 use self::presence::Presence;
-use self::request::{MAX_REQUEST_BYTES, TOO_LONG, item_event, parse};
+use self::reporter::Reporter;
+use self::request::{MAX_REQUEST_BYTES, Refusal, TOO_LONG, item_event, parse};
 use crate::client::Client;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::net::entrance;
 use crate::net::keys::Keys;
 
-/// Most public requests at the same time; each holds a thread of tokio's blocking pool while a
-/// slow client takes an event. More are refused.
-const MAX_REQUESTS: usize = 64;
+/// Most public requests at the same time, being answered or waiting; each holds a thread of tokio's
+/// blocking pool, which has 512, while a slow client takes an event. More are refused.
+const MAX_REQUESTS: usize = 256;
+
+/// Most of them of one client: others always find room.
+const MAX_REQUESTS_EACH: usize = MAX_REQUESTS / 2;
+
+/// Most refusals that are being told. A flood beyond it is dropped.
+const MAX_REFUSALS: usize = 128;
+
+/// When one who is refused here may come again, in milliseconds: room is made by each answer that ends.
+const RETRY_MS: u64 = 1000;
 
 /// Most requests that arrived and are not looked at yet. A flood beyond it is dropped.
 const MAX_ARRIVALS: usize = 256;
@@ -47,6 +62,7 @@ const MAX_ARRIVALS: usize = 256;
 pub(crate) struct Service {
     task: JoinHandle<()>,
     entrance: Mutex<Option<(Queryable<()>, Subscriber<()>)>>,
+    _reporter: Reporter,
 }
 
 /// A request as it arrived.
@@ -69,10 +85,16 @@ struct Desk {
     keys: Keys,
     client: Client,
     presence: Arc<Presence>,
+    accounts: Accounts,
 }
 
 impl Service {
-    pub(crate) async fn start(session: &Session, keys: &Keys, client: Client) -> Result<Self> {
+    pub(crate) async fn start(
+        session: &Session,
+        keys: &Keys,
+        client: Client,
+        inbox: Inbox,
+    ) -> Result<Self> {
         let presence = Presence::watch(session, keys).await?;
         let (arrivals, receiver) = mpsc::channel(MAX_ARRIVALS);
         let accept = {
@@ -103,11 +125,13 @@ impl Service {
             keys: keys.clone(),
             client,
             presence,
+            accounts: Accounts::default(),
         });
         let task = tokio::spawn(serve(desk, receiver));
         Ok(Self {
             task,
             entrance: Mutex::new(Some((queryable, subscriber))),
+            _reporter: Reporter::start(session, keys, inbox)?,
         })
     }
 
@@ -142,20 +166,26 @@ fn arrive(arrivals: &mpsc::Sender<Arrival>, arrival: Arrival) {
 /// Gives each arrival a task of its own.
 async fn serve(desk: Arc<Desk>, mut arrivals: mpsc::Receiver<Arrival>) {
     let mut requests = JoinSet::new();
+    let mut refusals = JoinSet::new();
     // The end of the newest request of each id, for which the next one waits.
     let mut turns: HashMap<String, Turn> = HashMap::new();
     while let Some(arrival) = arrivals.recv().await {
         while requests.try_join_next().is_some() {}
+        while refusals.try_join_next().is_some() {}
         turns.retain(|_, turn| !turn.has_come());
         let desk = desk.clone();
         if requests.len() >= MAX_REQUESTS {
-            let busy = RequestError::Busy {
-                waiting: requests.len(),
-            };
+            if refusals.len() >= MAX_REFUSALS {
+                tracing::warn!(
+                    "dropped a request: {MAX_REFUSALS} clients are told to wait already"
+                );
+                continue;
+            }
+            let (busy, source) = (busy(requests.len()), arrival.source);
             // Beside the others: a client that does not read must not hold up who comes next.
-            tokio::spawn(async move {
-                if let Some(asker) = desk.asker(arrival.source).await {
-                    asker.refuse(&busy.to_string()).await;
+            refusals.spawn(async move {
+                if let Some(asker) = desk.asker(source).await {
+                    asker.refuse(busy).await;
                 }
             });
             continue;
@@ -165,8 +195,9 @@ async fn serve(desk: Arc<Desk>, mut arrivals: mpsc::Receiver<Arrival>) {
             Source::Query { .. } => None,
             Source::Topic(id) => turns.insert(id.clone(), Turn(ended)),
         };
+        let is_alone = requests.is_empty();
         requests.spawn(async move {
-            desk.attend(arrival, turn.clone()).await;
+            desk.attend(arrival, turn.clone(), is_alone).await;
             // A request that was given up before its turn does not let others overtake.
             if let Some(mut turn) = turn.filter(|turn| !turn.has_come()) {
                 tokio::spawn(async move {
@@ -178,6 +209,16 @@ async fn serve(desk: Arc<Desk>, mut arrivals: mpsc::Receiver<Arrival>) {
     }
     // The entrance is closed.
     while requests.join_next().await.is_some() {}
+}
+
+/// So many wait already, of requests that do not come as far as the Planner.
+pub(crate) fn busy(waiting: usize) -> Error {
+    let retry_after_ms = RETRY_MS;
+    let busy = RequestError::Busy {
+        waiting,
+        retry_after_ms,
+    };
+    busy.into()
 }
 
 /// The turn of a prompt, which comes when the earlier one of its id ends.
@@ -207,7 +248,7 @@ impl Desk {
     }
 
     /// Answers a request when its turn comes, unless nobody waits for it any more.
-    async fn attend(&self, arrival: Arrival, turn: Option<Turn>) {
+    async fn attend(&self, arrival: Arrival, turn: Option<Turn>, is_alone: bool) {
         let Some(asker) = self.asker(arrival.source).await else {
             return;
         };
@@ -215,27 +256,34 @@ impl Desk {
             if let Some(mut turn) = turn {
                 turn.wait().await;
             }
-            let answered = self.answer(&asker, arrival.payload.as_deref()).await;
-            answered.map_err(|error| error.to_string())
+            let payload = arrival.payload.as_deref();
+            let answered = self.answer(&asker, payload, is_alone).await;
+            answered.map_err(Refusal::from)
         };
         // Dropping the answer stops it.
         let ended = tokio::select! {
             ended = answered => ended,
             told = asker.gone() => {
                 tracing::info!("gave up a request: nobody waits for its answer any more");
-                told.map_or(Ok(()), Err)
+                told.map_or(Ok(()), |told| Err(told.into()))
             }
         };
-        if let Err(message) = ended {
-            asker.refuse(&message).await;
+        if let Err(refusal) = ended {
+            asker.refuse(refusal).await;
         }
     }
 
     /// Answers a request; the error is what the client is told.
-    async fn answer(&self, asker: &Asker, payload: Option<&[u8]>) -> Result<()> {
+    async fn answer(&self, asker: &Asker, payload: Option<&[u8]>, is_alone: bool) -> Result<()> {
         let payload = payload.ok_or(TOO_LONG)?;
         let plain = matches!(asker, Asker::Topic { .. });
-        let (prompt, options) = parse(payload, plain, self.client.default_options())?;
+        let (prompt, mut options) = parse(payload, plain, self.client.default_options())?;
+        let Some(account) = asker.account(is_alone).await else {
+            return Ok(());
+        };
+        let entered = self.accounts.enter(account, MAX_REQUESTS_EACH);
+        let _entry = entered.map_err(busy)?;
+        options.client = account;
         let mut stream = self.client.generate(prompt, options).await?;
         loop {
             let is_taken = match tokio::time::timeout(SILENCE, stream.next()).await {

@@ -1,6 +1,6 @@
 //! What public clients send, and the events that they get: JSON.
 
-use jupiter_actors::request::RequestError;
+use jupiter_actors::request::{Deadline, DeadlineKind, Priority, RequestError};
 use jupiter_models::sampling::SamplingParams;
 use jupiter_models::text::ChatMessage;
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use crate::client::event::Event;
 use crate::client::prompt::{GenerateOptions, Prompt};
 use crate::client::stream::StreamItem;
 use crate::config::OutlineMode;
-use crate::error::{BadRequest, Result};
+use crate::error::{BadRequest, Error, Result};
 use crate::named_fields;
 use crate::text_file;
 
@@ -51,6 +51,12 @@ struct Request {
     ignore_eos: Option<bool>,
     /// Point by point: `auto`, `on` or `off`.
     outline: Option<OutlineMode>,
+    /// 0, the most urgent, to 7.
+    priority: Option<i64>,
+    /// Until when it is of use, from now.
+    deadline_ms: Option<i64>,
+    /// What has to be there by then: `answer` or `first_token`.
+    deadline: Option<DeadlineKind>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -141,12 +147,20 @@ fn options(request: Request, default: GenerateOptions) -> Result<GenerateOptions
         grammar: request.grammar,
     };
     sampling.validate()?;
+    let deadline = match (request.deadline_ms, request.deadline) {
+        (Some(ms), kind) => Some(Deadline::new(kind.unwrap_or_default(), ms)?),
+        (None, Some(_)) => return Err(BadRequest::DeadlineWithoutTime.into()),
+        (None, None) => default.deadline,
+    };
+    let priority = request.priority.map(Priority::try_from).transpose()?;
     Ok(GenerateOptions {
         n_predict,
         sampling,
         stop,
         ignore_eos: request.ignore_eos.unwrap_or(default.ignore_eos),
         outline: request.outline.or(default.outline),
+        priority: priority.unwrap_or(default.priority),
+        deadline,
         ..default
     })
 }
@@ -157,8 +171,36 @@ pub(super) fn item_event(item: &StreamItem) -> Vec<u8> {
 }
 
 /// The event of an answer that does not come, or not to its end.
-pub(super) fn error_event(message: &str) -> Vec<u8> {
-    to_json(&Event::Error { message })
+pub(super) fn refusal_event(refusal: &Refusal) -> Vec<u8> {
+    to_json(&Event::Error {
+        message: &refusal.message,
+        retry_after_ms: refusal.retry_after_ms,
+    })
+}
+
+/// What a client is told instead of an answer, or of the rest of it.
+pub(super) struct Refusal {
+    message: String,
+    retry_after_ms: Option<u64>,
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self {
+            message: error.to_string(),
+            retry_after_ms: error.retry_after_ms(),
+        }
+    }
+}
+
+impl From<String> for Refusal {
+    fn from(message: String) -> Self {
+        let retry_after_ms = None;
+        Self {
+            message,
+            retry_after_ms,
+        }
+    }
 }
 
 /// These types hold nothing that JSON cannot say.
@@ -167,187 +209,4 @@ fn to_json(event: &impl Serialize) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    fn parse(payload: &[u8], plain: bool) -> Result<(Prompt, GenerateOptions)> {
-        super::parse(payload, plain, GenerateOptions::default())
-    }
-
-    #[test]
-    fn what_is_left_open_is_as_the_model_wants_it() {
-        let greedy = || GenerateOptions {
-            sampling: SamplingParams::greedy(),
-            ..GenerateOptions::default()
-        };
-        let temperature = |payload: &[u8]| {
-            let (_, options) = super::parse(payload, true, greedy()).unwrap();
-            options.sampling.temperature
-        };
-        assert_eq!(temperature(b"Hello"), 0.0);
-        assert_eq!(temperature(br#"{"prompt":"x","top_k":3}"#), 0.0);
-        assert_eq!(temperature(br#"{"prompt":"x","temperature":0.5}"#), 0.5);
-    }
-
-    #[test]
-    fn a_string_on_a_topic_is_the_prompt_itself() {
-        assert_eq!(parse(b"Hello?", true).unwrap().0, Prompt::text("Hello?"));
-        assert_eq!(
-            parse(b"[1] first", true).unwrap().0,
-            Prompt::text("[1] first")
-        );
-        assert_eq!(
-            parse(br#"{"prompt":"x"}"#, true).unwrap().0,
-            Prompt::text("x")
-        );
-        assert!(parse(b"Hello?", false).is_err());
-    }
-
-    #[test]
-    fn all_that_may_be_said_is_heard() {
-        let (prompt, options) = parse(
-            br#"{"prompt":"x","raw":true,"n_predict":7,"temperature":0,"top_k":1,"top_p":0.5,
-                "min_p":0.1,"repeat_penalty":1.1,"repeat_last_n":-1,"seed":3,"grammar":"g",
-                "stop":["a"],"ignore_eos":true}"#,
-            false,
-        )
-        .unwrap();
-        assert_eq!(prompt, Prompt::raw("x"));
-        let sampling = SamplingParams {
-            temperature: 0.0,
-            top_k: 1,
-            top_p: 0.5,
-            min_p: 0.1,
-            repeat_penalty: 1.1,
-            repeat_last_n: -1,
-            seed: 3,
-            grammar: Some("g".into()),
-        };
-        let stop = vec!["a".to_owned()];
-        let expected = GenerateOptions {
-            n_predict: Some(7),
-            sampling,
-            stop,
-            ignore_eos: true,
-            ..GenerateOptions::default()
-        };
-        assert_eq!(options, expected);
-        let payload = br#"{"prompt":"x","raw":true,"special":true}"#;
-        assert_eq!(parse(payload, false).unwrap().0, Prompt::special("x"));
-        let (chat, _) = parse(
-            br#"{"messages":[{"role":"user","content":"x"}],"n_predict":-1}"#,
-            false,
-        )
-        .unwrap();
-        assert_eq!(chat, Prompt::text("x"));
-    }
-
-    #[test]
-    fn null_is_what_is_not_given() {
-        let open = parse(br#"{"prompt":"x"}"#, false).unwrap();
-        let fields = [
-            "messages",
-            "raw",
-            "special",
-            "n_predict",
-            "temperature",
-            "top_k",
-            "top_p",
-            "min_p",
-            "repeat_penalty",
-            "repeat_last_n",
-            "seed",
-            "grammar",
-            "stop",
-            "ignore_eos",
-            "outline",
-        ];
-        let nulls: String = fields.map(|field| format!(r#","{field}":null"#)).concat();
-        let request = format!(r#"{{"prompt":"x"{nulls}}}"#);
-        assert_eq!(parse(request.as_bytes(), false).unwrap(), open);
-        let chat = br#"{"prompt":null,"messages":[{"role":"user","content":"x"}]}"#;
-        assert_eq!(parse(chat, false).unwrap(), open);
-    }
-
-    #[test]
-    fn the_field_of_a_wrong_type_is_named() {
-        for (field, wrong) in [
-            ("prompt", "7"),
-            ("messages", "\"x\""),
-            ("raw", "1"),
-            ("special", "\"yes\""),
-            ("n_predict", "2.5"),
-            ("temperature", "\"hot\""),
-            ("top_k", "[]"),
-            ("top_p", "{}"),
-            ("min_p", "true"),
-            ("repeat_penalty", "\"1\""),
-            ("repeat_last_n", "9999999999"),
-            ("seed", "\"3\""),
-            ("grammar", "0"),
-            ("stop", "\"x\""),
-            ("stop[1]", "[\"a\",7]"),
-            ("ignore_eos", "\"yes\""),
-            ("outline", "\"sometimes\""),
-            (
-                "messages[1].role",
-                r#"[{"role":"user","content":"x"},{"role":null,"content":""}]"#,
-            ),
-            (
-                "messages[0].content",
-                r#"[{"role":"user","content":["x"]}]"#,
-            ),
-            (
-                "messages[0].contents",
-                r#"[{"role":"user","contents":"x"}]"#,
-            ),
-        ] {
-            let key = field.split('[').next().unwrap();
-            let request = format!(r#"{{"{key}":{wrong}}}"#);
-            let error = parse(request.as_bytes(), false).unwrap_err().to_string();
-            let named = format!("expected: {field}: ");
-            assert!(error.contains(&named) && !error.contains('\n'), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_byte_order_mark_is_no_part_of_a_request() {
-        let marked = |text: &str| format!("\u{feff}{text}").into_bytes();
-        let plain = parse(&marked("Hello?"), true).unwrap().0;
-        assert_eq!(plain, Prompt::text("Hello?"));
-        let json = parse(&marked(r#"{"prompt":"x"}"#), true).unwrap().0;
-        assert_eq!(json, Prompt::text("x"));
-    }
-
-    #[test]
-    fn what_is_wrong_is_said_in_one_line() {
-        let too_long = vec![b'a'; MAX_REQUEST_BYTES + 1];
-        let many_stops = format!(r#"{{"prompt":"x","stop":{:?}}}"#, vec!["a"; 17]);
-        let cases: [(&[u8], &str); 16] = [
-            (b"", "empty"),
-            (b"  \n", "empty"),
-            (&too_long, "1048576"),
-            (b"\xff", "UTF-8"),
-            (b"\xff\xfeH\0i\0", "UTF-16"),
-            (b"{\"prompt\":", "EOF"),
-            (br#"{"promt":"x"}"#, "promt"),
-            (br#"{}"#, "missing"),
-            (br#"{"prompt":""}"#, "empty"),
-            (br#"{"messages":[]}"#, "empty"),
-            (br#"{"prompt":"x","messages":[]}"#, "both"),
-            (br#"{"prompt":"x","special":true}"#, "raw"),
-            (br#"{"prompt":"x","n_predict":0}"#, "n_predict"),
-            (br#"{"prompt":"x","seed":-2}"#, "seed"),
-            (br#"{"prompt":"x","top_p":2}"#, "top_p"),
-            (many_stops.as_bytes(), "stop"),
-        ];
-        for (payload, expected) in cases {
-            let error = parse(payload, true).unwrap_err().to_string();
-            assert!(
-                error.contains(expected) && !error.contains('\n'),
-                "{expected}: {error}"
-            );
-        }
-    }
-}
+mod tests;

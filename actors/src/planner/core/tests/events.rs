@@ -4,6 +4,7 @@ use jupiter_models::Token;
 use proptest::prelude::*;
 
 use super::world::Guessing;
+use crate::request::{ClientId, Deadline, DeadlineKind, Priority};
 
 #[derive(Clone, Debug)]
 pub(super) enum Event {
@@ -12,6 +13,8 @@ pub(super) enum Event {
     AskForAll(Ask),
     /// Holds the cells for what follows.
     AskHolding(Ask),
+    /// So many at once, all of one client, as urgent as each other.
+    AskUrgently(usize, Ask, Urgency),
     /// Goes on from the text of the request with this number, whether or not it is complete.
     Follow(usize),
     Fork {
@@ -54,6 +57,24 @@ pub(super) struct Ask {
     pub(super) source: Guessing,
 }
 
+/// How urgent requests are, and whose.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Urgency {
+    pub(super) priority: Priority,
+    pub(super) deadline: Option<Deadline>,
+    pub(super) client: ClientId,
+}
+
+fn urgency() -> impl Strategy<Value = Urgency> {
+    let kind = prop_oneof![Just(DeadlineKind::Answer), Just(DeadlineKind::FirstToken)];
+    let deadline = proptest::option::of((kind, 1..4000_i64));
+    (0..8_i64, deadline, 0..3_u64).prop_map(|(priority, deadline, client)| Urgency {
+        priority: Priority::try_from(priority).unwrap(),
+        deadline: deadline.map(|(kind, ms)| Deadline::new(kind, ms).unwrap()),
+        client: ClientId(client),
+    })
+}
+
 fn ask() -> impl Strategy<Value = Ask> {
     // Few different tokens, so that prompts share beginnings and the prompt cache is hit.
     let prompt = proptest::collection::vec(0..2_i32, 1..40);
@@ -86,6 +107,8 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
         4 => ask().prop_map(Event::Ask),
         1 => ask().prop_map(Event::AskForAll),
         1 => ask().prop_map(Event::AskHolding),
+        2 => (1..6_usize, ask(), urgency())
+            .prop_map(|(n, ask, urgency)| Event::AskUrgently(n, ask, urgency)),
         1 => (0..8_usize).prop_map(Event::Follow),
         2 => (suffixes, any::<bool>(), ask())
             .prop_map(|(suffixes, holds, ask)| Event::Fork { suffixes, holds, ask }),

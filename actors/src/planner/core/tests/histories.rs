@@ -4,80 +4,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use jupiter_models::LayerRange;
 use proptest::prelude::*;
-use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::super::super::fault;
-use super::super::preemption::MAX_PREEMPTIONS;
-use super::events::{Ask, Event, crowd, event};
+use super::answers::{Branches, Text};
+use super::events::{Ask, Event, Urgency, crowd, event};
 use super::planned::{PLENTY, planned};
 use super::*;
-
-/// A text that was asked for, as long as its client listens.
-struct Text {
-    prompt: Vec<Token>,
-    /// Most tokens; none: as many as fit.
-    n: Option<u32>,
-    /// Whether the client has said that it has enough.
-    is_enough: bool,
-    events: Option<UnboundedReceiver<StreamEvent>>,
-}
-
-impl Text {
-    fn new(prompt: &[Token], n: Option<u32>, events: UnboundedReceiver<StreamEvent>) -> Self {
-        Self {
-            prompt: prompt.to_vec(),
-            n,
-            is_enough: false,
-            events: Some(events),
-        }
-    }
-
-    /// One that nobody reads.
-    fn lost() -> Self {
-        Self {
-            prompt: Vec::new(),
-            n: None,
-            is_enough: false,
-            events: None,
-        }
-    }
-
-    /// It is what it would be if nothing else had happened, or ended with a good reason.
-    fn check(&mut self, may_fail: &[&str], may_be_lost: bool) {
-        let Some(events) = &mut self.events else {
-            return;
-        };
-        match read(events) {
-            (tokens, Some(StreamEvent::Done(done))) => {
-                let whole = expected(&self.prompt, self.n.unwrap_or(N_CTX));
-                assert!(done.n_preempted <= MAX_PREEMPTIONS, "{done:?}");
-                assert!(done.n_cached < done.n_prompt, "{done:?}");
-                if self.is_enough {
-                    assert!(whole.starts_with(&tokens));
-                } else {
-                    assert_eq!(tokens, whole);
-                }
-            }
-            (_, Some(StreamEvent::Failed(error))) => {
-                let error = error.to_string();
-                let is_known = may_fail.iter().any(|part| error.contains(part));
-                assert!(is_known, "{error}");
-            }
-            // The panic was in the middle of its end: its client sees that nothing comes any more.
-            (tokens, None) if may_be_lost && events.is_closed() => {
-                let whole = expected(&self.prompt, self.n.unwrap_or(N_CTX));
-                assert!(whole.starts_with(&tokens));
-            }
-            end => panic!("a request was forgotten: {end:?}"),
-        }
-    }
-}
-
-/// A request of several branches, as long as its client listens.
-struct Branches {
-    whole: Option<UnboundedReceiver<StreamEvent>>,
-    texts: Vec<Text>,
-}
 
 struct History {
     world: World,
@@ -109,8 +41,13 @@ impl History {
         let (n_texts, n_forked) = (self.texts.len(), self.forked.len());
         let is_ask = matches!(
             event,
-            Event::Ask(_) | Event::AskForAll(_) | Event::AskHolding(_) | Event::Follow(_)
+            Event::Ask(_)
+                | Event::AskForAll(_)
+                | Event::AskHolding(_)
+                | Event::AskUrgently(..)
+                | Event::Follow(_)
         );
+        let is_flood = matches!(event, Event::AskUrgently(..));
         let is_fork = matches!(event, Event::Fork { .. });
         let happened = catch_unwind(AssertUnwindSafe(|| self.try_to_happen(event)));
         let Err(panic) = happened else {
@@ -121,7 +58,8 @@ impl History {
         }
         self.has_panicked = true;
         // Who asked in this moment has nowhere to read an answer from. The id is taken.
-        if is_ask && self.texts.len() == n_texts {
+        let was_lost = self.texts.len() == n_texts || is_flood;
+        if is_ask && was_lost {
             self.texts.push(Text::lost());
         }
         if is_fork && self.forked.len() == n_forked {
@@ -152,6 +90,9 @@ impl History {
                 let events = self.world.ask_holding(id, &prompt, n);
                 self.texts.push(Text::new(&prompt, Some(n), events));
             }
+            Event::AskUrgently(n, ask, urgency) => {
+                (0..n).for_each(|_| self.ask_urgently(&ask, urgency));
+            }
             Event::Follow(of) => self.follow(id, of),
             Event::Fork { .. } | Event::CancelBranches(_) | Event::CloseBranch(..) => {
                 self.happen_to_branches(event);
@@ -175,6 +116,21 @@ impl History {
             event => self.happen_to_cluster(event),
         }
         self.world.settle();
+    }
+
+    fn ask_urgently(&mut self, ask: &Ask, urgency: Urgency) {
+        self.world.source = ask.source;
+        let id = self.texts.len() as u64;
+        let events = self.world.submit(GenerateRequest {
+            priority: urgency.priority,
+            deadline: urgency.deadline,
+            client: urgency.client,
+            ..self.world.request(id, &ask.prompt, Some(ask.n))
+        });
+        self.texts.push(Text {
+            has_deadline: urgency.deadline.is_some(),
+            ..Text::new(&ask.prompt, Some(ask.n), events)
+        });
     }
 
     fn follow(&mut self, id: u64, of: usize) {

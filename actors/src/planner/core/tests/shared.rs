@@ -81,6 +81,26 @@ fn when_the_one_that_computes_it_is_cancelled_another_goes_on() {
 }
 
 #[test]
+fn who_has_its_slot_then_and_is_cancelled_takes_nothing_of_it_along() {
+    for n_steps in 1..12 {
+        let mut config = crowded(2);
+        config.n_branches = 0;
+        let mut world = World::of(2, config);
+        let mut asked = ask_alike(&mut world, 2, 3);
+        (0..n_steps).for_each(|_| _ = world.step());
+        world.core.cancel(RequestId(1), world.now);
+        let _next = world.ask(3, &[900; 20], 4);
+        assert!(world.is_live(3), "no other slot is there");
+        world.core.cancel(RequestId(3), world.now);
+        world.settle();
+        world.run();
+        let (prompt, events) = &mut asked[1];
+        assert_text(events, prompt, 4);
+        assert_idle(&world);
+    }
+}
+
+#[test]
 fn after_a_fault_it_is_computed_once_again() {
     let mut world = World::crowded(2, 8);
     let mut asked = ask_alike(&mut world, 6, 3);

@@ -67,7 +67,8 @@ impl World {
 
     pub(super) fn compute(&mut self, header: &StepHeader) -> StepReport {
         assert_eq!((header.epoch, header.step), (self.epoch, self.expected));
-        assert!(header.rows.len() <= CHUNK as usize && !header.rows.is_empty());
+        let chunk = self.core.config.chunk as usize;
+        assert!(header.rows.len() <= chunk && !header.rows.is_empty());
         self.expected = self.expected.next();
         for op in &header.kv_ops {
             match *op {
@@ -89,7 +90,9 @@ impl World {
         }
         let dead: Vec<usize> = self.dead(header).flat_map(DraftRows::rows).collect();
         for (at, row) in header.rows.iter().enumerate() {
-            if !dead.contains(&at) {
+            let live_from = self.live_from_step.get(&row.seq_ids[0]);
+            let is_over = live_from.is_some_and(|&live_from| header.step < live_from);
+            if !(dead.contains(&at) || is_over && self.hears_cancels) {
                 self.compute_row(row);
             }
         }
@@ -104,10 +107,8 @@ impl World {
         cells.sort_unstable();
         cells.dedup();
         let n_cells = cells.len();
-        assert!(
-            n_cells <= N_CTX as usize,
-            "{n_cells} cells in a context of {N_CTX}"
-        );
+        let n_ctx = self.core.config.engine.n_ctx;
+        assert!(n_cells <= n_ctx as usize, "{n_cells} cells of {n_ctx}");
         StepReport {
             epoch: header.epoch,
             step: header.step,

@@ -7,20 +7,17 @@ use jupiter_models::gguf::KvDtype;
 use jupiter_models::hidden::HiddenDtype;
 use jupiter_models::kernels::KernelChoice;
 use jupiter_models::{SequenceId, Token};
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use jupiter_models::profile::{LayerShape, ModelProfile};
 
 use super::super::super::lengths::Lengths;
-use super::super::super::sequence::Sequence;
 use super::super::super::{DraftConfig, PlanGoal, Schedule, SplitPolicy};
 use super::super::*;
+pub(super) use super::asking::{Forked, Guessing};
 pub(super) use super::texts::*;
 use crate::message::{DraftRequest, NodeCommand, NodeReport, StageAssignment, StepHeader};
 use crate::planning::placement::Objective;
-use crate::request::{
-    Branch, DraftChoice, ForkRequest, GenerateRequest, Oracle, SpeculationParams,
-};
+use crate::request::SpeculationParams;
 use crate::speculation::inflight::VerifierGate;
 use crate::{NodeId, PlanEpoch, StepId};
 
@@ -49,6 +46,8 @@ pub(super) struct World {
     pub(super) gates: HashMap<SequenceId, VerifierGate>,
     /// From which generation on the rows of a sequence are computed.
     pub(super) live_from: HashMap<SequenceId, u32>,
+    /// In steps before, none of its rows are.
+    pub(super) live_from_step: HashMap<SequenceId, StepId>,
     /// Whether cancels come before the steps that were sent earlier, or never.
     pub(super) hears_cancels: bool,
     /// How requests guess.
@@ -64,25 +63,6 @@ pub(super) struct World {
     pub(super) n_commands: usize,
     /// What stages take to load, in milliseconds.
     pub(super) load_ms: u64,
-}
-
-/// What comes of several branches.
-pub(super) struct Forked {
-    pub(super) whole: UnboundedReceiver<StreamEvent>,
-    /// Prompts and events.
-    pub(super) branches: Vec<(Vec<Token>, UnboundedReceiver<StreamEvent>)>,
-}
-
-/// How requests guess.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Guessing {
-    None,
-    /// An oracle that is right so often.
-    Oracle(f64),
-    /// Heads, a draft model, and what stood in the text before.
-    Auto,
-    /// The draft model alone.
-    Model,
 }
 
 /// How these clusters run their model.
@@ -176,6 +156,7 @@ impl World {
             opened: Vec::new(),
             gates: HashMap::new(),
             live_from: HashMap::new(),
+            live_from_step: HashMap::new(),
             hears_cancels: true,
             source: Guessing::None,
             branches_hold: false,
@@ -199,154 +180,6 @@ impl World {
     pub(super) fn node_down(&mut self, i: u32) {
         self.core.node_down(&NodeId(format!("n{i}")), self.now);
         self.settle();
-    }
-
-    pub(super) fn ask(
-        &mut self,
-        id: u64,
-        prompt: &[Token],
-        n: u32,
-    ) -> UnboundedReceiver<StreamEvent> {
-        let request = self.request(id, prompt, Some(n));
-        self.submit(request)
-    }
-
-    fn request(&self, id: u64, prompt: &[Token], n: Option<u32>) -> GenerateRequest {
-        GenerateRequest {
-            n_predict: n,
-            speculation: Some(self.speculation(id, prompt)),
-            ..GenerateRequest::new(RequestId(id), prompt.to_vec())
-        }
-    }
-
-    fn submit(&mut self, request: GenerateRequest) -> UnboundedReceiver<StreamEvent> {
-        let (sink, events) = unbounded_channel();
-        self.core.generate(request, sink, self.now);
-        self.settle();
-        events
-    }
-
-    /// Asks for as many tokens as fit.
-    pub(super) fn ask_for_all(
-        &mut self,
-        id: u64,
-        prompt: &[Token],
-    ) -> UnboundedReceiver<StreamEvent> {
-        let request = self.request(id, prompt, None);
-        self.submit(request)
-    }
-
-    /// Asks for as many tokens as fit, and comes before all that wait.
-    pub(super) fn ask_first(
-        &mut self,
-        id: u64,
-        prompt: &[Token],
-    ) -> UnboundedReceiver<StreamEvent> {
-        let (sink, events) = unbounded_channel();
-        let request = self.request(id, prompt, None);
-        let sequence = Sequence::whole(request, sink, &self.core.config, self.now);
-        self.core.queue.push(sequence, Vec::new(), true);
-        self.core.pump(self.now);
-        self.settle();
-        events
-    }
-
-    /// Asks without leave to keep the cells, but for a request that follows.
-    pub(super) fn ask_holding(
-        &mut self,
-        id: u64,
-        prompt: &[Token],
-        n: u32,
-    ) -> UnboundedReceiver<StreamEvent> {
-        self.submit(GenerateRequest {
-            cache_prompt: false,
-            holds: true,
-            ..self.request(id, prompt, Some(n))
-        })
-    }
-
-    /// Asks for what follows request `follows`.
-    pub(super) fn follow(
-        &mut self,
-        id: u64,
-        follows: u64,
-        prompt: &[Token],
-        n: u32,
-    ) -> UnboundedReceiver<StreamEvent> {
-        self.submit(GenerateRequest {
-            cache_prompt: false,
-            follows: Some(RequestId(follows)),
-            ..self.request(id, prompt, Some(n))
-        })
-    }
-
-    /// Asks for a branch after each of `suffixes`, behind `shared`; the branches have the ids after
-    /// `id`.
-    pub(super) fn fork(
-        &mut self,
-        id: u64,
-        shared: &[Token],
-        suffixes: &[Vec<Token>],
-        n: u32,
-    ) -> Forked {
-        self.fork_within(id, shared, suffixes, Some(n))
-    }
-
-    /// The same for as many tokens as fit.
-    pub(super) fn fork_for_all(
-        &mut self,
-        id: u64,
-        shared: &[Token],
-        suffixes: &[Vec<Token>],
-    ) -> Forked {
-        self.fork_within(id, shared, suffixes, None)
-    }
-
-    fn fork_within(
-        &mut self,
-        id: u64,
-        shared: &[Token],
-        suffixes: &[Vec<Token>],
-        n: Option<u32>,
-    ) -> Forked {
-        let (sink, whole) = unbounded_channel();
-        let mut branches = Vec::new();
-        let mut asked = Vec::new();
-        for (suffix, id) in suffixes.iter().zip(id + 1..) {
-            let (sink, events) = unbounded_channel();
-            let prompt = [shared, suffix].concat();
-            let request = GenerateRequest {
-                holds: self.branches_hold,
-                ..self.request(id, &prompt, n)
-            };
-            branches.push(Branch { request, sink });
-            asked.push((prompt, events));
-        }
-        let request = ForkRequest::new(RequestId(id), shared.len(), branches);
-        self.core.fork(request, sink, self.now);
-        self.settle();
-        Forked {
-            whole,
-            branches: asked,
-        }
-    }
-
-    pub(super) fn speculation(&self, seed: u64, prompt: &[Token]) -> SpeculationParams {
-        let source = match self.source {
-            Guessing::None => DraftChoice::None,
-            Guessing::Auto => DraftChoice::Auto,
-            Guessing::Model => DraftChoice::Model,
-            Guessing::Oracle(acceptance) => DraftChoice::Oracle(Oracle {
-                truth: [prompt, &expected(prompt, N_CTX)].concat().into(),
-                n_vocab: 1000,
-                acceptance,
-                seed,
-            }),
-        };
-        SpeculationParams {
-            source,
-            ..SpeculationParams::default()
-        }
     }
 
     pub(super) fn tick(&mut self, ms: u64) {
@@ -389,6 +222,8 @@ impl World {
                     (Address::Node(_), Message::Cancel(cancel)) => {
                         let live_from = self.live_from.entry(cancel.seq).or_default();
                         *live_from = cancel.live_from.max(*live_from);
+                        let step = self.live_from_step.entry(cancel.seq).or_default();
+                        *step = cancel.live_from_step.max(*step);
                     }
                     (to, message) => panic!("unexpected: {message:?} to {to}"),
                 }
@@ -404,6 +239,7 @@ impl World {
             self.opened.clear();
             self.gates.clear();
             self.live_from.clear();
+            self.live_from_step.clear();
             self.pipeline.clear();
         }
         self.now += Duration::from_millis(self.load_ms);
