@@ -61,7 +61,7 @@ struct Args {
 async fn main() -> Result<ExitCode> {
     let args = Args::parse();
     if let Some(stage) = &args.stage {
-        serve(stage).await?;
+        serve(stage, args.model.as_deref()).await?;
         return Ok(ExitCode::SUCCESS);
     }
     if let Some(model) = &args.model {

@@ -65,7 +65,11 @@ impl Processes {
         let program = std::env::current_exe().context("this program's own file")?;
         let mut children = Vec::new();
         for i in 0..STAGES {
-            let child = Command::new(&program)
+            let mut command = Command::new(&program);
+            if let Some(model) = model {
+                command.arg("--model").arg(model);
+            }
+            let child = command
                 .args(["--stage-of", &head])
                 .args(["--stage-cluster", &cluster])
                 .args(["--stage-node", &format!("stage-{i}")])
@@ -93,12 +97,13 @@ impl Processes {
     }
 }
 
-/// Computes layers for the head until stdin ends.
+/// Computes layers of the head's model until stdin ends.
 ///
 /// # Errors
 /// When it cannot serve the head.
-pub async fn serve(args: &StageArgs) -> Result<()> {
+pub async fn serve(args: &StageArgs, model: Option<&Path>) -> Result<()> {
     let mut settings = Settings::default();
+    settings.model.model = model.map(Path::to_owned);
     settings.network.cluster = Some(args.stage_cluster.clone());
     settings.network.node = Some(args.stage_node.clone());
     settings.network.connect = vec![args.stage_of.clone()];
