@@ -79,7 +79,8 @@ pub(super) const SUITING: &[(Class, &[&str])] = &[
         Comparison,
         &[
             "difference between|differences between|compare|comparison|versus|vs|pros and cons",
-            "advantages and disadvantages|differ|better|speaks for|or a|strengths and",
+            "advantages and disadvantages|differ|differs|different from|better|speaks for|or a",
+            "strengths and|strong and weak",
             "for and against|gegenüber|unterschied|vergleich|vergleiche|différence entre",
             "diferencia entre",
         ],
