@@ -44,8 +44,8 @@ pub(in crate::planner) struct Load {
 pub(in crate::planner) struct Memory {
     /// Cells of the KV cache that are in use: attention goes over them.
     pub(in crate::planner) n_cells: usize,
-    /// Of these, the ones that live sequences hold: the others are given up when they are needed.
-    pub(in crate::planner) n_live: usize,
+    /// Of these, the ones that are given up when they are needed.
+    pub(in crate::planner) n_cached: usize,
     /// Cells that there are.
     pub(in crate::planner) n_ctx: usize,
     /// Most rows of a micro-batch.
@@ -149,7 +149,7 @@ pub(super) mod tests {
 
     pub(in crate::planner::batching) const MEMORY: Memory = Memory {
         n_cells: 0,
-        n_live: 0,
+        n_cached: 0,
         n_ctx: 4096,
         n_rows: 64,
     };

@@ -76,8 +76,8 @@ pub(super) struct Progress {
     pub(super) n_decode_steps: usize,
     /// Cells of the KV cache that are in use.
     pub(super) n_cells: usize,
-    /// Of these, the ones that live sequences hold.
-    pub(super) n_live_cells: usize,
+    /// Of these, the ones that no live sequence has.
+    pub(super) n_cached: usize,
     /// Rows of prompts that wait for a slot.
     pub(super) n_queued: usize,
 }
@@ -107,7 +107,7 @@ pub(super) fn next_batch(
 ) -> (Option<MicroBatch>, Vec<Wanted>) {
     // KV operations come before the rows of their step: what this one computes is forked later.
     let may_begin = may_begin(live);
-    let memory = batching.memory(progress.n_cells, progress.n_live_cells);
+    let memory = batching.memory(progress);
     let load = Load::of(live, &may_begin, progress);
     let budget = budget(&batching.scheduling, &load, &memory, &batching.times);
     let mut filling = Filling {
@@ -143,10 +143,10 @@ pub(super) fn may_begin(live: &BTreeMap<RequestId, Live>) -> BTreeSet<RequestId>
 }
 
 impl Batching {
-    pub(super) fn memory(&self, n_cells: usize, n_live: usize) -> Memory {
+    pub(super) fn memory(&self, progress: &Progress) -> Memory {
         Memory {
-            n_cells,
-            n_live,
+            n_cells: progress.n_cells,
+            n_cached: progress.n_cached,
             n_ctx: self.n_ctx,
             n_rows: self.chunking.largest(),
         }

@@ -55,7 +55,7 @@ fn next_of(all: &mut All, chunking: Chunking, n_cells: usize) -> Option<MicroBat
         under_way: Vec::new(),
         n_decode_steps: 0,
         n_cells,
-        n_live_cells: n_cells,
+        n_cached: 0,
         n_queued: 0,
     };
     let mut config = config();

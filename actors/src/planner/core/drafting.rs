@@ -25,9 +25,7 @@ impl PlannerCore {
             return;
         }
         let progress = self.progress(now);
-        let memory = self
-            .batching
-            .memory(progress.n_cells, progress.n_live_cells);
+        let memory = self.batching.memory(&progress);
         let load = Load::of(&self.live, &BTreeSet::new(), &progress);
         let Some(live) = self.live.get_mut(&id) else {
             return;

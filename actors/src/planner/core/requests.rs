@@ -14,6 +14,7 @@ use crate::RequestId;
 use crate::request::{
     EventSink, FinishReason, ForkRequest, GenerateRequest, RequestError, StreamEvent,
 };
+
 impl PlannerCore {
     pub(in crate::planner) fn generate(
         &mut self,

@@ -63,7 +63,7 @@ impl PlannerCore {
             under_way: self.flight.under_way(now),
             n_decode_steps: self.flight.n_decoding(),
             n_cells: self.n_cells(),
-            n_live_cells: self.n_live_cells(),
+            n_cached: self.kv.n_cached(),
             n_queued: self.queue.requests().map(|r| r.tokens.len()).sum(),
         }
     }

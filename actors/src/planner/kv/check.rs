@@ -62,7 +62,9 @@ impl Kv {
         assert_eq!(n_used, self.n_used, "cells that slots have");
         let n_ctx = self.n_ctx;
         assert!(n_used <= n_ctx, "{n_used} cells are taken, of {n_ctx}");
-        let n_cached = n_used - self.n_live();
+        let n_live = n_distinct(self.live().map(|slot| &slot.cells));
+        let n_cached = n_used - n_live;
+        assert_eq!(n_cached, self.n_cached, "cells that only nodes have");
         assert!(n_cached <= self.n_cached_max, "{n_cached} cells are cached");
     }
 

@@ -4,7 +4,7 @@
 use jupiter_models::{KvOp, SequenceId};
 
 use super::admit::MIN_COMMON;
-use super::{Kv, Use, n_distinct, nodes};
+use super::{Kv, Use, nodes};
 
 /// Cells that go at once, where some have to: so that an operation on the engines' caches does not come
 /// with every token.
@@ -30,9 +30,8 @@ impl Kv {
         if self.n_cached_max >= self.n_ctx {
             return;
         }
-        let n_live = self.n_live();
         loop {
-            let n_over = (self.n_used - n_live).saturating_sub(self.n_cached_max);
+            let n_over = self.n_cached.saturating_sub(self.n_cached_max);
             match self.oldest(None).filter(|_| n_over > 0) {
                 Some(seq) => self.trim(seq, n_over),
                 None => return,
@@ -78,7 +77,8 @@ impl Kv {
     /// Gives up to `n` cells of a node that nobody else has, or all of it where what is left is of no use.
     fn trim(&mut self, seq: SequenceId, n: usize) {
         let n_alone = self.n_alone(seq);
-        let n_left = self.len(seq) - n.min(n_alone);
+        let n_gone = n.min(n_alone);
+        let n_left = self.len(seq) - n_gone;
         if n_alone == 0 || n_left < MIN_COMMON {
             return self.discard(seq);
         }
@@ -90,6 +90,7 @@ impl Kv {
             node.tokens.truncate(n_left);
             slot.cells.shrink(n_left);
         }
-        self.n_used = n_distinct(self.slots.iter().map(|slot| &slot.cells));
+        self.n_used -= n_gone;
+        self.n_cached -= n_gone;
     }
 }

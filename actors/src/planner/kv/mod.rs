@@ -47,6 +47,8 @@ pub(super) struct Kv {
     n_branches: usize,
     /// Cells that slots have.
     n_used: usize,
+    /// Of these, the ones that only nodes have.
+    n_cached: usize,
     ops: Vec<KvOp>,
     n_takings: Taking,
     /// Counts the uses of nodes, for the order in which they go.
@@ -131,6 +133,7 @@ impl Kv {
             n_requests: n_requests as usize,
             n_branches: n_branches as usize,
             n_used: 0,
+            n_cached: 0,
             ops: Vec::new(),
             n_takings: 0,
             n_uses: 0,
@@ -143,7 +146,7 @@ impl Kv {
         self.ops.clear();
         self.slots.fill_with(Slot::default);
         fault::point();
-        self.n_used = 0;
+        (self.n_used, self.n_cached) = (0, 0);
         self.n_returns += 1;
     }
 
@@ -258,9 +261,14 @@ impl Kv {
         self.n_used
     }
 
+    /// Those that only nodes have.
+    pub(super) fn n_cached(&self) -> usize {
+        self.n_cached
+    }
+
     /// Those of live sequences.
     pub(super) fn n_live(&self) -> usize {
-        n_distinct(self.live().map(|slot| &slot.cells))
+        self.n_used - self.n_cached
     }
 
     /// Cells of a sequence.
@@ -330,6 +338,8 @@ impl Kv {
 
     fn count(&mut self) {
         self.n_used = n_distinct(self.slots.iter().map(|slot| &slot.cells));
+        let n_live = n_distinct(self.live().map(|slot| &slot.cells));
+        self.n_cached = self.n_used - n_live;
     }
 
     fn free(&self) -> impl Iterator<Item = SequenceId> {

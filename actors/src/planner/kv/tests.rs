@@ -12,6 +12,7 @@ fn kv(n_ctx: usize) -> Kv {
         n_requests: 3,
         n_branches: 2,
         n_used: 0,
+        n_cached: 0,
         ops: Vec::new(),
         n_takings: 0,
         n_uses: 0,

@@ -21,7 +21,8 @@ pub(in crate::planner::batching) fn rows(load: &Load, memory: &Memory) -> (f64, 
     }
     let n_each = load.n_decoding.div_ceil(load.n_stages.max(1));
     let n_waiting = load.n_prompt + load.n_queued;
-    let free = 1.0 - memory.n_live as f64 / memory.n_ctx.max(1) as f64;
+    let free =
+        1.0 - memory.n_cells.saturating_sub(memory.n_cached) as f64 / memory.n_ctx.max(1) as f64;
     let by_memory = match load.n_answering {
         // Nobody would give a cell back.
         0 => usize::MAX,
@@ -37,13 +38,18 @@ mod tests {
     use super::super::super::budget::tests::{MEMORY, load};
     use super::*;
 
-    fn n_prompt(n_waiting: usize, n_live: usize) -> usize {
+    fn n_prompt(n_waiting: usize, n_cells: usize) -> usize {
         let load = Load {
             n_prompt: n_waiting / 2,
             n_queued: n_waiting - n_waiting / 2,
             ..load(7, 1)
         };
-        let memory = Memory { n_live, ..MEMORY };
+        // As many more are cached: they are as good as free.
+        let memory = Memory {
+            n_cells: n_cells + 100,
+            n_cached: 100,
+            ..MEMORY
+        };
         match rows(&load, &memory).1 {
             Prefill::AtMost(n) => n,
             Prefill::Planned => usize::MAX,
@@ -68,7 +74,7 @@ mod tests {
             ..load(0, 0)
         };
         let memory = Memory {
-            n_live: 4000,
+            n_cells: 4000,
             ..MEMORY
         };
         assert_eq!(rows(&alone, &memory).1, Prefill::AtMost(32));
