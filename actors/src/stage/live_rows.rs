@@ -55,11 +55,12 @@ impl LiveRows {
 
     /// Takes dead rows out of a step. The indices of the rows that stay; none when all do.
     pub(crate) fn retain(&self, header: &mut StepHeader) -> Option<Vec<usize>> {
-        let rows = header.rows.iter();
-        let mut dead: Vec<bool> = rows.map(|row| self.is_over(row, header.step)).collect();
-        if header.drafts.iter().all(|draft| self.is_live(draft)) && !dead.contains(&true) {
+        let is_over = |row: &Row| self.is_over(row, header.step);
+        if header.drafts.iter().all(|draft| self.is_live(draft)) && !header.rows.iter().any(is_over)
+        {
             return None;
         }
+        let mut dead: Vec<bool> = header.rows.iter().map(is_over).collect();
         header.drafts.retain(|draft| {
             let is_live = self.is_live(draft);
             if let Some(rows) = dead.get_mut(draft.rows()).filter(|_| !is_live) {
