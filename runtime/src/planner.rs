@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use jupiter_actors::Inbox;
 use jupiter_actors::planner::PlannerMessage;
-use ractor::{ActorRef, ActorStatus};
+use ractor::rpc::CallResult;
+use ractor::{ActorRef, ActorStatus, RpcReplyPort};
 
-use crate::error::{Error, Result};
+use crate::error::{ClusterError, Error, Result};
 
 /// How long is waited for a Planner that is being started again.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -31,6 +32,21 @@ pub(crate) async fn living(inbox: &Inbox) -> Result<ActorRef<PlannerMessage>> {
             return Err(Error::Stopped);
         }
         tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// What the Planner answers within `patience`.
+///
+/// # Errors
+/// When it does not come back, or does not answer.
+pub(crate) async fn ask<T: Send + 'static>(
+    inbox: &Inbox,
+    question: impl FnOnce(RpcReplyPort<T>) -> PlannerMessage,
+    patience: Duration,
+) -> Result<T> {
+    match living(inbox).await?.call(question, Some(patience)).await {
+        Ok(CallResult::Success(answer)) => Ok(answer),
+        _ => Err(ClusterError::NoPlanner.into()),
     }
 }
 

@@ -20,7 +20,6 @@ use std::time::{Duration, Instant};
 
 use jupiter_actors::planner::PlannerMessage;
 use jupiter_actors::{Inbox, NodeId};
-use ractor::rpc::CallResult;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -212,18 +211,12 @@ impl Meeting {
         let Some(inbox) = &self.own.planner else {
             return 0;
         };
-        let status = async {
-            let planner = planner::living(inbox).await.ok()?;
-            match planner
-                .call(PlannerMessage::Status, Some(BUSY_TIMEOUT))
-                .await
-            {
-                Ok(CallResult::Success(status)) => Some(status.n_live),
-                _ => None,
-            }
-        };
-        let status = tokio::time::timeout(BUSY_TIMEOUT, status).await;
-        status.ok().flatten().unwrap_or(0)
+        // One that is being started again is not waited for longer either.
+        let status = planner::ask(inbox, PlannerMessage::Status, BUSY_TIMEOUT);
+        match tokio::time::timeout(BUSY_TIMEOUT, status).await {
+            Ok(Ok(status)) => status.n_live,
+            _ => 0,
+        }
     }
 
     /// Answers another head; the standings of both, if it made itself understood.

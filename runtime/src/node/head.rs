@@ -9,7 +9,6 @@ use jupiter_actors::planner::{
 };
 use jupiter_models::cache_root;
 use ractor::RpcReplyPort;
-use ractor::rpc::CallResult;
 use tokio::sync::mpsc;
 use zenoh::Session;
 
@@ -99,11 +98,7 @@ impl Runtime {
         &self,
         question: impl FnOnce(RpcReplyPort<T>) -> PlannerMessage,
     ) -> Result<T> {
-        let planner = planner::living(&self.inbox).await?;
-        match planner.call(question, Some(STATUS_TIMEOUT)).await {
-            Ok(CallResult::Success(answer)) => Ok(answer),
-            _ => Err(ClusterError::NoPlanner.into()),
-        }
+        planner::ask(&self.inbox, question, STATUS_TIMEOUT).await
     }
 
     /// Waits until the model runs, for workers as long as the configuration says. Cancel safe.

@@ -7,7 +7,6 @@ use futures::StreamExt;
 use jupiter_actors::Inbox;
 use jupiter_actors::planner::{ClusterPhase, PlannerMessage};
 use jupiter_models::sampling::SamplingParams;
-use ractor::rpc::CallResult;
 
 use crate::client::Client;
 use crate::client::outliner::Trials;
@@ -141,9 +140,6 @@ async fn timed(
 
 /// Whether all stages are there: else a trial would wait in the queue, before who asks.
 async fn is_running(inbox: &Inbox) -> bool {
-    let Ok(planner) = planner::living(inbox).await else {
-        return false;
-    };
-    let status = planner.call(PlannerMessage::Status, Some(STATUS_TIMEOUT));
-    matches!(status.await, Ok(CallResult::Success(status)) if status.phase == ClusterPhase::Running)
+    let status = planner::ask(inbox, PlannerMessage::Status, STATUS_TIMEOUT).await;
+    status.is_ok_and(|status| status.phase == ClusterPhase::Running)
 }

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use jupiter_actors::Inbox;
 use jupiter_actors::planner::PlannerMessage;
-use ractor::rpc::CallResult;
 use tokio::sync::mpsc;
 use zenoh::Session;
 use zenoh::query::{Query, Queryable};
@@ -62,11 +61,7 @@ impl Reporter {
 
 /// None while the Planner does not answer: who asked asks again.
 async fn report(inbox: &Inbox, began: Instant) -> Option<Vec<u8>> {
-    let planner = planner::living(inbox).await.ok()?;
-    let asked = planner.call(PlannerMessage::Status, Some(PATIENCE)).await;
-    let Ok(CallResult::Success(status)) = asked else {
-        return None;
-    };
-    let report = StatusReport::new(&status, began, Instant::now());
+    let status = planner::ask(inbox, PlannerMessage::Status, PATIENCE).await;
+    let report = StatusReport::new(&status.ok()?, began, Instant::now());
     serde_json::to_vec(&report).ok()
 }
