@@ -55,7 +55,7 @@ pub struct BranchStream {
     first: Option<Instant>,
     ended: bool,
     /// For those that count what is being written.
-    pub(crate) _busy: Option<Busy>,
+    _busy: Option<Busy>,
 }
 
 /// Cancels a request of branches unless it has ended.
@@ -89,6 +89,14 @@ impl BranchStream {
             first: None,
             ended: false,
             _busy: None,
+        }
+    }
+
+    /// The same, which counts as an answer until it is dropped.
+    pub(crate) fn holding(self, busy: Busy) -> Self {
+        Self {
+            _busy: Some(busy),
+            ..self
         }
     }
 

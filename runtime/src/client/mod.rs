@@ -155,9 +155,8 @@ impl Client {
     ) -> Result<BranchStream> {
         let busy = self.activity.begin();
         let prompts = self.planner.tokenize_all(prompts).await?;
-        let mut branches = self.planner.fork(prompts, options, None).await?;
-        branches._busy = Some(busy);
-        Ok(branches)
+        let branches = self.planner.fork(prompts, options, None).await?;
+        Ok(branches.holding(busy))
     }
 
     /// How many answers are being written.
