@@ -21,6 +21,9 @@ pub(super) const TOO_LONG: BadRequest = BadRequest::TooLong {
     max_bytes: MAX_REQUEST_BYTES,
 };
 
+/// When one who is refused here may come again, in milliseconds: room is made by each answer that ends.
+const RETRY_MS: u64 = 1000;
+
 /// Most stop strings, and the longest of them in bytes: each token is compared with all of them.
 const MAX_STOPS: usize = 16;
 const MAX_STOP_BYTES: usize = 256;
@@ -163,6 +166,16 @@ fn options(request: Request, default: GenerateOptions) -> Result<GenerateOptions
         deadline,
         ..default
     })
+}
+
+/// So many wait already, of requests that do not come as far as the Planner.
+pub(crate) fn busy(waiting: usize) -> Error {
+    let retry_after_ms = RETRY_MS;
+    let busy = RequestError::Busy {
+        waiting,
+        retry_after_ms,
+    };
+    busy.into()
 }
 
 /// The event of a part of an answer.

@@ -16,7 +16,7 @@ use super::pieces::{Piece, Pieces};
 use super::types::Types;
 use crate::client::Client;
 use crate::error::{BadRequest, Error, Result};
-use crate::gateway::zenoh::{busy, request};
+use crate::gateway::request::{self, busy};
 use crate::named_fields;
 
 /// The action.

@@ -39,7 +39,7 @@ use self::desk::Desk;
 use self::graph::Graph;
 use self::node::{Node, Publisher};
 use self::parameters::Parameter;
-use self::topics::Topics;
+use self::topics::{STRING, Topics};
 use self::types::{TypeError, Types};
 use self::wire::Qos;
 use crate::client::Client;
@@ -199,7 +199,7 @@ impl Start {
     fn serve(&self, session: &Session) -> Result<Serving> {
         let name = &self.config.name;
         let mut node = Node::new(session, self.types.clone(), name.clone(), self.domain)?;
-        let model = node.publisher(&name.relative("model"), "std_msgs/msg/String", Qos::Latched)?;
+        let model = node.publisher(&name.relative("model"), STRING, Qos::Latched)?;
         model.publish(&json!({ "data": self.model.0 }));
         parameters::serve(&mut node, &name.full(), self.parameters())?;
         let graph = Graph::watch(session, self.domain)?;

@@ -18,10 +18,11 @@ use crate::client::event::Event;
 use crate::client::stream::StreamItem;
 use crate::config::Ros2Name;
 use crate::error::Result;
-use crate::gateway::zenoh::busy;
+use crate::gateway::request::busy;
 use crate::task::AbortOnDrop;
 
-const STRING: &str = "std_msgs/msg/String";
+/// A text.
+pub(super) const STRING: &str = "std_msgs/msg/String";
 
 /// Most prompts that wait; more are refused.
 const MAX_WAITING: usize = 16;

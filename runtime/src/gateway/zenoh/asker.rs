@@ -26,10 +26,10 @@ use zenoh::query::Query;
 use super::accounts::Name;
 use super::presence::{PATIENCE, Presence, until_gone};
 use super::reply::{Route, reply};
-use super::request::{Refusal, item_event, refusal_event};
 use super::{Desk, Source};
 use crate::client::stream::StreamItem;
 use crate::error::{Result, zenoh_error};
+use crate::gateway::request::{Refusal, item_event, refusal_event};
 use crate::net::keys::check_name;
 
 /// Longest silence within an answer, or before it: so soon a query that has timed out is noticed,

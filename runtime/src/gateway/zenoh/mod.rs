@@ -6,7 +6,7 @@
 //! get jupiter/<cluster>/status                         -> how it is going
 //! ```
 //!
-//! Requests and events are JSON ([`request`]); on `prompt/<id>` a plain string is a request too.
+//! Requests and events are JSON ([`request`](super::request)); on `prompt/<id>` a plain string is a request too.
 //! Every request ends with exactly one `done` or `error` event. Prompts with the same id are
 //! answered one after the other. A request that nobody waits for any more ([`asker`]) is given up,
 //! whether it is being answered or not.
@@ -16,7 +16,6 @@ mod asker;
 mod presence;
 mod reply;
 mod reporter;
-pub(crate) mod request;
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -24,7 +23,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::StreamExt;
 use jupiter_actors::Inbox;
-use jupiter_actors::request::RequestError;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use zenoh::Session;
@@ -36,9 +34,9 @@ use self::accounts::Accounts;
 use self::asker::{Asker, SILENCE};
 use self::presence::Presence;
 use self::reporter::Reporter;
-use self::request::{MAX_REQUEST_BYTES, Refusal, TOO_LONG, item_event, parse};
 use crate::client::Client;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::gateway::request::{MAX_REQUEST_BYTES, Refusal, TOO_LONG, busy, item_event, parse};
 use crate::net::entrance;
 use crate::net::keys::Keys;
 
@@ -51,9 +49,6 @@ const MAX_REQUESTS_EACH: usize = MAX_REQUESTS / 2;
 
 /// Most refusals that are being told. A flood beyond it is dropped.
 const MAX_REFUSALS: usize = 128;
-
-/// When one who is refused here may come again, in milliseconds: room is made by each answer that ends.
-const RETRY_MS: u64 = 1000;
 
 /// Most requests that arrived and are not looked at yet. A flood beyond it is dropped.
 const MAX_ARRIVALS: usize = 256;
@@ -209,16 +204,6 @@ async fn serve(desk: Arc<Desk>, mut arrivals: mpsc::Receiver<Arrival>) {
     }
     // The entrance is closed.
     while requests.join_next().await.is_some() {}
-}
-
-/// So many wait already, of requests that do not come as far as the Planner.
-pub(crate) fn busy(waiting: usize) -> Error {
-    let retry_after_ms = RETRY_MS;
-    let busy = RequestError::Busy {
-        waiting,
-        retry_after_ms,
-    };
-    busy.into()
 }
 
 /// The turn of a prompt, which comes when the earlier one of its id ends.
