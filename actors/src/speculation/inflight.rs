@@ -91,12 +91,13 @@ pub struct InFlight {
     ended: bool,
     /// Oldest first; those of older generations are dead.
     steps: VecDeque<Sent>,
+    /// How many of them are dead.
+    n_dead: usize,
 }
 
 #[derive(Clone, Debug)]
 struct Sent {
     step: u64,
-    generation: u32,
     pos: u32,
     root: Guess,
     tree: DraftTree,
@@ -128,6 +129,7 @@ impl InFlight {
             truncates: false,
             ended: false,
             steps: VecDeque::new(),
+            n_dead: 0,
         }
     }
 
@@ -138,7 +140,7 @@ impl InFlight {
 
     /// Steps out that may still count.
     pub fn n_live(&self) -> usize {
-        self.live().count()
+        self.steps.len() - self.n_dead
     }
 
     /// Rows of the steps out that may still count.
@@ -226,7 +228,6 @@ impl InFlight {
         let spare = branches.spare().collect();
         self.steps.push_back(Sent {
             step,
-            generation: self.generation,
             pos,
             root,
             tree,
@@ -253,7 +254,8 @@ impl InFlight {
             let expected = oldest.map_or("none".into(), |step| step.to_string());
             return Err(bad("step", step, expected));
         };
-        if sent.generation < self.generation {
+        if self.n_dead > 0 {
+            self.n_dead -= 1;
             return Ok(Outcome::default());
         }
         let Some(verdict) = verdict else {
@@ -311,8 +313,7 @@ impl InFlight {
         if !goes_on {
             outcome.n_wasted += self.n_rows();
             let has_dead = self.n_live() > 0;
-            self.generation += 1;
-            self.truncates = true;
+            self.begin_generation();
             outcome.cancel = has_dead.then_some(self.generation);
         }
         Ok(outcome)
@@ -326,17 +327,20 @@ impl InFlight {
 
     /// Gives up all that is under way; the branches' sequences, which are to be dropped.
     pub fn abandon(&mut self) -> Vec<SequenceId> {
-        self.generation += 1;
-        self.truncates = true;
+        self.begin_generation();
         let spare = self.steps.iter().flat_map(|sent| sent.spare.clone());
         spare.collect()
     }
 
+    /// What is out is dead.
+    fn begin_generation(&mut self) {
+        self.generation += 1;
+        self.truncates = true;
+        self.n_dead = self.steps.len();
+    }
+
     fn live(&self) -> impl Iterator<Item = &Sent> {
-        let generation = self.generation;
-        self.steps
-            .iter()
-            .filter(move |sent| sent.generation == generation)
+        self.steps.range(self.n_dead..)
     }
 }
 

@@ -30,10 +30,11 @@ impl StepTimes {
         };
         let round_ns = |size: u32| {
             let (n_full, n_rest) = (u64::from(n_streams / size), n_streams % size);
-            let (full, rest) = (self.costs_of(size, &asked), self.costs_of(n_rest, &asked));
-            let n_rest = u64::from(n_rest.min(1));
-            let servers = full.servers.iter().zip(&rest.servers);
-            let busy = servers.map(|(full, rest)| full * n_full + rest * n_rest);
+            let full = self.costs_of(size, &asked);
+            let rest = (n_rest > 0).then(|| self.costs_of(n_rest, &asked));
+            let rest_at = |at: usize| rest.as_ref().map_or(0, |rest| rest.servers[at]);
+            let servers = full.servers.iter().enumerate();
+            let busy = servers.map(|(at, full)| full * n_full + rest_at(at));
             let is_alone = size == n_streams;
             let around = if is_alone { full.alone } else { full.around };
             busy.max().map(|slowest| slowest.max(around))

@@ -35,7 +35,7 @@ pub(in crate::planner) struct Load {
     pub(in crate::planner) n_prompt_whole: usize,
     /// Tokens before the next row of the first of them.
     pub(in crate::planner) prompt_context: usize,
-    /// Rows of prompts that wait for a slot.
+    /// Rows of prompts that wait for a slot, where the schedule goes by them.
     pub(in crate::planner) n_queued: usize,
 }
 

@@ -78,7 +78,7 @@ pub(super) struct Progress {
     pub(super) n_cells: usize,
     /// Of these, the ones that no live sequence has.
     pub(super) n_cached: usize,
-    /// Rows of prompts that wait for a slot.
+    /// Rows of prompts that wait for a slot, where the schedule goes by them.
     pub(super) n_queued: usize,
 }
 

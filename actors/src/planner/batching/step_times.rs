@@ -206,29 +206,32 @@ impl StepTimes {
     pub(in crate::planner) fn costs_of(&self, rows: u32, asked: &CostsOf) -> RowCosts {
         let links = self.plan.as_ref().map(|plan| plan.pipeline());
         let rows = rows.max(1) * asked.decode_batch_size.max(1);
-        let stages = (0..self.stages.len()).map(|at| self.stage_ns(at, rows, asked));
-        let (alone, mut together): (Vec<f64>, Vec<f64>) = stages.unzip();
-        let overhead = match (
-            self.overhead.get().or(self.overhead_with_heads.get()),
-            &links,
-        ) {
+        let mut servers = Vec::with_capacity(2 * self.stages.len());
+        let (mut alone_ns, mut around_ns) = (0.0, 0.0);
+        for at in 0..self.stages.len() {
+            let (alone, together) = self.stage_ns(at, rows, asked);
+            (alone_ns, around_ns) = (alone_ns + alone, around_ns + together);
+            servers.push(together as u64);
+        }
+        let seen = self.overhead.get().or(self.overhead_with_heads.get());
+        let overhead = match (seen, &links) {
             (Some(seen), _) => seen,
             (None, Some(pipeline)) => overhead_ns(pipeline, rows),
             (None, None) => 0.0,
         };
-        let (alone_ns, around_ns) = (alone.iter().sum::<f64>(), together.iter().sum::<f64>());
         if let Some(pipeline) = &links {
-            let link = |at| pipeline.server_ns(at, Work::decode(rows, asked.context)) as f64;
-            together.extend((1..pipeline.n_servers()).step_by(2).map(link));
+            let work = Work::decode(rows, asked.context);
+            let link = |at| pipeline.server_ns(at, work);
+            servers.extend((1..pipeline.n_servers()).step_by(2).map(link));
         }
         // Streams that fill the pipeline take turns at the slowest server.
-        let slowest = together.iter().copied().fold(0.0, f64::max);
+        let slowest = servers.iter().copied().max().unwrap_or(0) as f64;
         let turn = match asked.n_batches {
             0 | 1 => 0.0,
             n => slowest * f64::from(n),
         };
         RowCosts {
-            servers: together.iter().map(|&ns| ns as u64).collect(),
+            servers,
             around: (around_ns + overhead).max(turn) as u64,
             alone: (alone_ns + overhead).max(turn) as u64,
         }

@@ -1,6 +1,7 @@
 //! Guesses: what is possible, what was cancelled, and who is asked for them.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Instant;
 
 use jupiter_models::engine::EngineParams;
@@ -10,7 +11,6 @@ use super::super::batching::budget::Load;
 use super::super::batching::policy::auto::decode_batch_size;
 use super::super::batching::step_times::CostsOf;
 use super::super::drafting::{DRAFT_PATIENCE, MAX_LATE_DRAFTS};
-use super::super::live::Live;
 use super::PlannerCore;
 use crate::link::Address;
 use crate::message::{CancelRows, DraftKind, DraftReply, DraftRequest, DrafterAssignment, Message};
@@ -18,50 +18,54 @@ use crate::speculation::shape::choose::ShapeLimits;
 use crate::{NodeId, RequestId, StepId};
 
 impl PlannerCore {
-    /// Decides how the tokens after the text of a live sequence are guessed.
-    pub(super) fn choose_guesses(&mut self, id: RequestId, now: Instant) {
-        let guesses = |live: &Live| live.drafting.speculator.has_sources();
-        if !self.live.get(&id).is_some_and(guesses) {
+    /// Decides how the tokens after the texts of live sequences are guessed, which all got some.
+    pub(super) fn choose_guesses(&mut self, ids: &[RequestId], now: Instant) {
+        let guesses = |id: &&RequestId| {
+            let live = self.live.get(id);
+            live.is_some_and(|live| live.drafting.speculator.has_sources())
+        };
+        let ids: Vec<RequestId> = ids.iter().filter(guesses).copied().collect();
+        if ids.is_empty() {
             return;
         }
         let progress = self.progress(now);
         let memory = self.batching.memory(&progress);
         let load = Load::of(&self.live, &BTreeSet::new(), &progress);
-        let Some(live) = self.live.get_mut(&id) else {
-            return;
-        };
         let n_decoding = load.n_decoding.max(1);
         let size = decode_batch_size(&load, &memory, &self.batching.times);
-        let n_text = live.sequence.tokens.len();
-        let n_left = live.sequence.n_left() as u32;
-        let params = &live.sequence.speculation;
-        // What other streams fill needs no filling: guesses only wait for each other there.
-        let n_free = ((load.n_stages + 1) / n_decoding).max(1) as u32;
-        let max_rows = (params.draft_max.saturating_add(1))
-            .min(n_left)
-            .min((memory.n_rows / size) as u32)
-            .max(1);
-        let limits = ShapeLimits {
-            rows: max_rows,
-            in_flight: params.in_flight.unwrap_or(n_free).clamp(1, n_free),
-            depth: n_left.saturating_sub(1),
-            branches: self.kv.n_draft_seqs() as u32 + 1,
-        };
-        let costs = self.batching.times.costs(&CostsOf {
-            max_rows,
-            context: n_text as u32,
+        let most_rows = (memory.n_rows / size) as u32;
+        let drafts = ids.iter().filter_map(|id| self.live.get(id));
+        let drafts = drafts.map(|live| live.sequence.speculation.draft_max);
+        let costs = Arc::new(self.batching.times.costs(&CostsOf {
+            max_rows: drafts.max().unwrap_or(0).saturating_add(1).min(most_rows),
+            context: load.context as u32,
             cells: memory.n_cells as u32,
             decode_batch_size: size as u32,
             n_batches: n_decoding.div_ceil(size) as u32,
-        });
-        let speculator = &mut live.drafting.speculator;
-        speculator.choose(limits, costs);
-        let probe = speculator.probe_wish(n_text);
-        let wanted = probe.map(|limits| Wanted {
-            request: id,
-            limits,
-        });
-        self.ask_drafter(wanted.into_iter().collect(), now);
+        }));
+        // What other streams fill needs no filling: guesses only wait for each other there.
+        let n_free = ((load.n_stages + 1) / n_decoding).max(1) as u32;
+        let branches = self.kv.n_draft_seqs() as u32 + 1;
+        let mut wishes = Vec::new();
+        for request in ids {
+            let Some(live) = self.live.get_mut(&request) else {
+                continue;
+            };
+            let (n_text, n_left) = (live.sequence.tokens.len(), live.sequence.n_left() as u32);
+            let params = &live.sequence.speculation;
+            let rows = params.draft_max.saturating_add(1).min(n_left);
+            let limits = ShapeLimits {
+                rows: rows.min(most_rows).max(1),
+                in_flight: params.in_flight.unwrap_or(n_free).clamp(1, n_free),
+                depth: n_left.saturating_sub(1),
+                branches,
+            };
+            let speculator = &mut live.drafting.speculator;
+            speculator.choose(limits, &costs);
+            let probe = speculator.probe_wish(n_text);
+            wishes.extend(probe.map(|limits| Wanted { request, limits }));
+        }
+        self.ask_drafter(wishes, now);
     }
 
     /// Tells the stages that what is under way of a live sequence is dead.
@@ -184,7 +188,8 @@ impl PlannerCore {
             .values_mut()
             .map(|live| live.drafting.give_up(now));
         let n_late = late.filter(|&is_late| is_late).count() as u32;
-        if self.sources.late(n_late) {
+        self.sources.count_late(n_late);
+        if self.sources.is_too_late() {
             let why = format!(
                 "{MAX_LATE_DRAFTS} times it gave no guess in {} s",
                 DRAFT_PATIENCE.as_secs()

@@ -12,10 +12,20 @@ use super::super::live::Live;
 use super::PlannerCore;
 use crate::link::Address;
 use crate::message::{Acceptance, Message, StepBatch, StepHeader, StepReport};
+use crate::planner::Schedule;
 use crate::request::{FinishReason, RequestError, StreamEvent};
 use crate::speculation::accept::Next;
 use crate::speculation::inflight::StepVerdict;
 use crate::{RequestId, StepId};
+
+/// What comes after rows that were judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum After {
+    /// More of the text: it is time to choose guesses.
+    GoesOn,
+    /// The text has ended, or the rows were dead.
+    Nothing,
+}
 
 impl PlannerCore {
     /// Sends micro-batches while there are credits and rows.
@@ -64,7 +74,15 @@ impl PlannerCore {
             n_decode_steps: self.flight.n_decoding(),
             n_cells: self.n_cells(),
             n_cached: self.kv.n_cached(),
-            n_queued: self.queue.requests().map(|r| r.tokens.len()).sum(),
+            n_queued: self.n_queued(),
+        }
+    }
+
+    /// Rows of prompts that wait for a slot, for the rule that asks for them.
+    fn n_queued(&self) -> usize {
+        match self.batching.scheduling.schedule {
+            Schedule::Throttle => self.queue.requests().map(|r| r.tokens.len()).sum(),
+            Schedule::Auto | Schedule::Chunked => 0,
         }
     }
 
@@ -98,15 +116,19 @@ impl PlannerCore {
                 self.fail(id, &RequestError::Unverifiable { why });
             }
         }
+        let mut go_on = Vec::new();
         for part in done.parts.iter().filter(|part| part.is_judged) {
             let Some(live) = self.live.get(&part.request) else {
                 continue;
             };
             let acceptance = report.acceptances.iter().find(|a| a.seq == live.seq);
-            if let Err(error) = self.judged(part.request, report.step, acceptance, now) {
-                return self.recover(&error.to_string(), now);
+            match self.judged(part.request, report.step, acceptance, now) {
+                Ok(After::GoesOn) => go_on.push(part.request),
+                Ok(After::Nothing) => {}
+                Err(error) => return self.recover(&error.to_string(), now),
             }
         }
+        self.choose_guesses(&go_on, now);
         self.pump(now);
     }
 
@@ -124,9 +146,9 @@ impl PlannerCore {
         step: StepId,
         acceptance: Option<&Acceptance>,
         now: Instant,
-    ) -> crate::speculation::Result<()> {
+    ) -> crate::speculation::Result<After> {
         let Some(live) = self.live.get_mut(&id) else {
-            return Ok(());
+            return Ok(After::Nothing);
         };
         let verdict = acceptance.map(|acceptance| StepVerdict {
             pos: acceptance.pos,
@@ -140,7 +162,7 @@ impl PlannerCore {
         self.kv.take_back(&outcome.spare);
         self.kv.do_later(outcome.kv_ops.clone());
         let Some(acceptance) = acceptance.filter(|_| outcome.is_live) else {
-            return Ok(());
+            return Ok(After::Nothing);
         };
         let sequence = &mut live.sequence;
         sequence.n_stalled = 0;
@@ -149,7 +171,7 @@ impl PlannerCore {
         live.drafting.speculator.take_guesses(&acceptance.guesses);
         if sequence.sink.is_closed() {
             self.retire(id);
-            return Ok(());
+            return Ok(After::Nothing);
         }
         let tokens = outcome.accepted.iter();
         let news = tokens.map(|&token| (sequence.sink.clone(), StreamEvent::Token(token)));
@@ -165,25 +187,23 @@ impl PlannerCore {
             base.sequence.first_token.get_or_insert(now);
         }
         let end = outcome.ends.then_some(acceptance.next_token);
-        self.go_on(id, outcome.cancel.is_some(), end, now);
-        Ok(())
+        Ok(self.go_on(id, outcome.cancel.is_some(), end, now))
     }
 
     /// What follows from the tokens that a sequence got: what is behind them may be dead, or `end` have
     /// ended the text.
-    fn go_on(&mut self, id: RequestId, is_dead: bool, end: Option<Token>, now: Instant) {
+    fn go_on(&mut self, id: RequestId, is_dead: bool, end: Option<Token>, now: Instant) -> After {
         fault::point();
         if is_dead {
             self.cancel_rows(id, StepId::default());
         }
-        if end.is_some() {
-            return self.complete(id, FinishReason::Stop, end, now);
-        }
-        if self.live.get(&id).is_some_and(Live::is_full) {
-            self.complete(id, FinishReason::Length, None, now);
-        } else {
-            self.choose_guesses(id, now);
-        }
+        let reason = match end {
+            Some(_) => FinishReason::Stop,
+            None if self.live.get(&id).is_some_and(Live::is_full) => FinishReason::Length,
+            None => return After::GoesOn,
+        };
+        self.complete(id, reason, end, now);
+        After::Nothing
     }
 
     /// Compares what the step took with its prediction.

@@ -10,7 +10,7 @@ use super::super::queue::Turn;
 use super::super::sequence::Sequence;
 use super::PlannerCore;
 use crate::RequestId;
-use crate::request::{DeadlineKind, RequestError};
+use crate::request::{Deadline, DeadlineKind, RequestError};
 
 /// Most requests that wait, of all clients and of each: a robot that asks faster than it is answered
 /// learns it early, and does not take the place of others.
@@ -28,6 +28,10 @@ const MAX_WAIT: Duration = Duration::from_secs(300);
 const RETRY: Duration = Duration::from_secs(1);
 const MIN_RETRY: Duration = Duration::from_millis(100);
 const MAX_RETRY: Duration = Duration::from_secs(600);
+
+/// Of the requests that wait with a deadline, so many are compared with what is expected at a time: those
+/// whose deadlines come first. Each is compared with all that is before it.
+const MAX_FORESEEN: usize = 64;
 
 /// Requests are given up only when they would be late even if all went twice as fast as is expected:
 /// prompts may be in the cache, answers may be short.
@@ -81,20 +85,22 @@ impl PlannerCore {
             self.fail(id, &error);
         }
         let waiting = self.queue.requests();
-        let late = waiting.filter_map(|waiting| Some((waiting.id, self.too_late(waiting, now)?)));
+        let waiting = waiting.filter_map(|waiting| Some((open_deadline(waiting)?, waiting)));
+        let mut waiting: Vec<_> = waiting.map(|(d, w)| (w.asked + d.within, w)).collect();
+        waiting.sort_by_key(|&(until, _)| until);
+        let foreseen = waiting.into_iter().take(MAX_FORESEEN);
+        let late = foreseen.filter_map(|(_, waiting)| {
+            let late = missed(waiting, now).or_else(|| {
+                let expected = self.expect(waiting, waiting.turn)?;
+                out_of_reach(waiting, &expected, now.duration_since(waiting.asked))
+            });
+            Some((waiting.id, late?))
+        });
         let late: Vec<(RequestId, RequestError)> = late.collect();
         for (id, error) in late {
             self.fail_waiting(&error, |waiting| waiting.id == id);
             self.kv.forget(id);
         }
-    }
-
-    fn too_late(&self, waiting: &Sequence, now: Instant) -> Option<RequestError> {
-        waiting.deadline?;
-        missed(waiting, now).or_else(|| {
-            let expected = self.expect(waiting, waiting.turn)?;
-            out_of_reach(waiting, &expected, now.duration_since(waiting.asked))
-        })
     }
 
     /// When a request with this turn gets on; none where nothing is known. As many run at once as do now,
@@ -183,30 +189,31 @@ fn busy(waiting: usize, after: Option<f64>) -> RequestError {
     }
 }
 
+/// A deadline that is not met yet.
+fn open_deadline(sequence: &Sequence) -> Option<Deadline> {
+    let is_met = |kind| kind == DeadlineKind::FirstToken && sequence.first_token.is_some();
+    sequence.deadline.filter(|deadline| !is_met(deadline.kind))
+}
+
 /// Whether its deadline is over.
 fn missed(sequence: &Sequence, now: Instant) -> Option<RequestError> {
-    let deadline = sequence.deadline?;
-    let is_met = deadline.kind == DeadlineKind::FirstToken && sequence.first_token.is_some();
-    let is_over = now.duration_since(sequence.asked) >= deadline.within;
-    (is_over && !is_met).then_some(RequestError::DeadlineMissed {
-        kind: deadline.kind,
-        within: deadline.within,
-    })
+    let Deadline { kind, within } = open_deadline(sequence)?;
+    let is_over = now.duration_since(sequence.asked) >= within;
+    is_over.then_some(RequestError::DeadlineMissed { kind, within })
 }
 
 /// Whether a request that was asked so long ago will be late even with luck: an answer may end with its
 /// first token.
 fn out_of_reach(waiting: &Sequence, expected: &Expected, age: Duration) -> Option<RequestError> {
-    let deadline = waiting.deadline?;
-    let seconds = match deadline.kind {
-        DeadlineKind::FirstToken if waiting.first_token.is_some() => return None,
+    let Deadline { kind, within } = open_deadline(waiting)?;
+    let seconds = match kind {
         DeadlineKind::FirstToken => expected.first_token,
         DeadlineKind::Answer => expected.answer,
     };
-    let is_out = age.as_secs_f64() + LUCK * expected.first_token > deadline.within.as_secs_f64();
+    let is_out = age.as_secs_f64() + LUCK * expected.first_token > within.as_secs_f64();
     is_out.then_some(RequestError::DeadlineOutOfReach {
-        kind: deadline.kind,
-        within: deadline.within,
+        kind,
+        within,
         expected_ms: ((age.as_secs_f64() + seconds) * 1e3) as u64,
     })
 }

@@ -61,9 +61,13 @@ impl Sources {
         }
     }
 
-    /// Guesses of the draft model came too late; whether that was too often.
-    pub(super) fn late(&mut self, n: u32) -> bool {
+    /// Guesses of the draft model came too late.
+    pub(super) fn count_late(&mut self, n: u32) {
         self.n_late += n;
+    }
+
+    /// Whether its guesses came too late too often, and nobody has said so.
+    pub(super) fn is_too_late(&self) -> bool {
         self.n_late >= MAX_LATE_DRAFTS && !self.model_failed
     }
 }
@@ -180,10 +184,13 @@ mod tests {
     fn a_draft_model_that_is_late_too_often_is_not_asked_again() {
         let mut sources = Sources::new(true);
         sources.model_ready();
-        assert!(!sources.late(2));
-        assert!(sources.late(1), "three times in all");
+        sources.count_late(2);
+        assert!(!sources.is_too_late());
+        sources.count_late(1);
+        assert!(sources.is_too_late(), "three times in all");
         sources.down(DraftKind::Model, true);
-        assert!(!sources.late(1), "it is told once");
+        sources.count_late(1);
+        assert!(!sources.is_too_late(), "it is told once");
         assert!(sources.available.medusa && !sources.available.model);
         assert!(sources.model_failed);
     }

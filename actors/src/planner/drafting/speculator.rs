@@ -210,10 +210,10 @@ impl Speculator {
     }
 
     /// Decides how to guess next, within `limits`, for steps of these `costs`.
-    pub(in crate::planner) fn choose(&mut self, limits: ShapeLimits, costs: StepCosts) {
+    pub(in crate::planner) fn choose(&mut self, limits: ShapeLimits, costs: &Arc<StepCosts>) {
         let mut choices = Vec::new();
         self.used
-            .retain_mut(|used| match used.choose(limits, &costs) {
+            .retain_mut(|used| match used.choose(limits, costs) {
                 Ok(choice) => {
                     choices.push(choice);
                     true
@@ -227,12 +227,11 @@ impl Speculator {
         let mut chosen: Vec<_> = choices.into_iter().enumerate().collect();
         chosen.retain(|(_, choice)| !matches!(choice, Choice::Plain { .. }));
         chosen.sort_by(|(_, a), (_, b)| b.ratio().total_cmp(&a.ratio()));
-        let costs = Arc::new(costs);
         if limits.rows >= self.widest.0.rows {
             self.widest = (limits, costs.clone());
         }
         tracing::trace!(?limits, ?costs, ?chosen, "how to guess");
-        (self.chosen, self.limits, self.costs) = (chosen, limits, costs);
+        (self.chosen, self.limits, self.costs) = (chosen, limits, costs.clone());
     }
 
     /// The guesses of the next step, at most `room` of them, behind a text of `n_text` tokens and
@@ -304,8 +303,9 @@ impl Speculator {
     }
 
     /// Whether a draft model guesses for this sequence.
-    pub(in crate::planner) fn uses_model(&mut self) -> bool {
-        self.model().is_some()
+    pub(in crate::planner) fn uses_model(&self) -> bool {
+        let is_model = |used: &Used| matches!(used.source, Source::Model(_));
+        self.used.iter().any(is_model)
     }
 
     /// What was asked of the draft model is forgotten.
@@ -364,7 +364,7 @@ mod tests {
             branches: 1,
         };
         assert!(speculator.has_sources());
-        speculator.choose(limits, StepCosts::default());
+        speculator.choose(limits, &Arc::default());
         assert!(!speculator.has_sources());
     }
 }

@@ -121,23 +121,30 @@ pub fn best_tree(
     cost: &StepCost<'_>,
     limits: ShapeLimits,
 ) -> Result<Choice> {
-    // Some nodes are left out where branches are few, so more are grown than there are rows.
     let n_nodes = limits.rows as usize - 1;
-    let mut shape = grow(
-        n_nodes * MAX_RANK,
-        |parent: Option<usize>, chosen: &[ShapeNode]| {
-            let depth = parent.map_or(0, |at| chosen[at].depth);
-            let n_ranks = if limits.branches > 1 { MAX_RANK } else { 1 };
-            let depths = depth + 1..=(depth + 1).min(limits.depth);
-            let candidates = depths.flat_map(|depth| (0..n_ranks).map(move |rank| (depth, rank)));
-            candidates
-                .map(|(depth, rank)| rates.rate(depth, rank))
-                .collect()
-        },
-    )?;
+    let n_ranks = if limits.branches > 1 { MAX_RANK } else { 1 };
+    let plain = cost.alone(1);
+    // No node is likelier than the likeliest first one: where rows are dear, that is all there is to know.
+    let first = (0..n_ranks)
+        .map(|rank| rates.rate(1, rank))
+        .fold(0.0, f64::max);
+    let may_pay = |n: usize| (1.0 + n as f64 * first) * plain > cost.alone(n as u32 + 1);
+    if !(1..=n_nodes).any(may_pay) {
+        return Ok(Choice::Plain { probe: false });
+    }
+    // Some nodes are left out where branches are few, so more are grown than there are rows.
+    let are_few = n_ranks > 1 && (limits.branches as usize) < n_nodes;
+    let n_grown = if are_few { n_nodes * MAX_RANK } else { n_nodes };
+    let mut shape = grow(n_grown, |parent: Option<usize>, chosen: &[ShapeNode]| {
+        let depth = parent.map_or(0, |at| chosen[at].depth);
+        let depths = depth + 1..=(depth + 1).min(limits.depth);
+        let candidates = depths.flat_map(|depth| (0..n_ranks).map(move |rank| (depth, rank)));
+        candidates
+            .map(|(depth, rank)| rates.rate(depth, rank))
+            .collect()
+    })?;
     limit_branches(&mut shape, limits.branches as usize);
     shape.truncate(n_nodes);
-    let plain = cost.alone(1);
     let mut best = (1.0, 0);
     let mut expected = 1.0;
     for (i, node) in shape.iter().enumerate() {
