@@ -183,7 +183,7 @@ impl PlannerCore {
             now,
         );
         if !live.sequence.is_base() {
-            self.lengths.learn(done.n_eval as usize);
+            self.lengths.ended();
         }
         let end = end.map(StreamEvent::End);
         let news = end.into_iter().chain([StreamEvent::Done(done)]);

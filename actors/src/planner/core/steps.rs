@@ -178,6 +178,7 @@ impl PlannerCore {
         self.news.extend(news);
         sequence.tokens.extend(&outcome.accepted);
         self.pace.n_answer_tokens += outcome.accepted.len() as u64;
+        self.lengths.grew(outcome.accepted.len());
         let is_under_way = live.steps.n_live() > 0 || outcome.ends;
         live.n_computed = sequence.tokens.len() - usize::from(!is_under_way);
         if let Some(of) = sequence.branch_of()

@@ -165,10 +165,14 @@ impl PlannerCore {
         }
     }
 
+    /// With all of its answer: of those that run as much is done as they have done, whoever ends first, and
+    /// in a time in which as many tokens are made as an answer has, one ends.
     fn demand_of_live(&self, live: &Live) -> Demand {
+        let sequence = &live.sequence;
+        let n_max = sequence.n_answer() + sequence.n_left();
         Demand {
             rows: live.n_own().min(live.n_uncomputed()),
-            tokens: self.n_expected(&live.sequence),
+            tokens: self.lengths.expected(0, n_max),
         }
     }
 }
