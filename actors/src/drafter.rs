@@ -11,9 +11,9 @@ use jupiter_models::draft_model::{DraftModel, DraftTask};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use crate::clock;
+use crate::factory::{StageFactory, ThreadGuard};
 use crate::link::{Address, Link, send_message};
 use crate::message::{DraftGuess, DraftReply, DraftRequest, DrafterAssignment, Message};
-use crate::stage::{StageFactory, ThreadGuard};
 
 /// From the Planner: guess. A repeat is answered again.
 pub struct DrafterMessage(pub DraftRequest);

@@ -11,12 +11,10 @@ use ractor::ActorRef;
 use crate::NodeId;
 use crate::codec;
 use crate::drafter::DrafterMessage;
-use crate::link::{Address, Link, send_message};
-use crate::message::{Message, NodeReport};
+use crate::link::{Link, send_report};
+use crate::message::{Message, NodeCommand, NodeReport};
 use crate::planner::PlannerMessage;
 use crate::stage::Entrance;
-use crate::supervisor::SupervisorMessage;
-use crate::verifier::Judge;
 
 /// The entrance of a node.
 #[derive(Clone)]
@@ -26,13 +24,15 @@ pub struct Inbox {
     routes: Arc<RwLock<Routes>>,
 }
 
+/// Gives a command to the Supervisor, whose messages are known to nobody else. Whether it lives.
+type TakeCommand = Box<dyn Fn(NodeCommand) -> bool + Send + Sync>;
+
 /// The living actors of a node.
 #[derive(Default)]
 struct Routes {
-    supervisor: Option<ActorRef<SupervisorMessage>>,
+    supervisor: Option<TakeCommand>,
     planner: Option<ActorRef<PlannerMessage>>,
     stages: HashMap<u32, Arc<Entrance>>,
-    verifiers: HashMap<u32, Arc<Judge>>,
     drafter: Option<ActorRef<DrafterMessage>>,
 }
 
@@ -82,7 +82,7 @@ impl Inbox {
             }
             Message::Command(command) => {
                 let supervisor = routes.supervisor.as_ref();
-                supervisor.is_some_and(|s| s.cast(SupervisorMessage::Command(command)).is_ok())
+                supervisor.is_some_and(|take| take(command))
             }
             Message::Report(report) => {
                 let planner = routes.planner.as_ref();
@@ -98,8 +98,8 @@ impl Inbox {
         }
     }
 
-    pub(crate) fn set_supervisor(&self, supervisor: ActorRef<SupervisorMessage>) {
-        self.write().supervisor = Some(supervisor);
+    pub(crate) fn set_supervisor(&self, take: TakeCommand) {
+        self.write().supervisor = Some(take);
     }
 
     pub(crate) fn set_planner(&self, planner: Option<ActorRef<PlannerMessage>>) {
@@ -114,22 +114,8 @@ impl Inbox {
         };
     }
 
-    pub(crate) fn set_verifier(&self, stage: u32, judge: Option<Arc<Judge>>) {
-        let mut routes = self.write();
-        match judge {
-            Some(judge) => routes.verifiers.insert(stage, judge),
-            None => routes.verifiers.remove(&stage),
-        };
-    }
-
     pub(crate) fn set_drafter(&self, drafter: Option<ActorRef<DrafterMessage>>) {
         self.write().drafter = drafter;
-    }
-
-    /// The living Verifier beside a stage.
-    pub(crate) fn verifier(&self, stage: u32) -> Option<Arc<Judge>> {
-        let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
-        routes.verifiers.get(&stage).cloned()
     }
 
     /// The living Planner, if this node is the head.
@@ -143,13 +129,5 @@ impl Inbox {
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, Routes> {
         self.routes.write().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Sends a node's report to the Planner; when the link does not take it, the Planner's deadline
-/// finds the fault later.
-pub(crate) fn send_report(link: &dyn Link, report: NodeReport) {
-    if let Err(error) = send_message(link, &Address::Head, &Message::Node(report)) {
-        tracing::warn!(%error, "could not report to the planner");
     }
 }

@@ -4,22 +4,28 @@
 //! thin shells that receive, call and send. No zenoh lives here: actors send through a [`Link`],
 //! and what arrives for a node is handed to its [`Inbox`].
 //!
-//! # Layout, in the order a prompt travels
+//! # Layout; each uses only those above it, as `make layering` asserts
 //!
-//! - [`request`]: what a client asks and the events that it gets back
-//! - [`planner`]: admits requests, holds accepted tokens, places layers, forms micro-batches
-//! - [`planning`]: which device computes which layers, and how prompts are cut, from measured times
+//! - `ids`, `clock`: numbers and names that all know; the time
 //! - [`speculation`]: what is guessed, in which shape, and what of it counts
-//! - [`message`]: what travels between actors; [`codec`]: how it looks on the wire
-//! - [`link`]: where messages go; [`inbox`]: where they arrive
-//! - [`stage`]: computes a layer range; [`verifier`]: turns logits into accepted tokens
+//! - [`request`]: what a client asks and the events that it gets back
+//! - [`message`]: what travels between actors
+//! - [`codec`]: how it looks on the wire
+//! - [`link`]: where messages go
+//! - [`planning`]: which device computes which layers, and how prompts are cut, from measured times
+//! - [`planner`]: admits requests, holds accepted tokens, places layers, forms micro-batches
+//! - [`factory`]: what the others are made of
+//! - [`verifier`]: turns logits into accepted tokens
+//! - [`stage`]: computes a layer range
 //! - [`drafter`]: a small model that guesses what comes next
+//! - [`inbox`]: where messages arrive
 //! - [`supervisor`]: restarts the actors of a node
 //! - [`simulator`]: the Planner on a virtual clock, with a pipeline that is not there
 
 mod clock;
 pub mod codec;
 pub mod drafter;
+pub mod factory;
 mod ids;
 pub mod inbox;
 pub mod link;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::message::Message;
+use crate::message::{Message, NodeReport};
 use crate::{NodeId, PlanEpoch, codec};
 
 /// The receiver of a frame.
@@ -109,6 +109,14 @@ fn as_sent(sent: Result<(), LinkError>) -> Result<(), LinkError> {
     match sent {
         Err(LinkError::Closed) => Ok(()),
         sent => sent,
+    }
+}
+
+/// Sends a node's report to the Planner; when the link does not take it, the Planner's deadline
+/// finds the fault later.
+pub(crate) fn send_report(link: &dyn Link, report: NodeReport) {
+    if let Err(error) = send_message(link, &Address::Head, &Message::Node(report)) {
+        tracing::warn!(%error, "could not report to the planner");
     }
 }
 

@@ -23,10 +23,11 @@ use tokio::task::JoinHandle;
 use self::failures::Failures;
 use self::stages::Slot;
 use crate::drafter::DrafterMessage;
+use crate::factory::{StageFactory, ThreadGuard};
 use crate::link::Link;
 use crate::message::{DrafterAssignment, NodeCommand};
 use crate::planner::{Planner, PlannerArgs, PlannerConfig};
-use crate::stage::{StageFactory, ThreadGuard};
+use crate::verifier::Verifiers;
 use crate::{Inbox, NodeId, PlanEpoch};
 
 /// Longest wait for engine threads to end: a step on a slow machine.
@@ -113,6 +114,7 @@ pub struct SupervisorState {
     planner: Option<(PlannerArgs, Option<ActorCell>)>,
     planner_failures: Failures,
     slots: BTreeMap<u32, Slot>,
+    verifiers: Verifiers,
     /// The draft model that is wanted here, and the actor while it lives.
     drafter: Option<(DrafterAssignment, Option<ActorRef<DrafterMessage>>)>,
 }
@@ -127,9 +129,14 @@ impl Actor for Supervisor {
         myself: ActorRef<SupervisorMessage>,
         (args, guard): Self::Arguments,
     ) -> Result<SupervisorState, ActorProcessingErr> {
-        args.inbox.set_supervisor(myself.clone());
+        let supervisor = myself.clone();
+        args.inbox.set_supervisor(Box::new(move |command| {
+            supervisor.cast(SupervisorMessage::Command(command)).is_ok()
+        }));
         let planner = args.planner.clone().map(|config| {
-            let planner = PlannerArgs::new(config, args.link.clone(), args.inbox.clone());
+            let inbox = args.inbox.clone();
+            let enter = Arc::new(move |planner| inbox.set_planner(Some(planner)));
+            let planner = PlannerArgs::new(config, args.link.clone(), enter);
             (planner, None)
         });
         let mut state = SupervisorState {
@@ -139,6 +146,7 @@ impl Actor for Supervisor {
             planner,
             planner_failures: Failures::default(),
             slots: BTreeMap::new(),
+            verifiers: Verifiers::default(),
             drafter: None,
         };
         state.start_planner(&myself).await?;

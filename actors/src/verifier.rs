@@ -18,10 +18,10 @@ use jupiter_models::text::Vocabulary;
 use jupiter_models::{KvOp, SequenceId};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
-pub(crate) use self::judge::Judge;
+pub(crate) use self::judge::{Judge, Verifiers};
 use self::rules::TargetSampler;
-use crate::inbox::send_report;
-use crate::link::Link;
+use crate::factory::StageFactory;
+use crate::link::{Link, send_report};
 use crate::message::{
     Acceptance, DraftKind, DraftRows, HeadGuess, NodeReport, SequenceFailure, SequenceOpen,
     StageAssignment, StepHeader, StepReport,
@@ -29,7 +29,6 @@ use crate::message::{
 use crate::speculation::accept::AcceptanceRule;
 use crate::speculation::inflight::VerifierGate;
 use crate::speculation::tree::DraftTree;
-use crate::stage::StageFactory;
 use crate::{NodeId, PlanEpoch};
 
 /// How many tokens each Medusa head names: beyond, a guess is hardly ever right (arXiv 2401.10774,
@@ -69,7 +68,7 @@ pub struct Verifier;
 pub struct VerifierState(Arc<Judge>);
 
 impl Drop for VerifierState {
-    /// The inbox still knows the judge of a Verifier that failed or was killed.
+    /// Stages still know the judge of a Verifier that failed or was killed.
     fn drop(&mut self) {
         self.0.close();
     }

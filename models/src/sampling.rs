@@ -11,10 +11,10 @@
 mod gbnf;
 mod grammar;
 mod matcher;
+mod recent;
 mod shortlist;
 pub(crate) mod token_index;
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use llama_cpp_2::sampling::LlamaSampler;
@@ -29,6 +29,7 @@ use crate::text::Vocabulary;
 use crate::types::Token;
 use grammar::Grammar;
 use matcher::Matcher;
+use recent::Recent;
 use shortlist::{Candidate, shortlist};
 
 /// With a grammar: how many of the likeliest tokens are tried one by one, per wanted candidate and
@@ -361,62 +362,6 @@ pub fn likeliest(logits: &[f32], n: usize) -> Vec<(Token, f32)> {
     let sum: f32 = logits.iter().map(|logit| (logit - max).exp()).sum();
     let share = |c: &Candidate| (c.token, (c.logit - max).exp() / sum);
     best.iter().map(share).collect()
-}
-
-/// The tokens that the repeat penalty looks back on.
-#[derive(Clone)]
-struct Recent {
-    /// Most tokens to remember; none: all.
-    limit: Option<usize>,
-    tokens: VecDeque<Token>,
-    counts: HashMap<Token, u32>,
-}
-
-impl Recent {
-    fn new(repeat_last_n: i32) -> Self {
-        Self {
-            limit: usize::try_from(repeat_last_n).ok(),
-            tokens: VecDeque::new(),
-            counts: HashMap::new(),
-        }
-    }
-
-    fn push(&mut self, token: Token) {
-        self.tokens.push_back(token);
-        *self.counts.entry(token).or_default() += 1;
-        if self.limit.is_some_and(|limit| self.tokens.len() > limit) {
-            let Some(oldest) = self.tokens.pop_front() else {
-                return;
-            };
-            if let Some(count) = self.counts.get_mut(&oldest) {
-                *count -= 1;
-                if *count == 0 {
-                    self.counts.remove(&oldest);
-                }
-            }
-        }
-    }
-
-    /// A copy of `logits` with the penalty applied; none where it changes nothing.
-    fn penalise(&self, logits: &[f32], penalty: f32) -> Option<Vec<f32>> {
-        if penalty == 1.0 || self.counts.is_empty() {
-            return None;
-        }
-        let mut logits = logits.to_vec();
-        for &token in self.counts.keys() {
-            let Some(logit) = usize::try_from(token).ok().and_then(|i| logits.get_mut(i)) else {
-                continue;
-            };
-            // Dividing a negative logit would make the token likelier, hence the case (llama.cpp's
-            // correction of the paper, CTRL, arXiv 1909.05858).
-            *logit = if *logit <= 0.0 {
-                *logit * penalty
-            } else {
-                *logit / penalty
-            };
-        }
-        Some(logits)
-    }
 }
 
 #[cfg(test)]

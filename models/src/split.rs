@@ -6,29 +6,6 @@ use self::cheapest::cheapest;
 use crate::architecture::Cuts;
 use crate::{LayerRange, ModelError, Result};
 
-/// The ranges between the layers of `cuts`, which lie in 1..n_layer and ascend.
-///
-/// # Errors
-/// [`ModelError::BadSplit`] otherwise.
-pub fn ranges_from_cuts(cuts: &[u32], n_layer: u32) -> Result<Vec<LayerRange>> {
-    let mut start = 0;
-    let mut ranges = Vec::with_capacity(cuts.len() + 1);
-    for &cut in cuts {
-        if cut <= start || cut >= n_layer {
-            return Err(bad(format!(
-                "a split must cover layers 0..{n_layer} with at least one layer a stage: the cut at \
-                 {cut} must lie in {}..{n_layer}",
-                start + 1
-            )));
-        }
-        ranges.push(LayerRange::new(start, cut));
-        start = cut;
-    }
-    ranges.push(LayerRange::new(start, n_layer));
-    check_cover(&ranges, n_layer)?;
-    Ok(ranges)
-}
-
 /// Checks that `ranges` cover layers `0..n_layer`, in order, each once.
 ///
 /// # Errors
@@ -192,17 +169,13 @@ mod tests {
         ranges.iter().map(|range| range.end).collect()
     }
 
-    #[test]
-    fn cuts_become_ranges_and_bad_ones_say_what_is_possible() {
-        assert_eq!(ends(&ranges_from_cuts(&[4, 12], 16).unwrap()), [4, 12, 16]);
-        let check = |cuts: &[u32], message: &str| {
-            assert_eq!(ranges_from_cuts(cuts, 16).unwrap_err().to_string(), message);
-        };
-        let cover = "a split must cover layers 0..16 with at least one layer a stage: the cut at";
-        check(&[0], &format!("{cover} 0 must lie in 1..16"));
-        check(&[16], &format!("{cover} 16 must lie in 1..16"));
-        check(&[8, 4], &format!("{cover} 4 must lie in 9..16"));
-        check(&[4, 4], &format!("{cover} 4 must lie in 5..16"));
+    fn ranges_between(cuts: &[u32], n_layer: u32) -> Vec<LayerRange> {
+        let begins = std::iter::once(0).chain(cuts.iter().copied());
+        let ends = cuts.iter().copied().chain([n_layer]);
+        begins
+            .zip(ends)
+            .map(|(begin, end)| LayerRange::new(begin, end))
+            .collect()
     }
 
     #[test]
@@ -269,14 +242,14 @@ mod tests {
             ..Cuts::default()
         };
         let check = |cuts: &Cuts, at: &[u32], expected: &str| {
-            let ranges = ranges_from_cuts(at, 16).unwrap();
+            let ranges = ranges_between(at, 16);
             let error = check_cuts(&ranges, cuts).unwrap_err().to_string();
             let why = error
                 .split_once("cannot be split: ")
                 .map_or("", |(_, why)| why);
             assert_eq!(why, expected);
         };
-        check_cuts(&ranges_from_cuts(&[4, 12], 16).unwrap(), &cuts).unwrap();
+        check_cuts(&ranges_between(&[4, 12], 16), &cuts).unwrap();
         let why = "is no multiple of 4, as every fourth layer differs";
         check(
             &cuts,
@@ -341,7 +314,7 @@ mod tests {
                 let at: Vec<u32> = (1..n_layer)
                     .filter(|cut| mask >> (cut - 1) & 1 == 1)
                     .collect();
-                ranges_from_cuts(&at, n_layer).unwrap()
+                ranges_between(&at, n_layer)
             })
             .filter(|ranges| ranges.iter().all(|&range| cuts.allows(range, n_layer)))
             .collect()

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use jupiter_actors::factory::StageFactory;
 use jupiter_actors::message::{DrafterAssignment, StageAssignment};
 use jupiter_actors::planner::{
     ClusterStatus, DraftConfig, PlanGoal, PlannerConfig, PlannerMessage, Schedule, SplitPolicy,
@@ -14,7 +15,6 @@ use jupiter_actors::planning::placement::Objective;
 use jupiter_actors::request::{
     Branch, Completion, ForkRequest, GenerateRequest, RequestError, SpeculationParams, StreamEvent,
 };
-use jupiter_actors::stage::StageFactory;
 use jupiter_actors::supervisor::{NodeHandle, SupervisorArgs, start_node};
 use jupiter_actors::{Inbox, NodeId, RequestId};
 use jupiter_models::draft_model::DraftModel;

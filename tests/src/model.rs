@@ -8,11 +8,21 @@ use jupiter_models::engine::{EngineParams, ReferenceEngine, StageEngine, StepInp
 use jupiter_models::gguf::GgufFile;
 use jupiter_models::synth::{self, SynthArch, SynthSpec, SynthType};
 use jupiter_models::text::Vocabulary;
-use jupiter_models::{Row, SequenceId, Token};
+use jupiter_models::{LayerRange, Row, SequenceId, Token};
 use tempfile::TempDir;
 
 /// Rows of a chunk in these tests: small, so that short prompts take several.
 pub const CHUNK: u32 = 8;
+
+/// The layers between `cuts`, which ascend, of a model of `n_layer`.
+pub fn ranges_between(cuts: &[u32], n_layer: u32) -> Vec<LayerRange> {
+    let begins = std::iter::once(0).chain(cuts.iter().copied());
+    let ends = cuts.iter().copied().chain([n_layer]);
+    begins
+        .zip(ends)
+        .map(|(begin, end)| LayerRange::new(begin, end))
+        .collect()
+}
 
 /// Engine parameters for the tiny models.
 pub fn engine_params() -> EngineParams {

@@ -7,11 +7,10 @@ use anyhow::{Context, Result, ensure};
 use jupiter_actors::RequestId;
 use jupiter_actors::planner::SplitPolicy;
 use jupiter_actors::request::{FinishReason, GenerateRequest};
-use jupiter_models::split::ranges_from_cuts;
 use jupiter_models::synth::{self, SynthArch, SynthSpec, SynthType};
 use jupiter_models::{LayerRange, Token};
 use jupiter_tests::cluster::{Cluster, ClusterSpec, read};
-use jupiter_tests::model::{greedy_text, scratch, tiny_model, tiny_spec};
+use jupiter_tests::model::{greedy_text, ranges_between, scratch, tiny_model, tiny_spec};
 
 const N_TOKENS: u32 = 64;
 
@@ -75,7 +74,7 @@ async fn every_architecture_and_cut_writes_the_same() -> Result<()> {
         let mut cuts: Vec<Vec<u32>> = (1..6).map(|cut| vec![cut]).collect();
         cuts.extend([vec![], vec![2, 4], vec![1, 5], vec![1, 2, 3, 4, 5]]);
         for cuts in cuts {
-            let ranges = ranges_from_cuts(&cuts, 6)?;
+            let ranges = ranges_between(&cuts, 6);
             let what = || format!("{arch}, cut at {cuts:?}");
             check(&model, &expected, ranges).await.with_context(what)?;
         }

@@ -9,12 +9,11 @@ use jupiter_actors::request::{Completion, DraftChoice, GenerateRequest, Speculat
 use jupiter_models::Token;
 use jupiter_models::default_model::{self, DefaultFile};
 use jupiter_models::sampling::SamplingParams;
-use jupiter_models::split::ranges_from_cuts;
 use jupiter_models::synth::{self, SynthArch, SynthSpec, SynthType};
 use jupiter_models::text::{ChatMessage, ChatTemplate, Vocabulary};
 use jupiter_tests::cluster::{Cluster, ClusterSpec, read};
 use jupiter_tests::guesses::{guessing, oracle, random_heads};
-use jupiter_tests::model::{greedy_text, scratch, tiny_model, tiny_spec};
+use jupiter_tests::model::{greedy_text, ranges_between, scratch, tiny_model, tiny_spec};
 
 const N_TOKENS: u32 = 40;
 
@@ -92,7 +91,7 @@ async fn check(spec: &ClusterSpec, expected: &[Token]) -> Result<()> {
 }
 
 fn spec(model: &Path, cuts: &[u32], draft: &Path) -> Result<ClusterSpec> {
-    let ranges = ranges_from_cuts(cuts, 4)?;
+    let ranges = ranges_between(cuts, 4);
     let mut spec = ClusterSpec::new(model, ranges.len() as u32);
     spec.split = SplitPolicy::Ranges(ranges);
     let stem = model.file_stem().context("a name")?.to_string_lossy();

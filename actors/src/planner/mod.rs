@@ -49,7 +49,7 @@ use crate::planning::memory::MemoryDemand;
 use crate::request::{
     ClientId, Deadline, EventSink, ForkRequest, GenerateRequest, Priority, SpeculationParams,
 };
-use crate::{Inbox, NodeId, PlanEpoch, RequestId, clock};
+use crate::{NodeId, PlanEpoch, RequestId, clock};
 
 /// How often deadlines are looked at. Short against every deadline, long against a step's cost.
 const TICK: Duration = Duration::from_millis(50);
@@ -267,13 +267,16 @@ pub struct StageStatus {
 pub struct PlannerArgs {
     core: Arc<Mutex<PlannerCore>>,
     link: Arc<dyn Link>,
-    inbox: Inbox,
+    enter: Arc<Enter>,
 }
 
+/// Says who the living Planner is, so that messages find it; called before it sends anything.
+type Enter = dyn Fn(ActorRef<PlannerMessage>) + Send + Sync;
+
 impl PlannerArgs {
-    pub(crate) fn new(config: PlannerConfig, link: Arc<dyn Link>, inbox: Inbox) -> Self {
+    pub(crate) fn new(config: PlannerConfig, link: Arc<dyn Link>, enter: Arc<Enter>) -> Self {
         let core = Arc::new(Mutex::new(PlannerCore::new(config, Instant::now())));
-        Self { core, link, inbox }
+        Self { core, link, enter }
     }
 }
 
@@ -290,7 +293,7 @@ impl Actor for Planner {
         myself: ActorRef<PlannerMessage>,
         args: PlannerArgs,
     ) -> Result<PlannerArgs, ActorProcessingErr> {
-        args.inbox.set_planner(Some(myself.clone()));
+        (args.enter)(myself.clone());
         args.run(|core, now| core.resume(now));
         myself.send_interval(TICK, || PlannerMessage::Tick);
         Ok(args)

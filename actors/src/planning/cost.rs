@@ -205,6 +205,31 @@ impl<'a> Pipeline<'a> {
         }
     }
 
+    /// Whether two stages, or two links, take as long as each other for any work.
+    pub(crate) fn are_alike(&self, a: usize, b: usize) -> bool {
+        let of_stage = |server: usize| self.stages[server / 2];
+        let ((device_a, layers_a), (device_b, layers_b)) = (of_stage(a), of_stage(b));
+        if !a.is_multiple_of(2) {
+            let rate = |server: usize, from: usize| {
+                let link = self.cluster.link(from, self.stages[server / 2 + 1].0);
+                link.map(|link| link.bytes_per_ms)
+            };
+            return rate(a, device_a) == rate(b, device_b);
+        }
+        let [compute_a, compute_b] =
+            [device_a, device_b].map(|device| &self.cluster.devices()[device].compute);
+        let classes = |layers| shapes(self.cluster, layers).iter().map(|layer| layer.class);
+        let ends = |layers: LayerRange| {
+            (
+                layers.start == 0,
+                layers.end as usize == self.cluster.n_layer(),
+            )
+        };
+        compute_a == compute_b
+            && ends(layers_a) == ends(layers_b)
+            && classes(layers_a).eq(classes(layers_b))
+    }
+
     /// Nanoseconds from leaving server `server` to reaching the next one: a link's latency.
     pub fn delay_ns(&self, server: usize) -> u64 {
         if server.is_multiple_of(2) {

@@ -35,6 +35,7 @@ use jupiter_models::profile::{
 use serde::Deserialize;
 
 use crate::NodeId;
+use crate::planning::figure::Figure;
 use crate::planning::profile::{Cluster, DeviceProfile, LinkProfile, MAX_LAYERS};
 use crate::planning::{PlanError, Result};
 
@@ -212,9 +213,11 @@ impl DevicesFile {
                 && !(0.0 <= idle && idle <= busy && busy <= MAX_WATTS)
             {
                 return refuse(format!(
-                    "watts of kind {} are {idle} idle and {busy} busy, expected 0 <= idle <= busy \
-                     <= {MAX_WATTS}",
-                    kind.name
+                    "watts of kind {} are {} idle and {} busy, expected 0 <= idle <= busy <= \
+                     {MAX_WATTS}",
+                    kind.name,
+                    Figure(idle),
+                    Figure(busy)
                 ));
             }
         }
@@ -315,7 +318,8 @@ fn all_links(
     let rates = entries.iter().filter_map(|entry| entry.mbps);
     for mbps in rates.chain([network.mbps]) {
         if !(mbps > 0.0 && mbps.is_finite()) {
-            return refuse(format!("mbps is {mbps}, expected more than 0"));
+            let got = Figure(mbps);
+            return refuse(format!("mbps is {got}, expected more than 0"));
         }
     }
     let mut links = Vec::with_capacity(nodes.len() * nodes.len());

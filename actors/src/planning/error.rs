@@ -72,8 +72,8 @@ pub enum PlanError {
         /// What it may be.
         expected: &'static str,
     },
-    /// A devices file that describes nothing that can be planned for.
-    #[error("devices file: {0}")]
+    /// A devices file that describes nothing that can be planned for; who read it knows its name.
+    #[error("{0}")]
     DevicesFile(String),
     /// A plan file that cannot be followed.
     #[error("plan file: {0}")]

@@ -17,6 +17,7 @@ pub mod chunks;
 pub mod cost;
 pub mod devices_file;
 mod error;
+pub(crate) mod figure;
 pub mod memory;
 pub mod placement;
 pub mod plan_file;

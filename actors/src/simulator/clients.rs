@@ -250,6 +250,11 @@ impl<'a> Clients<'a> {
         self.streams[stream].request
     }
 
+    /// Whether nobody waits for an answer now.
+    pub(super) fn are_silent(&self) -> bool {
+        self.open.is_empty()
+    }
+
     /// The streams that wait for an answer.
     pub(super) fn waiting(&self) -> Vec<usize> {
         self.open.iter().copied().collect()

@@ -1,5 +1,7 @@
 //! Why there is nothing to simulate.
 
+use super::forecast::LateStep;
+
 /// Why there is nothing to simulate, or a simulation cannot go on.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum SimulationError {
@@ -24,6 +26,9 @@ pub enum SimulationError {
     /// The cluster cannot run the model; the Planner's own words.
     #[error("{0}")]
     Cluster(String),
+    /// The Planner gives up waiting for any step.
+    #[error("{0}: no request would be answered; raise step_timeout_ms, or take faster machines")]
+    TooSlow(LateStep),
     /// The Planner and its stages wait for each other.
     #[error("the scheduler stands still after {seconds:.0} s: please report it with this command")]
     StandsStill {

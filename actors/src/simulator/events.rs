@@ -3,16 +3,18 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use crate::PlanEpoch;
 use crate::message::{CancelRows, StepReport};
-use crate::{PlanEpoch, StepId};
 
 /// Something that happens at a time.
 #[derive(Debug)]
 pub(super) enum Event {
     /// A request comes from its client.
     Asked { request: usize },
-    /// A step goes on.
-    Moved { epoch: PlanEpoch, what: Moved },
+    /// The first stage begins with a step.
+    Begun { epoch: PlanEpoch },
+    /// The last stage begins with a step, after which nothing can change it.
+    Computed { epoch: PlanEpoch },
     /// A node hears that rows are dead.
     Cancelled { stage: usize, cancel: CancelRows },
     /// The Verifier's answer is back at the Planner; the texts that it goes on with.
@@ -20,17 +22,6 @@ pub(super) enum Event {
         report: Box<StepReport>,
         streams: Vec<usize>,
     },
-    /// The Planner looks at its deadlines.
-    Tick,
-}
-
-/// How a step goes on.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Moved {
-    /// It is at a stage.
-    Arrived { stage: usize, step: StepId },
-    /// A stage is free, and begins with the step that waits longest.
-    Begun { stage: usize },
 }
 
 /// All that is going to happen, by time; what happens at one time happens in the order in which it
@@ -58,6 +49,11 @@ impl Events {
         };
         self.n_decided += 1;
         self.order.push(Reverse((time_ns, self.n_decided, place)));
+    }
+
+    /// When the next event is; none when nothing is going to happen.
+    pub(super) fn next_ns(&self) -> Option<u64> {
+        self.order.peek().map(|Reverse((time_ns, ..))| *time_ns)
     }
 
     /// The next event and its time.

@@ -7,10 +7,12 @@
 //! ```
 //!
 //! - [`workload`]: what is asked and when; [`clients`]: those who ask
-//! - [`servers`]: stages and links, whose times come from profiles (measured, or a devices file);
-//!   [`memory`]: their KV cache; [`passage`]: a prompt alone on them
+//! - [`servers`]: stages and links, whose times come from profiles (measured, or a devices file), by
+//!   [`costs`]; [`step`]: a step on its way through them; [`memory`]: their KV cache; [`passage`]: a prompt
+//!   alone on them
 //! - [`verifier`], [`text`]: what the model says
-//! - [`events`]: the clock; [`outcome`]: what came of it
+//! - [`world`]: a run from event to event, with the [`nodes`] of the cluster; [`events`]: the clock
+//! - [`forecast`]: what a run will take; [`outcome`]: what came of it
 //!
 //! Credits, KV memory, the order of steps and the rows that are cancelled are those of the real
 //! pipeline, since what decides them is the real code. Not simulated are the time to load stages,
@@ -19,12 +21,16 @@
 //! One thread, and no clock but the virtual one: a scenario gives the same outcome each time.
 
 mod clients;
+mod costs;
 mod error;
 mod events;
+mod forecast;
 mod memory;
+mod nodes;
 mod outcome;
 mod passage;
 mod servers;
+mod step;
 mod text;
 mod verifier;
 mod workload;
@@ -32,6 +38,7 @@ mod world;
 
 pub use clients::Guesses;
 pub use error::SimulationError;
+pub use forecast::LateStep;
 pub use outcome::{Answered, Outcome, Spread, StageOutcome};
 pub use passage::prefill_passage;
 pub use workload::{

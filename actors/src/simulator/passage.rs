@@ -2,8 +2,8 @@
 
 use jupiter_models::{LayerRange, Row, SequenceId};
 
-use super::events::{Event, Events};
-use super::servers::{ServerStats, Servers};
+use super::events::Events;
+use super::servers::{ServerStats, Servers, drain};
 use crate::message::StepHeader;
 use crate::planning::profile::Cluster;
 use crate::{PlanEpoch, StepId};
@@ -37,13 +37,5 @@ pub fn prefill_passage(
         servers.send(header, 0, &mut events);
         behind += n;
     }
-    let mut back_ns = Vec::with_capacity(chunks.len());
-    while let Some((now_ns, event)) = events.next() {
-        if let Event::Moved { what, .. } = event
-            && let Some(computed) = servers.advance(what, now_ns, &mut events)
-        {
-            back_ns.push(computed.ended_ns + servers.costs().return_ns());
-        }
-    }
-    back_ns
+    drain(&mut servers, &mut events)
 }

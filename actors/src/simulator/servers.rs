@@ -5,28 +5,38 @@
 //! ```
 //!
 //! What a stage does with a step is what the real one does (rows that were cancelled leave it before
-//! it is computed), and what it takes is what [`Pipeline`] says of the rows that are left.
+//! it is computed), and what it takes is what [`Costs`] say of the rows that are left. Steps keep their
+//! order, so the way of a step through all stages is known when the first one begins with it: two events
+//! a step, however many stages there are. When a stage hears later that rows are dead, the ways of the steps
+//! that it has not begun with are found again from that stage on.
 
 use std::collections::VecDeque;
 
 use jupiter_models::LayerRange;
 
-use super::events::{Event, Events, Moved};
+use super::costs::Costs;
+use super::events::{Event, Events};
 use super::memory::KvMemory;
-use crate::message::{CancelRows, StageTiming, StepHeader};
-use crate::planning::cost::{Pipeline, Work};
+use super::step::{Passed, Step};
+use crate::PlanEpoch;
+use crate::message::{CancelRows, StepHeader};
+use crate::planning::cost::Pipeline;
 use crate::planning::profile::Cluster;
 use crate::stage::LiveRows;
-use crate::{PlanEpoch, StepId};
 
 /// The stages of an epoch, the links between them, and the steps on their way.
 pub(super) struct Servers<'a> {
     pub(super) epoch: PlanEpoch,
-    costs: Pipeline<'a>,
-    stages: Vec<StageServer>,
+    costs: Costs<'a>,
+    /// By stage, what it has heard of dead rows.
+    gates: Vec<LiveRows>,
     memory: KvMemory,
-    /// The steps that are under way, in order.
+    /// Steps that the first stage has not begun with, and when they are there.
+    waiting: VecDeque<(StepHeader, u64)>,
+    /// The steps that it has begun with, in order.
     steps: VecDeque<Step>,
+    /// By stage, the last step that the last stage has begun with.
+    gone: Vec<Passed>,
     pub(super) stats: ServerStats,
 }
 
@@ -41,26 +51,7 @@ pub(super) struct ServerStats {
     pub(super) most_cells: usize,
 }
 
-struct StageServer {
-    gates: LiveRows,
-    /// Steps that wait, with their time of arrival.
-    waiting: VecDeque<(StepId, u64)>,
-    /// Whether its next beginning is decided.
-    is_due: bool,
-    free_ns: u64,
-    /// When the link behind it is free.
-    link_free_ns: u64,
-}
-
-/// A step on its way.
-struct Step {
-    header: StepHeader,
-    /// For each row, the tokens that were in its sequence's cache before the step.
-    contexts: Vec<u32>,
-    work: Work,
-}
-
-/// A step that the last stage has computed.
+/// A step that the last stage has begun with.
 pub(super) struct Computed {
     pub(super) header: StepHeader,
     /// When it is done with it, in nanoseconds.
@@ -76,241 +67,163 @@ impl<'a> Servers<'a> {
         (n_cells, n_seq_max): (u32, u32),
         stats: ServerStats,
     ) -> Self {
-        let server = || StageServer {
-            gates: LiveRows::new(n_seq_max),
-            waiting: VecDeque::new(),
-            is_due: false,
-            free_ns: 0,
-            link_free_ns: 0,
-        };
         let mut servers = Self {
             epoch,
-            stages: stages.iter().map(|_| server()).collect(),
-            costs: Pipeline::new(cluster, stages),
+            gates: stages.iter().map(|_| LiveRows::new(n_seq_max)).collect(),
+            gone: vec![Passed::default(); stages.len()],
+            costs: Costs::new(cluster, stages),
             memory: KvMemory::new(n_cells, n_seq_max),
+            waiting: VecDeque::new(),
             steps: VecDeque::new(),
             stats,
         };
-        let n_stages = servers.stages.len().max(servers.stats.busy_ns.len());
+        let n_stages = servers.gates.len().max(servers.stats.busy_ns.len());
         servers.stats.busy_ns.resize(n_stages, 0);
         servers
     }
 
     pub(super) fn costs(&self) -> &Pipeline<'a> {
-        &self.costs
+        self.costs.pipeline()
     }
 
     /// Takes a step from the Planner: it is at the first stage after the way there.
     pub(super) fn send(&mut self, header: StepHeader, now_ns: u64, events: &mut Events) {
-        let (stage, step) = (0, header.step);
-        let arrives_ns = now_ns + self.costs.entry_ns();
-        self.decide(arrives_ns, Moved::Arrived { stage, step }, events);
-        self.steps.push_back(Step {
-            header,
-            contexts: Vec::new(),
-            work: Work::default(),
-        });
-    }
-
-    /// Moves a step on, and decides what follows.
-    pub(super) fn advance(
-        &mut self,
-        what: Moved,
-        now_ns: u64,
-        events: &mut Events,
-    ) -> Option<Computed> {
-        match what {
-            Moved::Arrived { stage, step } => {
-                let server = &mut self.stages[stage];
-                server.waiting.push_back((step, now_ns));
-                let is_idle = !std::mem::replace(&mut server.is_due, true);
-                let begins_ns = server.free_ns.max(now_ns);
-                if is_idle {
-                    self.decide(begins_ns, Moved::Begun { stage }, events);
-                }
-                None
-            }
-            Moved::Begun { stage } => {
-                let (at, ended_ns) = self.begin(stage, now_ns)?;
-                if self.stages[stage].is_due {
-                    self.decide(ended_ns, Moved::Begun { stage }, events);
-                }
-                self.pass_on(stage, at, ended_ns, events)
-            }
+        let arrives_ns = now_ns + self.costs().entry_ns();
+        self.waiting.push_back((header, arrives_ns));
+        if self.waiting.len() == 1 {
+            self.decide_beginning(events);
         }
     }
 
-    fn decide(&self, time_ns: u64, what: Moved, events: &mut Events) {
-        let epoch = self.epoch;
-        events.at(time_ns, Event::Moved { epoch, what });
-    }
-
-    pub(super) fn cancel(&self, stage: usize, cancel: CancelRows) {
-        if let Some(server) = self.stages.get(stage) {
-            server.gates.cancel(cancel);
+    /// The first stage begins with the oldest step when both are there.
+    fn decide_beginning(&self, events: &mut Events) {
+        let before = self.steps.back().map_or(&self.gone, |step| &step.passed);
+        if let (Some(&(_, arrives_ns)), Some(before)) = (self.waiting.front(), before.first()) {
+            let epoch = self.epoch;
+            events.at(arrives_ns.max(before.ended_ns), Event::Begun { epoch });
         }
     }
 
-    /// A stage begins with the step that waits longest. Its place, and when the stage is done with it.
-    fn begin(&mut self, stage: usize, now_ns: u64) -> Option<(usize, u64)> {
-        let (id, arrived_ns) = self.stages[stage].waiting.pop_front()?;
-        let at = self.place_of(id)?;
-        self.leave_out_dead_rows(stage, at);
-        if stage == 0 {
-            self.remember(at);
-        }
-        let work = self.steps[at].work;
-        let busy_ns = match work.rows {
-            0 => 0,
-            _ => self.costs.server_ns(2 * stage, work),
-        };
-        let ended_ns = now_ns + busy_ns;
-        self.stats.busy_ns[stage] += busy_ns;
-        self.steps[at].header.timings.push(StageTiming {
-            stage: stage as u32,
-            began_us: now_ns / 1000,
-            waited_us: (now_ns - arrived_ns) / 1000,
-            busy_us: ended_ns / 1000 - now_ns / 1000,
-        });
-        let server = &mut self.stages[stage];
-        server.free_ns = ended_ns;
-        server.is_due = !server.waiting.is_empty();
-        Some((at, ended_ns))
-    }
-
-    fn pass_on(
-        &mut self,
-        stage: usize,
-        at: usize,
-        ended_ns: u64,
-        events: &mut Events,
-    ) -> Option<Computed> {
-        if stage + 1 == self.stages.len() {
-            // Steps keep their order, so it is the oldest.
-            let header = self.steps.remove(at)?.header;
-            return Some(Computed { header, ended_ns });
-        }
-        let (step, link) = (self.steps[at].header.step, 2 * stage + 1);
-        let server = &mut self.stages[stage];
-        let sent_ns = server.link_free_ns.max(ended_ns);
-        server.link_free_ns = sent_ns + self.costs.server_ns(link, self.steps[at].work);
-        let arrives_ns = server.link_free_ns + self.costs.delay_ns(link);
-        let stage = stage + 1;
-        self.decide(arrives_ns, Moved::Arrived { stage, step }, events);
-        None
-    }
-
-    fn place_of(&self, step: StepId) -> Option<usize> {
-        let oldest = self.steps.front()?.header.step;
-        let at = usize::try_from(step.0.checked_sub(oldest.0)?).ok()?;
-        (at < self.steps.len()).then_some(at)
-    }
-
-    fn leave_out_dead_rows(&mut self, stage: usize, at: usize) {
-        let step = &mut self.steps[at];
-        let Some(kept) = self.stages[stage].gates.retain(&mut step.header) else {
+    /// The first stage begins with the step that waits longest.
+    pub(super) fn begin(&mut self, events: &mut Events) {
+        let Some((mut header, arrived_ns)) = self.waiting.pop_front() else {
             return;
         };
-        if stage > 0 {
-            step.contexts = kept.iter().map(|&row| step.contexts[row]).collect();
-            step.work = work_of(&step.header, &step.contexts, step.work.cells);
+        self.gates[0].retain(&mut header);
+        let (contexts, n_cells) = self.remember(&header);
+        let mut step = Step::new(header, contexts, n_cells, arrived_ns);
+        let before = self.steps.back().map_or(&self.gone, |step| &step.passed);
+        step.pass(0, before, &self.gates, &mut self.costs);
+        self.decide_end(&step, events);
+        self.steps.push_back(step);
+        self.decide_beginning(events);
+    }
+
+    fn decide_end(&self, step: &Step, events: &mut Events) {
+        let epoch = self.epoch;
+        events.at(step.last().began_ns, Event::Computed { epoch });
+    }
+
+    /// The next step that the last stage has begun with.
+    pub(super) fn take_computed(&mut self, now_ns: u64) -> Option<Computed> {
+        if self.steps.front()?.last().began_ns > now_ns {
+            return None;
+        }
+        let step = self.steps.pop_front()?;
+        self.count(&step.passed, now_ns);
+        let ended_ns = step.last().ended_ns;
+        let (header, passed) = step.into_parts();
+        self.gone = passed;
+        Some(Computed { header, ended_ns })
+    }
+
+    fn count(&mut self, passed: &[Passed], now_ns: u64) {
+        for (sum, passed) in self.stats.busy_ns.iter_mut().zip(passed) {
+            if passed.began_ns <= now_ns {
+                *sum += passed.ended_ns - passed.began_ns;
+            }
         }
     }
 
-    /// Applies what a step does to the KV cache.
-    fn remember(&mut self, at: usize) {
-        let (memory, step) = (&mut self.memory, &mut self.steps[at]);
-        for &op in &step.header.kv_ops {
+    /// What the stages did, where nothing follows.
+    pub(super) fn take_stats(&mut self, now_ns: u64) -> ServerStats {
+        for step in std::mem::take(&mut self.steps) {
+            self.count(&step.passed, now_ns);
+        }
+        std::mem::take(&mut self.stats)
+    }
+
+    /// A stage hears that rows are dead.
+    pub(super) fn cancel(
+        &mut self,
+        stage: usize,
+        cancel: CancelRows,
+        now_ns: u64,
+        events: &mut Events,
+    ) {
+        let Some(gates) = self.gates.get(stage) else {
+            return;
+        };
+        gates.cancel(cancel);
+        // A step meets the gates of the first stage when that begins with it.
+        if stage == 0 {
+            return;
+        }
+        let is_late = |step: &Step| step.passed[stage].began_ns <= now_ns;
+        let mut is_changed = false;
+        for at in self.steps.partition_point(is_late)..self.steps.len() {
+            let mut step = std::mem::take(&mut self.steps[at]);
+            if is_changed || step.has_dead_rows(stage, &self.gates[stage]) {
+                let began_ns = step.last().began_ns;
+                let before = match at {
+                    0 => &self.gone,
+                    _ => &self.steps[at - 1].passed,
+                };
+                is_changed = step.pass(stage, before, &self.gates, &mut self.costs);
+                if step.last().began_ns != began_ns {
+                    self.decide_end(&step, events);
+                }
+            }
+            self.steps[at] = step;
+        }
+    }
+
+    /// Applies what a step does to the KV cache. For each row, the tokens that were in its sequence's cache
+    /// before; and the cells that were in use.
+    fn remember(&mut self, header: &StepHeader) -> (Vec<u32>, u32) {
+        let memory = &mut self.memory;
+        for &op in &header.kv_ops {
             memory.apply(op);
         }
         let n_cells = memory.n_used() as u32;
-        let rows = &step.header.rows;
-        step.contexts
-            .extend(rows.iter().map(|row| memory.len(row.seq_ids[0]) as u32));
+        let rows = &header.rows;
+        let contexts = rows.iter().map(|row| memory.len(row.seq_ids[0]) as u32);
+        let contexts = contexts.collect();
         for row in rows {
             memory.compute(&row.seq_ids, row.pos);
         }
-        step.work = work_of(&step.header, &step.contexts, n_cells);
         self.stats.n_rows += rows.len() as u64;
         self.stats.most_cells = self.stats.most_cells.max(memory.n_used());
+        (contexts, n_cells)
     }
 }
 
-fn work_of(header: &StepHeader, contexts: &[u32], cells: u32) -> Work {
-    Work {
-        rows: header.rows.len() as u32,
-        row_context: contexts.iter().map(|&context| u64::from(context)).sum(),
-        cells,
-        logits: header.rows.iter().filter(|row| row.wants_logits).count() as u32,
+/// Lets all steps pass that are under way. When each is back at the Planner, in nanoseconds.
+pub(super) fn drain(servers: &mut Servers<'_>, events: &mut Events) -> Vec<u64> {
+    let mut back_ns = Vec::new();
+    while let Some((now_ns, event)) = events.next() {
+        match event {
+            Event::Begun { .. } => servers.begin(events),
+            _ => {
+                while let Some(computed) = servers.take_computed(now_ns) {
+                    back_ns.push(computed.ended_ns + servers.costs().return_ns());
+                }
+            }
+        }
     }
+    back_ns
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use jupiter_models::{Row, SequenceId};
-
-    use super::*;
-    use crate::message::DraftRows;
-    use crate::planning::devices_file::DevicesFile;
-
-    /// A row of one sequence, and a line of four of another.
-    fn step() -> StepHeader {
-        let row = |(seq, pos): (u32, u32)| Row {
-            seq_ids: vec![SequenceId(seq)],
-            pos,
-            token: 0,
-            wants_logits: true,
-        };
-        let draft = |seq, first_row, parents: &[u16]| DraftRows {
-            seq: SequenceId(seq),
-            generation: 0,
-            first_row,
-            parents: parents.to_vec(),
-            wants_guesses: false,
-        };
-        let rows = [(0, 0), (1, 0), (1, 1), (1, 2), (1, 3)];
-        StepHeader {
-            epoch: PlanEpoch(1),
-            rows: rows.into_iter().map(row).collect(),
-            drafts: vec![draft(0, 0, &[]), draft(1, 1, &[0, 1, 2])],
-            ..StepHeader::default()
-        }
-    }
-
-    /// What two stages compute in nanoseconds, when one of them hears that the line is dead.
-    fn busy_ns(cancelled_at: Option<usize>) -> Vec<u64> {
-        let configs = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs");
-        let file = std::fs::read_to_string(format!("{configs}/devices-jetson-nx-1000mbps.toml"));
-        let file: DevicesFile = toml::from_str(&file.unwrap()).unwrap();
-        let cluster = file.into_cluster().unwrap().with_head_on(0);
-        let stages = vec![(0, LayerRange::new(0, 16)), (1, LayerRange::new(16, 32))];
-        let stats = ServerStats::default();
-        let mut servers = Servers::new(&cluster, stages, PlanEpoch(1), (64, 2), stats);
-        let mut events = Events::default();
-        servers.send(step(), 0, &mut events);
-        if let Some(stage) = cancelled_at {
-            let cancel = CancelRows {
-                epoch: PlanEpoch(1),
-                seq: SequenceId(1),
-                live_from: 1,
-                live_from_step: StepId(0),
-            };
-            servers.cancel(stage, cancel);
-        }
-        while let Some((now_ns, Event::Moved { what, .. })) = events.next() {
-            servers.advance(what, now_ns, &mut events);
-        }
-        servers.stats.busy_ns
-    }
-
-    #[test]
-    fn rows_that_were_cancelled_are_computed_by_no_later_stage() {
-        let (whole, late, early) = (busy_ns(None), busy_ns(Some(1)), busy_ns(Some(0)));
-        assert_eq!(late[0], whole[0]);
-        assert!(late[1] < whole[1], "{late:?} {whole:?}");
-        assert!(early[0] < whole[0], "{early:?} {whole:?}");
-        assert_eq!(early[1], late[1]);
-    }
-}
+#[allow(clippy::unwrap_used)]
+mod tests;

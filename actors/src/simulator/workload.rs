@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::Deserialize;
 
 use super::SimulationError;
+use crate::planning::figure::Figure;
 use crate::speculation::draw::uniform;
 
 /// Nanoseconds in a second.
@@ -16,7 +17,7 @@ pub const MAX_REQUESTS: u32 = 1_000_000;
 pub const MAX_TOKENS: u32 = 1 << 20;
 /// Most requests a second: each comes at a nanosecond of its own.
 pub const MAX_RATE: f64 = 1e6;
-/// Latest arrival of a trace, in seconds: thirty years, which fit the clock.
+/// Latest arrival, in seconds: thirty years, which fit the clock.
 const MAX_SECONDS: f64 = 1e9;
 
 /// Mean tokens of a prompt and of an answer of ShareGPT, as the vLLM paper counts them
@@ -159,7 +160,7 @@ pub fn arrivals(
     };
     if !(rate > 0.0 && rate <= MAX_RATE) {
         let expected = "more than 0, at most 1000000 requests a second".to_owned();
-        return Err(bad("the rate", rate.to_string(), expected));
+        return Err(bad("the rate", Figure(rate).to_string(), expected));
     }
     if !(1..=MAX_REQUESTS).contains(&n_requests) {
         let expected = format!("1 to {MAX_REQUESTS}");
@@ -169,8 +170,8 @@ pub fn arrivals(
             expected,
         ));
     }
-    let mut arrives_s = 0.0;
-    let request = |i: u32| {
+    let mut arrives_s: f64 = 0.0;
+    let mut request = |i: u32| {
         // Four draws a request, whichever of them are used.
         let draw = |k: u64| uniform(seed, 4 * u64::from(i) + k);
         if i > 0 {
@@ -184,7 +185,15 @@ pub fn arrivals(
             points: None,
         }
     };
-    Ok((0..n_requests).map(request).collect())
+    let requests = (0..n_requests).map(&mut request).collect();
+    if arrives_s > MAX_SECONDS {
+        let expected = format!(
+            "so many that {n_requests} requests come within {MAX_SECONDS} seconds, not {}",
+            Figure(arrives_s)
+        );
+        return Err(bad("the rate", Figure(rate).to_string(), expected));
+    }
+    Ok(requests)
 }
 
 impl Lengths {
@@ -236,26 +245,26 @@ pub struct TraceLine {
     pub n_predict: u32,
 }
 
-/// The requests of a trace; the first comes at once.
+/// The requests of a trace, each with the number of its line, from 1; the first comes at once.
 ///
 /// # Errors
-/// With the number of the first line, from 1, that cannot be: out of order, negative, no tokens.
-pub fn traced(lines: &[TraceLine]) -> Result<Vec<SimRequest>, SimulationError> {
+/// With the number of the first line that cannot be: out of order, negative, no tokens.
+pub fn traced(lines: &[(usize, TraceLine)]) -> Result<Vec<SimRequest>, SimulationError> {
     let refuse = |line: usize, problem: String| Err(SimulationError::Trace { line, problem });
-    let Some(first) = lines.first() else {
+    let Some((_, first)) = lines.first() else {
         return refuse(1, "there is no request".to_owned());
     };
-    if lines.len() > MAX_REQUESTS as usize {
+    if let Some((line, _)) = lines.get(MAX_REQUESTS as usize) {
         let problem = format!("at most {MAX_REQUESTS} requests are simulated");
-        return refuse(MAX_REQUESTS as usize + 1, problem);
+        return refuse(*line, problem);
     }
     let mut before_s = first.arrives_s;
     let mut requests = Vec::with_capacity(lines.len());
-    for (line, asked) in (1..).zip(lines) {
+    for &(line, asked) in lines {
         if !(0.0..=MAX_SECONDS).contains(&asked.arrives_s) {
             let problem = format!(
                 "arrives_s is {}, expected 0 to {MAX_SECONDS} seconds",
-                asked.arrives_s
+                Figure(asked.arrives_s)
             );
             return refuse(line, problem);
         }
@@ -325,6 +334,14 @@ mod tests {
             let error = arrivals(rate, 1, Lengths::ShareGpt, 1).unwrap_err();
             assert!(error.to_string().contains("the rate is"), "{error}");
         }
+        for (rate, told) in [(1e-300, "the rate is 1e-300"), (1e300, "the rate is 1e300")] {
+            let error = arrivals(rate, 2, Lengths::ShareGpt, 1).unwrap_err();
+            assert!(error.to_string().contains(told), "{error}");
+        }
+        assert!(
+            arrivals(1e-300, 1, Lengths::ShareGpt, 1).is_ok(),
+            "it comes at once"
+        );
         let bad = [
             "",
             "fixed:",
@@ -341,6 +358,10 @@ mod tests {
             arrives_s,
             n_prompt,
             n_predict,
+        };
+        let traced = |lines: &[TraceLine]| {
+            let numbered: Vec<_> = (1..).zip(lines.iter().copied()).collect();
+            super::traced(&numbered)
         };
         for (lines, told) in [
             (vec![], "line 1: there is no request"),

@@ -10,15 +10,13 @@ use super::servers::{Computed, ServerStats, Servers};
 use super::verifier::SimVerifier;
 use super::workload::{NS_PER_S, SimRequest};
 use crate::link::Address;
-use crate::message::{Message, NodeCommand, NodeReport, StageAssignment};
+use crate::message::{Message, NodeReport};
 use crate::planner::offline::OfflinePlanner;
-use crate::planner::{ClusterPhase, NodeProfile, PlannerConfig, PlannerMessage};
-use crate::planning::memory::StageMemory;
-use crate::planning::memory::show;
-use crate::planning::profile::{Cluster, LinkProfile};
+use crate::planner::{ClusterPhase, PlannerConfig, PlannerMessage};
+use crate::planning::profile::Cluster;
 use crate::{NodeId, PlanEpoch};
 
-/// Ticks without any other event after which a scheduler with work stands still: ten minutes, which
+/// Ticks with nothing else to come after which a scheduler with work stands still: ten minutes, which
 /// is longer than any of its deadlines.
 const MOST_IDLE_TICKS: u64 = 600_000_000_000 / OfflinePlanner::TICK_NS;
 
@@ -42,13 +40,16 @@ pub struct Scenario {
 
 /// A scenario whose stages are placed and ready.
 pub struct Simulation<'a> {
-    scenario: &'a Scenario,
+    pub(super) scenario: &'a Scenario,
     planner: OfflinePlanner,
-    events: Events,
-    servers: Servers<'a>,
-    verifier: SimVerifier,
+    pub(super) events: Events,
+    pub(super) servers: Servers<'a>,
+    pub(super) verifier: SimVerifier,
     clients: Clients<'a>,
-    now_ns: u64,
+    pub(super) now_ns: u64,
+    /// When the Planner looks at its deadlines next.
+    tick_ns: u64,
+    /// How often it did since something else happened.
     n_idle_ticks: u64,
     n_asked: usize,
 }
@@ -58,6 +59,7 @@ impl<'a> Simulation<'a> {
     ///
     /// # Errors
     /// [`SimulationError::Cluster`] when the Planner finds no place for the model;
+    /// [`SimulationError::TooSlow`] when it would wait for no step as long as that takes;
     /// [`SimulationError::BadValue`] without requests.
     pub fn new(scenario: &'a Scenario) -> Result<Self, SimulationError> {
         if scenario.requests.is_empty() {
@@ -82,6 +84,7 @@ impl<'a> Simulation<'a> {
             verifier: SimVerifier::default(),
             clients: Clients::new(&scenario.requests, scenario.guesses),
             now_ns: 0,
+            tick_ns: OfflinePlanner::TICK_NS,
             n_idle_ticks: 0,
             n_asked: 0,
         };
@@ -90,30 +93,11 @@ impl<'a> Simulation<'a> {
             simulation.planner.take_trace(0);
         }
         match simulation.planner.status().phase {
-            ClusterPhase::Running => Ok(simulation),
+            ClusterPhase::Running => simulation.check_patience().map(|()| simulation),
             ClusterPhase::Failed(why) => Err(SimulationError::Cluster(why)),
             ClusterPhase::Waiting | ClusterPhase::Loading => Err(SimulationError::Cluster(
                 "the stages are not ready: please report it with this command".to_owned(),
             )),
-        }
-    }
-
-    /// All nodes are measured, then they come, the head first.
-    fn join(&mut self) {
-        let cluster = &self.scenario.cluster;
-        let head = self.scenario.planner.head.clone();
-        let mut nodes: Vec<NodeId> = Vec::new();
-        for (at, device) in cluster.devices().iter().enumerate() {
-            let links = (0..cluster.devices().len()).filter_map(|to| cluster.link_between(at, to));
-            let profile = NodeProfile {
-                device: Some(device.clone()),
-                links: links.chain(head_links(cluster, &head, at)).collect(),
-            };
-            self.tell(PlannerMessage::Measured(Box::new(profile)));
-            nodes.push(device.node.clone());
-        }
-        for node in nodes {
-            self.tell(PlannerMessage::NodeUp(node));
         }
     }
 
@@ -128,19 +112,6 @@ impl<'a> Simulation<'a> {
         stages.iter().filter_map(place).collect()
     }
 
-    /// About how many times a stage will begin a step, at most: what a run takes grows with it.
-    pub fn n_begins(&self) -> u64 {
-        let chunk = u64::from(self.scenario.planner.chunk.max(1));
-        let steps = self.scenario.requests.iter().map(|request| {
-            let points = request.points.map_or(0, |points| {
-                u64::from(points.n_points) * u64::from(points.n_predict + 1)
-            });
-            u64::from(request.n_prompt).div_ceil(chunk) + u64::from(request.n_predict) + points
-        });
-        let n_stages = self.stages().len() as u64;
-        steps.sum::<u64>().saturating_mul(n_stages)
-    }
-
     /// Runs until every request is answered.
     ///
     /// # Errors
@@ -148,31 +119,38 @@ impl<'a> Simulation<'a> {
     /// the scheduler.
     pub fn run(mut self) -> Result<Outcome, SimulationError> {
         self.ask_next();
-        self.events.at(OfflinePlanner::TICK_NS, Event::Tick);
         let mut last_ns = 0;
         while self.clients.n_unanswered > 0 {
-            let Some((now_ns, event)) = self.events.next() else {
-                return Err(self.stands_still());
-            };
-            self.now_ns = now_ns;
             let n_before = self.clients.n_unanswered;
-            self.handle(event)?;
+            self.happen()?;
             if self.clients.n_unanswered < n_before {
-                last_ns = now_ns;
+                last_ns = self.now_ns;
             }
         }
         Ok(self.outcome(last_ns))
     }
 
-    fn stands_still(&self) -> SimulationError {
-        SimulationError::StandsStill {
-            seconds: self.now_ns as f64 / NS_PER_S,
+    /// What happens next: an event, or the Planner looks at its deadlines.
+    fn happen(&mut self) -> Result<(), SimulationError> {
+        let is_event = self.events.next_ns().is_some_and(|at| at <= self.tick_ns);
+        if is_event && let Some((now_ns, event)) = self.events.next() {
+            self.now_ns = now_ns;
+            self.n_idle_ticks = 0;
+            self.handle(event);
+            return Ok(());
         }
+        self.now_ns = self.tick_ns;
+        self.n_idle_ticks += 1;
+        // Whatever is still on its way, a late request or a step on a slow link, is life.
+        if self.n_idle_ticks > MOST_IDLE_TICKS && self.events.next_ns().is_none() {
+            let seconds = self.now_ns as f64 / NS_PER_S;
+            return Err(SimulationError::StandsStill { seconds });
+        }
+        self.tick();
+        Ok(())
     }
 
-    fn handle(&mut self, event: Event) -> Result<(), SimulationError> {
-        let is_tick = matches!(event, Event::Tick);
-        self.n_idle_ticks = if is_tick { self.n_idle_ticks + 1 } else { 0 };
+    fn handle(&mut self, event: Event) {
         match event {
             Event::Asked { request } => {
                 let asked = self.clients.ask(request);
@@ -180,41 +158,41 @@ impl<'a> Simulation<'a> {
                 self.hear(request);
                 self.ask_next();
             }
-            Event::Moved { epoch, what } if epoch == self.servers.epoch => {
-                let moved = self.servers.advance(what, self.now_ns, &mut self.events);
-                if let Some(computed) = moved {
+            Event::Begun { epoch } if epoch == self.servers.epoch => {
+                self.servers.begin(&mut self.events);
+            }
+            Event::Computed { epoch } if epoch == self.servers.epoch => {
+                while let Some(computed) = self.servers.take_computed(self.now_ns) {
                     self.verify(computed);
                 }
             }
-            Event::Moved { .. } => {}
             Event::Cancelled { stage, cancel } if cancel.epoch == self.servers.epoch => {
-                self.servers.cancel(stage, cancel);
+                let (now_ns, events) = (self.now_ns, &mut self.events);
+                self.servers.cancel(stage, cancel, now_ns, events);
             }
-            Event::Cancelled { .. } => {}
+            // Of an epoch that is over.
+            Event::Begun { .. } | Event::Computed { .. } | Event::Cancelled { .. } => {}
             Event::Reported { report, streams } => {
                 self.tell(PlannerMessage::Report(*report));
                 streams.into_iter().for_each(|stream| self.hear(stream));
             }
-            Event::Tick => self.tick()?,
         }
-        Ok(())
     }
 
-    fn tick(&mut self) -> Result<(), SimulationError> {
-        let is_idle =
-            self.n_idle_ticks > MOST_IDLE_TICKS && self.n_asked == self.clients.answered.len();
-        if is_idle {
-            return Err(self.stands_still());
-        }
+    fn tick(&mut self) {
         self.tell(PlannerMessage::Tick);
         // Only what no step tells: requests that were given up.
         if self.n_idle_ticks % TICKS_TO_LOOK == TICKS_TO_LOOK - 1 {
             let waiting = self.clients.waiting();
             waiting.into_iter().for_each(|stream| self.hear(stream));
         }
-        self.events
-            .at(self.now_ns + OfflinePlanner::TICK_NS, Event::Tick);
-        Ok(())
+        // Nobody waits for anything: the next that matters is the last tick before something happens.
+        let idle_until_ns = match self.clients.are_silent() {
+            true => self.events.next_ns().unwrap_or(0),
+            false => 0,
+        };
+        let last_ns = idle_until_ns - idle_until_ns % OfflinePlanner::TICK_NS;
+        self.tick_ns = last_ns.max(self.now_ns + OfflinePlanner::TICK_NS);
     }
 
     fn ask_next(&mut self) {
@@ -255,7 +233,7 @@ impl<'a> Simulation<'a> {
     }
 
     /// Tells the Planner, and takes what it sends to that.
-    fn tell(&mut self, message: PlannerMessage) {
+    pub(super) fn tell(&mut self, message: PlannerMessage) {
         let mut messages = vec![message];
         while let Some(message) = messages.pop() {
             for (to, sent) in self.planner.handle(message, self.now_ns) {
@@ -277,70 +255,9 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    fn cancel(&mut self, node: &NodeId, cancel: crate::message::CancelRows) {
-        let cluster = &self.scenario.cluster;
-        for (stage, (device, _)) in self.servers.costs().stages().iter().enumerate() {
-            if cluster.devices()[*device].node == *node {
-                let way_ns = cluster.head().map_or(0, |head| head.to_ns[*device]);
-                let heard = Event::Cancelled { stage, cancel };
-                self.events.at(self.now_ns + way_ns, heard);
-            }
-        }
-    }
-
-    /// A node loads its stages, at once, if it has the memory for them.
-    fn load(&mut self, node: &NodeId, command: NodeCommand) -> Vec<PlannerMessage> {
-        let NodeCommand::Assign { epoch, stages, .. } = command;
-        if epoch != self.servers.epoch {
-            let engine = &self.scenario.planner.engine;
-            let stats = std::mem::take(&mut self.servers.stats);
-            self.servers = Servers::new(
-                &self.scenario.cluster,
-                self.stages(),
-                epoch,
-                (engine.n_cells(), engine.n_seq_max),
-                stats,
-            );
-            self.verifier.clear();
-        }
-        let report = |stage| PlannerMessage::Node(self.load_stage(node, epoch, stage));
-        stages.iter().map(report).collect()
-    }
-
-    fn load_stage(&self, node: &NodeId, epoch: PlanEpoch, stage: &StageAssignment) -> NodeReport {
-        let (cluster, demand) = (
-            &self.scenario.cluster,
-            self.scenario.planner.memory_demand(),
-        );
-        let needed = StageMemory::new(cluster.model(), &demand).bytes(stage.layers);
-        let mut devices = cluster.devices().iter();
-        let device = devices.find(|device| device.node == *node);
-        let free = device.map_or(0, |device| device.free_memory_bytes);
-        if needed > free {
-            return NodeReport::StageDown {
-                epoch,
-                stage: stage.stage,
-                node: node.clone(),
-                why: format!(
-                    "layers {} need {}, and {} are free: lower -c, or give it fewer layers",
-                    stage.layers,
-                    show(needed),
-                    show(free)
-                ),
-                restarting: false,
-            };
-        }
-        NodeReport::StageReady {
-            epoch,
-            stage: stage.stage,
-            node: node.clone(),
-            memory: demand.of_stage(cluster.model(), stage.layers),
-        }
-    }
-
     fn outcome(mut self, elapsed_ns: u64) -> Outcome {
         let status = self.planner.status();
-        let stats = &self.servers.stats;
+        let stats = self.servers.take_stats(self.now_ns);
         let busy_ns = stats.busy_ns.iter().copied().chain(std::iter::repeat(0));
         let stage = |(stage, busy_ns): (&crate::planner::StageStatus, u64)| StageOutcome {
             node: stage.node.clone(),
@@ -366,24 +283,4 @@ impl<'a> Simulation<'a> {
             },
         }
     }
-}
-
-/// The links between a device and a head that is none.
-fn head_links(cluster: &Cluster, head: &NodeId, device: usize) -> Vec<LinkProfile> {
-    let node = &cluster.devices()[device].node;
-    let is_device = cluster.devices().iter().any(|device| device.node == *head);
-    let Some(ways) = cluster.head().filter(|_| !is_device) else {
-        return Vec::new();
-    };
-    let link = |from: &NodeId, to: &NodeId, latency_ns: u64| LinkProfile {
-        from: from.clone(),
-        to: to.clone(),
-        latency_ms: latency_ns as f64 / 1e6,
-        // Only latency counts on the way from and to the Planner.
-        bytes_per_ms: 1e6,
-    };
-    vec![
-        link(head, node, ways.to_ns[device]),
-        link(node, head, ways.from_ns[device]),
-    ]
 }

@@ -16,15 +16,13 @@ use jupiter_models::engine::{Logits, StageEngine, StepInput, StepOutput};
 use jupiter_models::hidden::HiddenStates;
 use ractor::ActorRef;
 
+use super::StageMessage;
 use super::live_rows::LiveRows;
-use super::{StageFactory, StageMessage};
+use crate::factory::{StageFactory, ThreadGuard};
 use crate::link::{Address, Link, send_from_own_thread};
 use crate::message::{CancelRows, Message, StageAssignment, StageTiming, StepBatch, StepHeader};
-use crate::verifier::ComputedStep;
-use crate::{Inbox, PlanEpoch, clock};
-
-/// Held by engine threads: its channel closes when the last one that holds it has ended.
-pub type ThreadGuard = tokio::sync::mpsc::Sender<()>;
+use crate::verifier::{ComputedStep, Verifiers};
+use crate::{PlanEpoch, clock};
 
 /// What a step leaves.
 enum StepResult {
@@ -68,7 +66,7 @@ struct Shared {
 pub(super) struct EngineArgs {
     pub(super) stage: ActorRef<StageMessage>,
     pub(super) link: Arc<dyn Link>,
-    pub(super) inbox: Inbox,
+    pub(super) verifiers: Verifiers,
     pub(super) factory: Arc<dyn StageFactory>,
     pub(super) assignment: StageAssignment,
     pub(super) guards: [ThreadGuard; 2],
@@ -258,7 +256,7 @@ fn pass_on(
             send_from_own_thread(args.link.as_ref(), &to, &step).map_err(|error| error.to_string())
         }
         StepResult::Logits(logits) => {
-            let judge = args.inbox.verifier(assignment.stage);
+            let judge = args.verifiers.beside(assignment.stage);
             let step = ComputedStep { header, logits };
             let told = judge.is_some_and(|judge| judge.take(step, is_idle));
             told.then_some(()).ok_or("the verifier is gone".into())

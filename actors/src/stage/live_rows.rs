@@ -53,13 +53,18 @@ impl LiveRows {
         gate.is_none_or(|gate| gate.is_live(draft.generation))
     }
 
+    /// Whether no row of a step is dead.
+    pub(crate) fn are_live(&self, header: &StepHeader) -> bool {
+        let is_over = |row: &Row| self.is_over(row, header.step);
+        header.drafts.iter().all(|draft| self.is_live(draft)) && !header.rows.iter().any(is_over)
+    }
+
     /// Takes dead rows out of a step. The indices of the rows that stay; none when all do.
     pub(crate) fn retain(&self, header: &mut StepHeader) -> Option<Vec<usize>> {
-        let is_over = |row: &Row| self.is_over(row, header.step);
-        if header.drafts.iter().all(|draft| self.is_live(draft)) && !header.rows.iter().any(is_over)
-        {
+        if self.are_live(header) {
             return None;
         }
+        let is_over = |row: &Row| self.is_over(row, header.step);
         let mut dead: Vec<bool> = header.rows.iter().map(is_over).collect();
         header.drafts.retain(|draft| {
             let is_live = self.is_live(draft);

@@ -1,6 +1,6 @@
 //! The Stage: computes one layer range.
 //!
-//! Spawned by the [Supervisor](crate::supervisor). Steps arrive from the [`Inbox`] at the
+//! Spawned by the [Supervisor](crate::supervisor). Steps arrive from the [inbox](crate::inbox) at the
 //! [`Entrance`], are checked for epoch and order, and go to the [engine thread](engine_thread); what
 //! it computed goes on to the next stage over the [`Link`], or from the last stage to the Verifier
 //! beside it. The actor is not on that way, where every thread that has to be woken costs time: it
@@ -12,47 +12,17 @@ mod live_rows;
 
 use std::sync::Arc;
 
-use jupiter_models::draft_model::DraftModel;
-use jupiter_models::engine::{EngineMemory, StageEngine};
-use jupiter_models::medusa::MedusaHeads;
-use jupiter_models::text::Vocabulary;
+use jupiter_models::engine::EngineMemory;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
-use crate::inbox::send_report;
-use crate::link::Link;
-use crate::message::{DrafterAssignment, NodeReport, StageAssignment};
-use crate::{Inbox, NodeId, PlanEpoch};
-pub use engine_thread::ThreadGuard;
+use crate::factory::{StageFactory, ThreadGuard};
+use crate::link::{Link, send_report};
+use crate::message::{NodeReport, StageAssignment};
+use crate::verifier::Verifiers;
+use crate::{NodeId, PlanEpoch};
 use engine_thread::{EngineArgs, EngineThread};
 pub(crate) use entrance::Entrance;
 pub(crate) use live_rows::LiveRows;
-
-/// Makes what a stage needs from the model file; called on threads that may block.
-pub trait StageFactory: Send + Sync + 'static {
-    /// Loads the engine of a stage.
-    ///
-    /// # Errors
-    /// When the model cannot be cut or loaded as asked; the stage is not restarted then.
-    fn load(&self, assignment: &StageAssignment) -> jupiter_models::Result<Box<dyn StageEngine>>;
-
-    /// The vocabulary for the Verifier beside the last stage.
-    ///
-    /// # Errors
-    /// When the model file cannot be read.
-    fn vocabulary(&self, assignment: &StageAssignment) -> jupiter_models::Result<Arc<Vocabulary>>;
-
-    /// The Medusa heads with this content hash, for the Verifier.
-    ///
-    /// # Errors
-    /// When this node has none, or others, or they do not fit the model.
-    fn medusa(&self, id: &str) -> jupiter_models::Result<Arc<MedusaHeads>>;
-
-    /// The draft model, for the Drafter.
-    ///
-    /// # Errors
-    /// When this node has none, or another, or it does not fit the model.
-    fn draft_model(&self, assignment: &DrafterAssignment) -> jupiter_models::Result<DraftModel>;
-}
 
 /// What a Stage is told.
 pub enum StageMessage {
@@ -73,7 +43,7 @@ pub enum StageMessage {
 pub struct StageArgs {
     pub(crate) node: NodeId,
     pub(crate) link: Arc<dyn Link>,
-    pub(crate) inbox: Inbox,
+    pub(crate) verifiers: Verifiers,
     pub(crate) factory: Arc<dyn StageFactory>,
     pub(crate) epoch: PlanEpoch,
     pub(crate) assignment: StageAssignment,
@@ -109,7 +79,7 @@ impl Actor for Stage {
         let thread = EngineThread::spawn(EngineArgs {
             stage: myself.clone(),
             link: args.link.clone(),
-            inbox: args.inbox,
+            verifiers: args.verifiers,
             factory: args.factory,
             assignment: args.assignment.clone(),
             guards: args.guards,

@@ -5,7 +5,7 @@ use ractor::{Actor, ActorCell, ActorRef, SpawnErr};
 use super::{STOP_TIMEOUT, SupervisorMessage, SupervisorState};
 use crate::PlanEpoch;
 use crate::drafter::{Drafter, DrafterArgs, DrafterMessage};
-use crate::inbox::send_report;
+use crate::link::send_report;
 use crate::message::{DraftKind, DrafterAssignment, NodeReport};
 
 impl SupervisorState {

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use super::failures::Failures;
 use super::{Child, STOP_TIMEOUT, SupervisorMessage, SupervisorState};
 use crate::PlanEpoch;
-use crate::inbox::send_report;
+use crate::link::send_report;
 use crate::message::{NodeReport, StageAssignment};
 use crate::stage::{Entrance, Stage, StageArgs, StageMessage};
 use crate::verifier::{Judge, Verifier, VerifierArgs, VerifierMessage};
@@ -95,7 +95,7 @@ impl SupervisorState {
             };
             match Actor::spawn_linked(None, Verifier, args, myself.get_cell()).await {
                 Ok((verifier, _)) => {
-                    self.args.inbox.set_verifier(stage, Some(judge));
+                    self.verifiers.set(stage, Some(judge));
                     slot.verifier = Some(verifier);
                 }
                 Err(error) => {
@@ -117,7 +117,7 @@ impl SupervisorState {
         let args = StageArgs {
             node: self.args.node.clone(),
             link: self.args.link.clone(),
-            inbox: self.args.inbox.clone(),
+            verifiers: self.verifiers.clone(),
             factory: self.args.factory.clone(),
             epoch: self.epoch,
             assignment: assignment.clone(),
@@ -137,7 +137,7 @@ impl SupervisorState {
     /// Ends what lives of a stage and waits for its engine, so that its memory is free for the next.
     async fn release(&mut self, stage: u32) {
         self.args.inbox.set_stage(stage, None);
-        self.args.inbox.set_verifier(stage, None);
+        self.verifiers.set(stage, None);
         let Some(slot) = self.slots.get_mut(&stage) else {
             return;
         };
@@ -189,7 +189,7 @@ impl SupervisorState {
             }
             Part::Verifier => {
                 slot.verifier = None;
-                self.args.inbox.set_verifier(stage, None);
+                self.verifiers.set(stage, None);
             }
         }
         Some((stage, part))

@@ -1,6 +1,7 @@
 //! Where the last stage's steps are judged: on the engine's thread while it has nothing else to do,
 //! since waking another takes longer than sampling; else by the actor, beside the next step.
 
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,9 +10,29 @@ use ractor::ActorRef;
 
 use super::{ComputedStep, Verified, VerifierMessage};
 use crate::NodeId;
-use crate::inbox::send_report;
-use crate::link::{Address, Link, send_from_own_thread, send_message};
+use crate::link::{Address, Link, send_from_own_thread, send_message, send_report};
 use crate::message::{Message, NodeReport};
+
+/// The living Verifiers of a node, each beside a stage. Clones are the same.
+#[derive(Clone, Default)]
+pub(crate) struct Verifiers(Arc<Mutex<HashMap<u32, Arc<Judge>>>>);
+
+impl Verifiers {
+    /// From the Supervisor: the Verifier beside a stage lives, or it does no more.
+    pub(crate) fn set(&self, stage: u32, judge: Option<Arc<Judge>>) {
+        let mut judges = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match judge {
+            Some(judge) => judges.insert(stage, judge),
+            None => judges.remove(&stage),
+        };
+    }
+
+    /// The living Verifier beside a stage.
+    pub(crate) fn beside(&self, stage: u32) -> Option<Arc<Judge>> {
+        let judges = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        judges.get(&stage).cloned()
+    }
+}
 
 /// A Verifier's part that both threads may run. Steps are judged in the order given.
 #[derive(Default)]

@@ -144,32 +144,32 @@ fn files_that_cannot_be_are_refused_in_one_line() {
     check(
         "kind = \"pc\"",
         "kind = \"tx3\"",
-        "devices file: kind tx3 of device a is not described: add a [[kind]] of that name",
+        "kind tx3 of device a is not described: add a [[kind]] of that name",
     );
     check(
         "[[device]]",
         "[[kind]]\nname = \"pc\"\nfree_memory_bytes = 1\nlayers = []\nhead = []\n[[device]]",
-        "devices file: kind pc is described twice",
+        "kind pc is described twice",
     );
     check(
         "[\"a\", \"b\"]",
         "[\"a\", \"c\"]",
-        "devices file: a [[link]] names c, which is neither a device nor the head",
+        "a [[link]] names c, which is neither a device nor the head",
     );
     check(
         "mbps = 10\n",
         "mbps = nan\n",
-        "devices file: mbps is NaN, expected more than 0",
+        "mbps is NaN, expected more than 0",
     );
     check(
         "mbps = 100",
         "mbps = -100",
-        "devices file: mbps is -100, expected more than 0",
+        "mbps is -100, expected more than 0",
     );
     check(
         "count = 2",
         "count = 9_000_000_000_000",
-        "devices file: more than 1024 layers: check their counts",
+        "more than 1024 layers: check their counts",
     );
     check(
         "[[device]]",

@@ -10,11 +10,15 @@ use jupiter_actors::simulator::{Outcome, Scenario, SimRequest, Simulation};
 use jupiter_models::engine::EngineParams;
 use jupiter_models::hidden::HiddenDtype;
 
+/// A devices file of the repository.
+pub(crate) fn devices(file: &str) -> DevicesFile {
+    let path = format!("{}/../configs/{file}", env!("CARGO_MANIFEST_DIR"));
+    toml::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
 /// The cluster of a devices file, the Planner beside its first device.
 pub(crate) fn cluster(file: &str) -> Cluster {
-    let path = format!("{}/../configs/{file}", env!("CARGO_MANIFEST_DIR"));
-    let file: DevicesFile = toml::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-    file.into_cluster().unwrap().with_head_on(0)
+    devices(file).into_cluster().unwrap().with_head_on(0)
 }
 
 /// Four equal devices.

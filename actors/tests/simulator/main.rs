@@ -5,4 +5,5 @@
 mod common;
 mod guesses;
 mod load;
+mod long_waits;
 mod one_stream;

@@ -148,6 +148,7 @@ impl Kernels {
     /// `packed` holds what [`pack`](crate::pack) wrote for this type and shape. `panels` holds what
     /// [`quantize_row`](Self::quantize_row) of these kernels wrote for this type and all `n` rows.
     /// `output(r)` is valid for `n_rows` values, and nobody else touches those of `groups` meanwhile.
+    // Long: one nest of loops, each of which needs what those around it have found.
     #[allow(clippy::too_many_arguments)]
     pub unsafe fn matmul(
         self,

@@ -36,6 +36,7 @@ mod pack;
 mod panels;
 mod prefetch;
 pub mod scalar;
+mod unpack;
 pub mod weights;
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -44,8 +45,9 @@ pub use forms::packed_bytes;
 pub use instructions::InstructionSet;
 pub use kernels::Kernels;
 pub use memory::{OutOfMemory, WeightMemory};
-pub use pack::{pack, unpack_row};
+pub use pack::pack;
 pub use panels::panel_bytes;
+pub use unpack::unpack_row;
 pub use weights::WeightType;
 
 /// Rows of weights that are packed together.

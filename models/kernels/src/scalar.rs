@@ -13,8 +13,8 @@
 
 use crate::forms::{BLOCK, Form, UNIT};
 use crate::kernels::Tile;
-use crate::pack::Packed;
 use crate::panels::Slot;
+use crate::unpack::Packed;
 use crate::{GROUP, WeightType};
 
 /// A tile in plain Rust.

@@ -119,12 +119,6 @@ impl Architecture {
     }
 }
 
-/// The names of the proven architectures, comma-separated.
-pub fn proven_names() -> String {
-    let names: Vec<&str> = ARCHITECTURES.iter().map(|arch| arch.name).collect();
-    names.join(", ")
-}
-
 /// Checks that a model of that architecture can be run at all, cut or not.
 ///
 /// # Errors

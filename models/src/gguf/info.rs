@@ -177,19 +177,6 @@ impl Reader<'_> {
         let n_blocks = self.bounded("block_count", 1, MAX_LAYERS)?;
         let n_layer = n_blocks - self.next_token_layers(n_blocks)?;
         let n_embd = self.bounded("embedding_length", 1, MAX_WIDTH)?;
-        let embedding = self
-            .file
-            .tensor("token_embd.weight")
-            .filter(|t| t.dims.len() == 2 && t.dims[0] == u64::from(n_embd))
-            .ok_or_else(|| {
-                self.bad(format!(
-                    "`token_embd.weight` of {n_embd} columns is missing"
-                ))
-            })?;
-        let n_vocab = u32::try_from(embedding.dims[1])
-            .ok()
-            .filter(|&n| n <= i32::MAX as u32)
-            .ok_or_else(|| self.bad("the vocabulary has more than 2^31 tokens"))?;
         let n_head = self
             .per_layer("attention.head_count", n_layer)?
             .unwrap_or_default();
@@ -213,7 +200,7 @@ impl Reader<'_> {
             n_layer,
             n_blocks,
             n_embd,
-            n_vocab,
+            n_vocab: self.n_vocab(n_embd)?,
             n_ctx_train: self.bounded("context_length", 1, i32::MAX as u32)?,
             n_embd_head_k: head_k,
             n_embd_head_v: head_v,
@@ -234,6 +221,22 @@ impl Reader<'_> {
             n_head,
             n_head_kv,
         })
+    }
+
+    fn n_vocab(&self, n_embd: u32) -> Result<u32> {
+        let embedding = self
+            .file
+            .tensor("token_embd.weight")
+            .filter(|t| t.dims.len() == 2 && t.dims[0] == u64::from(n_embd))
+            .ok_or_else(|| {
+                self.bad(format!(
+                    "`token_embd.weight` of {n_embd} columns is missing"
+                ))
+            })?;
+        u32::try_from(embedding.dims[1])
+            .ok()
+            .filter(|&n| n <= i32::MAX as u32)
+            .ok_or_else(|| self.bad("the vocabulary has more than 2^31 tokens"))
     }
 
     /// As `load_swa_pattern` in llama-model.cpp and the architectures' `load_arch_hparams` do.

@@ -162,22 +162,7 @@ fn array(cursor: &mut Cursor<'_>, key: &str) -> Outcome<Array> {
                     .collect(),
             )
         }
-        8 => {
-            let n = cursor.count(8, "an array's length")?;
-            let mut strings = Vec::with_capacity(n);
-            for _ in 0..n {
-                strings.push(cursor.string("a string's length")?);
-            }
-            if key == "tokenizer.ggml.tokens" {
-                refuse_equal_tokens(&strings)?;
-            }
-            Array::Str(
-                strings
-                    .iter()
-                    .map(|s| String::from_utf8_lossy(s).into_owned())
-                    .collect(),
-            )
-        }
+        8 => Array::Str(strings(cursor, key)?),
         10 => elements!(Uint, u64, u64),
         11 => elements!(Int, i64, i64),
         12 => elements!(Float, f64, f64),
@@ -188,6 +173,19 @@ fn array(cursor: &mut Cursor<'_>, key: &str) -> Outcome<Array> {
             ));
         }
     })
+}
+
+fn strings(cursor: &mut Cursor<'_>, key: &str) -> Outcome<Vec<String>> {
+    let n = cursor.count(8, "an array's length")?;
+    let mut strings = Vec::with_capacity(n);
+    for _ in 0..n {
+        strings.push(cursor.string("a string's length")?);
+    }
+    if key == "tokenizer.ggml.tokens" {
+        refuse_equal_tokens(&strings)?;
+    }
+    let text = |bytes: &&[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ok(strings.iter().map(text).collect())
 }
 
 /// llama.cpp asserts that tokens differ, after it has cut them at a NUL and named the empty ones.

@@ -1,44 +1,18 @@
 //! A context of a loaded model: its KV cache, and steps of rows through its layers.
 
+mod params;
+
 use std::ptr::NonNull;
 
 use llama_cpp_sys_2 as sys;
 
+pub use self::params::{ContextParams, MAX_SEQUENCES, MAX_THREADS};
 use super::kernels::{WrittenCells, decode_with};
 use super::log::{Captured, capture};
 use super::model::LoadedModel;
 pub use super::tap::{HiddenInput, Tapped};
 use super::tap::{Tap, on_tensor};
-use crate::gguf::KvDtype;
 use crate::{ModelError, Result, SequenceId, Token};
-
-/// `LLAMA_MAX_SEQ` (llama-cparams.h): sequence ids are below it.
-pub const MAX_SEQUENCES: u32 = 256;
-/// `GGML_MAX_N_THREADS` (ggml.h).
-pub const MAX_THREADS: u32 = 512;
-
-/// Sizes and types of a context; checked by the engine.
-#[derive(Clone, Copy, Debug)]
-pub struct ContextParams {
-    /// Cells of the KV cache.
-    pub n_ctx: u32,
-    /// Most rows of a call.
-    pub n_batch: u32,
-    /// Most rows that are computed at once.
-    pub n_ubatch: u32,
-    /// Sequence ids are below it.
-    pub n_seq_max: u32,
-    /// Threads that compute.
-    pub n_threads: u32,
-    /// Type of the cached keys.
-    pub type_k: KvDtype,
-    /// Type of the cached values.
-    pub type_v: KvDtype,
-    /// Whether attention is computed in one fused operation.
-    pub flash_attention: bool,
-    /// Whether the KV cache lies with the layers on their device.
-    pub offload: bool,
-}
 
 /// How the context is cut from the whole model.
 #[derive(Clone, Copy, Debug)]
@@ -110,28 +84,7 @@ impl Context {
             // SAFETY: the model is live; the callback and its user data match each other, and the
             // tap is freed after the context; all other pointers are the defaults (null).
             unsafe {
-                let mut c = sys::llama_context_default_params();
-                c.n_ctx = params.n_ctx;
-                // llama.cpp asserts that a batch has room for one output of every sequence.
-                c.n_batch = params.n_batch.max(params.n_seq_max);
-                c.n_ubatch = params.n_ubatch;
-                c.n_seq_max = params.n_seq_max;
-                c.n_threads = params.n_threads as i32;
-                c.n_threads_batch = params.n_threads as i32;
-                c.flash_attn_type = if params.flash_attention {
-                    sys::LLAMA_FLASH_ATTN_TYPE_ENABLED
-                } else {
-                    sys::LLAMA_FLASH_ATTN_TYPE_DISABLED
-                };
-                c.type_k = ggml_type(params.type_k);
-                c.type_v = ggml_type(params.type_v);
-                c.offload_kqv = params.offload;
-                c.op_offload = params.offload;
-                // One cache for all sequences, so that forks share cells.
-                c.kv_unified = true;
-                // Sliding-window layers keep all positions, so that a sequence can be shortened.
-                c.swa_full = true;
-                c.no_perf = true;
+                let mut c = params.to_llama();
                 if let Some(tap) = tap {
                     c.cb_eval = Some(on_tensor);
                     c.cb_eval_user_data = tap.as_ptr().cast();
@@ -418,13 +371,6 @@ fn free_tap(tap: Option<NonNull<Tap>>) {
     if let Some(tap) = tap {
         // SAFETY: it came from Box::leak, and no context refers to it any more.
         drop(unsafe { Box::from_raw(tap.as_ptr()) });
-    }
-}
-
-fn ggml_type(dtype: KvDtype) -> sys::ggml_type {
-    match dtype {
-        KvDtype::F16 => sys::GGML_TYPE_F16,
-        KvDtype::Q8_0 => sys::GGML_TYPE_Q8_0,
     }
 }
 

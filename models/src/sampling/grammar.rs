@@ -68,55 +68,26 @@ pub(super) struct Grammar {
     pub(super) root: u32,
 }
 
+impl Grammar {
+    /// The elements of the alternative that starts there.
+    fn alternative(&self, start: u32) -> impl Iterator<Item = &Element> {
+        let elements = self.elements[start as usize..].iter();
+        elements.take_while(|e| **e != Element::End)
+    }
+}
+
 /// A rule on a cycle of leftmost references, if there is one: matching it would never end.
 ///
 /// Without recursion, since a hostile grammar chains as many rules as the limits allow.
 pub(super) fn left_recursive_rule(grammar: &Grammar) -> Option<u32> {
     let n_rules = grammar.rules.len();
-    let alternative = |start: u32| {
-        grammar.elements[start as usize..]
-            .iter()
-            .take_while(|e| **e != Element::End)
-    };
-    // Which rules can match nothing: a rule becomes nullable when all of an alternative is.
-    let mut nullable = vec![false; n_rules];
-    let mut waiting: Vec<Vec<(u32, usize)>> = vec![Vec::new(); n_rules];
-    let mut missing: Vec<usize> = Vec::new();
-    let mut ready = Vec::new();
-    for (rule, starts) in grammar.rules.iter().enumerate() {
-        for &start in starts {
-            if alternative(start).any(|e| !matches!(e, Element::Rule(_))) {
-                continue;
-            }
-            let references = alternative(start).count();
-            if references == 0 {
-                ready.push(rule as u32);
-            }
-            for element in alternative(start) {
-                if let Element::Rule(other) = element {
-                    waiting[*other as usize].push((rule as u32, missing.len()));
-                }
-            }
-            missing.push(references);
-        }
-    }
-    while let Some(rule) = ready.pop() {
-        if std::mem::replace(&mut nullable[rule as usize], true) {
-            continue;
-        }
-        for &(owner, alternative) in &waiting[rule as usize] {
-            missing[alternative] -= 1;
-            if missing[alternative] == 0 {
-                ready.push(owner);
-            }
-        }
-    }
+    let nullable = nullable_rules(grammar);
     // Leftmost references as edges; what a topological order cannot place lies on or behind a cycle.
     let mut edges: Vec<Vec<u32>> = vec![Vec::new(); n_rules];
     let mut n_incoming = vec![0usize; n_rules];
     for (rule, starts) in grammar.rules.iter().enumerate() {
         for &start in starts {
-            for element in alternative(start) {
+            for element in grammar.alternative(start) {
                 let Element::Rule(other) = element else { break };
                 edges[rule].push(*other);
                 n_incoming[*other as usize] += 1;
@@ -141,6 +112,47 @@ pub(super) fn left_recursive_rule(grammar: &Grammar) -> Option<u32> {
         .iter()
         .position(|&n| n > 0)
         .map(|rule| rule as u32)
+}
+
+/// Which rules can match nothing: a rule becomes nullable when all of an alternative is.
+fn nullable_rules(grammar: &Grammar) -> Vec<bool> {
+    let n_rules = grammar.rules.len();
+    let mut nullable = vec![false; n_rules];
+    let mut waiting: Vec<Vec<(u32, usize)>> = vec![Vec::new(); n_rules];
+    let mut missing: Vec<usize> = Vec::new();
+    let mut ready = Vec::new();
+    for (rule, starts) in grammar.rules.iter().enumerate() {
+        for &start in starts {
+            if grammar
+                .alternative(start)
+                .any(|e| !matches!(e, Element::Rule(_)))
+            {
+                continue;
+            }
+            let references = grammar.alternative(start).count();
+            if references == 0 {
+                ready.push(rule as u32);
+            }
+            for element in grammar.alternative(start) {
+                if let Element::Rule(other) = element {
+                    waiting[*other as usize].push((rule as u32, missing.len()));
+                }
+            }
+            missing.push(references);
+        }
+    }
+    while let Some(rule) = ready.pop() {
+        if std::mem::replace(&mut nullable[rule as usize], true) {
+            continue;
+        }
+        for &(owner, alternative) in &waiting[rule as usize] {
+            missing[alternative] -= 1;
+            if missing[alternative] == 0 {
+                ready.push(owner);
+            }
+        }
+    }
+    nullable
 }
 
 #[cfg(test)]

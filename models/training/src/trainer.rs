@@ -62,72 +62,43 @@ pub(crate) fn train<S>(
 where
     S: Serialize + DeserializeOwned + PartialEq,
 {
-    let folder = RunFolder::open(out, settings)?;
-    let parameters = objective.parameters();
+    let (folder, parameters) = (RunFolder::open(out, settings)?, objective.parameters());
     let mut optimizer = AdamW::new(parameters);
-    let mut progress = folder
-        .resume(parameters, &mut optimizer)?
-        .unwrap_or_else(|| Progress {
-            next: (0..pace.n_workers as u64).collect(),
-            ..Progress::default()
-        });
-    let n_steps = pace.n_steps;
-    let mut streams: Vec<Stream<'_>> = progress
-        .next
-        .iter()
-        .map(|&next| Stream {
-            world,
-            tokenizer,
-            split: Split::Training,
-            seed: pace.seed,
-            next,
-            step: pace.n_workers as u64,
-        })
-        .collect();
-    let mut held_out = Stream {
+    let resumed = folder.resume(parameters, &mut optimizer)?;
+    let mut progress = resumed.unwrap_or_else(|| Progress {
+        next: (0..pace.n_workers as u64).collect(),
+        ..Progress::default()
+    });
+    let stream = |split, next, step| Stream {
         world,
         tokenizer,
-        split: Split::HeldOut,
+        split,
         seed: pace.seed,
-        next: 0,
-        step: 1,
+        next,
+        step,
     };
-    let held_out = held_out.batch(HELD_OUT_TOKENS);
-    let schedule = Schedule {
-        peak: pace.peak_rate,
-        n_warmup: (n_steps / 40).clamp(10, 200),
-        n_steps,
-    };
-    let bar = progress_bar(n_steps, progress.step);
-    let (began, before) = (Instant::now(), progress.seconds);
-    let mut saved = Instant::now();
-    let (mut loss, mut n_targets) = (0f64, 0usize);
-    while progress.step < n_steps {
+    let each = |&next: &u64| stream(Split::Training, next, pace.n_workers as u64);
+    let mut streams: Vec<Stream<'_>> = progress.next.iter().map(each).collect();
+    let held_out = stream(Split::HeldOut, 0, 1).batch(HELD_OUT_TOKENS);
+    let schedule = pace.schedule();
+    let bar = progress_bar(pace.n_steps, progress.step);
+    let (began, before, mut saved) = (Instant::now(), progress.seconds, Instant::now());
+    let mut since = Since::default();
+    while progress.step < pace.n_steps {
         let pass = gradients(objective, &mut streams, pace.step_tokens)?;
-        let rate = schedule.rate(progress.step);
-        let scale = 1.0 / pass.n_targets as f32;
+        let (scale, rate) = (1.0 / pass.n_targets as f32, schedule.rate(progress.step));
         optimizer.step(parameters, &pass.gradients, scale, rate)?;
-        loss += pass.loss;
-        n_targets += pass.n_targets;
+        since.add(&pass);
         progress.step += 1;
         progress.n_tokens += pass.n_tokens as u64;
         progress.seconds = before + began.elapsed().as_secs_f64();
         progress.next = streams.iter().map(|s| s.next).collect();
         bar.inc(1);
-        let is_last = progress.step == n_steps;
+        let is_last = progress.step == pace.n_steps;
         if progress.step.is_multiple_of(POINT_EVERY) || is_last {
-            let held_out = if progress.step.is_multiple_of(HELD_OUT_EVERY) || is_last {
-                let (sum, n) = objective.loss(&held_out)?;
-                Some(sum.to_scalar::<f32>()? / n as f32)
-            } else {
-                None
-            };
-            let point = Point {
-                step: progress.step,
-                training: (loss / n_targets as f64) as f32,
-                held_out,
-            };
-            (loss, n_targets) = (0.0, 0);
+            let is_held_out_due = progress.step.is_multiple_of(HELD_OUT_EVERY) || is_last;
+            let held_out = is_held_out_due.then(|| mean_loss(objective, &held_out));
+            let point = std::mem::take(&mut since).point(progress.step, held_out.transpose()?);
             progress.curve.push(point);
             report(&bar, &progress, point);
         }
@@ -138,6 +109,44 @@ where
     }
     bar.finish();
     plot::loss_curve(&folder.file("loss.svg"), &progress.curve)
+}
+
+impl Pace {
+    fn schedule(&self) -> Schedule {
+        Schedule {
+            peak: self.peak_rate,
+            n_warmup: (self.n_steps / 40).clamp(10, 200),
+            n_steps: self.n_steps,
+        }
+    }
+}
+
+/// What the steps since the last point of the curve have lost.
+#[derive(Default)]
+struct Since {
+    loss: f64,
+    n_targets: usize,
+}
+
+impl Since {
+    fn add(&mut self, pass: &Pass) {
+        self.loss += pass.loss;
+        self.n_targets += pass.n_targets;
+    }
+
+    fn point(self, step: u64, held_out: Option<f32>) -> Point {
+        Point {
+            step,
+            training: (self.loss / self.n_targets as f64) as f32,
+            held_out,
+        }
+    }
+}
+
+/// The loss of a target in a text, in the mean.
+fn mean_loss(objective: &dyn Objective, text: &Batch) -> Result<f32> {
+    let (sum, n) = objective.loss(text)?;
+    Ok(sum.to_scalar::<f32>()? / n as f32)
 }
 
 /// What the workers found in one step.

@@ -78,21 +78,11 @@ pub(crate) struct ProcessArgs {
 pub(crate) struct SamplingArgs {
     /// Temperature; 0 always takes the most likely token. Without it 0 for the default model, 0.8
     /// for others
-    #[arg(
-        long,
-        env = "JUPITER_TEMP",
-        value_name = "T",
-        allow_negative_numbers = true
-    )]
+    #[arg(long, env = "JUPITER_TEMP", value_name = "T")]
     pub temp: Option<f32>,
 
     /// Choose among the K most likely tokens; 0 for all
-    #[arg(
-        long,
-        env = "JUPITER_TOP_K",
-        value_name = "K",
-        allow_negative_numbers = true
-    )]
+    #[arg(long, env = "JUPITER_TOP_K", value_name = "K")]
     pub top_k: Option<i32>,
 
     /// Choose among the most likely tokens that together reach P; 1 for all
@@ -108,22 +98,11 @@ pub(crate) struct SamplingArgs {
     pub repeat_penalty: Option<f32>,
 
     /// Tokens that count as recent; 0 for none, -1 for the whole context
-    #[arg(
-        long,
-        env = "JUPITER_REPEAT_LAST_N",
-        value_name = "N",
-        allow_negative_numbers = true
-    )]
+    #[arg(long, env = "JUPITER_REPEAT_LAST_N", value_name = "N")]
     pub repeat_last_n: Option<i32>,
 
     /// Seed of the random choice; -1 for another one each time
-    #[arg(
-        short,
-        long,
-        env = "JUPITER_SEED",
-        value_name = "N",
-        allow_negative_numbers = true
-    )]
+    #[arg(short, long, env = "JUPITER_SEED", value_name = "N")]
     pub seed: Option<i64>,
 
     /// Grammar (GBNF) that the text has to follow
@@ -150,8 +129,7 @@ pub(crate) struct GenerationArgs {
         long,
         visible_alias = "predict",
         env = "JUPITER_N_PREDICT",
-        value_name = "N",
-        allow_negative_numbers = true
+        value_name = "N"
     )]
     pub n_predict: Option<TokenLimit>,
 
@@ -173,18 +151,12 @@ pub(crate) struct GenerationArgs {
         long,
         env = "JUPITER_PRIORITY",
         value_name = "N",
-        value_parser = priority,
-        allow_negative_numbers = true
+        value_parser = priority
     )]
     pub priority: Option<Priority>,
 
     /// Give up what is not there within MS milliseconds; see --deadline
-    #[arg(
-        long,
-        env = "JUPITER_DEADLINE_MS",
-        value_name = "MS",
-        allow_negative_numbers = true
-    )]
+    #[arg(long, env = "JUPITER_DEADLINE_MS", value_name = "MS")]
     pub deadline_ms: Option<i64>,
 
     /// What has to be there by then: `answer`, all of it, or `first-token`

@@ -1,10 +1,11 @@
 //! A flag beats the environment, also where it is another flag that says the opposite:
-//! `--split 4,12` is not refused because `JUPITER_STAGES` is set. An empty variable says nothing.
+//! `--split 4,12` is not refused because `JUPITER_STAGES` is set. An empty variable says nothing. A
+//! number below zero is a value: it is refused by the name of its flag, not taken for a flag.
 
 use std::ffi::OsString;
 
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Command};
+use clap::{Arg, ArgMatches, Command};
 use jupiter::environment;
 
 /// Arguments of which a command line takes one.
@@ -23,7 +24,7 @@ pub(crate) fn matches(
     command: &Command,
     arguments: &[OsString],
 ) -> clap::error::Result<ArgMatches> {
-    let command = environment::without_empty(command.clone());
+    let command = negative_numbers(environment::without_empty(command.clone()));
     let matches = command.clone().try_get_matches_from(arguments)?;
     let Some((verb, given)) = matches.subcommand() else {
         return Ok(matches);
@@ -51,11 +52,18 @@ pub(crate) fn matches(
         .try_get_matches_from(arguments)
 }
 
+fn negative_numbers(command: Command) -> Command {
+    let is_value = |arg: &Arg| arg.get_long().is_some() && arg.get_action().takes_values();
+    let allow = |arg: Arg| match is_value(&arg) {
+        true => arg.allow_negative_numbers(true),
+        false => arg,
+    };
+    command.mut_args(allow).mut_subcommands(negative_numbers)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-
-    use clap::Arg;
 
     use super::*;
 

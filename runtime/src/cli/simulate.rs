@@ -29,6 +29,8 @@ use super::timeline_file::TimelineFile;
 /// What a stage's beginning of a step takes this program, in nanoseconds, with all that the Planner
 /// does for it: 0.25 microseconds of 64 stages, 0.9 of 4 were measured; a weaker machine takes longer.
 const NS_PER_BEGIN: u64 = 1500;
+/// What it takes this program that the Planner looks at its deadlines, in nanoseconds.
+const NS_PER_TICK: u64 = 1500;
 /// A run that takes longer says so before it starts, in seconds.
 const LONG_RUN_S: u64 = 60;
 
@@ -52,8 +54,7 @@ pub(crate) struct SimulateArgs {
         long,
         env = "JUPITER_RATE",
         value_name = "R",
-        required_unless_present = "trace",
-        allow_negative_numbers = true
+        required_unless_present = "trace"
     )]
     rate: Option<f64>,
 
@@ -114,8 +115,7 @@ pub(crate) fn execute(common: &CommonArgs, args: &SimulateArgs) -> anyhow::Resul
     let cluster = devices.clone().into_cluster().with_context(in_devices)?;
     let scenario = scenario(common, args, &devices, cluster)?;
     let simulation = Simulation::new(&scenario).with_context(in_devices)?;
-    tell_if_long(simulation.n_begins());
-    let outcome = simulation.run()?;
+    let outcome = run(simulation)?;
     let planner = &scenario.planner;
     let ground = Ground {
         kind: "simulated",
@@ -252,21 +252,29 @@ fn requests(args: &SimulateArgs) -> anyhow::Result<Vec<SimRequest>> {
     let in_trace = || format!("trace {}", path.display());
     let text = jupiter::text_file::read(path).with_context(in_trace)?;
     let line = |(number, line): (usize, &str)| {
-        named_fields::from_json::<TraceLine>(line).map_err(|error| {
+        let read = named_fields::from_json::<TraceLine>(line).map_err(|error| {
             let example = r#"{"arrives_s": 0.5, "n_prompt": 260, "n_predict": 64}"#;
+            // The line is all that the JSON reader has seen.
+            let error = error.replace(" at line 1 column ", " at column ");
             let why = format!("line {number}: {error}; a line is {example}");
             ConfigError::file("trace", path, why)
-        })
+        });
+        read.map(|read| (number, read))
     };
-    let lines: Vec<TraceLine> = (1..)
+    let written = (1..)
         .zip(text.lines())
-        .map(line)
-        .collect::<Result<_, _>>()?;
+        .filter(|(_, line)| !line.trim().is_empty());
+    let lines: Vec<_> = written.map(line).collect::<Result<_, _>>()?;
     traced(&lines).with_context(in_trace)
 }
 
-fn tell_if_long(n_begins: u64) {
-    let seconds = n_begins.saturating_mul(NS_PER_BEGIN) / 1_000_000_000;
+/// Runs a simulation. If it takes long, or some of its steps take longer than they may, that is told
+/// before.
+fn run(simulation: Simulation<'_>) -> anyhow::Result<Outcome> {
+    let n_begins = simulation.n_begins();
+    let takes = |n: u64, ns: u64| n.saturating_mul(ns) / 1_000_000_000;
+    let seconds =
+        takes(n_begins, NS_PER_BEGIN).saturating_add(takes(simulation.n_ticks(), NS_PER_TICK));
     if seconds >= LONG_RUN_S {
         let time = match seconds {
             0..7200 => format!("{} minutes", seconds.div_ceil(60)),
@@ -277,6 +285,17 @@ fn tell_if_long(n_begins: u64) {
              ones, take less)"
         ));
     }
+    let Some(late) = simulation.late_step() else {
+        return Ok(simulation.run()?);
+    };
+    output::note(&format!(
+        "{late}: answers fail where such steps are made (raise step_timeout_ms, or lower -ub)"
+    ));
+    // What was told now the log need not say of each of them.
+    let silence = tracing::subscriber::NoSubscriber::default();
+    Ok(tracing::subscriber::with_default(silence, || {
+        simulation.run()
+    })?)
 }
 
 /// What the devices of the stages drew, in joules; none where one does not say what it draws.

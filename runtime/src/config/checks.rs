@@ -4,7 +4,8 @@ use jupiter_actors::NodeId;
 use jupiter_models::engine::Emulation;
 
 use super::groups::{CutSettings, EmulationSettings, NetworkSettings};
-use super::{DEFAULT_CLUSTER, EmulationConfig, NetworkConfig, Split, units};
+use super::parts::{DEFAULT_CLUSTER, EmulationConfig, NetworkConfig, Split};
+use super::units;
 use crate::error::{ConfigError, Result};
 use crate::net::emulation::LinkLimits;
 use crate::net::keys::{Keys, check_name};

@@ -5,20 +5,18 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use clap::builder::{
-    BoolishValueParser, PossibleValue, PossibleValuesParser, RangedI64ValueParser, TypedValueParser,
-};
+use clap::builder::BoolishValueParser;
 use jupiter_actors::planner::Schedule;
 use jupiter_actors::planning::placement::Objective;
 use jupiter_models::gguf::KvDtype;
 use jupiter_models::hidden::HiddenDtype;
 use jupiter_models::kernels::KernelChoice;
-use serde::de::value::Error as ValueError;
-use serde::de::{DeserializeOwned, IntoDeserializer};
 use serde::{Deserialize, Serialize};
 
-use super::outline::{OutlineMode, PromptSettings};
-use super::speculation::{DraftSetting, RuleSetting};
+use super::choices::{
+    DraftSetting, OutlineMode, PromptSettings, RuleSetting, hidden_dtype, kv_dtype, objective,
+    positive, schedule, switch,
+};
 
 /// Number of layers of each stage, in order.
 pub type LayerCounts = Vec<u32>;
@@ -122,7 +120,6 @@ pub struct EngineSettings {
         long,
         env = "JUPITER_CACHE_RAM",
         value_name = "MIB",
-        allow_negative_numbers = true,
         value_parser = clap::value_parser!(i64).range(-1..)
     )]
     pub cache_ram: Option<i64>,
@@ -328,64 +325,6 @@ pub struct PatienceSettings {
     pub step_timeout_ms: Option<u64>,
     /// How long a request waits for nodes, in milliseconds.
     pub node_wait_ms: Option<u64>,
-}
-
-/// Parser of numbers from 1 up.
-pub fn positive() -> RangedI64ValueParser<u32> {
-    clap::value_parser!(u32).range(1..)
-}
-
-fn kv_dtype() -> impl TypedValueParser<Value = KvDtype> {
-    choice(["f16", "q8_0"])
-}
-
-fn hidden_dtype() -> impl TypedValueParser<Value = HiddenDtype> {
-    choice(["f32", "f16", "q8_0"])
-}
-
-fn objective() -> impl TypedValueParser<Value = Objective> {
-    let value = |name, help| PossibleValue::new(name).help(help);
-    choice([
-        value("ttft", "Time to the first token of a prompt"),
-        value("tbt", "Time between tokens of one stream"),
-        value("throughput", "Tokens a second of many streams together"),
-    ])
-}
-
-fn schedule() -> impl TypedValueParser<Value = Schedule> {
-    let value = |name, help| PossibleValue::new(name).help(help);
-    choice([
-        value(
-            "auto",
-            "By time: equal steps, as many rows of prompts as --tbt-target allows",
-        ),
-        value(
-            "throttle",
-            "By what waits and what memory is free, as gLLM does",
-        ),
-        value(
-            "chunked",
-            "Up to --ubatch-size rows, as Sarathi-Serve and vLLM do",
-        ),
-    ])
-}
-
-/// The values of these names, as in the file.
-fn choice<T>(names: impl Into<PossibleValuesParser>) -> impl TypedValueParser<Value = T>
-where
-    T: DeserializeOwned + Clone + Send + Sync + 'static,
-{
-    let names: PossibleValuesParser = names.into();
-    names.try_map(|name| T::deserialize(IntoDeserializer::<ValueError>::into_deserializer(name)))
-}
-
-/// `on` or `off`, and what llama.cpp takes for them.
-fn switch() -> impl TypedValueParser<Value = bool> {
-    let names = [
-        PossibleValue::new("on").aliases(["1", "true", "auto"]),
-        PossibleValue::new("off").aliases(["0", "false"]),
-    ];
-    PossibleValuesParser::new(names).map(|name| !["off", "0", "false"].contains(&name.as_str()))
 }
 
 fn layer_counts(text: &str) -> Result<LayerCounts, String> {

@@ -2,10 +2,20 @@
 //!
 //! [`Settings`] is what may be said, each key optional. [`Config`] is what the program uses:
 //! complete, checked, in parts for those who need them.
+//!
+//! Each module uses only those above it, as `make layering` asserts:
+//!
+//! - `units`, `choices`: how values are written
+//! - `groups`, `ros2`: each flag, its variable and its key
+//! - `table`, `settings`: a file that is read once; the file, then the environment, then flags
+//! - `parts`, `checks`: parts of the configuration, completed and checked
+//! - `outline`, `speculation`: and those with more to check
 
 mod checks;
+mod choices;
 mod groups;
 mod outline;
+mod parts;
 mod ros2;
 mod settings;
 mod speculation;
@@ -14,31 +24,27 @@ mod units;
 
 use std::path::{Path, PathBuf};
 
-use jupiter_actors::NodeId;
 use jupiter_actors::planner::Schedule;
 use jupiter_actors::planning::placement::Objective;
 use jupiter_models::default_model::{self, DefaultFile};
-use jupiter_models::engine::Emulation;
 use jupiter_models::gguf::{GgufFile, KvDtype, ModelInfo};
 use jupiter_models::hidden::HiddenDtype;
 use jupiter_models::kernels::KernelChoice;
 
 use self::checks::{cache_bytes, emulation, network, split, within};
+pub use self::choices::{DraftSetting, OutlineMode, PromptSettings, RuleSetting, positive};
 pub use self::groups::{
     ClusterSettings, CutSettings, DraftSettings, EmulationSettings, EngineSettings, GoalSettings,
     LayerCounts, ModelSettings, NetworkSettings, OutlineSettings, PatienceSettings,
-    PlacementSettings, ScheduleSettings, SpeculationSettings, TemplateSettings, positive,
+    PlacementSettings, ScheduleSettings, SpeculationSettings, TemplateSettings,
 };
-pub use self::outline::{OutlineConfig, OutlineMode, PromptSettings};
+pub use self::outline::OutlineConfig;
+pub use self::parts::{DEFAULT_CLUSTER, EmulationConfig, ModelConfig, NetworkConfig, Split};
 pub use self::ros2::{Ros2Config, Ros2Name, Ros2Place, Ros2Settings};
 pub use self::settings::Settings;
-pub use self::speculation::{DraftSetting, RuleSetting, SpeculationConfig};
+pub use self::speculation::SpeculationConfig;
 use crate::error::Result;
-use crate::net::emulation::LinkLimits;
-use crate::net::session::Endpoints;
 
-/// Cluster when nothing is said.
-pub const DEFAULT_CLUSTER: &str = "default";
 /// KV cells when nothing is said: llama.cpp's long-standing default, for models that were trained
 /// on so many positions.
 const DEFAULT_CTX_SIZE: u32 = 4096;
@@ -80,45 +86,6 @@ pub struct Config {
     pub ros2: Option<Ros2Config>,
     /// A slower machine than this one, to try plans with.
     pub emulation: EmulationConfig,
-}
-
-/// A slower machine and network than there are.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct EmulationConfig {
-    /// The device.
-    pub compute: Emulation,
-    /// What the node sends.
-    pub link: LinkLimits,
-}
-
-/// A node's place among the others.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NetworkConfig {
-    /// Nodes of other clusters are not seen.
-    pub cluster: String,
-    /// This node; unique in the cluster.
-    pub node: NodeId,
-    /// Where it listens and connects to.
-    pub endpoints: Endpoints,
-}
-
-/// What is computed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ModelConfig {
-    /// The GGUF file; none for the default model.
-    pub path: Option<PathBuf>,
-    /// Whether models are cut that no test has shown to be cut right.
-    pub allow_unproven: bool,
-    /// The chat template: a name that llama.cpp knows, a file of Jinja, or Jinja itself; none for
-    /// the model's own.
-    pub chat_template: Option<String>,
-}
-
-impl ModelConfig {
-    /// Whether no file is named, so that the default model is used.
-    pub fn is_default(&self) -> bool {
-        self.path.is_none()
-    }
 }
 
 /// How each stage computes.
@@ -201,22 +168,6 @@ pub struct PipelineConfig {
     pub step_timeout_ms: u64,
     /// How long a request waits for nodes, in milliseconds.
     pub node_wait_ms: u64,
-}
-
-/// How a model is cut.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Split {
-    /// One stage per node.
-    #[default]
-    PerNode,
-    /// So many stages of about equal size.
-    Stages(u32),
-    /// Stages of so many layers, in order.
-    Layers(Vec<u32>),
-    /// The best for what was measured of the nodes.
-    Planned,
-    /// The plan in this file.
-    File(PathBuf),
 }
 
 impl PipelineConfig {
@@ -322,6 +273,7 @@ mod tests {
     use jupiter_actors::planning::devices_file::DevicesFile;
 
     use super::*;
+    use crate::net::session::Endpoints;
 
     #[test]
     fn nothing_said_is_a_usable_configuration() {

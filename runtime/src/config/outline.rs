@@ -1,11 +1,9 @@
 //! Whether answers are written point by point, as it is said and as it is used.
 
-use clap::ValueEnum;
-use serde::{Deserialize, Serialize};
-
-use super::ModelConfig;
 use super::checks::within;
+use super::choices::{OutlineMode, PromptSettings};
 use super::groups::OutlineSettings;
+use super::parts::ModelConfig;
 use crate::error::{ConfigError, Result};
 use crate::outline::{DEFAULT_MAX_POINTS, MIN_POINTS, OutlineLimits, OutlinePrompts, RawPrompts};
 
@@ -13,32 +11,6 @@ use crate::outline::{DEFAULT_MAX_POINTS, MIN_POINTS, OutlineLimits, OutlinePromp
 const MOST_POINTS: usize = 32;
 /// Tokens of a point when nothing is said: a paragraph of five sentences.
 const DEFAULT_POINT_TOKENS: u32 = 128;
-
-/// When an answer is written with an outline, its points side by side.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum OutlineMode {
-    /// When the question suits.
-    #[default]
-    Auto,
-    /// Always.
-    On,
-    /// Never.
-    Off,
-}
-
-/// How the model is asked in turns of their own, each template optional. Without any, the answer is
-/// begun for a model that was not trained for outlines.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct PromptSettings {
-    /// Takes the place of the question: `{question}`, and `{min}` and `{max}` points.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub outline: Option<String>,
-    /// The turn behind the outline: `{n}`, and `{title}` and the `{count}` of points.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub expansion: Option<String>,
-}
 
 /// Whether and how answers are written point by point.
 #[derive(Clone, Debug, PartialEq, Eq)]

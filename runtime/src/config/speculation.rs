@@ -2,38 +2,20 @@
 
 use std::path::PathBuf;
 
-use clap::ValueEnum;
 use jupiter_actors::NodeId;
 use jupiter_actors::request::{DEFAULT_DRAFT_MAX, DraftChoice, SpeculationParams};
 use jupiter_actors::speculation::accept::{AcceptanceRule, TypicalParams};
 use jupiter_models::default_model::{self, DefaultFile};
-use serde::{Deserialize, Serialize};
 
-use super::ModelConfig;
 use super::checks::within;
+use super::choices::{DraftSetting, RuleSetting};
 use super::groups::{DraftSettings, SpeculationSettings};
+use super::parts::ModelConfig;
 use crate::error::Result;
 use crate::net::keys::check_name;
 
 /// Most tokens of a guess: beyond, hardly any is right.
 const MAX_DRAFT: u32 = 128;
-
-/// Who guesses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum DraftSetting {
-    /// Whichever source brings most.
-    #[default]
-    Auto,
-    /// Nobody.
-    None,
-    /// What stood in the text before.
-    Ngram,
-    /// The draft model.
-    Draft,
-    /// Medusa heads.
-    Medusa,
-}
 
 impl From<DraftSetting> for DraftChoice {
     fn from(setting: DraftSetting) -> Self {
@@ -45,17 +27,6 @@ impl From<DraftSetting> for DraftChoice {
             DraftSetting::Medusa => Self::Medusa,
         }
     }
-}
-
-/// What makes a guess right.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum RuleSetting {
-    /// That the model says the same: the text does not change.
-    #[default]
-    Exact,
-    /// That the model holds it for likely enough: the text changes.
-    Typical,
 }
 
 /// How tokens are guessed ahead.

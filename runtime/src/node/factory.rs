@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use jupiter_actors::NodeId;
+use jupiter_actors::factory::StageFactory;
 use jupiter_actors::message::{DrafterAssignment, StageAssignment};
 use jupiter_actors::planning::profile::DeviceProfile;
-use jupiter_actors::stage::StageFactory;
 use jupiter_models::ModelError;
 use jupiter_models::draft_model::DraftModel;
 use jupiter_models::engine::{Emulation, EngineParams, StageEngine, free_memory_bytes};

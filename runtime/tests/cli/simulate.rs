@@ -110,8 +110,10 @@ fn tables_and_pictures_are_those_of_a_benchmark() {
 
 #[test]
 fn a_trace_is_played_back() {
+    // A blank line is nobody.
     let lines = "{\"arrives_s\": 3, \"n_prompt\": 20, \"n_predict\": 5}\n\
-                 {\"arrives_s\": 63, \"n_prompt\": 30, \"n_predict\": 7}\n";
+                 \n\
+                 {\"arrives_s\": 63, \"n_prompt\": 30, \"n_predict\": 7}\n \n";
     std::fs::write(FOLDER.join("trace.jsonl"), lines).unwrap();
     let file = devices("devices-jetson-nx-1000mbps.toml");
     let report = simulated(&["--devices", &file, "--trace", "trace.jsonl"]);
@@ -133,6 +135,14 @@ fn what_cannot_be_is_one_line_that_says_how_to_mend_it() {
             "the rate is 0, expected more than 0",
         ),
         (with(&["--rate", "-2"]), "the rate is -2"),
+        (
+            with(&["--rate", "1e-300"]),
+            "the rate is 1e-300, expected so many",
+        ),
+        (
+            with(&["--rate", "1e300"]),
+            "the rate is 1e300, expected more than 0",
+        ),
         (with(&["--rate", "NaN"]), "the rate is NaN"),
         (
             with(&["--rate", "1", "-c", "8", "--lengths", "fixed:9,1"]),
@@ -153,10 +163,15 @@ fn what_cannot_be_is_one_line_that_says_how_to_mend_it() {
             "{arguments:?}: {told}"
         );
     }
-    let usage = [with(&[]), with(&["--rate", "1", "--speculative", "ngram"])];
-    for arguments in usage {
+    for (arguments, named) in [
+        (with(&[]), "--rate"),
+        (with(&["--rate", "1", "--speculative", "ngram"]), "oracle"),
+        (with(&["--rate", "1", "--requests", "-3"]), "-3 is not in"),
+    ] {
         let output = jupiter(&[&["simulate"], &arguments[..]].concat());
+        let told = text(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(told.contains(named), "{arguments:?}: {told}");
     }
 }
 
@@ -186,7 +201,14 @@ fn devices_files_and_traces_are_checked() {
             "d4.toml",
             "[1, 14.78]",
             "[1, 1e300]",
-            "layers[0].rows[0].ms is 1",
+            "layers[0].rows[0].ms is 1e300",
+        ),
+        ("d10.toml", "mbps = 100", "mbps = 0", "d10.toml: mbps is 0"),
+        (
+            "d11.toml",
+            "latency_ms = 5.5",
+            "latency_ms = 1e6",
+            "a step of 1 row takes",
         ),
         ("d5.toml", "n_embd = 4096", "n_embd = 0", "n_embd is 0"),
         (
@@ -237,6 +259,16 @@ fn devices_files_and_traces_are_checked() {
             "line 1: n_prompt is 9999999",
         ),
         ("t6.jsonl", line("1e12", "1"), "line 1: arrives_s is 1"),
+        (
+            "t8.jsonl",
+            line("0", "1") + "\n7",
+            "line 3: invalid type: integer `7`",
+        ),
+        (
+            "t9.jsonl",
+            line("0", "1") + "\n" + &line("0", "0"),
+            "line 3: n_prompt is 0",
+        ),
         (
             "t7.jsonl",
             "{}\n".to_owned(),

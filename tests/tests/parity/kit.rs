@@ -6,9 +6,10 @@ use jupiter_models::engine::{
 };
 use jupiter_models::gguf::{GgufFile, ModelInfo};
 use jupiter_models::slice::SliceCache;
-use jupiter_models::split::{Weights, ranges_from_cuts, split_by_weight};
+use jupiter_models::split::{Weights, split_by_weight};
 use jupiter_models::synth::{self, SynthArch, SynthSpec, SynthType};
 use jupiter_models::{KvOp, LayerRange, Row, SequenceId, Token};
+use jupiter_tests::model::ranges_between;
 use tempfile::TempDir;
 
 /// A generated model and a cache for its slices; both go with it.
@@ -74,7 +75,7 @@ impl Model {
 
     /// The slices between `cuts`, one behind the other.
     pub(crate) fn pipeline(&self, cuts: &[u32], n_layer: u32, params: &EngineParams) -> Pipeline {
-        let ranges = ranges_from_cuts(cuts, n_layer).unwrap();
+        let ranges = ranges_between(cuts, n_layer);
         Pipeline(
             ranges
                 .into_iter()

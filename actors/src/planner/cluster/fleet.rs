@@ -207,19 +207,22 @@ impl Fleet {
         timings: &[StageTiming],
     ) -> bool {
         // A node may have several stages.
-        let mut devices: BTreeMap<usize, Took> = BTreeMap::new();
+        let mut took = vec![Took::default(); plan.cluster.devices().len()];
         for timing in timings {
             let Some(&(device, layers)) = plan.stages.get(timing.stage as usize) else {
                 return false;
             };
-            let took = devices.entry(device).or_default();
+            let took = &mut took[device];
             took.busy_ns += timing.busy_us.saturating_mul(1000);
             took.predicted_ns += stage_ns(&plan.cluster, device, layers, work);
         }
         if timings.len() != plan.stages.len() {
             return false;
         }
-        let (devices, took): (Vec<usize>, Vec<Took>) = devices.into_iter().unzip();
+        // Every stage takes some time: without that, a device has none.
+        let has_stage = |took: &Took| took.predicted_ns > 0;
+        let devices: Vec<usize> = (0..took.len()).filter(|&at| has_stage(&took[at])).collect();
+        took.retain(has_stage);
         let drifted = self.drift.observe(&took);
         for drifted in &drifted {
             let measured = &plan.cluster.devices()[devices[drifted.device]];

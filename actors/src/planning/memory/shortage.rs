@@ -44,18 +44,29 @@ pub(crate) fn check_fit(
     demand: &MemoryDemand,
     free_bytes: &[u64],
 ) -> Result<()> {
+    match of(cluster, demand).fits(free_bytes) {
+        true => Ok(()),
+        false => Err(PlanError::DoesNotFit(Box::new(shortage(
+            cluster, demand, free_bytes,
+        )?))),
+    }
+}
+
+fn of(cluster: &Cluster, demand: &MemoryDemand) -> StageMemory {
+    StageMemory::new(cluster.model(), demand)
+}
+
+/// What is missing of a model that does not fit.
+fn shortage(cluster: &Cluster, demand: &MemoryDemand, free_bytes: &[u64]) -> Result<Shortage> {
     let memory = |n_ctx, kv| {
         let demand = MemoryDemand {
             n_ctx,
             kv,
             ..*demand
         };
-        StageMemory::new(cluster.model(), &demand)
+        of(cluster, &demand)
     };
-    let asked = memory(demand.n_ctx, demand.kv);
-    if asked.fits(free_bytes) {
-        return Ok(());
-    }
+    let asked = of(cluster, demand);
     let all_bytes = asked.range_bytes(0, asked.n_layer());
     let lacks = |i: usize| {
         least(all_bytes, |extra| {
@@ -77,7 +88,7 @@ pub(crate) fn check_fit(
     };
     let model = cluster.model();
     let without_kv = memory(0, demand.kv).range_bytes(0, asked.n_layer());
-    Err(PlanError::DoesNotFit(Box::new(Shortage {
+    Ok(Shortage {
         weight_bytes: without_kv - model.buffer_bytes,
         kv_bytes: model
             .layers
@@ -99,7 +110,7 @@ pub(crate) fn check_fit(
             more.push(bytes);
             asked.fits(&more)
         }),
-    })))
+    })
 }
 
 /// The smallest number below `most` for which `holds`, which stays true once it is; else `most`.

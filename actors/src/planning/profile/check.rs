@@ -4,6 +4,7 @@ use jupiter_models::profile::{ModelProfile, RowCurve, to_ns};
 
 use super::{DeviceProfile, LinkProfile};
 use crate::NodeId;
+use crate::planning::figure::Figure;
 use crate::planning::{PlanError, Result};
 
 /// The longest time taken for a measurement, 1000 s: longer ones are a broken clock, and sums of
@@ -171,7 +172,7 @@ fn check_model(model: &ModelProfile) -> Result<usize> {
         return bad("n_embd".into(), model.n_embd.to_string(), "1 to 2^20");
     }
     if !(model.bytes_per_value > 0.0 && model.bytes_per_value <= 8.0) {
-        let got = model.bytes_per_value.to_string();
+        let got = Figure(model.bytes_per_value).to_string();
         return bad("bytes_per_value".into(), got, "more than 0, at most 8");
     }
     Ok(model.layers.iter().map(|l| l.class).max().unwrap_or(0) + 1)
@@ -201,7 +202,7 @@ fn check_device(device: &DeviceProfile, n_classes: usize) -> Result<()> {
         ] {
             if !(0.0..=MAX_CONTEXT_MS).contains(&ms) {
                 let field = format!("layers[{class}].{field}");
-                return bad(field, ms.to_string(), "0 to 1 ms");
+                return bad(field, Figure(ms).to_string(), "0 to 1 ms");
             }
         }
     }
@@ -213,7 +214,7 @@ fn check_device(device: &DeviceProfile, n_classes: usize) -> Result<()> {
         ("embedding_ms", compute.embedding_ms),
     ] {
         if !(0.0..=MAX_MS).contains(&ms) {
-            return bad(field.into(), ms.to_string(), "0 to 1000 s");
+            return bad(field.into(), Figure(ms).to_string(), "0 to 1000 s");
         }
     }
     if device.free_memory_bytes == 0 || device.free_memory_bytes > MAX_BYTES {
@@ -234,7 +235,7 @@ fn bad_curve(curve: &RowCurve) -> Option<(String, String, &'static str)> {
     }
     for (i, point) in curve.points.iter().enumerate() {
         if !(point.ms > 0.0 && point.ms <= MAX_MS) {
-            let got = point.ms.to_string();
+            let got = Figure(point.ms).to_string();
             return Some((format!("[{i}].ms"), got, "more than 0, at most 1000 s"));
         }
         if i > 0 && point.rows <= curve.points[i - 1].rows {
@@ -251,7 +252,7 @@ fn check_link(link: &LinkProfile) -> Result<()> {
             from: link.from.clone(),
             to: link.to.clone(),
             field,
-            got: got.to_string(),
+            got: Figure(got).to_string(),
             expected,
         })
     };

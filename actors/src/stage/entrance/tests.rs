@@ -15,7 +15,7 @@ use super::super::engine_thread::EngineArgs;
 use super::*;
 use crate::link::{Address, Link, LinkError};
 use crate::message::{DrafterAssignment, StepHeader};
-use crate::{Inbox, NodeId};
+use crate::verifier::Verifiers;
 
 /// In the place of a Stage: shows what it is told.
 struct Told;
@@ -122,8 +122,8 @@ async fn steps_enter_in_order_and_an_epoch_fails_once() {
     let (guard, mut thread_ended) = mpsc::channel(1);
     let thread = EngineThread::spawn(EngineArgs {
         stage: stage.clone(),
-        link: link.clone(),
-        inbox: Inbox::new(NodeId("n".into()), link),
+        link,
+        verifiers: Verifiers::default(),
         factory: Arc::new(NoEngine),
         assignment: assignment(),
         guards: [guard.clone(), guard],

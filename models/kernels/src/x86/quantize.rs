@@ -9,6 +9,7 @@ use crate::panels::{self, Slot, TINY, put_scale};
 ///
 /// # Safety
 /// As [`panels::quantize_row`]; the processor has AVX2.
+// Long: a block stays in registers from its first load to its last store.
 #[target_feature(enable = "avx2,fma")]
 pub(super) unsafe fn row(form: Form, row: &[f32], slot: Slot) {
     if form.is_float() {

@@ -160,6 +160,7 @@ unsafe fn quantized<S: Simd, const T: usize, const M: usize, const P: usize>(
 ///
 /// # Safety
 /// As [`tile`].
+// Long: from the first load to the last sum all of it is in registers, which no call may come between.
 #[inline(always)]
 unsafe fn block<S: Simd, const T: usize, const M: usize, const P: usize>(
     quants: *const u8,

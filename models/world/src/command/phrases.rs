@@ -1,6 +1,8 @@
 //! How people say commands. `{x}` is the quantity, place, object or target. Every sixth phrasing
 //! of a list is held out: one that puts words of the others together anew, since a model that reads
 //! nothing else cannot know the words of a phrasing that it never saw.
+//!
+//! Long: lists of phrases, which are read side by side.
 
 /// Places on the map.
 pub(super) const PLACES: &[&str] = &[

@@ -77,6 +77,7 @@ fn sentence(drawn: &[Drawn], part: Part, draw: &mut Draw) -> String {
 }
 
 /// One action of all kinds, each as likely as the others.
+// Long: a table, an arm for each action.
 fn draw_action(draw: &mut Draw) -> Drawn {
     let first = draw.below(2) == 0;
     let none = String::new();

@@ -36,7 +36,6 @@ pub(super) struct LoadArgs {
         env = "JUPITER_LOAD",
         value_name = "RATE,..",
         value_delimiter = ',',
-        allow_negative_numbers = true,
         conflicts_with_all = ["rows", "baseline", "predict", "timeline", "speculative", "branches"]
     )]
     pub(super) load: Vec<f64>,

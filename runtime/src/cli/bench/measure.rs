@@ -16,7 +16,7 @@ use super::BenchArgs;
 use super::answer;
 use super::baseline::Baseline;
 use super::branches::{self, Forks};
-use super::predict::{Predictions, Predictor};
+use super::predict::Predictor;
 use super::random_tokens::RandomTokens;
 use super::report::{Measured, Run, Stage, Test, model_name, stage_names};
 use super::resident;
@@ -51,18 +51,7 @@ pub(super) async fn measure(common: &CommonArgs, args: &BenchArgs) -> anyhow::Re
             runtime, config, ..
         } = pipeline;
         let (model, info) = config.open_model()?;
-        let mut bench = Bench {
-            runtime,
-            is_traced: args.timeline.is_some() || args.predict,
-            n_streams,
-            baseline: None,
-            comparison: Comparison::default(),
-            forks: Forks::default(),
-            tokens: RandomTokens {
-                state: args.seed,
-                n_vocab: info.n_vocab,
-            },
-        };
+        let mut bench = Bench::new(runtime, args, n_streams, info.n_vocab);
         bench.warm_up(args).await?;
         let stages = stages(&runtime.status().await?, &pipeline.pids(), before_bytes);
         let engine = &config.engine;
@@ -73,22 +62,17 @@ pub(super) async fn measure(common: &CommonArgs, args: &BenchArgs) -> anyhow::Re
             bench.warm_up(args).await?;
         }
         let (pp, tg) = bench.tests(args).await?;
-        let plan = match args.predict {
-            true => runtime.status().await?.plan,
-            false => None,
+        let plan = runtime.status().await?.plan.filter(|_| args.predict);
+        let predict = |plan| {
+            let stages = stage_names(&stages);
+            let predictor = Predictor {
+                config,
+                plan,
+                stages,
+            };
+            predictor.of_tests(args, n_streams)
         };
-        let predictions = match &plan {
-            Some(plan) => {
-                let (plan, stages) = (plan.clone(), stage_names(&stages));
-                Predictor {
-                    config,
-                    plan,
-                    stages,
-                }
-                .of_tests(args, n_streams)?
-            }
-            None => Predictions::default(),
-        };
+        let predictions = plan.clone().map(predict).transpose()?;
         Ok(Measured {
             model: model_name(&model),
             model_bytes: std::fs::metadata(model.path())?.len(),
@@ -99,7 +83,7 @@ pub(super) async fn measure(common: &CommonArgs, args: &BenchArgs) -> anyhow::Re
             pp,
             tg,
             plan,
-            predictions,
+            predictions: predictions.unwrap_or_default(),
             guessed_ms: bench.comparison.best_ms(),
             n_streams,
             speculation: bench.comparison.report(),
@@ -165,7 +149,22 @@ struct Bench<'a> {
     tokens: RandomTokens,
 }
 
-impl Bench<'_> {
+impl<'a> Bench<'a> {
+    fn new(runtime: &'a Runtime, args: &BenchArgs, n_streams: u32, n_vocab: u32) -> Self {
+        Self {
+            runtime,
+            is_traced: args.timeline.is_some() || args.predict,
+            n_streams,
+            baseline: None,
+            comparison: Comparison::default(),
+            forks: Forks::default(),
+            tokens: RandomTokens {
+                state: args.seed,
+                n_vocab,
+            },
+        }
+    }
+
     /// Runs each test once, shortened, and forgets what it took.
     async fn warm_up(&mut self, args: &BenchArgs) -> anyhow::Result<()> {
         self.prefill(args.n_prompt.clamp(1, WARM_UP_TOKENS)).await?;
