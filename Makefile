@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites chat test sanitize aarch64 check-aarch64 lint format layering deny bench plans load paper speculation outlines ros2-golden evaluation train install
+.PHONY: help prerequisites chat test sanitize aarch64 check-aarch64 lint format layering size deny bench plans load paper speculation outlines ros2-golden evaluation train install
 
 # rustup's folder, for shells that have not read its profile yet.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
@@ -41,7 +41,7 @@ aarch64: prerequisites ## Run the kernels' tests as ARM machines would, emulated
 check-aarch64: prerequisites ## Check that everything compiles for ARM
 	@.ci/aarch64 check
 
-lint: prerequisites layering deny ## Check format, lints, layering and licences
+lint: prerequisites layering size deny ## Check format, lints, layering, sizes and licences
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy $(MEMBERS) --all-targets --locked -- -D warnings
 
@@ -50,6 +50,9 @@ format: ## Format all code
 
 layering: prerequisites ## Check that dependencies point one way: models <- actors <- runtime
 	@.ci/layering
+
+size: ## Check that functions and files are as long as a reader can take
+	@.ci/size
 
 deny: ## Check licences, sources and bans with cargo-deny, if it is installed
 	@if command -v cargo-deny >/dev/null; then cargo-deny --offline check bans licenses sources; \
@@ -68,7 +71,7 @@ plans: prerequisites ## Time the planning
 load: prerequisites ## Latency over load for each rule that fills steps, simulated or measured (ARGS="FILE.jsonl")
 	$(CARGO) run --release --bin load -- $(ARGS)
 
-paper: prerequisites ## Jupiter's table: published, simulated, and ours, as a table and a picture
+paper: prerequisites ## Jupiter's table: published, simulated, and ours, as a page and a picture
 	$(CARGO) run --release --bin paper -- $(ARGS)
 
 speculation: prerequisites ## What guessing ahead can bring on 1, 2, 4 and 8 stages, predicted and simulated

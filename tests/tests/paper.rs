@@ -4,10 +4,10 @@
 
 use std::path::Path;
 
-use jupiter_tests::paper::baselines::Baseline;
+use jupiter_tests::paper::baselines::{Baseline, least_prefill_s};
 use jupiter_tests::paper::cells::{Cell, Environment};
 use jupiter_tests::paper::published::{Model, SYSTEMS};
-use jupiter_tests::paper::{Row, picture, report};
+use jupiter_tests::paper::{PROMPT, Row, picture, report};
 
 fn cell(model: Model, environment: Environment, mbps: u32) -> Cell {
     let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
@@ -62,6 +62,11 @@ fn ours_is_faster_than_what_was_published_and_is_drawn() {
     assert!(with_both < parts.points_s.min(parts.guesses_s), "{parts:?}");
     assert!(parts.points_s.max(parts.guesses_s) < parts.plain_s);
     assert!(line.prefill_s < row.plain_prefill_s / 1.9);
+    let least_s = least_prefill_s(&cell, PROMPT);
+    assert!(
+        (0.85..1.0).contains(&(least_s / line.prefill_s)),
+        "{least_s} {line:?}"
+    );
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("paper.svg");
     picture::draw(&path, std::slice::from_ref(&row)).unwrap();
@@ -70,6 +75,9 @@ fn ours_is_faster_than_what_was_published_and_is_drawn() {
             .unwrap()
             .contains("7B, A, 1000 Mbps")
     );
-    assert!(report::table(&[row]).contains("| 7B, A, 1000 Mbps |"));
+    let page = report::page(&[row], &[]);
+    for part in ["| 7B, A, 1000 Mbps |", "## Bounds", "**Calibrated**"] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
     assert!(picture::draw(&folder.path().join("no/folder.svg"), &[]).is_err());
 }

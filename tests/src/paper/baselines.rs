@@ -119,6 +119,20 @@ pub fn plain_prefill_s(cell: &Cell, n_prompt: u32) -> f64 {
 }
 
 /// Seconds of all layers and the head on each device alone.
+/// What no chunks of a prompt take less than on the stages of a plain pipeline: they are equal, links and
+/// contexts cost nothing, and no stage waits but for the first and behind the last chunk.
+pub fn least_prefill_s(cell: &Cell, n_prompt: u32) -> f64 {
+    let pipeline = Pipeline::new(&cell.cluster, &cell.plain);
+    let with = |n_chunks: u32| {
+        let work = Work::chunk(n_prompt / n_chunks, 0);
+        let stages = (0..pipeline.n_stages()).map(|stage| pipeline.server_ns(2 * stage, work));
+        let slowest = stages.clone().max().unwrap_or(0);
+        stages.sum::<u64>() + u64::from(n_chunks - 1) * slowest
+    };
+    let least_ns = (1..=n_prompt).map(with).min().unwrap_or(0);
+    least_ns as f64 / 1e9
+}
+
 fn layers_s(cell: &Cell, work: Work) -> Vec<f64> {
     let all = LayerRange::new(0, cell.cluster.n_layer() as u32);
     let devices = 0..cell.cluster.devices().len();

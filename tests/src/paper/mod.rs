@@ -7,7 +7,7 @@
 //! - [`ours`]: the simulator with the real Planner
 //! - [`report`], [`picture`]: a table, and bars
 //!
-//! What was calibrated and what was assumed stands in [`report::ASSUMPTIONS`].
+//! What was calibrated and what was assumed stands at the end of [`report::page`].
 
 pub mod baselines;
 pub mod cells;
