@@ -10,6 +10,7 @@ mod ros2;
 mod settings;
 mod speculation;
 mod table;
+mod typed_topics;
 mod units;
 
 use std::path::{Path, PathBuf};
@@ -33,6 +34,7 @@ pub use self::outline::{OutlineConfig, OutlineMode, PromptSettings};
 pub use self::ros2::{Ros2Config, Ros2Name, Ros2Place, Ros2Settings};
 pub use self::settings::Settings;
 pub use self::speculation::{DraftSetting, RuleSetting, SpeculationConfig};
+pub use self::typed_topics::{Ros2Limit, Ros2Topic};
 use crate::error::Result;
 use crate::net::emulation::LinkLimits;
 use crate::net::session::Endpoints;

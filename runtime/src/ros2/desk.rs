@@ -15,6 +15,7 @@ use super::node::{Call, Node};
 use super::pieces::{Piece, Pieces};
 use super::types::Types;
 use crate::client::Client;
+use crate::client::prompt::{GenerateOptions, Prompt};
 use crate::error::{BadRequest, Error, Result};
 use crate::gateway::request::{self, busy};
 use crate::named_fields;
@@ -72,8 +73,9 @@ impl Desk {
         let answered = async {
             let typed = AnswerType::of_goal(&goal.said, &self.types)?;
             let payload = request_of_goal(&goal.said, typed.as_ref())?;
+            let asked = self.read(&payload, false)?;
             let tell = |piece: Piece| goal.feedback(feedback(piece));
-            let done = self.answer(&payload, false, &mut pieces, tell).await?;
+            let done = self.answer(asked, &mut pieces, tell).await?;
             match typed {
                 Some(typed) => typed.check(&pieces.text, &self.types).map(|()| done),
                 None => Ok(done),
@@ -121,8 +123,8 @@ impl Desk {
             };
             let mut fields = options(&call.request)?;
             fields.insert("prompt".to_owned(), call.request["prompt"].clone());
-            let payload = Value::Object(fields).to_string();
-            self.answer(&payload, false, &mut pieces, |_| {}).await
+            let asked = self.read(&Value::Object(fields).to_string(), false)?;
+            self.answer(asked, &mut pieces, |_| {}).await
         };
         let answered = tokio::select! {
             answered = answered => answered,
@@ -134,17 +136,18 @@ impl Desk {
         let _ = sent.await;
     }
 
-    /// Answers a request of zenoh's topics, or what is no JSON object where `plain` is allowed; `tell`
-    /// hears of each piece.
+    /// Reads a request of zenoh's topics, or what is no JSON object where `plain` is allowed.
+    pub(super) fn read(&self, payload: &str, plain: bool) -> Result<(Prompt, GenerateOptions)> {
+        request::parse(payload.as_bytes(), plain, self.client.default_options())
+    }
+
+    /// Answers a request; `tell` hears of each piece.
     pub(super) async fn answer(
         &self,
-        payload: &str,
-        plain: bool,
+        (prompt, options): (Prompt, GenerateOptions),
         pieces: &mut Pieces,
         tell: impl FnMut(Piece),
     ) -> Result<Completion> {
-        let default = self.client.default_options();
-        let (prompt, options) = request::parse(payload.as_bytes(), plain, default)?;
         let mut stream = self.client.generate(prompt, options).await?;
         let done = pieces.read(&mut stream, tell).await?;
         done.ok_or(Error::Stopped)
@@ -173,10 +176,7 @@ impl AnswerType {
         if !text("grammar").is_empty() {
             return Err(wrong("grammar is given too: send one of them".to_owned()).into());
         }
-        let name = match said.split('/').collect::<Vec<_>>().as_slice() {
-            [package, name] => format!("{package}/msg/{name}"),
-            _ => said.to_owned(),
-        };
+        let name = Types::message_name(said);
         let grammar = types.grammar(&name);
         let grammar = grammar.map_err(|error| wrong(error.to_string()))?;
         Ok(Some(Self { name, grammar }))

@@ -3,7 +3,8 @@
 //!
 //! Prompts are answered one after the other, text or the JSON that zenoh's topics take. `tokens` has the
 //! events of those topics with the number of the prompt (`request`) and of the piece (`index`); `answer`
-//! has whole answers.
+//! has whole answers. Where prompts become messages (`--ros2-topic`), `answer` has the JSON of what was
+//! published, or why nothing was.
 
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use super::desk::Desk;
 use super::node::{Call, Node, Publisher};
 use super::pieces::{IN_ORDER, Piece, Pieces};
+use super::typed::{self, TypedTopics};
 use super::wire::Qos;
 use crate::client::event::Event;
 use crate::client::stream::StreamItem;
@@ -29,7 +31,17 @@ const MAX_WAITING: usize = 16;
 
 /// The topics, as long as it lives.
 pub(super) struct Topics {
-    _task: AbortOnDrop,
+    task: AbortOnDrop,
+    out: Arc<Out>,
+}
+
+impl Drop for Topics {
+    fn drop(&mut self) {
+        self.task.0.abort();
+        if let Some(typed) = &self.out.typed {
+            typed.close();
+        }
+    }
 }
 
 /// A prompt, and how often was reset when it came.
@@ -42,13 +54,20 @@ struct Prompt {
 struct Out {
     tokens: Publisher,
     answer: Publisher,
+    typed: Option<TypedTopics>,
 }
 
 impl Topics {
-    pub(super) fn serve(node: &mut Node, name: &Ros2Name, desk: Arc<Desk>) -> Result<Self> {
+    pub(super) fn serve(
+        node: &mut Node,
+        name: &Ros2Name,
+        desk: Arc<Desk>,
+        typed: Option<TypedTopics>,
+    ) -> Result<Self> {
         let out = Arc::new(Out {
             tokens: node.publisher(&name.relative("tokens"), STRING, Qos::Plain)?,
             answer: node.publisher(&name.relative("answer"), STRING, Qos::Plain)?,
+            typed,
         });
         let (prompts, waiting) = mpsc::channel(MAX_WAITING);
         let (reset, resets) = watch::channel(0_u64);
@@ -72,17 +91,20 @@ impl Topics {
         };
         node.subscribe(&name.relative("prompt"), STRING, heard)?;
         let handle = tokio::runtime::Handle::current();
+        let own = out.clone();
         let forget = move |call: Call| {
             reset.send_modify(|n| *n += 1);
+            if let Some(typed) = &own.typed {
+                typed.halt();
+            }
             let message = "stopped what is being answered, and forgot what waits";
             let response = json!({ "success": true, "message": message });
             handle.spawn_blocking(move || call.answer(&response));
         };
         node.serve(&name.relative("reset"), "std_srvs/srv/Trigger", forget)?;
-        let task = tokio::spawn(answer_all(out, desk, waiting, resets));
-        Ok(Self {
-            _task: AbortOnDrop(task),
-        })
+        let task = tokio::spawn(answer_all(out.clone(), desk, waiting, resets));
+        let task = AbortOnDrop(task);
+        Ok(Self { task, out })
     }
 }
 
@@ -97,8 +119,14 @@ async fn answer_all(
             continue;
         }
         let mut pieces = Pieces::default();
-        let tell = |piece: Piece| out.piece(prompt.request, piece);
-        let answered = desk.answer(&prompt.text, true, &mut pieces, tell);
+        let answered = async {
+            let mut asked = desk.read(&prompt.text, true)?;
+            if let Some(typed) = &out.typed {
+                typed.plan().ask(&mut asked.0, &mut asked.1)?;
+            }
+            let tell = |piece: Piece| out.piece(prompt.request, piece);
+            desk.answer(asked, &mut pieces, tell).await
+        };
         let answered = tokio::select! {
             answered = answered => answered,
             Ok(()) = resets.changed() => {
@@ -110,7 +138,11 @@ async fn answer_all(
             Ok(done) => {
                 let done = StreamItem::Done(done);
                 out.event(prompt.request, &Event::from(&done), None);
-                out.answer.publish(&json!({ "data": pieces.text }));
+                let text = match &out.typed {
+                    Some(typed) => typed.publish(&pieces.text).to_string(),
+                    None => pieces.text,
+                };
+                out.answer.publish(&json!({ "data": text }));
             }
             Err(error) => {
                 out.fail(prompt.request, &error.to_string(), error.retry_after_ms());
@@ -127,7 +159,7 @@ impl Out {
         }
     }
 
-    /// There is no answer: `tokens` says why.
+    /// There is no answer: `tokens` says why, and where a message is missing, `answer` too.
     fn fail(&self, request: u64, message: &str, retry_after_ms: Option<u64>) {
         tracing::warn!("prompt {request} of ROS 2 is not answered: {message}");
         let error = Event::Error {
@@ -135,6 +167,10 @@ impl Out {
             retry_after_ms,
         };
         self.event(request, &error, None);
+        if self.typed.is_some() {
+            let text = typed::nothing(message).to_string();
+            self.answer.publish(&json!({ "data": text }));
+        }
     }
 
     fn event(&self, request: u64, event: &Event<'_>, index: Option<u32>) {

@@ -1,6 +1,7 @@
 //! Robots of ROS 2: what a node hears that speaks rmw_zenoh.
 
 mod robot;
+mod typed;
 
 use std::time::Duration;
 
@@ -23,8 +24,11 @@ const ABORTED: u8 = 6;
 
 /// A runtime that is the router of a robot; `slowdown` times slower than this machine.
 async fn start(slowdown: f64) -> (tempfile::TempDir, Runtime, Robot) {
+    start_with(slowdown, Settings::default()).await
+}
+
+async fn start_with(slowdown: f64, mut settings: Settings) -> (tempfile::TempDir, Runtime, Robot) {
     let dir = tempfile::tempdir().unwrap();
-    let mut settings = Settings::default();
     settings.emulation.slowdown = Some(slowdown);
     settings.ros2.ros2_domain = Some(0);
     let model = model(dir.path(), 9);
