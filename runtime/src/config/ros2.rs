@@ -4,6 +4,7 @@ use std::fmt::{Display, Formatter};
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::BoolishValueParser;
 use serde::{Deserialize, Serialize};
 
 use super::typed_topics::{self, Ros2Topic};
@@ -66,6 +67,18 @@ pub struct Ros2Settings {
         value_delimiter = ','
     )]
     pub ros2_limit: Vec<String>,
+
+    /// A prompt on the topic `prompt` stops those before it, instead of waiting for them
+    #[arg(
+        long,
+        env = "JUPITER_ROS2_BARGE_IN",
+        value_name = "true|false",
+        value_parser = BoolishValueParser::new(),
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub ros2_barge_in: Option<bool>,
 }
 
 /// What is used of it.
@@ -81,6 +94,8 @@ pub struct Ros2Config {
     pub interfaces: Vec<PathBuf>,
     /// Where prompts become messages; without one they are answered.
     pub topics: Vec<Ros2Topic>,
+    /// Whether a prompt stops those before it.
+    pub barge_in: bool,
 }
 
 /// How robots are reached.
@@ -125,6 +140,7 @@ impl Ros2Config {
             name,
             domain,
             topics,
+            barge_in: settings.ros2_barge_in.unwrap_or(false),
             interfaces: settings.ros2_interfaces.clone(),
         }))
     }

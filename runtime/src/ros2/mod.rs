@@ -1,7 +1,7 @@
 //! A node of ROS 2, for robots whose nodes speak rmw_zenoh (Jazzy or later): no bridge, no ROS here.
 //!
 //! ```text
-//! topics      prompt -> tokens, answer (std_msgs/String), messages of other types; model, latched
+//! topics      prompt -> tokens, answer (std_msgs/String), messages of other types; model, status, latched
 //! services    reset (std_srvs/Trigger), ask (jupiter_msgs/Ask), those of parameters
 //! action      generate (jupiter_msgs/Generate)
 //! ```
@@ -14,9 +14,10 @@
 //! - `goals`, `action`: an action server
 //! - `pieces`: an answer in pieces that subscribers keep up with
 //! - `typed`: prompts that become messages
-//! - `desk`, `topics`, `parameters`: what is offered
+//! - `desk`, `topics`, `condition`, `parameters`: what is offered
 
 mod action;
+mod condition;
 mod desk;
 mod goals;
 mod graph;
@@ -34,6 +35,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use jupiter_actors::Inbox;
 use serde_json::json;
 use zenoh::Session;
 
@@ -64,6 +66,7 @@ pub(crate) struct Ros2 {
 struct Serving {
     _topics: Topics,
     _model: Publisher,
+    _status: AbortOnDrop,
     _node: Node,
 }
 
@@ -89,6 +92,7 @@ impl Ros2 {
     pub(crate) async fn start(
         config: Ros2Config,
         client: Client,
+        inbox: Inbox,
         model: ModelName,
     ) -> Result<Self> {
         let domain = config.domain_here()?;
@@ -102,6 +106,7 @@ impl Ros2 {
             types,
             typed: typed.map(Arc::new),
             client,
+            inbox,
             model,
         };
         let own = Arc::new(OnceLock::new());
@@ -166,6 +171,7 @@ struct Start {
     types: Arc<Types>,
     typed: Option<Arc<Plan>>,
     client: Client,
+    inbox: Inbox,
     model: ModelName,
 }
 
@@ -212,17 +218,21 @@ impl Start {
         let mut node = Node::new(session, self.types.clone(), name.clone(), self.domain)?;
         let model = node.publisher(&name.relative("model"), STRING, Qos::Latched)?;
         model.publish(&json!({ "data": self.model.0 }));
+        let status = node.publisher(&name.relative("status"), STRING, Qos::Latched)?;
+        let status = condition::tell(status, self.inbox.clone());
         parameters::serve(&mut node, &name.full(), self.parameters())?;
         let graph = Graph::watch(session, self.domain)?;
         let desk = Desk::new(self.client.clone(), self.types.clone(), graph.clone());
         desk.serve(&mut node, &name.relative("generate"), &name.relative("ask"))?;
         let typed = self.typed.clone();
         let typed = typed.map(|plan| TypedTopics::serve(&mut node, plan));
-        let topics = Topics::serve(&mut node, name, desk, typed.transpose()?)?;
+        let barge_in = self.config.barge_in;
+        let topics = Topics::serve(&mut node, name, desk, typed.transpose()?, barge_in)?;
         graph.compare_with(node.offered());
         Ok(Serving {
             _topics: topics,
             _model: model,
+            _status: status,
             _node: node,
         })
     }
