@@ -1,13 +1,21 @@
 //! The examples start and answer, as their first lines say, with the default model.
 #![allow(clippy::unwrap_used)]
 
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
-/// Runs an example that `cargo test` has built beside this test.
-fn example(name: &str, arguments: &[&str]) -> Output {
+/// An example that `cargo test` has built beside this test.
+fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let profile = test.parent().unwrap().parent().unwrap();
-    let program = profile.join("examples").join(name);
+    profile.join("examples").join(name)
+}
+
+/// What it says and how it ends.
+fn example(name: &str, arguments: &[&str]) -> Output {
+    let program = program(name);
     Command::new(&program)
         .args(arguments)
         .stdin(Stdio::null())
@@ -57,4 +65,50 @@ async fn the_zenoh_client_does_not_wait_for_ever() {
     assert!(!client.status.success(), "{told}");
     assert!(told.contains("has said nothing for 1 s"), "{told}");
     head.close().await.unwrap();
+}
+
+/// The node listens where it says, and answers a prompt of a robot.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_node_of_ros2_answers_a_robot() {
+    let mut node = Command::new(program("ros2_node"))
+        .args(["--at", "router@tcp/127.0.0.1:0"])
+        .env("ROS_DOMAIN_ID", "0")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ready = String::new();
+    let stdout = node.stdout.as_mut().unwrap();
+    BufReader::new(stdout).read_line(&mut ready).unwrap();
+    let router = ready.trim().strip_prefix("ready ").unwrap();
+    let mut config = zenoh::Config::default();
+    let endpoints = format!("[\"{router}\"]");
+    for (key, value) in [
+        ("mode", "\"client\""),
+        ("connect/endpoints", &endpoints),
+        ("scouting/multicast/enabled", "false"),
+    ] {
+        config.insert_json5(key, value).unwrap();
+    }
+    let robot = zenoh::open(config).await.unwrap();
+    let text = "std_msgs::msg::dds_::String_/RIHS01_df668c740482bbd48fb39d76a70dfd4bd59db1288021743503259e948f6b1a18";
+    let answers = robot.declare_subscriber(format!("0/llm/answer/{text}"));
+    let answers = answers.await.unwrap();
+    let prompts = robot.declare_publisher(format!("0/llm/prompt/{text}"));
+    let prompts = prompts.await.unwrap();
+    while !prompts.matching_status().await.unwrap().matching() {
+        tokio::task::yield_now().await;
+    }
+    // A message: 4 bytes of header, the number of bytes with the final 0, the text.
+    prompts
+        .put(b"\0\x01\0\0\x11\0\0\0What is a lidar?\0".as_slice())
+        .await
+        .unwrap();
+    let answer = tokio::time::timeout(Duration::from_secs(60), answers.recv_async());
+    let answer = answer.await.unwrap().unwrap();
+    let answer = answer.payload().to_bytes();
+    assert!(String::from_utf8_lossy(&answer[8..]).contains("lidar"));
+    robot.close().await.unwrap();
+    node.kill().unwrap();
+    node.wait().unwrap();
 }

@@ -6,7 +6,7 @@
 //! Each module uses only those above it, as `make layering` asserts:
 //!
 //! - `units`, `choices`: how values are written
-//! - `groups`, `ros2`: each flag, its variable and its key
+//! - `groups`, `typed_topics`, `ros2`: each flag, its variable and its key
 //! - `table`, `settings`: a file that is read once; the file, then the environment, then flags
 //! - `parts`, `checks`: parts of the configuration, completed and checked
 //! - `outline`, `speculation`: and those with more to check
@@ -20,6 +20,7 @@ mod ros2;
 mod settings;
 mod speculation;
 mod table;
+mod typed_topics;
 mod units;
 
 use std::path::{Path, PathBuf};
@@ -43,6 +44,7 @@ pub use self::parts::{DEFAULT_CLUSTER, EmulationConfig, ModelConfig, NetworkConf
 pub use self::ros2::{Ros2Config, Ros2Name, Ros2Place, Ros2Settings};
 pub use self::settings::Settings;
 pub use self::speculation::SpeculationConfig;
+pub use self::typed_topics::{Ros2Limit, Ros2Topic};
 use crate::error::Result;
 
 /// KV cells when nothing is said: llama.cpp's long-standing default, for models that were trained

@@ -4,8 +4,10 @@ use std::fmt::{Display, Formatter};
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::BoolishValueParser;
 use serde::{Deserialize, Serialize};
 
+use super::typed_topics::{self, Ros2Topic};
 use crate::error::{Error, Result, Ros2Error};
 use crate::net::session::parse_endpoint;
 
@@ -45,10 +47,42 @@ pub struct Ros2Settings {
         value_delimiter = ','
     )]
     pub ros2_interfaces: Vec<PathBuf>,
+
+    /// What is said on the topic `prompt` becomes a message of this type on the topic NAME (`cmd_vel` in
+    /// the node's namespace, `/cmd_vel` without one), or nothing is published; may be repeated
+    #[arg(
+        long,
+        env = "JUPITER_ROS2_TOPIC",
+        value_name = "NAME=PKG/msg/TYPE",
+        value_delimiter = ','
+    )]
+    pub ros2_topic: Vec<String>,
+
+    /// What a number in such a message may be, as `linear.x=-0.3..0.3`; with several topics
+    /// `/cmd_vel:linear.x=-0.3..0.3`; may be repeated
+    #[arg(
+        long,
+        env = "JUPITER_ROS2_LIMIT",
+        value_name = "[TOPIC:]FIELD=MIN..MAX",
+        value_delimiter = ','
+    )]
+    pub ros2_limit: Vec<String>,
+
+    /// A prompt on the topic `prompt` stops those before it, instead of waiting for them
+    #[arg(
+        long,
+        env = "JUPITER_ROS2_BARGE_IN",
+        value_name = "true|false",
+        value_parser = BoolishValueParser::new(),
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub ros2_barge_in: Option<bool>,
 }
 
 /// What is used of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Ros2Config {
     /// How it reaches robots.
     pub place: Ros2Place,
@@ -58,6 +92,10 @@ pub struct Ros2Config {
     pub domain: Option<u32>,
     /// Folders with interfaces of the robot's own packages.
     pub interfaces: Vec<PathBuf>,
+    /// Where prompts become messages; without one they are answered.
+    pub topics: Vec<Ros2Topic>,
+    /// Whether a prompt stops those before it.
+    pub barge_in: bool,
 }
 
 /// How robots are reached.
@@ -82,7 +120,11 @@ impl Ros2Config {
     /// Nothing where no robots are to be reached.
     pub(super) fn from_settings(settings: &Ros2Settings) -> Result<Option<Self>> {
         let Some(place) = &settings.ros2 else {
-            return Ok(None);
+            let typed = settings.ros2_topic.iter().chain(&settings.ros2_limit);
+            return match typed.into_iter().next() {
+                None => Ok(None),
+                Some(said) => Err(Ros2Error::NoNode(said.clone()).into()),
+            };
         };
         let place = match (place.as_str(), place.strip_prefix("router@")) {
             ("router", _) => Ros2Place::Router(ROUTER_ENDPOINT.to_owned()),
@@ -92,10 +134,13 @@ impl Ros2Config {
         let name = settings.ros2_name.as_deref().unwrap_or(DEFAULT_NAME);
         let name = Ros2Name::parse(name)?;
         let domain = settings.ros2_domain.map(checked_domain).transpose()?;
+        let topics = typed_topics::read(&settings.ros2_topic, &settings.ros2_limit, &name)?;
         Ok(Some(Self {
             place,
             name,
             domain,
+            topics,
+            barge_in: settings.ros2_barge_in.unwrap_or(false),
             interfaces: settings.ros2_interfaces.clone(),
         }))
     }
@@ -124,21 +169,24 @@ impl Display for Ros2Config {
             Ros2Place::Router(endpoint) => {
                 write!(f, "node {name} of ROS 2, and its router at {endpoint}")
             }
+        }?;
+        for Ros2Topic {
+            name: topic, ty, ..
+        } in &self.topics
+        {
+            let prompt = self.name.relative("prompt");
+            write!(f, "\nwhat is said on {prompt} becomes {ty} on {topic}")?;
         }
+        Ok(())
     }
 }
 
 impl Ros2Name {
     fn parse(name: &str) -> Result<Self> {
         let (namespace, node) = name.rsplit_once('/').unwrap_or(("", name));
-        let is_token = |token: &str| {
-            !token.is_empty()
-                && !token.starts_with(|c: char| c.is_ascii_digit())
-                && token.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-        };
         let namespace = namespace.trim_start_matches('/');
-        let is_fine = namespace.is_empty() || namespace.split('/').all(is_token);
-        if !is_fine || !is_token(node) || name.len() > 255 {
+        let is_fine = namespace.is_empty() || namespace.split('/').all(is_word);
+        if !is_fine || !is_word(node) || name.len() > 255 {
             return Err(Error::from(Ros2Error::Name(name.to_owned())));
         }
         Ok(Self {
@@ -158,6 +206,13 @@ impl Ros2Name {
     }
 }
 
+/// Whether ROS takes it as a part of a name.
+pub(super) fn is_word(word: &str) -> bool {
+    !word.is_empty()
+        && !word.starts_with(|c: char| c.is_ascii_digit())
+        && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
 fn checked_domain(domain: u32) -> Result<u32> {
     match domain {
         0..=MAX_DOMAIN => Ok(domain),
@@ -175,7 +230,7 @@ mod tests {
             ros2: Some(place.to_owned()),
             ros2_name: Some(name.to_owned()),
             ros2_domain: Some(7),
-            ros2_interfaces: Vec::new(),
+            ..Ros2Settings::default()
         })
     }
 
@@ -208,5 +263,11 @@ mod tests {
             Ros2Config::from_settings(&Ros2Settings::default()).unwrap(),
             None
         );
+        let alone = Ros2Settings {
+            ros2_limit: vec!["linear.x=0..1".to_owned()],
+            ..Ros2Settings::default()
+        };
+        let error = Ros2Config::from_settings(&alone).unwrap_err().to_string();
+        assert!(error.contains("--ros2 router"), "{error}");
     }
 }

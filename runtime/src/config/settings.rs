@@ -22,7 +22,14 @@ use crate::error::{ConfigError, Result};
 const ENV_PREFIX: &str = "JUPITER";
 
 /// Keys whose value in the environment is a list, separated by commas.
-const LIST_KEYS: [&str; 4] = ["listen", "connect", "split", "ros2_interfaces"];
+const LIST_KEYS: [&str; 6] = [
+    "listen",
+    "connect",
+    "split",
+    "ros2_interfaces",
+    "ros2_topic",
+    "ros2_limit",
+];
 
 /// How many valid keys an error offers for an unknown one.
 const MAX_SUGGESTIONS: usize = 3;

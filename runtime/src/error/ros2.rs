@@ -42,4 +42,35 @@ pub enum Ros2Error {
     /// A definition of an interface that cannot be used.
     #[error("ROS 2 interfaces: {0}")]
     Interface(String),
+    /// A topic or limit without a node.
+    #[error("{0:?} is for a node of ROS 2: say where it is too (--ros2 router)")]
+    NoNode(String),
+    /// A topic for messages that cannot be.
+    #[error("ros2_topic {said:?}: {why}")]
+    Topic {
+        /// As it was said, or its name.
+        said: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// A limit that cannot be.
+    #[error("ros2_limit {said:?}: {why}")]
+    Limit {
+        /// As it was said, or its field.
+        said: String,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+impl Ros2Error {
+    pub(crate) fn topic(said: &str, why: impl ToString) -> Self {
+        let (said, why) = (said.to_owned(), why.to_string());
+        Self::Topic { said, why }
+    }
+
+    pub(crate) fn limit(said: &str, why: impl ToString) -> Self {
+        let (said, why) = (said.to_owned(), why.to_string());
+        Self::Limit { said, why }
+    }
 }

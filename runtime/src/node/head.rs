@@ -263,7 +263,8 @@ impl Runtime {
         }
         if let Some(config) = self.config.ros2.clone() {
             let model = ModelName::of(&self.config.model);
-            self.ros2 = Some(Ros2::start(config, self.client(), model).await?);
+            let (client, inbox) = (self.client(), self.inbox.clone());
+            self.ros2 = Some(Ros2::start(config, client, inbox, model).await?);
         }
         if self.config.pipeline.host_stages {
             let arrival = arrive(news, survey, node.clone());

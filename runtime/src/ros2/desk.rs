@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use jupiter_actors::request::{Completion, FinishReason};
+use jupiter_actors::request::{ClientId, Completion, FinishReason};
 use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -14,7 +14,9 @@ use super::graph::Graph;
 use super::node::{Call, Node};
 use super::pieces::{Piece, Pieces};
 use super::types::Types;
+use super::wire::Gid;
 use crate::client::Client;
+use crate::client::prompt::{GenerateOptions, Prompt};
 use crate::error::{BadRequest, Error, Result};
 use crate::gateway::request::{self, busy};
 use crate::named_fields;
@@ -72,8 +74,9 @@ impl Desk {
         let answered = async {
             let typed = AnswerType::of_goal(&goal.said, &self.types)?;
             let payload = request_of_goal(&goal.said, typed.as_ref())?;
+            let asked = self.read(&payload, false, goal.client)?;
             let tell = |piece: Piece| goal.feedback(feedback(piece));
-            let done = self.answer(&payload, false, &mut pieces, tell).await?;
+            let done = self.answer(asked, &mut pieces, tell).await?;
             match typed {
                 Some(typed) => typed.check(&pieces.text, &self.types).map(|()| done),
                 None => Ok(done),
@@ -121,8 +124,8 @@ impl Desk {
             };
             let mut fields = options(&call.request)?;
             fields.insert("prompt".to_owned(), call.request["prompt"].clone());
-            let payload = Value::Object(fields).to_string();
-            self.answer(&payload, false, &mut pieces, |_| {}).await
+            let asked = self.read(&Value::Object(fields).to_string(), false, client)?;
+            self.answer(asked, &mut pieces, |_| {}).await
         };
         let answered = tokio::select! {
             answered = answered => answered,
@@ -134,17 +137,26 @@ impl Desk {
         let _ = sent.await;
     }
 
-    /// Answers a request of zenoh's topics, or what is no JSON object where `plain` is allowed; `tell`
-    /// hears of each piece.
-    pub(super) async fn answer(
+    /// Reads a request of zenoh's topics, or what is no JSON object where `plain` is allowed; requests
+    /// of each `client` take turns with those of others.
+    pub(super) fn read(
         &self,
         payload: &str,
         plain: bool,
+        client: Option<Gid>,
+    ) -> Result<(Prompt, GenerateOptions)> {
+        let mut default = self.client.default_options();
+        default.client = client_id(client);
+        request::parse(payload.as_bytes(), plain, default)
+    }
+
+    /// Answers a request; `tell` hears of each piece.
+    pub(super) async fn answer(
+        &self,
+        (prompt, options): (Prompt, GenerateOptions),
         pieces: &mut Pieces,
         tell: impl FnMut(Piece),
     ) -> Result<Completion> {
-        let default = self.client.default_options();
-        let (prompt, options) = request::parse(payload.as_bytes(), plain, default)?;
         let mut stream = self.client.generate(prompt, options).await?;
         let done = pieces.read(&mut stream, tell).await?;
         done.ok_or(Error::Stopped)
@@ -173,10 +185,7 @@ impl AnswerType {
         if !text("grammar").is_empty() {
             return Err(wrong("grammar is given too: send one of them".to_owned()).into());
         }
-        let name = match said.split('/').collect::<Vec<_>>().as_slice() {
-            [package, name] => format!("{package}/msg/{name}"),
-            _ => said.to_owned(),
-        };
+        let name = Types::message_name(said);
         let grammar = types.grammar(&name);
         let grammar = grammar.map_err(|error| wrong(error.to_string()))?;
         Ok(Some(Self { name, grammar }))
@@ -257,6 +266,12 @@ fn options(message: &Value) -> Result<Map<String, Value>> {
     }
 }
 
+/// Whose a request is: a gid is a hash, of which half is enough. All without one are the same.
+fn client_id(client: Option<Gid>) -> ClientId {
+    let half = client.and_then(|gid| gid.first_chunk().copied());
+    half.map_or_else(ClientId::default, |half| ClientId(u64::from_le_bytes(half)))
+}
+
 fn feedback(piece: Piece) -> Value {
     json!({
         "index": piece.index,
@@ -300,12 +315,13 @@ mod tests {
         assert_eq!(request(json!({ "prompt": "x" })), json!({ "prompt": "x" }));
         let goal = json!({
             "prompt": "x", "system": "s", "max_tokens": 7, "temperature": 0.0, "seed": 3,
-            "stop": ["a"], "grammar": "g", "outline": "off", "options_json": "{\"top_k\": 20}",
+            "stop": ["a"], "grammar": "g", "outline": "off",
+            "options_json": "{\"top_k\": 20, \"priority\": 0, \"deadline_ms\": 500}",
         });
         let expected = json!({
             "messages": [{ "role": "system", "content": "s" }, { "role": "user", "content": "x" }],
             "n_predict": 7, "temperature": 0.0, "seed": 3, "stop": ["a"], "grammar": "g",
-            "outline": "off", "top_k": 20,
+            "outline": "off", "top_k": 20, "priority": 0, "deadline_ms": 500,
         });
         assert_eq!(request(goal), expected);
         let chat = json!([{ "role": "user", "content": "x" }]);
@@ -313,6 +329,14 @@ mod tests {
             request(json!({ "messages": chat })),
             json!({ "messages": chat })
         );
+    }
+
+    #[test]
+    fn each_robot_has_a_client_of_its_own() {
+        let (one, other) = (client_id(Some([1; 16])), client_id(Some([2; 16])));
+        assert_ne!(one, other);
+        assert_ne!(one, client_id(None));
+        assert_eq!(one, client_id(Some([1; 16])));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A node of ROS 2, for robots whose nodes speak rmw_zenoh (Jazzy or later): no bridge, no ROS here.
 //!
 //! ```text
-//! topics      prompt -> tokens, answer (std_msgs/String); model, latched
+//! topics      prompt -> tokens, answer (std_msgs/String), messages of other types; model, status, latched
 //! services    reset (std_srvs/Trigger), ask (jupiter_msgs/Ask), those of parameters
 //! action      generate (jupiter_msgs/Generate)
 //! ```
@@ -13,9 +13,11 @@
 //! - `graph`: who else is there
 //! - `goals`, `action`: an action server
 //! - `pieces`: an answer in pieces that subscribers keep up with
-//! - `desk`, `topics`, `parameters`: what is offered
+//! - `typed`: prompts that become messages
+//! - `desk`, `topics`, `condition`, `parameters`: what is offered
 
 mod action;
+mod condition;
 mod desk;
 mod goals;
 mod graph;
@@ -25,6 +27,7 @@ mod parameters;
 mod pieces;
 mod session;
 mod topics;
+mod typed;
 mod types;
 mod wire;
 
@@ -32,6 +35,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use jupiter_actors::Inbox;
 use serde_json::json;
 use zenoh::Session;
 
@@ -40,6 +44,7 @@ use self::graph::Graph;
 use self::node::{Node, Publisher};
 use self::parameters::Parameter;
 use self::topics::{STRING, Topics};
+use self::typed::{Plan, TypedTopics};
 use self::types::{TypeError, Types};
 use self::wire::Qos;
 use crate::client::Client;
@@ -61,6 +66,7 @@ pub(crate) struct Ros2 {
 struct Serving {
     _topics: Topics,
     _model: Publisher,
+    _status: AbortOnDrop,
     _node: Node,
 }
 
@@ -81,20 +87,26 @@ impl Ros2 {
     /// Starts the node. Where no router answers, that is said once, and looked for until one does.
     ///
     /// # Errors
-    /// A domain that is none, another node of this name, an endpoint in use.
+    /// A domain that is none, another node of this name, an endpoint in use, topics for messages that
+    /// cannot be.
     pub(crate) async fn start(
         config: Ros2Config,
         client: Client,
+        inbox: Inbox,
         model: ModelName,
     ) -> Result<Self> {
         let domain = config.domain_here()?;
         let types = types(&config.interfaces);
         let types = types.map_err(|error| Ros2Error::Interface(error.to_string()))?;
+        let types = Arc::new(types);
+        let typed = Plan::new(&types, &config.topics, client.is_default_model())?;
         let start = Start {
             config,
             domain,
-            types: Arc::new(types),
+            types,
+            typed: typed.map(Arc::new),
             client,
+            inbox,
             model,
         };
         let own = Arc::new(OnceLock::new());
@@ -133,7 +145,10 @@ impl Ros2 {
 
     /// Takes the node out of the graph and closes its session.
     pub(crate) async fn stop(self) {
-        drop(self.task);
+        let mut task = self.task;
+        task.0.abort();
+        // What moves is told to stand still before the session closes.
+        let _ = (&mut task.0).await;
         if let Some(session) = self.session.get() {
             net::session::close(session.clone()).await;
         }
@@ -154,7 +169,9 @@ struct Start {
     config: Ros2Config,
     domain: u32,
     types: Arc<Types>,
+    typed: Option<Arc<Plan>>,
     client: Client,
+    inbox: Inbox,
     model: ModelName,
 }
 
@@ -201,15 +218,21 @@ impl Start {
         let mut node = Node::new(session, self.types.clone(), name.clone(), self.domain)?;
         let model = node.publisher(&name.relative("model"), STRING, Qos::Latched)?;
         model.publish(&json!({ "data": self.model.0 }));
+        let status = node.publisher(&name.relative("status"), STRING, Qos::Latched)?;
+        let status = condition::tell(status, self.inbox.clone());
         parameters::serve(&mut node, &name.full(), self.parameters())?;
         let graph = Graph::watch(session, self.domain)?;
         let desk = Desk::new(self.client.clone(), self.types.clone(), graph.clone());
         desk.serve(&mut node, &name.relative("generate"), &name.relative("ask"))?;
-        let topics = Topics::serve(&mut node, name, desk)?;
+        let typed = self.typed.clone();
+        let typed = typed.map(|plan| TypedTopics::serve(&mut node, plan));
+        let barge_in = self.config.barge_in;
+        let topics = Topics::serve(&mut node, name, desk, typed.transpose()?, barge_in)?;
         graph.compare_with(node.offered());
         Ok(Serving {
             _topics: topics,
             _model: model,
+            _status: status,
             _node: node,
         })
     }

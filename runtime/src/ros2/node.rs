@@ -90,12 +90,13 @@ impl Node {
         })
     }
 
-    /// Hands messages to `accept`, which is called from zenoh's threads and must not wait.
+    /// Hands messages and who sent them to `accept`, which is called from zenoh's threads and must not
+    /// wait. Who sends no attachment (zenoh-pico) is nobody.
     pub(super) fn subscribe(
         &mut self,
         topic: &str,
         ty: &'static str,
-        accept: impl Fn(Value) + Send + Sync + 'static,
+        accept: impl Fn(Value, Option<Gid>) + Send + Sync + 'static,
     ) -> Result<()> {
         let hash = self.hash(ty)?;
         self.declare(
@@ -107,7 +108,7 @@ impl Node {
         let types = self.types.clone();
         let subscriber = entrance::subscriber(&self.session, key, move |sample| {
             match read(&types, ty, sample.payload()) {
-                Ok(message) => accept(message),
+                Ok(message) => accept(message, attachment(sample.attachment()).map(|a| a.gid)),
                 Err(why) => complaints.say(&why),
             }
         })?;
@@ -138,8 +139,7 @@ impl Node {
                 Some(payload) => read(&types, &format!("{ty}_Request"), payload),
                 None => Err("a call without a message".to_owned()),
             };
-            let attachment = query.attachment().map(zenoh::bytes::ZBytes::to_bytes);
-            let attachment = attachment.and_then(|bytes| Attachment::parse(&bytes));
+            let attachment = attachment(query.attachment());
             match request {
                 Ok(request) => accept(Call {
                     request,
@@ -197,6 +197,10 @@ fn read(types: &Types, ty: &str, payload: &zenoh::bytes::ZBytes) -> Result<Value
     }
     let message = types.decode(ty, &payload.to_bytes());
     message.map_err(|error| error.to_string())
+}
+
+fn attachment(bytes: Option<&zenoh::bytes::ZBytes>) -> Option<Attachment> {
+    bytes.and_then(|bytes| Attachment::parse(&bytes.to_bytes()))
 }
 
 /// Says what is wrong with messages the first time; whoever sends such ones often would fill the log.

@@ -3,9 +3,12 @@
 //!
 //! Prompts are answered one after the other, text or the JSON that zenoh's topics take. `tokens` has the
 //! events of those topics with the number of the prompt (`request`) and of the piece (`index`); `answer`
-//! has whole answers.
+//! has whole answers. Where prompts become messages (`--ros2-topic`), `answer` has the JSON of what was
+//! published, or why nothing was. What is stopped, by `reset` or by a newer prompt (`--ros2-barge-in`), is
+//! told as an error.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
@@ -13,7 +16,8 @@ use tokio::sync::{mpsc, watch};
 use super::desk::Desk;
 use super::node::{Call, Node, Publisher};
 use super::pieces::{IN_ORDER, Piece, Pieces};
-use super::wire::Qos;
+use super::typed::{self, TypedTopics};
+use super::wire::{Gid, Qos};
 use crate::client::event::Event;
 use crate::client::stream::StreamItem;
 use crate::config::Ros2Name;
@@ -29,60 +33,123 @@ const MAX_WAITING: usize = 16;
 
 /// The topics, as long as it lives.
 pub(super) struct Topics {
-    _task: AbortOnDrop,
+    task: AbortOnDrop,
+    out: Arc<Out>,
 }
 
-/// A prompt, and how often was reset when it came.
+impl Drop for Topics {
+    fn drop(&mut self) {
+        self.task.0.abort();
+        if let Some(typed) = &self.out.typed {
+            typed.close();
+        }
+    }
+}
+
+/// A prompt, and who published it.
 struct Prompt {
     request: u64,
     text: String,
-    n_resets: u64,
+    client: Option<Gid>,
+}
+
+/// The last prompt that is stopped, with all before it, and why.
+#[derive(Clone, Copy, Default)]
+struct Stopped {
+    request: u64,
+    why: &'static str,
 }
 
 struct Out {
     tokens: Publisher,
     answer: Publisher,
+    typed: Option<TypedTopics>,
+}
+
+/// What prompts come to.
+struct Entrance {
+    out: Arc<Out>,
+    /// How many came.
+    n_prompts: AtomicU64,
+    prompts: mpsc::Sender<Prompt>,
+    stops: watch::Sender<Stopped>,
+    /// Whether a prompt stops those before it.
+    barge_in: bool,
 }
 
 impl Topics {
-    pub(super) fn serve(node: &mut Node, name: &Ros2Name, desk: Arc<Desk>) -> Result<Self> {
+    pub(super) fn serve(
+        node: &mut Node,
+        name: &Ros2Name,
+        desk: Arc<Desk>,
+        typed: Option<TypedTopics>,
+        barge_in: bool,
+    ) -> Result<Self> {
         let out = Arc::new(Out {
             tokens: node.publisher(&name.relative("tokens"), STRING, Qos::Plain)?,
             answer: node.publisher(&name.relative("answer"), STRING, Qos::Plain)?,
+            typed,
         });
         let (prompts, waiting) = mpsc::channel(MAX_WAITING);
-        let (reset, resets) = watch::channel(0_u64);
-        let n_prompts = std::sync::atomic::AtomicU64::new(0);
-        let heard = {
-            let (out, resets) = (out.clone(), resets.clone());
-            move |message: Value| {
-                let request = n_prompts.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
-                let text = message["data"].as_str().unwrap_or_default().to_owned();
-                let n_resets = *resets.borrow();
-                let prompt = Prompt {
-                    request,
-                    text,
-                    n_resets,
-                };
-                if prompts.try_send(prompt).is_err() {
-                    let busy = busy(MAX_WAITING);
-                    out.fail(request, &busy.to_string(), busy.retry_after_ms());
-                }
-            }
-        };
-        node.subscribe(&name.relative("prompt"), STRING, heard)?;
+        let (stops, stopped) = watch::channel(Stopped::default());
+        let entrance = Arc::new(Entrance {
+            out: out.clone(),
+            n_prompts: AtomicU64::new(0),
+            prompts,
+            stops,
+            barge_in,
+        });
+        let own = entrance.clone();
+        let hear = move |message: Value, client| own.hear(&message, client);
+        node.subscribe(&name.relative("prompt"), STRING, hear)?;
         let handle = tokio::runtime::Handle::current();
         let forget = move |call: Call| {
-            reset.send_modify(|n| *n += 1);
+            entrance.reset();
             let message = "stopped what is being answered, and forgot what waits";
             let response = json!({ "success": true, "message": message });
             handle.spawn_blocking(move || call.answer(&response));
         };
         node.serve(&name.relative("reset"), "std_srvs/srv/Trigger", forget)?;
-        let task = tokio::spawn(answer_all(out, desk, waiting, resets));
-        Ok(Self {
-            _task: AbortOnDrop(task),
-        })
+        let task = tokio::spawn(answer_all(out.clone(), desk, waiting, stopped));
+        let task = AbortOnDrop(task);
+        Ok(Self { task, out })
+    }
+}
+
+impl Entrance {
+    fn hear(&self, message: &Value, client: Option<Gid>) {
+        let request = self.n_prompts.fetch_add(1, Ordering::Relaxed) + 1;
+        if self.barge_in {
+            self.stop(request - 1, "stopped by a newer prompt");
+        }
+        let text = message["data"].as_str().unwrap_or_default().to_owned();
+        let prompt = Prompt {
+            request,
+            text,
+            client,
+        };
+        if self.prompts.try_send(prompt).is_err() {
+            let busy = busy(MAX_WAITING);
+            self.out
+                .fail(request, &busy.to_string(), busy.retry_after_ms());
+        }
+    }
+
+    fn reset(&self) {
+        self.stop(self.n_prompts.load(Ordering::Relaxed), "stopped by reset");
+        if let Some(typed) = &self.out.typed {
+            typed.halt();
+        }
+    }
+
+    fn stop(&self, request: u64, why: &'static str) {
+        self.stops.send_if_modified(|stopped| {
+            let is_new = request > stopped.request;
+            if is_new {
+                *stopped = Stopped { request, why };
+            }
+            is_new
+        });
     }
 }
 
@@ -90,31 +157,41 @@ async fn answer_all(
     out: Arc<Out>,
     desk: Arc<Desk>,
     mut waiting: mpsc::Receiver<Prompt>,
-    mut resets: watch::Receiver<u64>,
+    mut stopped: watch::Receiver<Stopped>,
 ) {
     while let Some(prompt) = waiting.recv().await {
-        if prompt.n_resets != *resets.borrow_and_update() {
-            continue;
-        }
+        let Prompt {
+            request, client, ..
+        } = prompt;
         let mut pieces = Pieces::default();
-        let tell = |piece: Piece| out.piece(prompt.request, piece);
-        let answered = desk.answer(&prompt.text, true, &mut pieces, tell);
+        let answered = async {
+            let mut asked = desk.read(&prompt.text, true, client)?;
+            if let Some(typed) = &out.typed {
+                typed.plan().ask(&mut asked.0, &mut asked.1)?;
+            }
+            let tell = |piece: Piece| out.piece(request, piece);
+            desk.answer(asked, &mut pieces, tell).await
+        };
         let answered = tokio::select! {
-            answered = answered => answered,
-            Ok(()) = resets.changed() => {
-                out.fail(prompt.request, "stopped by reset", None);
+            // What was stopped while it waited is not begun.
+            biased;
+            Ok(stopped) = stopped.wait_for(|stopped| stopped.request >= request) => {
+                out.fail(request, stopped.why, None);
                 continue;
             }
+            answered = answered => answered,
         };
         match answered {
             Ok(done) => {
                 let done = StreamItem::Done(done);
-                out.event(prompt.request, &Event::from(&done), None);
-                out.answer.publish(&json!({ "data": pieces.text }));
+                out.event(request, &Event::from(&done), None);
+                let text = match &out.typed {
+                    Some(typed) => typed.publish(&pieces.text).to_string(),
+                    None => pieces.text,
+                };
+                out.answer.publish(&json!({ "data": text }));
             }
-            Err(error) => {
-                out.fail(prompt.request, &error.to_string(), error.retry_after_ms());
-            }
+            Err(error) => out.fail(request, &error.to_string(), error.retry_after_ms()),
         }
     }
 }
@@ -127,7 +204,7 @@ impl Out {
         }
     }
 
-    /// There is no answer: `tokens` says why.
+    /// There is no answer: `tokens` says why, and where a message is missing, `answer` too.
     fn fail(&self, request: u64, message: &str, retry_after_ms: Option<u64>) {
         tracing::warn!("prompt {request} of ROS 2 is not answered: {message}");
         let error = Event::Error {
@@ -135,6 +212,10 @@ impl Out {
             retry_after_ms,
         };
         self.event(request, &error, None);
+        if self.typed.is_some() {
+            let text = typed::nothing(message).to_string();
+            self.answer.publish(&json!({ "data": text }));
+        }
     }
 
     fn event(&self, request: u64, event: &Event<'_>, index: Option<u32>) {

@@ -1,11 +1,12 @@
 //! What a model may write so that its answer is a message: a grammar (GBNF) of the message's JSON.
 //!
 //! Whatever is written by it, [`Types::encode`] takes: whole numbers have a digit less than their type
-//! holds, strings and sequences an end.
+//! holds, strings and sequences an end. Numbers with a limit are within it.
 
 use std::collections::BTreeMap;
 
-use super::{DUMMY_FIELD, Field, Kind, Shape, TypeError, Types};
+use super::{DUMMY_FIELD, Field, Kind, Shape, TypeError, Types, number};
+use crate::config::Ros2Limit;
 
 /// Most elements of a sequence, and most characters of a string: a model could go on without end.
 const MAX_ELEMENTS: u32 = 16;
@@ -24,29 +25,65 @@ impl Types {
     /// # Errors
     /// A type that is not known, or that no model can write: images and other raw bytes, wide strings.
     pub(in crate::ros2) fn grammar(&self, name: &str) -> Result<String, TypeError> {
-        let mut rules = BTreeMap::new();
-        self.message_rule(name, &mut rules)?;
-        let mut text = format!("root ::= {}\n", rule_name(name));
-        for (rule, body) in rules {
-            text += &format!("{rule} ::= {body}\n");
-        }
-        Ok(text + COMMON.trim_start())
+        let mut grammar = Grammar::new(self);
+        let root = grammar.message(name, &[])?;
+        Ok(grammar.finish(&root))
+    }
+}
+
+/// A grammar as it is written.
+pub(in crate::ros2) struct Grammar<'a> {
+    types: &'a Types,
+    rules: BTreeMap<String, String>,
+}
+
+impl<'a> Grammar<'a> {
+    pub(in crate::ros2) fn new(types: &'a Types) -> Self {
+        let rules = BTreeMap::new();
+        Self { types, rules }
     }
 
-    fn message_rule(
-        &self,
-        name: &str,
-        rules: &mut BTreeMap<String, String>,
-    ) -> Result<(), TypeError> {
-        if rules.contains_key(&rule_name(name)) {
-            return Ok(());
+    /// The grammar whose root may be what `root` says, an expression of rules.
+    pub(in crate::ros2) fn finish(self, root: &str) -> String {
+        let mut text = format!("root ::= {root}\n");
+        for (rule, body) in self.rules {
+            text += &format!("{rule} ::= {body}\n");
         }
+        text + COMMON.trim_start()
+    }
+
+    /// The rule for messages of type `name` whose numbers are within `limits`.
+    ///
+    /// # Errors
+    /// As [`Types::grammar`]; a limit that leaves no number.
+    pub(in crate::ros2) fn message(
+        &mut self,
+        name: &str,
+        limits: &[Ros2Limit],
+    ) -> Result<String, TypeError> {
+        let limits: Vec<_> = limits.iter().map(|l| (l.field.as_str(), l)).collect();
+        self.within(name, &limits)
+    }
+
+    /// The same for limits with their paths from here. Rules without a limit are shared; one with
+    /// limits has a number, since the same type has others elsewhere.
+    fn within(&mut self, name: &str, limits: &[Limit<'_>]) -> Result<String, TypeError> {
+        let rule = match limits.is_empty() {
+            true => rule_name(name),
+            false => format!("{}-within-{}", rule_name(name), self.rules.len()),
+        };
+        if self.rules.contains_key(&rule) {
+            return Ok(rule);
+        }
+        // Its place is taken before those within it look for theirs.
+        self.rules.insert(rule.clone(), String::new());
         let mut members = Vec::new();
-        for field in self.fields(name)? {
+        for field in self.types.fields(name)? {
             if field.name == DUMMY_FIELD {
                 continue;
             }
-            let one = self.element_rule(name, field, rules)?;
+            let inner: Vec<_> = limits.iter().filter_map(|l| step(l, &field.name)).collect();
+            let one = self.element(name, field, &inner)?;
             let list = |min: u32, max: u32| match (min, max) {
                 (_, 0) => r#""[]""#.to_owned(),
                 (0, max) => format!(r#""[" ({one} ("," {one}){{0,{}}})? "]""#, max - 1),
@@ -65,40 +102,49 @@ impl Types {
             true => r#""{}""#.to_owned(),
             false => format!(r#""{{" {body} "}}""#),
         };
-        rules.insert(rule_name(name), body);
-        Ok(())
+        self.rules.insert(rule.clone(), body);
+        Ok(rule)
     }
 
     /// What one element of a member may be.
-    fn element_rule(
-        &self,
+    fn element(
+        &mut self,
         message: &str,
         field: &Field,
-        rules: &mut BTreeMap<String, String>,
+        limits: &[Limit<'_>],
     ) -> Result<String, TypeError> {
         let refused = |why: &str| TypeError::Value {
             at: format!("{message}.{}", field.name),
             why: why.to_owned(),
         };
-        let whole = |sign: &str, n_digits: u32| {
-            format!(r#"{sign}("0" | [1-9] [0-9]{{0,{}}})"#, n_digits - 1)
+        let limit = limits.iter().find(|(path, _)| path.is_empty());
+        let whole = |is_signed: bool, n_digits: u32| match limit {
+            None => {
+                let sign = if is_signed { r#""-"? "# } else { "" };
+                Some(format!(
+                    r#"{sign}("0" | [1-9] [0-9]{{0,{}}})"#,
+                    n_digits - 1
+                ))
+            }
+            Some((_, limit)) => number::whole(is_signed, n_digits, limit.min, limit.max),
         };
+        let none = || refused("no number that a model can write is within its limit");
         Ok(match &field.kind {
             Kind::Byte | Kind::Integer { bytes: 1, .. } if field.shape == Shape::Sequence => {
                 return Err(refused("a model cannot write raw bytes, as of an image"));
             }
             Kind::WideString(_) => return Err(refused("a model cannot write wide strings")),
-            Kind::Message(other) => {
-                self.message_rule(other, rules)?;
-                rule_name(other)
-            }
+            Kind::Message(other) => self.within(other, limits)?,
             Kind::Bool => "bool".to_owned(),
-            Kind::Float32 | Kind::Float64 => "float".to_owned(),
+            Kind::Float32 | Kind::Float64 => match limit {
+                None => "float".to_owned(),
+                Some((_, limit)) => number::decimal(limit.min, limit.max).ok_or_else(none)?,
+            },
             Kind::String(max) => {
                 let max = max.unwrap_or(MAX_CHARS).min(MAX_CHARS);
                 format!(r#""\"" char{{0,{max}}} "\"""#)
             }
-            Kind::Byte => whole("", 2),
+            Kind::Byte => whole(false, 2).ok_or_else(none)?,
             Kind::Integer { bytes, is_signed } => {
                 let n_digits = match bytes {
                     1 => 2,
@@ -106,10 +152,19 @@ impl Types {
                     4 => 9,
                     _ => 18,
                 };
-                whole(if *is_signed { r#""-"? "# } else { "" }, n_digits)
+                whole(*is_signed, n_digits).ok_or_else(none)?
             }
         })
     }
+}
+
+/// A limit, with the rest of its path.
+type Limit<'a> = (&'a str, &'a Ros2Limit);
+
+/// A limit as seen from the member `name`; nothing where it is for another one.
+fn step<'a>((path, limit): &Limit<'a>, name: &str) -> Option<Limit<'a>> {
+    let (first, rest) = path.split_once('.').unwrap_or((path, ""));
+    (first == name).then_some((rest, limit))
 }
 
 /// `geometry_msgs/msg/Twist` as a rule may be named.

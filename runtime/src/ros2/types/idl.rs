@@ -21,7 +21,7 @@ impl Types {
     }
 
     /// Reads one definition; `name` is as `std_msgs/msg/String` and says what it is.
-    pub(super) fn add(&mut self, name: &str, text: &str) -> Result<(), TypeError> {
+    pub(in crate::ros2) fn add(&mut self, name: &str, text: &str) -> Result<(), TypeError> {
         let wrong = |why: &str| TypeError::Definition {
             name: name.to_owned(),
             line: 0,
@@ -29,7 +29,10 @@ impl Types {
         };
         let parts = sections(text);
         match (name.split('/').nth(1), parts.as_slice()) {
-            (Some("msg"), [message]) => self.add_message(name, message),
+            (Some("msg"), [message]) => {
+                self.definitions.insert(name.to_owned(), text.to_owned());
+                self.add_message(name, message)
+            }
             (Some("srv"), [request, response]) => {
                 let request = fields(name, request)?;
                 let response = fields(name, response)?;

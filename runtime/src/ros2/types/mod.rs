@@ -5,7 +5,8 @@
 //! - [`check`]: whether types are complete and of a size that can be
 //! - [`hash`]: what ROS knows a type by (REP 2016, `RIHS01`)
 //! - [`cdr`]: payloads (XCDR1) to JSON and back
-//! - [`grammar`]: what a model may write so that its answer is such a message
+//! - [`number`], [`grammar`]: what a model may write so that its answer is such a message
+//! - [`limits`]: whether a message is within limits
 
 mod cdr;
 mod check;
@@ -13,12 +14,16 @@ mod folder;
 mod grammar;
 mod hash;
 mod idl;
+mod limits;
+mod number;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
+
+pub(super) use self::grammar::Grammar;
 
 /// What the packages of ROS 2 that are used here define (`make ros2-golden` writes it).
 const STANDARD: &str = include_str!("../interfaces/ros.txt");
@@ -47,6 +52,8 @@ const DUMMY_FIELD: &str = "structure_needs_at_least_one_member";
 #[derive(Clone, Debug, Default)]
 pub(super) struct Types {
     messages: BTreeMap<String, Vec<Field>>,
+    /// What stands in the files of messages, with what people wrote beside the members.
+    definitions: BTreeMap<String, String>,
 }
 
 /// A member of a message.
@@ -99,6 +106,40 @@ impl Types {
         }
         types.check()?;
         Ok(types)
+    }
+
+    /// The whole name of a message: `geometry_msgs/Twist` is `geometry_msgs/msg/Twist`.
+    pub(super) fn message_name(said: &str) -> String {
+        match said.split('/').collect::<Vec<_>>().as_slice() {
+            [package, name] => format!("{package}/msg/{name}"),
+            _ => said.to_owned(),
+        }
+    }
+
+    /// What the files say of a message and those within it, as `ros2 interface show` has it.
+    ///
+    /// # Errors
+    /// A type that is not known.
+    pub(super) fn definition(&self, name: &str) -> Result<String, TypeError> {
+        let mut names = vec![name.to_owned()];
+        let mut text = String::new();
+        let mut i = 0;
+        while let Some(name) = names.get(i).cloned() {
+            for field in self.fields(&name)? {
+                if let Kind::Message(inner) = &field.kind
+                    && !names.contains(inner)
+                {
+                    names.push(inner.clone());
+                }
+            }
+            let lines = self.definitions.get(&name).map_or("", String::as_str);
+            text += &format!("# {name}\n");
+            for line in lines.lines().filter(|line| !line.trim().is_empty()) {
+                text += &format!("{}\n", line.trim_end());
+            }
+            i += 1;
+        }
+        Ok(text)
     }
 
     /// The members of a message.

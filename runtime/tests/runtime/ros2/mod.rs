@@ -1,6 +1,7 @@
 //! Robots of ROS 2: what a node hears that speaks rmw_zenoh.
 
 mod robot;
+mod typed;
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use serde_json::Value;
 
 use self::robot::{
     ASK, CANCEL, Cdr, FEEDBACK, GET_RESULT, LIST, Read, Robot, SEND_GOAL, SET, STATUS, STRING,
-    TRIGGER, goal, session,
+    TRIGGER, goal, goal_with, session,
 };
 use crate::support::{PATIENCE, ask, greedy, head, model};
 
@@ -23,8 +24,11 @@ const ABORTED: u8 = 6;
 
 /// A runtime that is the router of a robot; `slowdown` times slower than this machine.
 async fn start(slowdown: f64) -> (tempfile::TempDir, Runtime, Robot) {
+    start_with(slowdown, Settings::default()).await
+}
+
+async fn start_with(slowdown: f64, mut settings: Settings) -> (tempfile::TempDir, Runtime, Robot) {
     let dir = tempfile::tempdir().unwrap();
-    let mut settings = Settings::default();
     settings.emulation.slowdown = Some(slowdown);
     settings.ros2.ros2_domain = Some(0);
     let model = model(dir.path(), 9);
@@ -107,6 +111,45 @@ async fn a_prompt_on_a_topic_is_answered_whole_and_in_pieces() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_newer_prompt_and_reset_stop_what_was_asked_and_say_so() {
+    let mut settings = Settings::default();
+    settings.ros2.ros2_barge_in = Some(true);
+    let (_dir, runtime, robot) = start_with(60.0, settings).await;
+    let tokens = robot.subscribe(topic("tokens")).await;
+    let request = r#"{"prompt":"Hi","n_predict":400,"ignore_eos":true}"#;
+    let ask = async || {
+        let prompt = Cdr::default().text(request);
+        robot.publish(topic("prompt"), prompt).await;
+    };
+    let next = async |kind: &str| loop {
+        let event = tokio::time::timeout(PATIENCE, tokens.recv_async()).await;
+        let event = event.unwrap().unwrap();
+        let event = event.payload().to_bytes();
+        let event: Value = serde_json::from_str(&Read::of(&event).text()).unwrap();
+        if event["event"] == kind {
+            let message = event["message"].as_str().unwrap_or_default();
+            break (event["request"].as_u64(), message.to_owned());
+        }
+    };
+    ask().await;
+    assert_eq!(next("token").await.0, Some(1));
+    ask().await;
+    let stopped = next("error").await;
+    assert_eq!(stopped, (Some(1), "stopped by a newer prompt".to_owned()));
+    let reset = robot
+        .call(format!("0/llm/reset/{TRIGGER}"), GID, Cdr::default())
+        .await;
+    assert_eq!(Read::of(&reset).byte(), 1);
+    assert_eq!(
+        next("error").await,
+        (Some(2), "stopped by reset".to_owned())
+    );
+    ask().await;
+    assert_eq!(next("token").await.0, Some(3));
+    runtime.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_comes_late_knows_the_model_and_sees_the_node() {
     let (_dir, runtime, robot) = start(1.0).await;
     let samples = robot.latched(&topic("model")).await;
@@ -120,8 +163,21 @@ async fn who_comes_late_knows_the_model_and_sees_the_node() {
         let kind = format!("/{kind}/%/%llm/jupiter");
         tokens.iter().filter(|token| token.contains(&kind)).count()
     };
-    // answer, tokens, model, feedback, status; prompt; 3 of the action, ask, reset, 6 of parameters.
-    assert_eq!((of("NN"), of("MP"), of("MS"), of("SS")), (1, 5, 1, 11));
+    // answer, tokens, model, status, feedback and status of goals; prompt; 3 of the action, ask, reset, 6 of
+    // parameters.
+    assert_eq!((of("NN"), of("MP"), of("MS"), of("SS")), (1, 6, 1, 11));
+    let running = async {
+        loop {
+            for sample in robot.latched(&topic("status")).await {
+                let status = sample.payload().to_bytes();
+                let status: Value = serde_json::from_str(&Read::of(&status).text()).unwrap();
+                if status["phase"] == "running" && status["n_live"] == 0 {
+                    return;
+                }
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, running).await.unwrap();
     runtime.shutdown().await;
 }
 
@@ -163,6 +219,13 @@ async fn a_goal_streams_and_its_result_is_whole_also_for_who_asks_late() {
     let (status, _, reason, error) = result(&robot, 2).await;
     assert_eq!((status, reason.as_str()), (ABORTED, "error"));
     assert!(error.contains("prompt"), "{error}");
+    let options = "{\"ignore_eos\": true, \"priority\": 0, \"deadline_ms\": 1}";
+    assert!(send(&robot, GID, goal_with(3, "Hi", 400, options)).await);
+    let (status, _, _, error) = result(&robot, 3).await;
+    assert!(
+        status == ABORTED && error.contains("within 1 ms"),
+        "{error}"
+    );
     assert_eq!(result(&robot, 99).await.0, 0, "a goal that nobody sent");
     runtime.shutdown().await;
 }

@@ -171,6 +171,11 @@ impl Cdr {
 
 /// A goal of `Generate`.
 pub(crate) fn goal(id: u8, prompt: &str, max_tokens: i32) -> Cdr {
+    goal_with(id, prompt, max_tokens, "{\"ignore_eos\": true}")
+}
+
+/// The same with these `options_json`.
+pub(crate) fn goal_with(id: u8, prompt: &str, max_tokens: i32, options: &str) -> Cdr {
     Cdr::default()
         .raw(&[id; 16])
         .text(prompt)
@@ -183,7 +188,7 @@ pub(crate) fn goal(id: u8, prompt: &str, max_tokens: i32) -> Cdr {
         .text("")
         .text("")
         .text("")
-        .text("{\"ignore_eos\": true}")
+        .text(options)
 }
 
 /// Reads what [`Cdr`] writes.

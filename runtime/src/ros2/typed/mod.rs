@@ -1,0 +1,386 @@
+//! Topics on which prompts become messages (`--ros2-topic`): always valid and within their limits, or
+//! nothing is published.
+//!
+//! - `drive`: commands of the default model as velocities
+//! - `motion`: velocities, each for its time
+//!
+//! A model is told what the messages are, and writes one under a grammar that holds the limits; what it
+//! wrote is checked before it is published. The default model was not trained for that: it writes its
+//! own commands (models/world/COMMANDS.md), and a table makes velocities of them.
+
+mod drive;
+mod motion;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::{Value, json};
+
+use self::drive::Driver;
+use self::motion::{Motion, Part};
+use super::node::{Node, Publisher};
+use super::types::{Grammar, Types};
+use super::wire::Qos;
+use crate::client::prompt::{GenerateOptions, Prompt};
+use crate::config::{OutlineMode, Ros2Topic};
+use crate::error::{BadRequest, Result, Ros2Error};
+
+/// What the answer names instead of a topic where nothing is published.
+const NONE: &str = "none";
+
+/// What a model writes of why.
+const REASON: &str = r#""\"" char{1,200} "\"""#;
+
+/// What becomes of prompts: checked, without a node yet.
+pub(super) struct Plan {
+    types: Arc<Types>,
+    topics: Vec<Ros2Topic>,
+    grammar: String,
+    way: Way,
+}
+
+enum Way {
+    /// The model is told what messages are.
+    Told(String),
+    /// The default model writes its own commands.
+    Commands(Driver),
+}
+
+impl Plan {
+    /// Nothing without topics.
+    ///
+    /// # Errors
+    /// A type that is not known or that no model can write, a limit that is none of its fields'; for
+    /// the default model anything but one topic of velocities.
+    pub(super) fn new(
+        types: &Arc<Types>,
+        topics: &[Ros2Topic],
+        is_default_model: bool,
+    ) -> Result<Option<Self>> {
+        if topics.is_empty() {
+            return Ok(None);
+        }
+        let mut topics = topics.to_vec();
+        for topic in &mut topics {
+            topic.ty = Types::message_name(&topic.ty);
+        }
+        let (mut grammar, mut ways) = (Grammar::new(types), Vec::new());
+        for Ros2Topic { name, ty, limits } in &topics {
+            for limit in limits {
+                let checked = types.check_limit(ty, limit);
+                checked.map_err(|why| Ros2Error::limit(&limit.field, why))?;
+            }
+            let rule = grammar.message(ty, limits);
+            let rule = rule.map_err(|why| Ros2Error::topic(name, why))?;
+            ways.push(format!(r#""\"{name}\":" {rule}"#));
+        }
+        ways.push(format!(r#""\"{NONE}\":" {REASON}"#));
+        let (grammar, way) = match is_default_model {
+            true => {
+                let driver = Driver::new(types, &topics)?;
+                (drive::grammar(), Way::Commands(driver))
+            }
+            false => {
+                let grammar = grammar.finish(&format!(r#""{{" ({}) "}}""#, ways.join(" | ")));
+                (grammar, Way::Told(instruction(types, &topics)?))
+            }
+        };
+        Ok(Some(Self {
+            types: types.clone(),
+            topics,
+            grammar,
+            way,
+        }))
+    }
+
+    /// Asks for a message instead of an answer.
+    ///
+    /// # Errors
+    /// A request that has a grammar of its own.
+    pub(super) fn ask(&self, prompt: &mut Prompt, options: &mut GenerateOptions) -> Result<()> {
+        if options.sampling.grammar.is_some() {
+            let name = self.topics[0].ty.clone();
+            let why = "what is said here becomes a message: send no grammar".to_owned();
+            return Err(BadRequest::AnswerType { name, why }.into());
+        }
+        options.sampling.grammar = Some(self.grammar.clone());
+        options.outline = Some(OutlineMode::Off);
+        if let (Way::Told(instruction), Prompt::Chat(chat)) = (&self.way, prompt)
+            && let Some(first) = chat.first_mut()
+        {
+            first.content = format!("{instruction}\n{}", first.content);
+        }
+        Ok(())
+    }
+
+    /// The topic and the message of an answer, or why there is none.
+    fn message(&self, text: &str) -> Result<(&Ros2Topic, Value), String> {
+        let answer: Value = serde_json::from_str(text.trim())
+            .map_err(|error| format!("the answer is no message (n_predict too small?): {error}"))?;
+        if let Some(why) = answer[NONE].as_str() {
+            return Err(why.to_owned());
+        }
+        let named = self.topics.iter().find_map(|topic| {
+            let message = answer.get(&topic.name)?;
+            Some((topic, message))
+        });
+        let (topic, message) = named.ok_or("the answer names no topic")?;
+        Ok((topic, checked(&self.types, topic, message)?))
+    }
+}
+
+/// The message as it will be read, if it is one and within the limits of its topic.
+fn checked(types: &Types, topic: &Ros2Topic, message: &Value) -> Result<Value, String> {
+    let Ros2Topic { ty, limits, .. } = topic;
+    let written = types.encode(ty, message);
+    let read = written.and_then(|bytes| types.decode(ty, &bytes));
+    let within = read.and_then(|read| types.check_within(ty, &read, limits).map(|()| read));
+    within.map_err(|error| error.to_string())
+}
+
+/// What a model is told of the messages.
+fn instruction(types: &Types, topics: &[Ros2Topic]) -> Result<String> {
+    let mut text = "What is said to a robot becomes a message of ROS 2. Answer with JSON alone: the name of a \
+         topic and the whole message for it, or {\"none\":\"why\"} where none of them can say it. Units, \
+         where nothing else is written: metres, seconds, radians; x is ahead, y left, z up, and to the \
+         left is positive.\n"
+        .to_owned();
+    for Ros2Topic { name, ty, limits } in topics {
+        let definition = types.definition(ty);
+        let definition = definition.map_err(|why| Ros2Error::topic(name, why))?;
+        text += &format!("{{\"{name}\":{{..}}}} is for a {ty}:\n{definition}");
+        for limit in limits {
+            let (field, min, max) = (&limit.field, limit.min, limit.max);
+            text += &format!("{field} is from {min} to {max}.\n");
+        }
+    }
+    Ok(text + "What is said:")
+}
+
+/// The topics of a node.
+pub(super) struct TypedTopics {
+    plan: Arc<Plan>,
+    out: Out,
+}
+
+enum Out {
+    /// In the order of the plan's topics.
+    Messages(Vec<Publisher>),
+    Motion(Motion, Mutex<Driver>),
+}
+
+impl TypedTopics {
+    pub(super) fn serve(node: &mut Node, plan: Arc<Plan>) -> Result<Self> {
+        let mut publishers = Vec::new();
+        for topic in &plan.topics {
+            publishers.push(node.publisher(&topic.name, &topic.ty, Qos::Plain)?);
+        }
+        let out = match (&plan.way, publishers.len()) {
+            (Way::Commands(driver), 1) => {
+                let motion = Motion::new(publishers.remove(0));
+                Out::Motion(motion, Mutex::new(driver.clone()))
+            }
+            _ => Out::Messages(publishers),
+        };
+        Ok(Self { plan, out })
+    }
+
+    pub(super) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Publishes what an answer says; gives what is told of it: the topic with what was published, or
+    /// why nothing was.
+    pub(super) fn publish(&self, text: &str) -> Value {
+        let topics = &self.plan.topics;
+        let published = match &self.out {
+            Out::Messages(publishers) => self.plan.message(text).map(|(topic, message)| {
+                let own = topics.iter().position(|other| other.name == topic.name);
+                if let Some(publisher) = own.and_then(|own| publishers.get(own)) {
+                    publisher.publish(&message);
+                }
+                json!({ &topic.name: message })
+            }),
+            Out::Motion(motion, driver) => {
+                let mut driver = driver.lock().unwrap_or_else(PoisonError::into_inner);
+                driver.parts(text).map(|parts| {
+                    let told = json!({ &topics[0].name: parts.iter().map(Part::told).collect::<Vec<_>>() });
+                    motion.begin(parts);
+                    told
+                })
+            }
+        };
+        published.unwrap_or_else(|why| nothing(&why))
+    }
+
+    /// Ends what is under way.
+    pub(super) fn halt(&self) {
+        if let Out::Motion(motion, _) = &self.out {
+            motion.halt();
+        }
+    }
+
+    /// The same for good.
+    pub(super) fn close(&self) {
+        if let Out::Motion(motion, _) = &self.out {
+            motion.close();
+        }
+    }
+}
+
+/// What is told where nothing is published.
+pub(super) fn nothing(why: &str) -> Value {
+    tracing::info!("ROS 2: nothing is published: {why}");
+    json!({ NONE: why })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use jupiter_models::sampling::SamplingParams;
+
+    use super::*;
+    use crate::config::Ros2Limit;
+
+    fn topic(name: &str, ty: &str, limits: &[(&str, f64, f64)]) -> Ros2Topic {
+        let limit = |&(field, min, max): &(&str, f64, f64)| Ros2Limit {
+            field: field.to_owned(),
+            min,
+            max,
+        };
+        Ros2Topic {
+            name: name.to_owned(),
+            ty: ty.to_owned(),
+            limits: limits.iter().map(limit).collect(),
+        }
+    }
+
+    fn plan(topics: &[Ros2Topic], is_default_model: bool) -> Result<Plan> {
+        let mut types = Types::embedded().unwrap();
+        let image = "uint8[] data";
+        types.add("t/msg/Image", image).unwrap();
+        let level = "# Height of the water.\nfloat32 level # [cm]\nstring name";
+        types.add("t/msg/Level", level).unwrap();
+        Plan::new(&Arc::new(types), topics, is_default_model).map(Option::unwrap)
+    }
+
+    #[test]
+    fn a_model_is_told_the_messages_with_their_units_and_limits() {
+        let topics = [
+            topic(
+                "/cmd_vel",
+                "geometry_msgs/Twist",
+                &[("linear.x", -0.3, 0.3)],
+            ),
+            topic("/level", "t/msg/Level", &[("level", 0.0, 80.0)]),
+        ];
+        let plan = plan(&topics, false).unwrap();
+        let mut options = GenerateOptions::default();
+        let mut prompt = Prompt::text("Fill it.");
+        plan.ask(&mut prompt, &mut options).unwrap();
+        let Prompt::Chat(chat) = &prompt else {
+            panic!("{prompt:?}")
+        };
+        for part in [
+            "Fill it.",
+            "/cmd_vel",
+            "float32 level # [cm]",
+            "geometry_msgs/msg/Vector3",
+            "level is from 0 to 80.",
+            "radians",
+        ] {
+            assert!(chat[0].content.contains(part), "{}", chat[0].content);
+        }
+        options.sampling.validate().unwrap();
+        let twice = plan.ask(&mut prompt, &mut options).unwrap_err().to_string();
+        assert!(twice.contains("no grammar"), "{twice}");
+    }
+
+    #[test]
+    fn answers_are_messages_within_limits_or_nothing() {
+        let limits = [("linear.x", -0.3, 0.3)];
+        let topics = [
+            topic("/cmd_vel", "geometry_msgs/msg/Twist", &limits),
+            topic("/level", "t/msg/Level", &[]),
+        ];
+        let plan = plan(&topics, false).unwrap();
+        let (topic, message) = plan
+            .message(r#"{"/level":{"level":0.5,"name":"a"}}"#)
+            .unwrap();
+        let expected = json!({ "level": 0.5, "name": "a" });
+        assert_eq!((topic.name.as_str(), message), ("/level", expected));
+        let (topic, message) = plan
+            .message(r#"{"/cmd_vel":{"linear":{"x":-0.3}}}"#)
+            .unwrap();
+        assert_eq!(
+            (topic.name.as_str(), &message["angular"]["z"]),
+            ("/cmd_vel", &json!(0.0))
+        );
+        for (answer, expected) in [
+            (
+                r#"{"/cmd_vel":{"linear":{"x":0.31}}}"#,
+                "linear.x: 0.31 is not within -0.3 and 0.3",
+            ),
+            (r#"{"/cmd_vel":{"linear":{"x":"nan"}}}"#, "linear.x"),
+            (r#"{"/cmd_vel":{"linear":{"w":1}}}"#, "no member `w`"),
+            (r#"{"/cmd_vel":{"linear":"#, "n_predict"),
+            (r#"{"/other":{}}"#, "no topic"),
+            ("[]", "no topic"),
+            (r#"{"none":"not mine"}"#, "not mine"),
+        ] {
+            let why = plan.message(answer).unwrap_err();
+            assert!(why.contains(expected) && !why.contains('\n'), "{why}");
+        }
+    }
+
+    #[test]
+    fn topics_that_cannot_be_are_refused_with_what_is_wrong() {
+        let twist = "geometry_msgs/msg/Twist";
+        for (topics, is_default_model, expected) in [
+            (
+                vec![topic("/a", "a/msg/B", &[])],
+                false,
+                "a/msg/B is not known",
+            ),
+            (vec![topic("/a", "t/msg/Image", &[])], false, "raw bytes"),
+            (
+                vec![topic("/a", twist, &[("linear.w", 0.0, 1.0)])],
+                false,
+                "has no `w`",
+            ),
+            (
+                vec![topic("/a", "t/msg/Level", &[("name", 0.0, 1.0)])],
+                false,
+                "no numbers",
+            ),
+            (
+                vec![topic("/a", twist, &[("linear.x", 1e-9, 2e-9)])],
+                false,
+                "no number that",
+            ),
+            (vec![topic("/a", "t/msg/Level", &[])], true, "default model"),
+            (
+                vec![topic("/a", twist, &[]), topic("/b", twist, &[])],
+                true,
+                "default model",
+            ),
+            (
+                vec![topic("/a", twist, &[("linear.x", 0.1, 0.3)])],
+                true,
+                "0",
+            ),
+        ] {
+            let error = plan(&topics, is_default_model).err().unwrap().to_string();
+            assert!(error.contains(expected) && !error.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_default_models_grammar_is_one() {
+        let plan = plan(&[topic("/a", "geometry_msgs/msg/Twist", &[])], true).unwrap();
+        let sampling = SamplingParams {
+            grammar: Some(plan.grammar),
+            ..SamplingParams::greedy()
+        };
+        sampling.validate().unwrap();
+    }
+}
