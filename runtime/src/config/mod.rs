@@ -6,7 +6,8 @@
 //! Each module uses only those above it, as `make layering` asserts:
 //!
 //! - `units`, `choices`: how values are written
-//! - `groups`, `typed_topics`, `ros2`: each flag, its variable and its key
+//! - `ros2_name`, `typed_topics`: names in ROS 2, and its topics of other types
+//! - `groups`, `ros2`: each flag, its variable and its key
 //! - `table`, `settings`: a file that is read once; the file, then the environment, then flags
 //! - `parts`, `checks`: parts of the configuration, completed and checked
 //! - `outline`, `speculation`: and those with more to check
@@ -17,6 +18,7 @@ mod groups;
 mod outline;
 mod parts;
 mod ros2;
+mod ros2_name;
 mod settings;
 mod speculation;
 mod table;
@@ -41,7 +43,8 @@ pub use self::groups::{
 };
 pub use self::outline::OutlineConfig;
 pub use self::parts::{DEFAULT_CLUSTER, EmulationConfig, ModelConfig, NetworkConfig, Split};
-pub use self::ros2::{Ros2Config, Ros2Name, Ros2Place, Ros2Settings};
+pub use self::ros2::{Ros2Config, Ros2Place, Ros2Settings};
+pub use self::ros2_name::Ros2Name;
 pub use self::settings::Settings;
 pub use self::speculation::SpeculationConfig;
 pub use self::typed_topics::{Ros2Limit, Ros2Topic};

@@ -7,8 +7,9 @@ use clap::Args;
 use clap::builder::BoolishValueParser;
 use serde::{Deserialize, Serialize};
 
+use super::ros2_name::Ros2Name;
 use super::typed_topics::{self, Ros2Topic};
-use crate::error::{Error, Result, Ros2Error};
+use crate::error::{Result, Ros2Error};
 use crate::net::session::parse_endpoint;
 
 /// Where a router of rmw_zenoh listens, and nodes of ROS 2 look for one.
@@ -107,15 +108,6 @@ pub enum Ros2Place {
     Router(String),
 }
 
-/// A node's name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ros2Name {
-    /// Namespace, as `/llm`; `/` for none.
-    pub namespace: String,
-    /// The name in it.
-    pub node: String,
-}
-
 impl Ros2Config {
     /// Nothing where no robots are to be reached.
     pub(super) fn from_settings(settings: &Ros2Settings) -> Result<Option<Self>> {
@@ -179,38 +171,6 @@ impl Display for Ros2Config {
         }
         Ok(())
     }
-}
-
-impl Ros2Name {
-    fn parse(name: &str) -> Result<Self> {
-        let (namespace, node) = name.rsplit_once('/').unwrap_or(("", name));
-        let namespace = namespace.trim_start_matches('/');
-        let is_fine = namespace.is_empty() || namespace.split('/').all(is_word);
-        if !is_fine || !is_word(node) || name.len() > 255 {
-            return Err(Error::from(Ros2Error::Name(name.to_owned())));
-        }
-        Ok(Self {
-            namespace: format!("/{namespace}"),
-            node: node.to_owned(),
-        })
-    }
-
-    /// A name within the namespace: `answer` of `/llm/jupiter` is `/llm/answer`.
-    pub(crate) fn relative(&self, name: &str) -> String {
-        format!("{}/{name}", self.namespace.trim_end_matches('/'))
-    }
-
-    /// The whole name.
-    pub(crate) fn full(&self) -> String {
-        self.relative(&self.node)
-    }
-}
-
-/// Whether ROS takes it as a part of a name.
-pub(super) fn is_word(word: &str) -> bool {
-    !word.is_empty()
-        && !word.starts_with(|c: char| c.is_ascii_digit())
-        && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 fn checked_domain(domain: u32) -> Result<u32> {

@@ -1,6 +1,6 @@
 //! Topics of ROS 2 on which prompts become messages, and what these may hold.
 
-use super::ros2::{Ros2Name, is_word};
+use super::ros2_name::{Ros2Name, is_word};
 use crate::error::{Result, Ros2Error};
 
 /// Topics that the node has anyway, in its namespace.
