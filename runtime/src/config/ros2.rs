@@ -80,6 +80,18 @@ pub struct Ros2Settings {
         default_missing_value = "true"
     )]
     pub ros2_barge_in: Option<bool>,
+
+    /// Talk with robots of a DDS behind zenoh-bridge-ros2dds: --ros2 is where the bridge is
+    #[arg(
+        long,
+        env = "JUPITER_ROS2_BRIDGE",
+        value_name = "true|false",
+        value_parser = BoolishValueParser::new(),
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub ros2_bridge: Option<bool>,
 }
 
 /// What is used of it.
@@ -97,6 +109,8 @@ pub struct Ros2Config {
     pub topics: Vec<Ros2Topic>,
     /// Whether a prompt stops those before it.
     pub barge_in: bool,
+    /// Whether robots are behind zenoh-bridge-ros2dds, and not of rmw_zenoh.
+    pub is_bridged: bool,
 }
 
 /// How robots are reached.
@@ -133,6 +147,7 @@ impl Ros2Config {
             domain,
             topics,
             barge_in: settings.ros2_barge_in.unwrap_or(false),
+            is_bridged: settings.ros2_bridge.unwrap_or(false),
             interfaces: settings.ros2_interfaces.clone(),
         }))
     }

@@ -24,8 +24,8 @@ pub enum Ros2Error {
     },
     /// Nobody answers where the robot's router should be.
     #[error(
-        "no zenoh router answers at {endpoint}: start one there (ros2 run rmw_zenoh_cpp rmw_zenohd), \
-         or be the router (--ros2 router)"
+        "no zenoh router answers at {endpoint}: start one there (ros2 run rmw_zenoh_cpp rmw_zenohd; with \
+         --ros2-bridge zenoh-bridge-ros2dds), or be the router (--ros2 router)"
     )]
     NoRouter {
         /// Where one was looked for.

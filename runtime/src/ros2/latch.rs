@@ -28,7 +28,7 @@ pub(super) struct Latch {
 struct Last {
     n_sent: u32,
     /// Payload, attachment and number.
-    message: Option<(Vec<u8>, Vec<u8>, u32)>,
+    message: Option<(Vec<u8>, Option<Vec<u8>>, u32)>,
 }
 
 impl Latch {
@@ -61,7 +61,7 @@ impl Latch {
         &self,
         publisher: &Publisher<'static>,
         payload: Vec<u8>,
-        attachment: Vec<u8>,
+        attachment: Option<Vec<u8>>,
     ) -> zenoh::Result<()> {
         let number = {
             let mut last = lock(&self.last);

@@ -1,4 +1,5 @@
-//! A node of ROS 2, for robots whose nodes speak rmw_zenoh (Jazzy or later): no bridge, no ROS here.
+//! A node of ROS 2, for robots whose nodes speak rmw_zenoh (Jazzy or later), or a DDS behind
+//! zenoh-bridge-ros2dds: no ROS here.
 //!
 //! ```text
 //! topics      prompt -> tokens, answer (std_msgs/String), messages of other types; model, status, latched
@@ -8,6 +9,7 @@
 //!
 //! - `types`: interface files, their hashes, and bytes of messages as JSON
 //! - `wire`: keys, tokens and attachments as rmw_zenoh writes them
+//! - `bridge`: as a bridge to DDS does
 //! - `session`: the zenoh session, apart from the cluster's
 //! - `latch`, `node`: a node's publishers, subscriptions and services
 //! - `graph`: who else is there
@@ -17,6 +19,7 @@
 //! - `desk`, `topics`, `condition`, `parameters`: what is offered
 
 mod action;
+mod bridge;
 mod condition;
 mod desk;
 mod goals;
@@ -41,7 +44,7 @@ use zenoh::Session;
 
 use self::desk::Desk;
 use self::graph::Graph;
-use self::node::{Node, Publisher};
+use self::node::{Dialect, Node, Publisher};
 use self::parameters::Parameter;
 use self::topics::{STRING, Topics};
 use self::typed::{Plan, TypedTopics};
@@ -178,10 +181,12 @@ struct Start {
 impl Start {
     async fn attempt(&self) -> Result<(Session, Serving)> {
         let session = session::open(&self.config.place).await?;
-        let served = match session::look(&session, &self.config, self.domain).await {
-            Ok(()) => self.serve(&session),
-            Err(error) => Err(error),
+        let looked = match self.config.is_bridged {
+            // A bridge does not say which nodes are behind it.
+            true => Ok(()),
+            false => session::look(&session, &self.config, self.domain).await,
         };
+        let served = looked.and_then(|()| self.serve(&session));
         match served {
             Ok(serving) => Ok((session, serving)),
             Err(error) => {
@@ -215,7 +220,11 @@ impl Start {
 
     fn serve(&self, session: &Session) -> Result<Serving> {
         let name = &self.config.name;
-        let mut node = Node::new(session, self.types.clone(), name.clone(), self.domain)?;
+        let dialect = match self.config.is_bridged {
+            true => Dialect::Bridge,
+            false => Dialect::Rmw(self.domain),
+        };
+        let mut node = Node::new(session, self.types.clone(), name.clone(), dialect)?;
         let model = node.publisher(&name.relative("model"), STRING, Qos::Latched)?;
         model.publish(&json!({ "data": self.model.0 }));
         let status = node.publisher(&name.relative("status"), STRING, Qos::Latched)?;

@@ -1,4 +1,4 @@
-//! A node of ROS 2 as rmw_zenoh writes it: publishers, subscriptions and services, each with its token.
+//! A node of ROS 2 as rmw_zenoh writes it, or a bridge to DDS: publishers, subscriptions and services, each with its token.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,6 +9,7 @@ use zenoh::pubsub::Subscriber;
 use zenoh::query::{Query, Queryable};
 use zenoh::{Session, Wait};
 
+use super::bridge;
 use super::latch::Latch;
 use super::types::Types;
 use super::wire::{self, Attachment, EntityKind, Gid, Qos};
@@ -24,13 +25,22 @@ pub(super) struct Node {
     session: Session,
     types: Arc<Types>,
     name: Ros2Name,
-    domain: u32,
+    dialect: Dialect,
     zid: String,
     next_id: AtomicU32,
     offered: Vec<Offered>,
     tokens: Vec<LivelinessToken>,
     subscribers: Vec<Subscriber<()>>,
     queryables: Vec<Queryable<()>>,
+}
+
+/// Whom it talks with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dialect {
+    /// Nodes with rmw_zenoh in this domain.
+    Rmw(u32),
+    /// Nodes behind zenoh-bridge-ros2dds.
+    Bridge,
 }
 
 /// What the node has, for comparison with what others have under the same name.
@@ -47,13 +57,13 @@ impl Node {
         session: &Session,
         types: Arc<Types>,
         name: Ros2Name,
-        domain: u32,
+        dialect: Dialect,
     ) -> Result<Self> {
         let mut node = Self {
             session: session.clone(),
             types,
             name,
-            domain,
+            dialect,
             zid: session.zid().to_string(),
             next_id: AtomicU32::new(0),
             offered: Vec::new(),
@@ -73,7 +83,7 @@ impl Node {
     pub(super) fn publisher(&mut self, topic: &str, ty: &str, qos: Qos) -> Result<Publisher> {
         let hash = self.hash(ty)?;
         let gid = self.declare(EntityKind::Publisher, Some((topic, ty, &hash, qos)))?;
-        let key = wire::key(self.domain, topic, ty, &hash);
+        let key = self.key(topic, ty, &hash);
         let publisher = self.session.declare_publisher(key.clone()).wait();
         let publisher = publisher.map_err(zenoh_error)?;
         let latch = match qos {
@@ -103,7 +113,7 @@ impl Node {
             EntityKind::Subscription,
             Some((topic, ty, &hash, Qos::Plain)),
         )?;
-        let key = wire::key(self.domain, topic, ty, &hash);
+        let key = self.key(topic, ty, &hash);
         let complaints = Complaints::of(topic);
         let types = self.types.clone();
         let subscriber = entrance::subscriber(&self.session, key, move |sample| {
@@ -126,7 +136,7 @@ impl Node {
     ) -> Result<()> {
         let hash = self.hash(ty)?;
         self.declare(EntityKind::Service, Some((service, ty, &hash, Qos::Plain)))?;
-        let key = wire::key(self.domain, service, ty, &hash);
+        let key = self.key(service, ty, &hash);
         let complaints = Complaints::of(service);
         let types = self.types.clone();
         let own = key.clone();
@@ -166,14 +176,25 @@ impl Node {
         &mut self,
         kind: EntityKind,
         endpoint: Option<(&str, &str, &str, Qos)>,
-    ) -> Result<Gid> {
+    ) -> Result<Option<Gid>> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let name = (self.name.namespace.as_str(), self.name.node.as_str());
-        let place = (self.domain, self.zid.as_str());
-        let token = wire::token(place, (0, id), kind, name, endpoint);
-        let gid = wire::gid(&token);
-        let declared = self.session.liveliness().declare_token(token).wait();
-        self.tokens.push(declared.map_err(zenoh_error)?);
+        let token = match self.dialect {
+            Dialect::Rmw(domain) => {
+                let place = (domain, self.zid.as_str());
+                Some(wire::token(place, (0, id), kind, name, endpoint))
+            }
+            Dialect::Bridge => bridge::token(&self.zid, kind, endpoint),
+        };
+        // Only rmw_zenoh knows endpoints by such a name.
+        let gid = match self.dialect {
+            Dialect::Rmw(_) => token.as_deref().map(wire::gid),
+            Dialect::Bridge => None,
+        };
+        if let Some(token) = token {
+            let declared = self.session.liveliness().declare_token(token).wait();
+            self.tokens.push(declared.map_err(zenoh_error)?);
+        }
         if let Some((topic, ty, hash, _)) = endpoint {
             self.offered.push(Offered {
                 topic: topic.to_owned(),
@@ -182,6 +203,13 @@ impl Node {
             });
         }
         Ok(gid)
+    }
+
+    fn key(&self, topic: &str, ty: &str, hash: &str) -> String {
+        match self.dialect {
+            Dialect::Rmw(domain) => wire::key(domain, topic, ty, hash),
+            Dialect::Bridge => bridge::key(topic),
+        }
     }
 
     fn hash(&self, ty: &str) -> Result<String> {
@@ -232,7 +260,8 @@ pub(super) struct Publisher {
     publisher: zenoh::pubsub::Publisher<'static>,
     types: Arc<Types>,
     ty: String,
-    gid: Gid,
+    /// Nothing where messages have no attachment.
+    gid: Option<Gid>,
     latch: Option<Latch>,
     n_sent: Mutex<i64>,
 }
@@ -249,7 +278,7 @@ impl Publisher {
         // Held while it is sent, so that numbers are in order.
         let mut n_sent = self.n_sent.lock().unwrap_or_else(PoisonError::into_inner);
         *n_sent += 1;
-        let attachment = Attachment::now(*n_sent, self.gid).to_bytes();
+        let attachment = (self.gid).map(|gid| Attachment::now(*n_sent, gid).to_bytes());
         let sent = match &self.latch {
             Some(latch) => latch.put(&self.publisher, payload, attachment),
             None => self.publisher.put(payload).attachment(attachment).wait(),

@@ -34,7 +34,7 @@ pub(super) enum EntityKind {
 }
 
 impl EntityKind {
-    fn code(self) -> &'static str {
+    pub(super) fn code(self) -> &'static str {
         match self {
             Self::Node => "NN",
             Self::Publisher => "MP",

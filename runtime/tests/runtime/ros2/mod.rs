@@ -1,5 +1,6 @@
 //! Robots of ROS 2: what a node hears that speaks rmw_zenoh.
 
+mod bridge;
 mod robot;
 mod typed;
 

@@ -164,7 +164,7 @@ impl Cdr {
         self.put(&n.to_le_bytes()).raw(text.as_bytes()).raw(&[0])
     }
 
-    fn bytes(self) -> Vec<u8> {
+    pub(crate) fn bytes(self) -> Vec<u8> {
         [vec![0, 1, 0, 0], self.0].concat()
     }
 }
