@@ -175,8 +175,9 @@ impl<'a> Simulation<'a> {
         self.n_idle_ticks = if is_tick { self.n_idle_ticks + 1 } else { 0 };
         match event {
             Event::Asked { request } => {
-                let asked = self.clients.ask(request);
-                self.tell(asked);
+                if let Some(asked) = self.clients.ask(request) {
+                    self.tell(asked);
+                }
                 self.hear(request);
                 self.ask_next();
             }
