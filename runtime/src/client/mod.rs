@@ -110,19 +110,28 @@ impl Client {
     pub async fn generate(&self, prompt: Prompt, options: GenerateOptions) -> Result<TokenStream> {
         let n_others = self.activity.n_busy();
         let busy = self.activity.begin();
-        let answer = self.write(prompt, options, n_others).await?;
+        let answer = self.write(prompt, options, Some(n_others)).await?;
         Ok(answer.holding(busy))
     }
 
-    /// The same, which does not count as an answer, beside so many `n_others`.
+    /// The same for a trial of the model: it does not count as an answer, and heeds nothing that is known
+    /// of the model.
     ///
     /// # Errors
     /// As [`Client::generate`].
-    pub(crate) async fn write(
+    pub(crate) async fn try_out(
+        &self,
+        prompt: Prompt,
+        options: GenerateOptions,
+    ) -> Result<TokenStream> {
+        self.write(prompt, options, None).await
+    }
+
+    async fn write(
         &self,
         mut prompt: Prompt,
         options: GenerateOptions,
-        n_others: usize,
+        n_others: Option<usize>,
     ) -> Result<TokenStream> {
         self.planner.check(&options)?;
         self.adapt(&mut prompt);

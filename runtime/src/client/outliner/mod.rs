@@ -23,7 +23,7 @@ use jupiter_actors::request::{Completion, Deadline, DeadlineKind, RequestError};
 use jupiter_models::text::ChatMessage;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
-pub(crate) use self::evidence::{Evidence, Trials};
+pub(crate) use self::evidence::{Evidence, Trial, Trials};
 pub(crate) use self::plan::Plan;
 use super::answer::{AnswerStream, Part};
 use super::planner_client::{PlannerClient, Whole};
