@@ -18,9 +18,6 @@ use crate::{NodeId, RequestId};
 /// Most tokens of a guess when nothing is said (llama.cpp's `--draft-max`).
 pub const DEFAULT_DRAFT_MAX: u32 = 16;
 
-/// Most branches of one request: each is a stream of its own to its client.
-const MAX_BRANCHES: usize = 256;
-
 /// How tokens are guessed ahead of the model. Whatever is said here, the text stays the same but
 /// for a rule of acceptance that says otherwise.
 #[derive(Clone, Debug, PartialEq)]
@@ -126,12 +123,11 @@ pub struct GenerateRequest {
     pub cache_prompt: bool,
     /// How tokens are guessed ahead; without it as the head is configured.
     pub speculation: Option<SpeculationParams>,
-    /// Whether its KV cells stay in the prompt cache for a request that `follows` it, whatever
-    /// `cache_prompt` says.
-    pub holds: bool,
-    /// The request that it goes on from: it is admitted before others while the cells of that one are
-    /// there.
-    pub follows: Option<RequestId>,
+    /// The answer that it is a part of, where several requests make one, as the points of an outline do:
+    /// chosen as `id` is, and the same for all of them. Together they count as one of the requests at a
+    /// time (`-np`), they share what they compute whatever `cache_prompt` says, until it is cancelled, and
+    /// none of them waits behind others once one has begun.
+    pub part_of: Option<RequestId>,
     /// How urgent it is.
     pub priority: Priority,
     /// Until when it is of use.
@@ -152,87 +148,11 @@ impl GenerateRequest {
             ignore_eos: false,
             cache_prompt: true,
             speculation: None,
-            holds: false,
-            follows: None,
+            part_of: None,
             priority: Priority::default(),
             deadline: None,
             client: ClientId::default(),
         }
-    }
-}
-
-/// Answers that begin alike and are written side by side: what they share is computed once
-/// (Skeleton-of-Thought; Jupiter, section on outline-based parallel decoding).
-#[derive(Debug)]
-pub struct ForkRequest {
-    /// Of all of it: what is cancelled is every branch. Unique at the head, as are the branches' own.
-    pub id: RequestId,
-    /// Tokens that all prompts begin with: at least one, and fewer than any prompt has.
-    pub n_shared: usize,
-    /// Whether KV cells of an earlier request with the same beginning are used, and the shared ones
-    /// kept.
-    pub cache_prompt: bool,
-    /// The request that it goes on from, as [`GenerateRequest::follows`].
-    pub follows: Option<RequestId>,
-    /// How urgent all of it is.
-    pub priority: Priority,
-    /// Until when it is of use: the first token of any branch, or all answers.
-    pub deadline: Option<Deadline>,
-    /// Whose it is.
-    pub client: ClientId,
-    /// The branches in the order in which they start, each with its whole prompt; what they say
-    /// themselves of the prompt's cache, urgency and client does not count.
-    pub branches: Vec<Branch>,
-}
-
-/// One answer of several.
-#[derive(Debug)]
-pub struct Branch {
-    /// What is asked, as if it were alone.
-    pub request: GenerateRequest,
-    /// Where its events go.
-    pub sink: EventSink,
-}
-
-impl ForkRequest {
-    /// A request with defaults: prompt cache on, of ordinary urgency.
-    pub fn new(id: RequestId, n_shared: usize, branches: Vec<Branch>) -> Self {
-        Self {
-            id,
-            n_shared,
-            cache_prompt: true,
-            follows: None,
-            priority: Priority::default(),
-            deadline: None,
-            client: ClientId::default(),
-            branches,
-        }
-    }
-
-    /// What all branches begin with; [`ForkRequest::validate`] has seen that there is such.
-    pub(crate) fn shared(&self) -> &[Token] {
-        let first = self.branches.first();
-        first.map_or(&[], |first| &first.request.prompt[..self.n_shared])
-    }
-
-    /// # Errors
-    /// Without branches, and where their prompts do not begin alike.
-    pub(crate) fn validate(&self) -> Result<(), RequestError> {
-        let n = self.branches.len();
-        if n > MAX_BRANCHES {
-            let n_max = MAX_BRANCHES;
-            return Err(RequestError::TooManyBranches { n, n_max });
-        }
-        let first = self.branches.first().ok_or(RequestError::NoBranches)?;
-        let is_shared = |branch: &Branch| {
-            let prompt = &branch.request.prompt;
-            prompt.len() > self.n_shared
-                && prompt[..self.n_shared] == first.request.prompt[..self.n_shared]
-        };
-        if self.n_shared == 0 || !self.branches.iter().all(is_shared) {
-            return Err(RequestError::NothingShared);
-        }
-        Ok(())
     }
 }
 

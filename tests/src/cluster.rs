@@ -13,7 +13,7 @@ use jupiter_actors::planner::{
 };
 use jupiter_actors::planning::placement::Objective;
 use jupiter_actors::request::{
-    Branch, Completion, ForkRequest, GenerateRequest, RequestError, SpeculationParams, StreamEvent,
+    Completion, GenerateRequest, RequestError, SpeculationParams, StreamEvent,
 };
 use jupiter_actors::supervisor::{NodeHandle, SupervisorArgs, start_node};
 use jupiter_actors::{Inbox, NodeId, RequestId};
@@ -208,34 +208,24 @@ impl Cluster {
         events
     }
 
-    /// Asks for branches of at most `n` tokens after each of `prompts`, greedily; `n_shared` of their
-    /// tokens are the same. The events of each, then those of all together.
-    pub fn fork(
+    /// Asks for parts of one answer, of at most `n` tokens after each of `prompts`, greedily, without leave to
+    /// keep their cells.
+    pub fn ask_parts(
         &mut self,
-        n_shared: usize,
         prompts: &[Vec<Token>],
         n: u32,
         speculation: impl Fn(usize) -> SpeculationParams,
     ) -> Vec<UnboundedReceiver<StreamEvent>> {
-        let mut events = Vec::new();
-        let mut branches = Vec::new();
-        for (i, prompt) in prompts.iter().enumerate() {
-            let mut request = GenerateRequest::new(self.next_id(), prompt.clone());
+        let part_of = Some(self.next_id());
+        let ask = |(i, prompt): (usize, &Vec<Token>)| {
+            let mut request = GenerateRequest::new(RequestId(0), prompt.clone());
             request.n_predict = Some(n);
             request.sampling.temperature = 0.0;
             request.speculation = Some(speculation(i));
-            let (sink, receiver) = tokio::sync::mpsc::unbounded_channel();
-            branches.push(Branch { request, sink });
-            events.push(receiver);
-        }
-        let request = ForkRequest {
-            cache_prompt: false,
-            ..ForkRequest::new(self.next_id(), n_shared, branches)
+            (request.cache_prompt, request.part_of) = (false, part_of);
+            self.submit(request)
         };
-        let (sink, whole) = tokio::sync::mpsc::unbounded_channel();
-        self.tell(PlannerMessage::Fork(request, sink));
-        events.push(whole);
-        events
+        prompts.iter().enumerate().map(ask).collect()
     }
 
     fn next_id(&mut self) -> RequestId {

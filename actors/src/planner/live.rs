@@ -2,7 +2,6 @@
 //!
 //! ```text
 //! Unforked --its base has what both begin with--> Prefill --its last chunk is sent--> Decode
-//!                                                    +--(what branches share)--> Base
 //! any --a new epoch: all is computed again--> Unforked or Prefill
 //! any --preempted--> the queue
 //! ```
@@ -33,8 +32,6 @@ pub(super) enum Phase {
     },
     /// All before the last token is computed or under way: each step brings tokens.
     Decode,
-    /// All is computed or under way, for its branches.
-    Base,
 }
 
 const PREFILL: Phase = Phase::Prefill { chunks: None };
@@ -143,13 +140,12 @@ impl Live {
     /// last token is sent only when there is room for one more, and may be left out.
     pub(super) fn computing(&self) -> Computing<'_> {
         let tokens = &self.sequence.tokens;
-        let n_certain = tokens.len() - usize::from(!self.sequence.is_base());
         Computing {
             seq: self.seq,
-            text: &tokens[..n_certain],
+            text: &tokens[..tokens.len() - 1],
             n_computed: self.n_computed,
             whose: self.sequence.whose(),
-            is_all: self.sequence.is_base(),
+            n_max: self.sequence.n_max,
         }
     }
 
@@ -183,7 +179,7 @@ impl Live {
 
     /// Whether the answer is as long as it may become.
     pub(super) fn is_full(&self) -> bool {
-        !self.sequence.is_base() && self.sequence.n_left() == 0
+        self.sequence.n_left() == 0
     }
 
     /// The cells that its base computed are its own, too, from now on, when it has not had them before;
@@ -224,10 +220,7 @@ impl Live {
         // The last token of an answer that is replayed brings the next one, perhaps with guesses.
         let n_decoded = usize::from(self.sequence.has_answer());
         if self.n_uncomputed() <= n_decoded {
-            self.phase = match self.sequence.is_base() {
-                true => Phase::Base,
-                false => Phase::Decode,
-            };
+            self.phase = Phase::Decode;
         }
     }
 

@@ -46,9 +46,7 @@ pub use self::trace::StepTrace;
 use crate::link::{Link, send_message};
 use crate::message::{DraftReply, NodeReport, StepReport};
 use crate::planning::memory::MemoryDemand;
-use crate::request::{
-    ClientId, Deadline, EventSink, ForkRequest, GenerateRequest, Priority, SpeculationParams,
-};
+use crate::request::{ClientId, Deadline, EventSink, GenerateRequest, Priority, SpeculationParams};
 use crate::{NodeId, PlanEpoch, RequestId, clock};
 
 /// How often deadlines are looked at. Short against every deadline, long against a step's cost.
@@ -71,9 +69,9 @@ pub struct PlannerConfig {
     pub adapts: bool,
     /// Nodes to wait for before the first epoch.
     pub wait_nodes: u32,
-    /// Requests at the same time.
+    /// Requests at the same time; those that are parts of one answer count once.
     pub n_parallel: u32,
-    /// Branches of such requests at the same time.
+    /// Parts of answers at the same time, beside the first of each.
     pub n_branches: u32,
     /// Parameters of every stage's engine; `n_seq_max` sequences share `n_ctx` KV cells. Those
     /// beyond requests and branches are for trees of guesses.
@@ -126,11 +124,8 @@ pub struct DraftConfig {
 pub enum PlannerMessage {
     /// From a client: answer this; the events go to the sink.
     Generate(GenerateRequest, EventSink),
-    /// From a client: answer all of these side by side. The events of each go to its own sink; to
-    /// this one goes only `Done`, behind those of all, or `Failed`.
-    Fork(ForkRequest, EventSink),
-    /// From a client: nobody reads the answer any more, or any of its branches. A repeat is
-    /// harmless.
+    /// From a client: nobody reads the answer any more; or, for one that requests are parts of, nothing
+    /// goes on from what they left. A repeat is harmless.
     Cancel(RequestId),
     /// From a client: the answer is long enough; `Done` is its last event. A repeat is harmless.
     Finish(RequestId),
@@ -170,7 +165,7 @@ pub struct ClusterStatus {
     pub nodes: Vec<NodeId>,
     /// The plan.
     pub stages: Vec<StageStatus>,
-    /// Requests being computed; those of several branches count once.
+    /// Requests being computed; those that are parts of one answer count once.
     pub n_live: usize,
     /// Requests waiting for room.
     pub n_waiting: usize,
@@ -199,7 +194,7 @@ pub struct Load {
     pub requests: Vec<RequestStatus>,
 }
 
-/// A request, what branches share, or a branch that runs.
+/// A request.
 #[derive(Clone, Debug)]
 pub struct RequestStatus {
     /// Its number.
@@ -232,8 +227,6 @@ pub enum RequestState {
     Prompt,
     /// Its answer is written.
     Answer,
-    /// It is what branches share.
-    Shared,
 }
 
 /// What a cluster is busy with.
@@ -308,9 +301,6 @@ impl Actor for Planner {
         match message {
             PlannerMessage::Generate(request, sink) => {
                 state.run(|core, now| core.generate(request, sink, now));
-            }
-            PlannerMessage::Fork(request, sink) => {
-                state.run(|core, now| core.fork(request, sink, now));
             }
             PlannerMessage::Cancel(request) => state.run(|core, now| core.cancel(request, now)),
             PlannerMessage::Finish(request) => state.run(|core, now| core.finish(request, now)),

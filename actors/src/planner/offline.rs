@@ -35,7 +35,6 @@ impl OfflinePlanner {
         let (core, now) = (&mut self.core, self.began + Duration::from_nanos(now_ns));
         match message {
             PlannerMessage::Generate(request, sink) => core.generate(request, sink, now),
-            PlannerMessage::Fork(request, sink) => core.fork(request, sink, now),
             PlannerMessage::Cancel(request) => core.cancel(request, now),
             PlannerMessage::Finish(request) => core.finish(request, now),
             PlannerMessage::Measured(profile) => core.measured(*profile),

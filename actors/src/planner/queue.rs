@@ -7,11 +7,12 @@
 //! of the clients           the one whose first request is due first, where it counts as asked when the
 //!                          client's last one was admitted
 //! ```
-//! So clients take turns, whatever each of them has waiting. And everybody's turn comes: who has waited
+//! What goes on with an answer that has begun comes before all of them, in the order in which it was
+//! asked. So clients take turns, whatever each of them has waiting. And everybody's turn comes: who has waited
 //! for `AGEING` is behind nobody who is one level more urgent and comes now. A request of the lowest
 //! priority is behind none that comes eight times `AGEING` after it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::sequence::Sequence;
@@ -25,15 +26,20 @@ const AGEING: Duration = Duration::from_secs(10);
 /// A sequence's place in the order of all; the least is the first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Turn {
-    /// Whether it comes in the order of the queue, not before all: what follows an answer that holds its
-    /// cells for it does.
+    /// Whether it comes in the order of the queue, not before all: what goes on with an answer that has
+    /// begun does.
     is_ordinary: bool,
     /// By urgency, age and deadline; none before it has come.
     due: Option<Instant>,
     /// Counts the requests.
     arrived: u64,
-    /// 0 for a request, then its branches.
-    branch: u32,
+}
+
+impl Turn {
+    /// Whether it goes on with an answer that has begun.
+    pub(super) fn is_part(&self) -> bool {
+        !self.is_ordinary
+    }
 }
 
 /// What waits for a slot and cells.
@@ -41,8 +47,8 @@ pub(super) struct Turn {
 pub(super) struct Queue {
     /// Those with requests that wait.
     clients: BTreeMap<ClientId, Client>,
-    /// Branches of requests that wait or run.
-    branches: BTreeMap<RequestId, VecDeque<Sequence>>,
+    /// What goes on with answers that have begun.
+    parts: BTreeMap<Turn, Sequence>,
     n_arrived: u64,
 }
 
@@ -68,63 +74,47 @@ impl Client {
 }
 
 impl Queue {
-    /// A request comes with its branches, if it has any.
-    pub(super) fn push(&mut self, mut request: Sequence, branches: Vec<Sequence>, is_first: bool) {
-        request.turn = Turn {
-            is_ordinary: !is_first,
-            ..self.next_turn(&request)
-        };
+    /// A request comes; `is_part`: it goes on with an answer that has begun.
+    pub(super) fn push(&mut self, mut request: Sequence, is_part: bool) {
+        request.turn = self.next_turn(&request, is_part);
         self.n_arrived += 1;
-        if !branches.is_empty() {
-            self.branches.insert(request.id, branches.into());
-            self.place_branches(&request);
-        }
-        let client = self.clients.entry(request.client).or_default();
-        client.requests.insert(request.turn, request);
+        self.put_back(request);
     }
 
     /// A sequence that was preempted waits again, in the place that it had.
     pub(super) fn put_back(&mut self, sequence: Sequence) {
-        let Some(of) = sequence.branch_of() else {
-            let client = self.clients.entry(sequence.client).or_default();
-            client.requests.insert(sequence.turn, sequence);
-            return;
+        let requests = match sequence.turn.is_ordinary {
+            true => &mut self.clients.entry(sequence.client).or_default().requests,
+            false => &mut self.parts,
         };
-        let branches = self.branches.entry(of).or_default();
-        let at = branches.partition_point(|branch| branch.turn < sequence.turn);
-        branches.insert(at, sequence);
+        requests.insert(sequence.turn, sequence);
     }
 
     /// A sequence that waits.
     pub(super) fn get(&self, id: RequestId) -> Option<&Sequence> {
-        let branches = self.branches.values().flatten();
-        let mut all = requests(&self.clients).chain(branches);
-        all.find(|sequence| sequence.id == id)
+        self.requests().find(|sequence| sequence.id == id)
     }
 
-    /// The turn of a request that comes now, among those of its client.
-    pub(super) fn next_turn(&self, request: &Sequence) -> Turn {
+    /// The turn of a request that comes now, among those of its client, or of parts.
+    pub(super) fn next_turn(&self, request: &Sequence, is_part: bool) -> Turn {
         Turn {
-            is_ordinary: true,
+            is_ordinary: !is_part,
             due: Some(due(request, request.asked)),
             arrived: self.n_arrived,
-            branch: 0,
         }
     }
 
     /// What runs before a request of `client` with this turn, if nothing more urgent comes: of the other
-    /// clients, one request more than of itself; and branches of what runs.
+    /// clients, one request more than of itself; and parts of answers that have begun.
     pub(super) fn ahead(&self, client: ClientId, turn: Turn) -> Vec<&Sequence> {
         let own = self.clients.get(&client);
         let n_own = own.map_or(0, |own| own.requests.range(..turn).count());
-        let mut ahead = Vec::new();
+        let mut ahead: Vec<&Sequence> = self.parts.range(..turn).map(|(_, part)| part).collect();
         for (id, other) in &self.clients {
             let n_most = if *id == client { n_own } else { n_own + 1 };
             let earlier = other.requests.range(..turn).take(n_most);
             ahead.extend(earlier.map(|(_, request)| request));
         }
-        let is_ahead = |branch: &&Sequence| branch.turn < turn;
-        ahead.extend(self.branches.values().flatten().filter(is_ahead));
         ahead
     }
 
@@ -135,11 +125,16 @@ impl Queue {
         Some(first)
     }
 
-    /// Leaves out first requests that nobody waits for any more.
+    /// The part of an answer that is next.
+    pub(super) fn first_part(&self) -> Option<&Sequence> {
+        self.parts.first_key_value().map(|(_, part)| part)
+    }
+
+    /// Leaves out parts and first requests that nobody waits for any more.
     pub(super) fn drop_closed(&mut self) {
+        self.parts.retain(|_, part| !part.sink.is_closed());
         while self.first().is_some_and(|first| first.sink.is_closed()) {
-            let closed = self.pop(None);
-            closed.and_then(|closed| self.branches.remove(&closed.id));
+            self.pop(None);
         }
     }
 
@@ -148,50 +143,23 @@ impl Queue {
         self.pop(Some(now))
     }
 
-    /// The next branch of a request.
-    pub(super) fn pop_branch(&mut self, of: RequestId) -> Option<Sequence> {
-        self.branches.get_mut(&of)?.pop_front()
+    /// The same of parts.
+    pub(super) fn pop_part(&mut self) -> Option<Sequence> {
+        self.parts.pop_first().map(|(_, part)| part)
     }
 
-    pub(super) fn first_branch(&self, of: RequestId) -> Option<&Sequence> {
-        self.branches.get(&of)?.front()
-    }
-
-    /// Leaves out branches that nobody waits for any more, and those of requests that are neither here nor
-    /// `live`.
-    pub(super) fn tidy(&mut self, live: impl Fn(RequestId) -> bool) {
-        let waiting = &self.clients;
-        self.branches.retain(|of, branches| {
-            branches.retain(|branch| !branch.sink.is_closed());
-            let waits = || requests(waiting).any(|request| request.id == *of);
-            !branches.is_empty() && (live(*of) || waits())
-        });
-    }
-
-    /// Takes out a request with its branches, or a branch.
+    /// Takes out a request.
     pub(super) fn remove(&mut self, id: RequestId) {
         self.take(|request| request.id == id);
-        self.branches.remove(&id);
-        for branches in self.branches.values_mut() {
-            branches.retain(|branch| branch.id != id);
-        }
     }
 
-    /// Takes out all branches of a request.
-    pub(super) fn take_branches(&mut self, of: RequestId) -> VecDeque<Sequence> {
-        self.branches.remove(&of).unwrap_or_default()
-    }
-
-    /// Takes out the requests of which `which` is true, with their branches.
+    /// Takes out the requests of which `which` is true.
     pub(super) fn take(&mut self, which: impl Fn(&Sequence) -> bool) -> Vec<Sequence> {
-        let mut taken = Vec::new();
+        let parts = self.parts.extract_if(.., |_, part| which(part));
+        let mut taken: Vec<Sequence> = parts.map(|(_, part)| part).collect();
         for client in self.clients.values_mut() {
             let out = client.requests.extract_if(.., |_, request| which(request));
-            for (_, request) in out {
-                let id = request.id;
-                taken.push(request);
-                taken.extend(self.branches.remove(&id).unwrap_or_default());
-            }
+            taken.extend(out.map(|(_, request)| request));
         }
         self.clients.retain(|_, client| !client.requests.is_empty());
         taken
@@ -201,36 +169,30 @@ impl Queue {
         self.get(id).is_some()
     }
 
-    #[cfg(test)]
-    pub(super) fn n_branches(&self, of: RequestId) -> usize {
-        self.branches.get(&of).map_or(0, VecDeque::len)
-    }
-
-    /// All requests that wait, without their branches.
+    /// All requests that wait.
     pub(super) fn requests(&self) -> impl Iterator<Item = &Sequence> {
-        requests(&self.clients)
+        let clients = self.clients.values();
+        let ordinary = clients.flat_map(|client| client.requests.values());
+        self.parts.values().chain(ordinary)
     }
 
     /// Tokens of all that waits.
     pub(super) fn n_tokens(&self) -> usize {
-        let branches = self.branches.values().flatten();
-        let all = self.requests().chain(branches);
-        all.map(|sequence| sequence.tokens.len()).sum()
+        self.requests().map(|sequence| sequence.tokens.len()).sum()
     }
 
-    /// Requests of a client that wait.
+    /// Requests of a client that wait in the order of the queue.
     pub(super) fn n_of(&self, client: ClientId) -> usize {
         self.clients
             .get(&client)
             .map_or(0, |client| client.requests.len())
     }
 
-    /// Requests that wait; those of several branches count once.
+    /// Requests that wait.
     pub(super) fn len(&self) -> usize {
-        self.clients
-            .values()
-            .map(|client| client.requests.len())
-            .sum()
+        let clients = self.clients.values();
+        let n_ordinary: usize = clients.map(|client| client.requests.len()).sum();
+        n_ordinary + self.parts.len()
     }
 
     /// The client whose turn it is, and which turn that is.
@@ -252,24 +214,8 @@ impl Queue {
             self.clients.remove(&id);
         }
         first.turn = turn;
-        self.place_branches(&first);
         Some(first)
     }
-
-    /// Its branches are right behind a request.
-    fn place_branches(&mut self, request: &Sequence) {
-        let branches = self.branches.get_mut(&request.id).into_iter().flatten();
-        for (sequence, branch) in branches.zip(1..) {
-            sequence.turn = Turn {
-                branch,
-                ..request.turn
-            };
-        }
-    }
-}
-
-fn requests(clients: &BTreeMap<ClientId, Client>) -> impl Iterator<Item = &Sequence> {
-    clients.values().flat_map(|client| client.requests.values())
 }
 
 /// When a request that counts as asked at `from` is due.

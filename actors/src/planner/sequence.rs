@@ -18,30 +18,14 @@ use super::queue::Turn;
 use super::stats::Usage;
 use crate::RequestId;
 use crate::request::{
-    Branch, ClientId, Deadline, DraftChoice, EventSink, ForkRequest, GenerateRequest, LengthLimit,
-    Priority, SpeculationParams,
+    ClientId, Deadline, EventSink, GenerateRequest, LengthLimit, Priority, SpeculationParams,
 };
-
-/// What a sequence is to others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
-    /// A request by itself.
-    Whole,
-    /// What the branches of a request share. It has no answer of its own, and stays until the last of
-    /// them has ended.
-    Base,
-    /// A branch.
-    Branch {
-        /// The request.
-        of: RequestId,
-        n_shared: usize,
-    },
-}
 
 /// A text that waits or is being computed.
 pub(super) struct Sequence {
     pub(super) id: RequestId,
-    pub(super) role: Role,
+    /// The answer that it is a part of, its own number where it is all of it.
+    pub(super) answer: RequestId,
     pub(super) turn: Turn,
     pub(super) sink: EventSink,
     /// The prompt, then the accepted tokens.
@@ -54,9 +38,6 @@ pub(super) struct Sequence {
     pub(super) sampling: SamplingParams,
     pub(super) ignore_eos: bool,
     pub(super) cache_prompt: bool,
-    /// Whether its cells are held when it is complete.
-    pub(super) holds: bool,
-    pub(super) follows: Option<RequestId>,
     pub(super) priority: Priority,
     pub(super) deadline: Option<Deadline>,
     pub(super) client: ClientId,
@@ -78,8 +59,7 @@ pub(super) struct Sequence {
 }
 
 impl Sequence {
-    /// A request by itself.
-    pub(super) fn whole(
+    pub(super) fn new(
         request: GenerateRequest,
         sink: EventSink,
         config: &PlannerConfig,
@@ -95,7 +75,7 @@ impl Sequence {
         let default = || config.speculation.clone();
         Self {
             id: request.id,
-            role: Role::Whole,
+            answer: request.part_of.unwrap_or(request.id),
             turn: Turn::default(),
             sink,
             n_prompt: request.prompt.len(),
@@ -105,8 +85,6 @@ impl Sequence {
             sampling: request.sampling,
             ignore_eos: request.ignore_eos,
             cache_prompt: request.cache_prompt,
-            holds: request.holds,
-            follows: request.follows,
             priority: request.priority,
             deadline: request.deadline,
             client: request.client,
@@ -123,70 +101,6 @@ impl Sequence {
         }
     }
 
-    /// What the branches of a request share, and the branches.
-    pub(super) fn forked(
-        request: ForkRequest,
-        sink: EventSink,
-        config: &PlannerConfig,
-        now: Instant,
-    ) -> (Self, Vec<Self>) {
-        let (of, n_shared) = (request.id, request.n_shared);
-        let shared = request.shared().to_vec();
-        let (priority, deadline, client) = (request.priority, request.deadline, request.client);
-        let branch = |Branch { request, sink }| Self {
-            role: Role::Branch { of, n_shared },
-            // Its text is of use to nobody else.
-            cache_prompt: false,
-            holds: false,
-            follows: None,
-            priority,
-            deadline,
-            client,
-            ..Self::whole(request, sink, config, now)
-        };
-        let branches: Vec<Self> = request.branches.into_iter().map(branch).collect();
-        // Without an answer there is nothing to guess.
-        let nothing = SpeculationParams {
-            source: DraftChoice::None,
-            ..SpeculationParams::default()
-        };
-        let base = GenerateRequest {
-            n_predict: Some(0),
-            cache_prompt: request.cache_prompt,
-            speculation: Some(nothing),
-            follows: request.follows,
-            priority,
-            deadline,
-            client,
-            ..GenerateRequest::new(of, shared)
-        };
-        let base = Self {
-            role: Role::Base,
-            ..Self::whole(base, sink, config, now)
-        };
-        (base, branches)
-    }
-
-    /// Tokens that all branches of its request begin with.
-    pub(super) fn n_shared(&self) -> usize {
-        match self.role {
-            Role::Branch { n_shared, .. } => n_shared,
-            Role::Whole | Role::Base => 0,
-        }
-    }
-
-    /// The request whose branch it is.
-    pub(super) fn branch_of(&self) -> Option<RequestId> {
-        match self.role {
-            Role::Branch { of, .. } => Some(of),
-            Role::Whole | Role::Base => None,
-        }
-    }
-
-    pub(super) fn is_base(&self) -> bool {
-        self.role == Role::Base
-    }
-
     /// Whether the answer has begun.
     pub(super) fn has_answer(&self) -> bool {
         self.tokens.len() > self.n_prompt
@@ -195,7 +109,7 @@ impl Sequence {
     /// Who may go on from what it computes.
     pub(super) fn whose(&self) -> Whose {
         Whose {
-            request: self.branch_of().unwrap_or(self.id),
+            answer: self.answer,
             is_open: self.cache_prompt,
         }
     }
@@ -205,7 +119,6 @@ impl Sequence {
         Wanted {
             text: &self.tokens,
             whose: self.whose(),
-            follows: self.follows,
         }
     }
 

@@ -42,26 +42,6 @@ pub enum RequestError {
         /// Milliseconds from now.
         within_ms: i64,
     },
-    /// More branches than there may be streams.
-    #[error("{n} branches: ask for at most {n_max} at once")]
-    TooManyBranches {
-        /// Branches asked for.
-        n: usize,
-        /// The most.
-        n_max: usize,
-    },
-    /// A request of branches without any.
-    #[error("there are no branches: ask for at least one")]
-    NoBranches,
-    /// Their prompts do not begin alike.
-    #[error(
-        "the branches do not share n_shared tokens: take their longest common beginning, and leave \
-         each prompt at least one token"
-    )]
-    NothingShared,
-    /// All sequences of the KV cache are for requests.
-    #[error("no branches can run here: lower -np/--parallel, or leave out outlines")]
-    NoBranchSlots,
     /// The Verifier cannot sample as asked: a grammar or sampling parameter; in one line.
     #[error("{why}")]
     Unverifiable {

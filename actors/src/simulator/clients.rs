@@ -11,8 +11,7 @@ use super::workload::SimRequest;
 use crate::RequestId;
 use crate::planner::PlannerMessage;
 use crate::request::{
-    Branch, DraftChoice, EventSink, ForkRequest, GenerateRequest, Oracle, SpeculationParams,
-    StreamEvent,
+    DraftChoice, EventSink, GenerateRequest, Oracle, SpeculationParams, StreamEvent,
 };
 
 /// How tokens are guessed ahead.
@@ -85,86 +84,47 @@ impl<'a> Clients<'a> {
         }
     }
 
-    /// The words of a client that asks now. Requests and texts have the same numbers.
-    pub(super) fn ask(&mut self, request: usize) -> PlannerMessage {
+    /// The words of a client that asks now; none where it has no more to ask than points, of which
+    /// [`Clients::hear`] tells. Requests and texts have the same numbers.
+    pub(super) fn ask(&mut self, request: usize) -> Option<PlannerMessage> {
         let SimRequest {
             n_prompt,
             n_predict,
-            points,
             ..
         } = self.asked[request];
+        if n_predict == 0 {
+            return None;
+        }
         let text = Text(request as u32);
         let prompt = text.tokens(n_prompt as usize);
-        if let Some(points) = points.filter(|_| n_predict == 0) {
-            return self.ask_points(request, prompt, points.n_points);
-        }
-        let sink = self.listen(request);
-        let asked = GenerateRequest {
-            holds: points.is_some_and(|points| !points.with_lines),
-            cache_prompt: points.is_none_or(|points| points.with_lines),
-            ..self.asks(request as u64, text, prompt, n_predict)
-        };
-        PlannerMessage::Generate(asked, sink)
+        let asked = self.asks(request as u64, text, prompt, n_predict);
+        Some(PlannerMessage::Generate(asked, self.listen(request)))
     }
 
-    /// Asks for the points of an answer behind what is `shared`.
-    fn ask_points(
-        &mut self,
-        request: usize,
-        shared: Vec<jupiter_models::Token>,
-        n_points: u32,
-    ) -> PlannerMessage {
-        let branch = |_| {
-            let (request, sink) = self.ask_point(request, &shared);
-            Branch { request, sink }
-        };
-        let branches = (0..n_points).map(branch).collect();
-        // Nobody listens to what is shared: it has no text of its own, and ends with its branches.
-        let sink = self.listen(request);
-        // Beyond all texts.
-        let id = RequestId(u64::from(u32::MAX) + request as u64 + 1);
-        let asked = ForkRequest {
-            cache_prompt: false,
-            follows: Some(RequestId(request as u64)),
-            ..ForkRequest::new(id, shared.len(), branches)
-        };
-        PlannerMessage::Fork(asked, sink)
-    }
-
-    /// Asks for one more point of a request, behind what it `begins` with.
-    fn ask_point(
-        &mut self,
-        request: usize,
-        begins: &[jupiter_models::Token],
-    ) -> (GenerateRequest, EventSink) {
-        let (n_own, n_predict) = self.asked[request]
-            .points
-            .map_or((1, 1), |points| (points.n_prompt, points.n_predict));
-        let number = self.streams.len();
-        self.streams.push(Stream::new(request, false));
-        let text = Text(number as u32);
-        let own = (begins.len()..).take(n_own as usize);
-        let mut prompt = begins.to_vec();
-        prompt.extend(own.map(|pos| text.token(pos)));
-        let asked = self.asks(number as u64, text, prompt, n_predict);
-        (asked, self.listen(number))
-    }
-
-    /// Asks for the next point of an outline whose line of it is written, if points begin so.
+    /// Asks for the next point of an outline of which enough is written.
     fn ask_next_point(&mut self, request: usize) -> Option<PlannerMessage> {
         let asked = self.asked[request];
-        let points = asked.points_with_lines()?;
+        let points = asked.points?;
         let outline = self.streams.get_mut(request)?;
-        let line_ends = (asked.n_predict * (outline.n_begun + 1)).div_ceil(points.n_points);
+        let line_ends = match points.with_lines {
+            true => (asked.n_predict * (outline.n_begun + 1)).div_ceil(points.n_points),
+            false => asked.n_predict,
+        };
         if outline.n_begun == points.n_points || outline.n_tokens < line_ends {
             return None;
         }
         outline.n_begun += 1;
-        let begins = Text(request as u32).tokens((asked.n_prompt + line_ends) as usize);
-        let (point, sink) = self.ask_point(request, &begins);
-        let follows = Some(RequestId(request as u64));
-        let point = GenerateRequest { follows, ..point };
-        Some(PlannerMessage::Generate(point, sink))
+        let mut prompt = Text(request as u32).tokens((asked.n_prompt + line_ends) as usize);
+        let number = self.streams.len();
+        self.streams.push(Stream::new(request, false));
+        let text = Text(number as u32);
+        let own = (prompt.len()..).take(points.n_prompt as usize);
+        prompt.extend(own.map(|pos| text.token(pos)));
+        let point = GenerateRequest {
+            part_of: Some(RequestId(request as u64)),
+            ..self.asks(number as u64, text, prompt, points.n_predict)
+        };
+        Some(PlannerMessage::Generate(point, self.listen(number)))
     }
 
     fn listen(&mut self, stream: usize) -> EventSink {
@@ -231,15 +191,18 @@ impl<'a> Clients<'a> {
                     self.n_cached += u64::from(done.n_cached);
                     let wasted = done.speculation.map_or(0, |usage| usage.n_wasted);
                     self.n_rows_in_vain += u64::from(wasted);
-                    return self.end(stream, now_ns, None);
+                    self.end(stream, now_ns, None);
+                    return None;
                 }
                 Ok(StreamEvent::Failed(error)) => {
-                    return self.end(stream, now_ns, Some(error.to_string()));
+                    self.end(stream, now_ns, Some(error.to_string()));
+                    return None;
                 }
                 Err(TryRecvError::Empty) => return None,
                 Err(TryRecvError::Disconnected) => {
                     let why = "the planner forgot the request".to_owned();
-                    return self.end(stream, now_ns, Some(why));
+                    self.end(stream, now_ns, Some(why));
+                    return None;
                 }
             }
         }
@@ -280,48 +243,30 @@ impl<'a> Clients<'a> {
         }
     }
 
-    /// A stream is over. An outline is followed by its points; an answer is complete with the last
-    /// of them.
-    fn end(&mut self, stream: usize, now_ns: u64, error: Option<String>) -> Option<PlannerMessage> {
+    /// A stream is over; an answer is complete with the last of its points.
+    fn end(&mut self, stream: usize, now_ns: u64, error: Option<String>) {
         self.streams[stream].events = None;
         self.open.remove(&stream);
         let request = self.streams[stream].request;
         let asked = self.asked[request];
-        if self.answered[request].error.is_some() {
-            return None;
+        let answered = &mut self.answered[request];
+        if answered.error.is_some() {
+            return;
         }
         if error.is_some() {
-            self.answered[request].error = error;
+            answered.error = error;
             self.n_unanswered -= 1;
-            return None;
+            return;
         }
-        if let Some(points) = asked.points_with_lines() {
-            if stream == request {
-                self.answered[request].outline_ns = Some(now_ns - asked.arrives_ns);
-            }
-            self.answered[request].total_ns = now_ns - asked.arrives_ns;
-            let mut open = self.open.iter();
-            let is_open = open.any(|&other| self.streams[other].request == request);
-            let has_all = self.streams[request].n_begun == points.n_points;
-            self.n_unanswered -= usize::from(has_all && !is_open);
-            return None;
+        let since_ns = now_ns - asked.arrives_ns;
+        answered.total_ns = since_ns;
+        if stream == request && asked.points.is_some() {
+            answered.outline_ns = Some(since_ns);
         }
-        if let Some(points) = asked.points {
-            if stream == request && self.streams[stream].n_tokens > 0 {
-                self.streams[stream].n_tokens = 0;
-                self.answered[request].outline_ns = Some(now_ns - asked.arrives_ns);
-                let n_shared = (asked.n_prompt + asked.n_predict) as usize;
-                let shared = Text(request as u32).tokens(n_shared);
-                return Some(self.ask_points(request, shared, points.n_points));
-            }
-            if stream != request {
-                self.answered[request].total_ns = now_ns - asked.arrives_ns;
-                return None;
-            }
-        }
-        // For points: what was shared ends when all of them have.
-        self.answered[request].total_ns = now_ns - asked.arrives_ns;
-        self.n_unanswered -= 1;
-        None
+        let mut open = self.open.iter();
+        let is_open = open.any(|&other| self.streams[other].request == request);
+        let n_points = asked.points.map_or(0, |points| points.n_points);
+        let has_all = self.streams[request].n_begun == n_points;
+        self.n_unanswered -= usize::from(has_all && !is_open);
     }
 }

@@ -56,15 +56,10 @@ impl SimRequest {
             points: None,
         }
     }
-
-    /// Its points, if they begin while its outline is written.
-    pub(super) fn points_with_lines(&self) -> Option<Points> {
-        self.points
-            .filter(|points| points.with_lines && self.n_predict > 0)
-    }
 }
 
-/// Points of an answer, written side by side behind prompt and outline.
+/// Points of an answer, written side by side behind prompt and outline: each is a request that is part of
+/// it, and shares what the Planner lets it share of the prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Points {
     /// How many.
@@ -74,8 +69,7 @@ pub struct Points {
     /// Tokens that are written of each.
     pub n_predict: u32,
     /// Whether each begins as soon as its line of the outline is written, behind the lines so far, and
-    /// not all of them behind the whole outline. It is a request like any other then, and shares what the
-    /// Planner lets it share of the prompt.
+    /// not all of them behind the whole outline.
     pub with_lines: bool,
 }
 

@@ -153,8 +153,9 @@ impl<'a> Simulation<'a> {
     fn handle(&mut self, event: Event) {
         match event {
             Event::Asked { request } => {
-                let asked = self.clients.ask(request);
-                self.tell(asked);
+                if let Some(asked) = self.clients.ask(request) {
+                    self.tell(asked);
+                }
                 self.hear(request);
                 self.ask_next();
             }

@@ -1,22 +1,22 @@
-//! Several answers that begin alike, as they come side by side.
+//! Several answers that are written side by side, as they come.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use futures::stream::{BoxStream, SelectAll, select_all};
+use futures::stream::{BoxStream, SelectAll};
 use futures::{Stream, StreamExt};
-use jupiter_actors::planner::PlannerMessage;
-use jupiter_actors::request::{Completion, FinishReason, LengthLimit, StreamEvent};
-use jupiter_actors::{Inbox, RequestId};
+use jupiter_actors::RequestId;
+use jupiter_actors::request::Completion;
 use jupiter_models::Token;
-use tokio::sync::mpsc::UnboundedReceiver;
+use jupiter_models::draw::splitmix;
 
 use super::activity::Busy;
-use super::answer::{AnswerStream, Part};
-use super::usage::together;
+use super::answer::Part;
+use super::planner_client::{PlannerClient, Whole};
+use super::prompt::{GenerateOptions, Prompt};
+use super::usage::beside;
 use crate::error::{Error, Result};
-use crate::planner::tell_if_living;
 
 /// A part of one of several answers.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,7 +34,7 @@ pub enum BranchItem {
     End {
         /// Which one, from 0.
         branch: usize,
-        /// What it took; what all share counts as cached.
+        /// What it took; what others computed of its prompt counts as cached.
         completion: Completion,
     },
     /// All are; nothing follows. What they took together.
@@ -44,72 +44,98 @@ pub enum BranchItem {
 /// The parts of several answers. Ends after [`BranchItem::Done`] or an error. Dropping it stops all
 /// of them.
 pub struct BranchStream {
-    // Dropped in this order: the answers' own words of it come too late to matter.
-    request: Cancel,
-    whole: UnboundedReceiver<StreamEvent>,
-    ids: Vec<RequestId>,
-    answers: SelectAll<BoxStream<'static, (usize, Result<Part>)>>,
-    done: Vec<Completion>,
+    branches: Branches,
     begun: Instant,
     /// When the first token came.
     first: Option<Instant>,
     ended: bool,
+    _whole: Whole,
     /// For those that count what is being written.
-    _busy: Option<Busy>,
+    _busy: Busy,
 }
 
-/// Cancels a request of branches unless it has ended.
-struct Cancel {
-    id: RequestId,
-    inbox: Inbox,
-    ended: bool,
+/// Requests that are parts of one answer. Dropping it stops all of them.
+pub(crate) struct Branches {
+    planner: PlannerClient,
+    answer: RequestId,
+    ids: Vec<RequestId>,
+    running: SelectAll<BoxStream<'static, (usize, Result<Part>)>>,
+    taken: Option<Completion>,
 }
 
-impl BranchStream {
-    pub(crate) fn new(
-        id: RequestId,
-        inbox: Inbox,
-        whole: UnboundedReceiver<StreamEvent>,
-        answers: Vec<AnswerStream>,
-    ) -> Self {
-        let ids = answers.iter().map(AnswerStream::id).collect();
-        let numbered = answers.into_iter().enumerate();
-        let answers = numbered.map(|(i, answer)| answer.map(move |part| (i, part)).boxed());
+impl Branches {
+    /// None yet, of this answer.
+    pub(crate) fn new(planner: PlannerClient, answer: RequestId) -> Self {
         Self {
-            request: Cancel {
-                id,
-                inbox,
-                ended: false,
-            },
-            whole,
-            ids,
-            answers: select_all(answers),
-            done: Vec::new(),
-            begun: Instant::now(),
-            first: None,
-            ended: false,
-            _busy: None,
+            planner,
+            answer,
+            ids: Vec::new(),
+            running: SelectAll::new(),
+            taken: None,
         }
     }
 
-    /// The same, which counts as an answer until it is dropped.
-    pub(crate) fn holding(self, busy: Busy) -> Self {
-        Self {
-            _busy: Some(busy),
-            ..self
-        }
+    /// Asks for one more, whose number is the next one. The seed of `options` is fixed: each draws
+    /// numbers of its own.
+    ///
+    /// # Errors
+    /// As [`PlannerClient::answer`].
+    pub(crate) async fn begin(
+        &mut self,
+        prompt: Prompt,
+        mut options: GenerateOptions,
+    ) -> Result<()> {
+        let branch = self.ids.len();
+        let seed = u64::from(options.sampling.seed);
+        options.sampling.seed = (splitmix(seed ^ (branch as u64 + 1) << 32) >> 32) as u32;
+        let of = Some(self.answer);
+        let answer = self.planner.answer(prompt, options, of).await?;
+        self.ids.push(answer.id());
+        let numbered = answer.map(move |part| (branch, part));
+        self.running.push(numbered.boxed());
+        Ok(())
     }
 
     /// Has enough of a branch's text: its end follows. A repeat is harmless.
     pub(crate) fn finish(&self, branch: usize) {
         if let Some(&id) = self.ids.get(branch) {
-            tell_if_living(&self.request.inbox, PlannerMessage::Finish(id));
+            self.planner.finish(id);
         }
     }
 
-    fn first_ms(&self) -> f64 {
-        let first = self.first.unwrap_or(self.begun);
-        first.duration_since(self.begun).as_secs_f64() * 1e3
+    /// What those that are complete took together.
+    pub(crate) fn taken(&self) -> Option<&Completion> {
+        self.taken.as_ref()
+    }
+}
+
+/// The next part of any of them, with its number; none while none runs.
+impl Stream for Branches {
+    type Item = (usize, Result<Part>);
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        let next = ready!(this.running.poll_next_unpin(context));
+        if let Some((_, Ok(Part::Done(done)))) = &next {
+            this.taken = Some(match this.taken.take() {
+                Some(taken) => beside(taken, done),
+                None => done.clone(),
+            });
+        }
+        Poll::Ready(next)
+    }
+}
+
+impl BranchStream {
+    pub(crate) fn new(branches: Branches, whole: Whole, busy: Busy) -> Self {
+        Self {
+            branches,
+            begun: Instant::now(),
+            first: None,
+            ended: false,
+            _whole: whole,
+            _busy: busy,
+        }
     }
 
     fn item(&mut self, branch: usize, part: Part) -> BranchItem {
@@ -118,11 +144,18 @@ impl BranchStream {
                 self.first.get_or_insert_with(Instant::now);
                 BranchItem::Token { branch, id, text }
             }
-            Part::Done(completion) => {
-                self.done.push(completion.clone());
-                BranchItem::End { branch, completion }
-            }
+            Part::Done(completion) => BranchItem::End { branch, completion },
         }
+    }
+
+    fn done(&self) -> Result<BranchItem> {
+        let taken = self.branches.taken().ok_or(Error::Stopped)?;
+        let first = self.first.unwrap_or(self.begun);
+        Ok(BranchItem::Done(Completion {
+            prompt_ms: first.duration_since(self.begun).as_secs_f64() * 1e3,
+            eval_ms: first.elapsed().as_secs_f64() * 1e3,
+            ..taken.clone()
+        }))
     }
 }
 
@@ -134,55 +167,16 @@ impl Stream for BranchStream {
         if this.ended {
             return Poll::Ready(None);
         }
-        if let Some((branch, part)) = ready!(this.answers.poll_next_unpin(context)) {
-            this.ended = part.is_err();
-            return Poll::Ready(Some(part.map(|part| this.item(branch, part))));
-        }
-        let last = match ready!(this.whole.poll_recv(context)) {
-            Some(StreamEvent::Done(shared)) => {
-                let all = with_branches(shared, &this.done, this.first_ms());
-                Ok(BranchItem::Done(all))
+        let item = match ready!(this.branches.poll_next_unpin(context)) {
+            Some((branch, part)) => {
+                this.ended = part.is_err();
+                part.map(|part| this.item(branch, part))
             }
-            Some(StreamEvent::Failed(error)) => Err(error.into()),
-            // What branches share has no tokens.
-            Some(StreamEvent::Token(_) | StreamEvent::End(_)) | None => Err(Error::Stopped),
+            None => {
+                this.ended = true;
+                this.done()
+            }
         };
-        this.ended = true;
-        this.request.ended = true;
-        Poll::Ready(Some(last))
-    }
-}
-
-impl Drop for Cancel {
-    fn drop(&mut self) {
-        if !self.ended {
-            tell_if_living(&self.inbox, PlannerMessage::Cancel(self.id));
-        }
-    }
-}
-
-/// What branches took beside what they share; a branch's beginning is counted there.
-fn with_branches(shared: Completion, branches: &[Completion], first_ms: f64) -> Completion {
-    // A full context is told before what was asked for.
-    let cut = branches.iter().filter_map(|branch| branch.limit);
-    let limit = cut.max_by_key(|&limit| limit == LengthLimit::Context);
-    let whole_ms = shared.prompt_ms + shared.eval_ms;
-    let all = branches.iter().fold(shared, |all, branch| {
-        let own = Completion {
-            n_prompt: branch.n_prompt - branch.n_cached,
-            n_cached: 0,
-            ..branch.clone()
-        };
-        together(all, &own)
-    });
-    Completion {
-        reason: match limit {
-            Some(_) => FinishReason::Length,
-            None => FinishReason::Stop,
-        },
-        limit,
-        prompt_ms: first_ms,
-        eval_ms: (whole_ms - first_ms).max(0.0),
-        ..all
+        Poll::Ready(Some(item))
     }
 }

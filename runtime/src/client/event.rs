@@ -22,8 +22,9 @@ pub enum Event<'a> {
         /// Its text.
         text: &'a str,
     },
-    /// The points of the answer as far as they are known. When `complete`, all of them, and what
-    /// follows is written side by side; the `token` events are the answer in order all the same.
+    /// The points of the answer as far as they are known; all of them when `complete`. They are written
+    /// side by side, the first ones while others are still to come, and the `token` events are the answer
+    /// in order all the same.
     Outline {
         /// Titles in order.
         points: Vec<&'a str>,

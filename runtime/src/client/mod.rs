@@ -5,8 +5,8 @@
 //! - `activity`: how many answers are being written
 //! - `chat_format`, [`prompt`]: the template that chats are written with, and what is asked
 //! - `stop_filter`, `answer`: one sequence of tokens as text, up to a stop string
-//! - `usage`, [`branches`]: several answers side by side, and what they took together
 //! - `planner_client`: asks the Planner
+//! - `usage`, [`branches`]: several answers side by side, and what they took together
 //! - [`stream`], [`event`]: an answer as programs see it, and the same as JSON
 //! - `outliner`: an answer that is written point by point
 
@@ -24,12 +24,13 @@ mod usage;
 
 use std::sync::Arc;
 
+use jupiter_actors::request::RequestError;
 use jupiter_models::sampling::SamplingParams;
 
 use self::activity::Activity;
-use self::branches::BranchStream;
+use self::branches::{BranchStream, Branches};
 use self::outliner::{Evidence, OutlineSetup, Outliner, Plan};
-use self::planner_client::{Chain, PlannerClient};
+use self::planner_client::PlannerClient;
 use self::prompt::{GenerateOptions, Prompt};
 use self::stream::TokenStream;
 use crate::config::OutlineMode;
@@ -109,19 +110,28 @@ impl Client {
     pub async fn generate(&self, prompt: Prompt, options: GenerateOptions) -> Result<TokenStream> {
         let n_others = self.activity.n_busy();
         let busy = self.activity.begin();
-        let answer = self.write(prompt, options, n_others).await?;
+        let answer = self.write(prompt, options, Some(n_others)).await?;
         Ok(answer.holding(busy))
     }
 
-    /// The same, which does not count as an answer, beside so many `n_others`.
+    /// The same for a trial of the model: it does not count as an answer, and heeds nothing that is known
+    /// of the model.
     ///
     /// # Errors
     /// As [`Client::generate`].
-    pub(crate) async fn write(
+    pub(crate) async fn try_out(
+        &self,
+        prompt: Prompt,
+        options: GenerateOptions,
+    ) -> Result<TokenStream> {
+        self.write(prompt, options, None).await
+    }
+
+    async fn write(
         &self,
         mut prompt: Prompt,
         options: GenerateOptions,
-        n_others: usize,
+        n_others: Option<usize>,
     ) -> Result<TokenStream> {
         self.planner.check(&options)?;
         self.adapt(&mut prompt);
@@ -133,30 +143,35 @@ impl Client {
                 Ok(TokenStream::of(outliner.start()))
             }
             (plan, prompt) => {
-                let answer = self.planner.answer(prompt, options, Chain::default());
-                let answer = answer.await?;
+                let answer = self.planner.answer(prompt, options, None).await?;
                 let usage = plan.map(|plan| plan.conclude(0));
                 Ok(TokenStream::plain(answer, usage))
             }
         }
     }
 
-    /// Asks for an answer to each of several prompts, all side by side; what they have in common is
-    /// computed once. Dropping the stream stops all of them. Without `n_predict` they share the
-    /// context evenly.
+    /// Asks for an answer to each of several prompts, all side by side; what they begin with is computed
+    /// once. Together they count as one request. Dropping the stream stops all of them.
     ///
     /// # Errors
-    /// As [`Client::generate`]. What the Planner refuses, prompts without a common beginning among
-    /// it, is the stream's first item.
+    /// As [`Client::generate`], and without a prompt. What the Planner refuses is an item of the stream,
+    /// and ends it.
     pub async fn fork(
         &self,
         prompts: Vec<Prompt>,
-        options: GenerateOptions,
+        mut options: GenerateOptions,
     ) -> Result<BranchStream> {
+        if prompts.is_empty() {
+            return Err(RequestError::EmptyPrompt.into());
+        }
         let busy = self.activity.begin();
-        let prompts = self.planner.tokenize_all(prompts).await?;
-        let branches = self.planner.fork(prompts, options, None).await?;
-        Ok(branches.holding(busy))
+        options.sampling.fix_seed();
+        let whole = self.planner.begin_whole();
+        let mut branches = Branches::new(self.planner.clone(), whole.id());
+        for prompt in prompts {
+            branches.begin(prompt, options.clone()).await?;
+        }
+        Ok(BranchStream::new(branches, whole, busy))
     }
 
     /// How many answers are being written.

@@ -4,22 +4,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use jupiter_actors::planner::PlannerMessage;
-use jupiter_actors::request::{Branch, EventSink, ForkRequest, GenerateRequest};
+use jupiter_actors::request::{EventSink, GenerateRequest};
 use jupiter_actors::{Inbox, RequestId};
 use jupiter_models::Token;
-use jupiter_models::draw::splitmix;
 use jupiter_models::text::{Detokenizer, Vocabulary};
 use tokio::sync::mpsc;
 
 use super::answer::AnswerStream;
-use super::branches::BranchStream;
 use super::chat_format::ChatFormat;
 use super::prompt::{GenerateOptions, Prompt};
 use crate::error::{Error, Result};
 use crate::outline::Asked;
 use crate::planner;
 
-/// Asks for answers in one piece, and for several side by side. Clones are cheap.
+/// Asks for answers. Clones are cheap.
 #[derive(Clone)]
 pub(crate) struct PlannerClient {
     shared: Arc<Shared>,
@@ -36,13 +34,23 @@ struct Shared {
 /// Last tokens of a prompt among which a thought may begin: `<think>` is one, or a few pieces.
 const THOUGHT_TOKENS: usize = 8;
 
-/// How a request goes on from others, and others from it.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Chain {
-    /// The request whose cells it goes on from.
-    pub(crate) follows: Option<RequestId>,
-    /// Whether its own are held for the next one.
-    pub(crate) holds: bool,
+/// An answer that several requests are parts of. When it is dropped, what they left for each other is
+/// given up.
+pub(crate) struct Whole {
+    id: RequestId,
+    inbox: Inbox,
+}
+
+impl Whole {
+    pub(crate) fn id(&self) -> RequestId {
+        self.id
+    }
+}
+
+impl Drop for Whole {
+    fn drop(&mut self) {
+        planner::tell_if_living(&self.inbox, PlannerMessage::Cancel(self.id));
+    }
 }
 
 impl PlannerClient {
@@ -111,22 +119,7 @@ impl PlannerClient {
         Ok(Some(tokens))
     }
 
-    /// The tokens of each prompt.
-    ///
-    /// # Errors
-    /// As [`PlannerClient::tokenize`].
-    pub(crate) async fn tokenize_all(
-        &self,
-        prompts: impl IntoIterator<Item = Prompt>,
-    ) -> Result<Vec<Vec<Token>>> {
-        let mut tokens = Vec::new();
-        for prompt in prompts {
-            tokens.push(self.tokenize(prompt).await?);
-        }
-        Ok(tokens)
-    }
-
-    /// Asks for an answer in one piece.
+    /// Asks for an answer in one piece, or for what is a part of one.
     ///
     /// # Errors
     /// As [`PlannerClient::check`] and [`PlannerClient::tokenize`].
@@ -134,57 +127,29 @@ impl PlannerClient {
         &self,
         prompt: Prompt,
         mut options: GenerateOptions,
-        chain: Chain,
+        part_of: Option<RequestId>,
     ) -> Result<AnswerStream> {
         self.check(&options)?;
         options.sampling.fix_seed();
         let prompt = self.tokenize(prompt).await?;
-        let (request, sink, stream) = self.request(prompt, options, chain);
-        self.tell(PlannerMessage::Generate(request, sink)).await?;
+        let (request, sink, stream) = self.request(prompt, options, part_of);
+        let planner = planner::living(&self.shared.inbox).await?;
+        let asked = PlannerMessage::Generate(request, sink);
+        planner.cast(asked).map_err(|_| Error::Stopped)?;
         Ok(stream)
     }
 
-    /// Asks for an answer to each of several prompts, side by side, going on from what `follows`
-    /// names.
-    ///
-    /// # Errors
-    /// As [`PlannerClient::check`].
-    pub(crate) async fn fork(
-        &self,
-        prompts: Vec<Vec<Token>>,
-        mut options: GenerateOptions,
-        follows: Option<RequestId>,
-    ) -> Result<BranchStream> {
-        self.check(&options)?;
-        options.sampling.fix_seed();
-        let n_shared = n_shared(&prompts);
-        let mut branches = Vec::new();
-        let mut streams = Vec::new();
-        for (i, prompt) in prompts.into_iter().enumerate() {
-            let mut options = options.clone();
-            options.sampling.seed = branch_seed(options.sampling.seed, i);
-            let (request, sink, stream) = self.request(prompt, options, Chain::default());
-            branches.push(Branch { request, sink });
-            streams.push(stream);
-        }
-        let (sink, whole) = mpsc::unbounded_channel();
-        let id = self.next_id();
-        let request = ForkRequest {
-            cache_prompt: options.cache_prompt,
-            follows,
-            priority: options.priority,
-            deadline: options.deadline,
-            client: options.client,
-            ..ForkRequest::new(id, n_shared, branches)
-        };
-        self.tell(PlannerMessage::Fork(request, sink)).await?;
-        let inbox = self.shared.inbox.clone();
-        Ok(BranchStream::new(id, inbox, whole, streams))
+    /// Has enough of an answer: its end follows. A repeat is harmless.
+    pub(crate) fn finish(&self, id: RequestId) {
+        planner::tell_if_living(&self.shared.inbox, PlannerMessage::Finish(id));
     }
 
-    /// Gives up the cells that a complete request holds for others.
-    pub(crate) fn release(&self, id: RequestId) {
-        planner::tell_if_living(&self.shared.inbox, PlannerMessage::Cancel(id));
+    /// An answer that requests are parts of.
+    pub(crate) fn begin_whole(&self) -> Whole {
+        Whole {
+            id: self.next_id(),
+            inbox: self.shared.inbox.clone(),
+        }
     }
 
     fn next_id(&self) -> RequestId {
@@ -196,7 +161,7 @@ impl PlannerClient {
         &self,
         prompt: Vec<Token>,
         options: GenerateOptions,
-        chain: Chain,
+        part_of: Option<RequestId>,
     ) -> (GenerateRequest, EventSink, AnswerStream) {
         let request = GenerateRequest {
             n_predict: options.n_predict,
@@ -204,8 +169,7 @@ impl PlannerClient {
             ignore_eos: options.ignore_eos,
             cache_prompt: options.cache_prompt,
             speculation: options.speculation,
-            holds: chain.holds,
-            follows: chain.follows,
+            part_of,
             priority: options.priority,
             deadline: options.deadline,
             client: options.client,
@@ -221,24 +185,4 @@ impl PlannerClient {
         );
         (request, sink, stream)
     }
-
-    async fn tell(&self, message: PlannerMessage) -> Result<()> {
-        let planner = planner::living(&self.shared.inbox).await?;
-        planner.cast(message).map_err(|_| Error::Stopped)
-    }
-}
-
-/// Tokens that all prompts begin with; the shortest has one more.
-pub(crate) fn n_shared(prompts: &[Vec<Token>]) -> usize {
-    let Some((first, others)) = prompts.split_first() else {
-        return 0;
-    };
-    let most = prompts.iter().map(Vec::len).min().unwrap_or(0);
-    let is_shared = |at: &usize| others.iter().all(|prompt| prompt[*at] == first[*at]);
-    (0..most.saturating_sub(1)).take_while(is_shared).count()
-}
-
-/// Each branch draws numbers of its own.
-fn branch_seed(seed: u32, branch: usize) -> u32 {
-    (splitmix(u64::from(seed) ^ (branch as u64 + 1) << 32) >> 32) as u32
 }

@@ -29,8 +29,8 @@ pub enum StreamItem {
     Outline {
         /// The points.
         outline: Outline,
-        /// Whether these are all: then they are written side by side. Else more may follow, or the
-        /// answer is written in one piece after all.
+        /// Whether these are all. Else more may follow; or, as long as none of them goes on, the answer is
+        /// written in one piece after all.
         is_complete: bool,
     },
     /// One of these points goes on, or ends. What is in order comes as [`StreamItem::Token`] too.

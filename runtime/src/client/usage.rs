@@ -1,6 +1,8 @@
 //! What several answers took together.
 
-use jupiter_actors::request::{Completion, SpeculationUsage, StageUsage};
+use jupiter_actors::request::{
+    Completion, FinishReason, LengthLimit, SpeculationUsage, StageUsage,
+};
 
 /// What two answers took; how they ended, and when, is that of the first.
 pub(crate) fn together(mut all: Completion, more: &Completion) -> Completion {
@@ -24,6 +26,26 @@ pub(crate) fn together(mut all: Completion, more: &Completion) -> Completion {
         (all, more) => all.or_else(|| more.clone()),
     };
     all
+}
+
+/// What two answers took that were written side by side: of what they begin with, only what was computed
+/// for them counts twice. A full context is told before what was asked for.
+pub(crate) fn beside(all: Completion, more: &Completion) -> Completion {
+    let n_cached = all.n_cached.min(more.n_cached);
+    let n_new = |one: &Completion| one.n_prompt - one.n_cached;
+    let n_prompt = n_new(&all) + n_new(more) + n_cached;
+    let limits = [all.limit, more.limit].into_iter().flatten();
+    let limit = limits.max_by_key(|&limit| limit == LengthLimit::Context);
+    Completion {
+        reason: match limit {
+            Some(_) => FinishReason::Length,
+            None => FinishReason::Stop,
+        },
+        limit,
+        n_prompt,
+        n_cached,
+        ..together(all, more)
+    }
 }
 
 /// The source of the one with most guesses stands for both, and its prediction.

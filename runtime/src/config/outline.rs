@@ -134,12 +134,12 @@ mod tests {
             let points = vec![Point {
                 title: "One".into(),
             }];
-            let points = prompts.ask_points(&asked, &Outline { points });
+            let point = prompts.ask_point(&asked, &Outline { points }, 0);
             let said = |asked: &Asked| {
                 let turn = asked.chat.last().map(|turn| turn.content.as_str());
                 format!("{}|{}", turn.unwrap(), asked.begun)
             };
-            (said(&asked), said(&points[0]))
+            (said(&asked), said(&point))
         };
         let own = "[outline_prompts]\noutline = '{question} As points, please.'";
         let (outline, point) = asked(own);

@@ -107,10 +107,6 @@ impl Error {
                 | RequestError::IdTaken { .. }
                 | RequestError::NoSuchPriority { .. }
                 | RequestError::DeadlineInThePast { .. }
-                | RequestError::TooManyBranches { .. }
-                | RequestError::NoBranches
-                | RequestError::NothingShared
-                | RequestError::NoBranchSlots
                 | RequestError::Unverifiable { .. } => ErrorKind::Invalid,
                 RequestError::Busy { .. } => ErrorKind::Busy,
                 RequestError::DeadlineOutOfReach { .. } | RequestError::DeadlineMissed { .. } => {

@@ -9,7 +9,7 @@ use jupiter_actors::planner::{ClusterPhase, PlannerMessage};
 use jupiter_models::sampling::SamplingParams;
 
 use crate::client::Client;
-use crate::client::outliner::Trials;
+use crate::client::outliner::{Trial, Trials};
 use crate::client::prompt::{GenerateOptions, Prompt};
 use crate::client::stream::StreamItem;
 use crate::config::OutlineMode;
@@ -17,13 +17,25 @@ use crate::error::{Error, Result};
 use crate::outline::{BranchEvent, whole_share};
 use crate::planner;
 
-/// What is asked: a few everyday questions whose answers are lists by nature.
-const QUESTIONS: [&str; 5] = [
-    "What are some tips for sleeping better?",
-    "How do I prepare for a job interview?",
-    "What are the advantages of riding a bicycle?",
-    "How can I save money every month?",
-    "Why is regular exercise important?",
+/// What is asked: everyday questions of all sorts that suit points, none of those that outlines are
+/// evaluated with. Their answers are long and short, so that of the usual ones hardly any is missed.
+const QUESTIONS: [&str; 16] = [
+    "What are some tips for keeping a kitchen tidy?",
+    "How do I repot a house plant?",
+    "What are the advantages of a gas stove?",
+    "Why do people forget what they have just read?",
+    "How does a sewing machine work?",
+    "What is the difference between a lake and a pond?",
+    "How can I make my old laptop faster?",
+    "Which tools belong in a beginner's toolbox?",
+    "How do you wash a wool sweater?",
+    "Tell me about the history of chess.",
+    "Suggest hobbies for a rainy weekend.",
+    "Compare trains and buses for daily commuting.",
+    "How can I become more confident when I speak to a group?",
+    "Why are many old bridges made of stone?",
+    "What are the steps to adopt a cat?",
+    "Explain how a compass finds north.",
 ];
 /// Most tokens of an answer in one piece: all but endless ones have less. Points have budgets of
 /// their own.
@@ -33,26 +45,18 @@ const IDLE: Duration = Duration::from_secs(10);
 /// Longest wait for the Planner's word on how it is.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What one question told.
-#[derive(Clone, Copy, Debug)]
-struct Trial {
-    form: f64,
-    speed: f64,
-}
-
 /// Tries out the model behind `client` when it is idle, and keeps what is found. Who asks meanwhile
 /// ends the trial of one question, which is begun again.
 pub(crate) async fn when_idle(client: Client, inbox: Inbox) {
     let mut trials = Vec::new();
-    while trials.len() < QUESTIONS.len() {
+    while let Some(question) = next(&trials) {
         client.activity().quiet(IDLE).await;
         if !is_running(&inbox).await {
             continue;
         }
-        let next = trial(&client, QUESTIONS[trials.len()]);
         tokio::select! {
             () = client.activity().woken() => {}
-            tried = next => match tried {
+            tried = trial(&client, question) => match tried {
                 Ok(tried) => trials.push(tried),
                 Err(error) => {
                     tracing::info!(%error, "how the model writes point by point stays unknown");
@@ -73,23 +77,22 @@ pub(crate) async fn now(client: &Client) -> Result<()> {
         return Ok(());
     }
     let mut trials = Vec::new();
-    for question in QUESTIONS {
+    while let Some(question) = next(&trials) {
         trials.push(trial(client, question).await?);
     }
     keep(client, &trials);
     Ok(())
 }
 
+/// The next question; none when it is known how the model writes.
+fn next(trials: &[Trial]) -> Option<&'static str> {
+    let is_open = Trials::verdict(trials, QUESTIONS.len()).is_none();
+    let next = QUESTIONS.get(trials.len());
+    next.filter(|_| is_open).copied()
+}
+
 fn keep(client: &Client, trials: &[Trial]) {
-    let form = trials.iter().map(|trial| trial.form).sum::<f64>() / trials.len() as f64;
-    let mut speeds: Vec<f64> = trials.iter().map(|trial| trial.speed).collect();
-    speeds.sort_by(f64::total_cmp);
-    let (speed, worst_speed) = (speeds[speeds.len() / 2], speeds[0]);
-    let found = Trials {
-        form,
-        speed,
-        worst_speed,
-    };
+    let found = Trials::of(trials);
     tracing::info!(?found, "how the model writes point by point");
     if let Err(error) = client.evidence().keep(found) {
         tracing::warn!(%error, "what was found of outlines cannot be kept in the cache folder");
@@ -98,7 +101,7 @@ fn keep(client: &Client, trials: &[Trial]) {
 
 async fn trial(client: &Client, question: &str) -> Result<Trial> {
     let (plain, _) = timed(client, question, OutlineMode::Off).await?;
-    let (outlined, points) = timed(client, question, OutlineMode::On).await?;
+    let (outlined, points) = timed(client, question, OutlineMode::Auto).await?;
     Ok(Trial {
         form: whole_share(&points),
         speed: plain.as_secs_f64() / outlined.as_secs_f64().max(1e-6),
@@ -119,7 +122,7 @@ async fn timed(
         ..GenerateOptions::default()
     };
     let begun = Instant::now();
-    let mut stream = client.write(Prompt::text(question), options, 0).await?;
+    let mut stream = client.try_out(Prompt::text(question), options).await?;
     let mut points = Vec::new();
     while let Some(item) = stream.next().await {
         match item? {
@@ -142,4 +145,44 @@ async fn timed(
 async fn is_running(inbox: &Inbox) -> bool {
     let status = planner::ask(inbox, PlannerMessage::Status, STATUS_TIMEOUT).await;
     status.is_ok_and(|status| status.phase == ClusterPhase::Running)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::outline::{Verdict, decide};
+
+    #[test]
+    fn the_questions_suit_points_and_are_no_evaluations() {
+        let evaluated = [
+            include_str!("../outline/route/questions_held_out.tsv"),
+            include_str!("../outline/route/questions_seen.tsv"),
+        ];
+        for question in QUESTIONS {
+            let decision = decide(question);
+            assert_eq!(decision.verdict, Verdict::Outline, "{question}");
+            assert!(evaluated.iter().all(|all| !all.contains(question)));
+        }
+    }
+
+    #[test]
+    fn one_question_comes_after_the_other() {
+        let good = Trial {
+            form: 1.0,
+            speed: 2.0,
+        };
+        assert_eq!(next(&[]), Some(QUESTIONS[0]));
+        assert_eq!(next(&[good; 3]), Some(QUESTIONS[3]));
+        assert_eq!(next(&[good; QUESTIONS.len()]), None);
+        assert_eq!(
+            next(
+                &[Trial {
+                    form: 1.0,
+                    speed: 0.9
+                }; 2]
+            ),
+            None
+        );
+    }
 }

@@ -5,7 +5,7 @@
 
 use super::error::{OutlineError, Result};
 use super::mend::{BranchEnd, Mender};
-use super::points::Outline;
+use super::points::{Outline, Point};
 
 /// What happens to a branch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub struct Joined {
 }
 
 /// Joins the branches of one outline.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Joiner {
     branches: Vec<Branch>,
     /// The branch that is shown as it grows.
@@ -62,19 +62,23 @@ struct Branch {
 impl Joiner {
     /// Joins the points of this outline.
     pub fn new(outline: &Outline) -> Self {
-        let titles = || outline.points.iter().map(|point| point.title.clone());
-        let branches = titles().map(|title| Branch {
+        let mut joiner = Self::default();
+        joiner.extend(&outline.points);
+        joiner
+    }
+
+    /// The outline has these points by now, which those so far are the first of. The new ones know the
+    /// titles of all of them.
+    pub fn extend(&mut self, points: &[Point]) {
+        let titles = || points.iter().map(|point| point.title.clone());
+        let new = titles().skip(self.branches.len()).map(|title| Branch {
             title,
             mender: Mender::new(titles()),
             kept: String::new(),
             begun: false,
             ended: false,
         });
-        Self {
-            branches: branches.collect(),
-            current: 0,
-            begun: String::new(),
-        }
+        self.branches.extend(new);
     }
 
     /// The same, where the answer was `begun` already: a beginning of its first point's opening.
@@ -136,6 +140,7 @@ impl Joiner {
                 branch.begun = true;
                 let opening = opening(self.current, &branch.title, &text);
                 let begun = std::mem::take(&mut self.begun);
+                out.push_str(if self.current > 0 { "\n" } else { "" });
                 out.push_str(opening.strip_prefix(&begun).unwrap_or(&opening));
             }
             out.push_str(&text);
@@ -143,9 +148,6 @@ impl Joiner {
                 break;
             }
             self.current += 1;
-            if self.current < self.branches.len() {
-                out.push('\n');
-            }
         }
         out
     }
@@ -215,9 +217,9 @@ pub(crate) mod tests {
         assert_eq!(push(text(0, " a jack")), " a jack");
         assert_eq!(push(end(2)), "");
         assert_eq!(push(end(0)), ".\n2. Take off the wheel: Turn the nuts");
-        assert_eq!(push(end(1)), ".\n3. Why so?\n");
+        assert_eq!(push(end(1)), ".\n3. Why so?");
         assert_eq!(push(text(3, "Mount the wheel")), "", "its title only");
-        assert_eq!(push(end(3)), "4. Mount the wheel.");
+        assert_eq!(push(end(3)), "\n4. Mount the wheel.");
         assert_eq!(joiner.finish(), "");
     }
 
@@ -235,7 +237,7 @@ pub(crate) mod tests {
         assert!(more.is_over && more.branch.is_empty());
         let ended = push(cut(0));
         assert!(!ended.is_over, "nothing is left to end");
-        assert_eq!(ended.answer, ".\n");
+        assert_eq!(ended.answer, ".");
         push(text(1, "Turn the nuts"));
         assert_eq!(push(cut(1)).branch, "…");
     }
@@ -247,8 +249,23 @@ pub(crate) mod tests {
             let shown = joiner.push(&text(0, "Use it")).unwrap().answer;
             assert_eq!(format!("{begun}{shown}"), "1. Lift the car: Use it");
             joiner.push(&end(0)).unwrap();
-            assert_eq!(joiner.finish(), "2. Take off the wheel.");
+            assert_eq!(joiner.finish(), "\n2. Take off the wheel.");
         }
+    }
+
+    #[test]
+    fn points_may_be_known_later_than_others_begin() {
+        let points = outline(3).points;
+        let mut joiner = Joiner::default();
+        joiner.extend(&points[..2]);
+        let mut shown = joiner.push(&text(0, "Use it")).unwrap().answer;
+        for branch in [0, 1] {
+            shown += &joiner.push(&end(branch)).unwrap().answer;
+        }
+        assert_eq!(shown, "1. Lift the car: Use it.\n2. Take off the wheel.");
+        joiner.extend(&points);
+        let last = joiner.push(&text(2, "So")).unwrap().answer;
+        assert_eq!(last, "\n3. Why so? So");
     }
 
     #[test]
@@ -256,9 +273,9 @@ pub(crate) mod tests {
         let mut joiner = Joiner::new(&outline(3));
         let mut push = |event| joiner.push(&event).unwrap().answer;
         let shown = push(text(0, "```\n1. lift()\n")) + &push(end(0));
-        assert_eq!(shown, "1. Lift the car:\n```\n1. lift()\n```\n");
+        assert_eq!(shown, "1. Lift the car:\n```\n1. lift()\n```");
         push(end(1));
-        assert_eq!(push(text(2, "\n- a")), "3. Why so?\n- a");
+        assert_eq!(push(text(2, "\n- a")), "\n3. Why so?\n- a");
     }
 
     #[test]

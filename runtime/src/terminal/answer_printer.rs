@@ -53,7 +53,7 @@ enum Mode {
     Begin,
     /// An outline that may still come to nothing.
     Sketch(LiveArea),
-    /// Its points.
+    /// Its points, of which some have begun.
     Points(LiveArea),
     /// Text is printed as it comes, to the end.
     Plain,
@@ -148,11 +148,16 @@ impl<W: Write> AnswerPrinter<W> {
                 outline,
                 is_complete,
             } => self.outline(outline, *is_complete),
-            StreamItem::Branch(event) if self.is_live() => match self.view.apply(event) {
-                Ok(()) => Ok(()),
-                // What the view cannot show is in the text all the same.
-                Err(_) => self.be_plain(),
-            },
+            StreamItem::Branch(event) if self.is_live() => {
+                if let Mode::Sketch(area) = &mut self.mode {
+                    self.mode = Mode::Points(std::mem::take(area));
+                }
+                match self.view.apply(event) {
+                    Ok(()) => Ok(()),
+                    // What the view cannot show is in the text all the same.
+                    Err(_) => self.be_plain(),
+                }
+            }
             StreamItem::Branch(_) | StreamItem::Done(_) => Ok(()),
         }
     }
@@ -223,17 +228,14 @@ impl<W: Write> AnswerPrinter<W> {
     }
 
     fn outline(&mut self, outline: &Outline, is_complete: bool) -> io::Result<()> {
-        let area = match std::mem::replace(&mut self.mode, Mode::Plain) {
+        self.mode = match std::mem::replace(&mut self.mode, Mode::Plain) {
             Mode::Plain => return Ok(()),
-            Mode::Begin => LiveArea::default(),
-            Mode::Sketch(area) | Mode::Points(area) => area,
+            Mode::Begin if !is_complete => Mode::Sketch(LiveArea::default()),
+            Mode::Begin => Mode::Points(LiveArea::default()),
+            Mode::Sketch(area) if !is_complete => Mode::Sketch(area),
+            Mode::Sketch(area) | Mode::Points(area) => Mode::Points(area),
         };
         self.view.outline(outline);
-        self.mode = if is_complete {
-            Mode::Points(area)
-        } else {
-            Mode::Sketch(area)
-        };
         match (self.screen)() {
             Some(size) if self.view.is_live(size) => Ok(()),
             _ => self.be_plain(),

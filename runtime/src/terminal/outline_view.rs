@@ -51,15 +51,14 @@ impl OutlineView {
         Self::default()
     }
 
-    /// Shows the points of an outline that is being written (see
-    /// [`OutlineReader::points`](crate::outline::OutlineReader::points)).
-    pub fn sketch(&mut self, points: &[Point]) {
-        self.points = points.iter().map(PointView::new).collect();
-    }
-
-    /// Shows the complete outline; branches may begin.
+    /// Shows the points of an outline as far as they are known. Those that are shown already stay as they
+    /// are.
     pub fn outline(&mut self, outline: &Outline) {
-        self.sketch(&outline.points);
+        let pairs = self.points.iter().zip(&outline.points);
+        let n_known = pairs.take_while(|(a, b)| a.title == b.title).count();
+        self.points.truncate(n_known);
+        let new = outline.points[n_known..].iter();
+        self.points.extend(new.map(PointView::new));
     }
 
     /// Takes the next event of a branch, its text mended.
@@ -114,14 +113,12 @@ impl OutlineView {
         for (i, point) in self.points.iter().enumerate() {
             let is_done = point.state == PointState::Done;
             if is_done || !point.text.is_empty() {
+                text.push_str(if i > 0 { "\n" } else { "" });
                 text.push_str(&opening(i, &point.title, &point.text));
                 text.push_str(&point.text);
             }
             if !is_done {
                 break;
-            }
-            if i + 1 < self.points.len() {
-                text.push('\n');
             }
         }
         text
@@ -250,13 +247,15 @@ mod tests {
     fn the_outline_comes_first_and_fills_in_side_by_side() {
         let mut view = OutlineView::new();
         assert_eq!(shot(&view, 30, 12), "");
-        view.sketch(&outline().points[..2]);
+        let mut begun = outline();
+        begun.points.truncate(2);
+        view.outline(&begun);
         assert_eq!(
             shot(&view, 30, 12),
             "· 1. Lift the car\n· 2. Take off the wheel"
         );
-        view.outline(&outline());
         view.apply(&text(1, "Turn the nuts, one after")).unwrap();
+        view.outline(&outline());
         view.apply(&text(0, "Use a jack on flat ground, and keep"))
             .unwrap();
         let expected = "\

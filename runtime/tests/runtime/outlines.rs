@@ -67,11 +67,14 @@ async fn read(mut stream: TokenStream) -> Outlined {
             StreamItem::Token { text, .. } => seen.text.push_str(&text),
             StreamItem::Outline {
                 outline,
-                is_complete: false,
-            } => seen.sketches.push(outline),
-            StreamItem::Outline { outline, .. } => {
-                seen.branches = vec![Default::default(); outline.points.len()];
-                seen.outline = Some(outline);
+                is_complete,
+            } => {
+                let n_points = outline.points.len();
+                seen.branches.resize(n_points, Default::default());
+                match is_complete {
+                    true => seen.outline = Some(outline),
+                    false => seen.sketches.push(outline),
+                }
             }
             StreamItem::Branch(BranchEvent::Text { branch, text }) => {
                 seen.branches[branch].0.push_str(&text);

@@ -1,9 +1,12 @@
 //! Answers point by point of models that nobody trained for it, which say what a script wants.
 
-use jupiter::{ChatMessage, GenerateOptions, OutlineMode, Prompt, Runtime};
+use futures::StreamExt;
+use jupiter::{
+    ChatMessage, GenerateOptions, OutlineMode, Prompt, Runtime, StreamItem, TokenStream,
+};
 use jupiter_models::synth::{ScriptedSpec, ScriptedTokenizer};
 
-use crate::support::{Answer, ask, greedy, scripted};
+use crate::support::{Answer, PATIENCE, collect, greedy, scripted};
 
 /// What the model says where no outline is begun.
 const PLAIN: [&str; 4] = ["So", " it", " is", "."];
@@ -42,14 +45,69 @@ async fn answer(spec: &ScriptedSpec, n_predict: Option<u32>) -> Answer {
 }
 
 async fn asked(runtime: &Runtime, mode: OutlineMode, n_predict: Option<u32>) -> Answer {
+    let stream = begun(runtime, mode, n_predict).await;
+    tokio::time::timeout(PATIENCE, collect(stream))
+        .await
+        .unwrap()
+}
+
+async fn begun(runtime: &Runtime, mode: OutlineMode, n_predict: Option<u32>) -> TokenStream {
     let options = GenerateOptions {
         outline: Some(mode),
         ignore_eos: false,
         n_predict,
         ..greedy(1)
     };
-    let chat = [ChatMessage::user("How do I change the wheel?")];
-    ask(&runtime.client(), Prompt::chat(chat), options).await
+    let chat = Prompt::chat([ChatMessage::user("How do I change the wheel?")]);
+    runtime.client().generate(chat, options).await.unwrap()
+}
+
+/// The followers of an outline of ten titles of six words.
+fn long_titles() -> Vec<(String, String)> {
+    let mut followers = Vec::new();
+    let mut last = " **".to_owned();
+    for n in 1..=10 {
+        for word in 0..6 {
+            let space = if word > 0 { " " } else { "" };
+            let next = format!("{space}word{n}{}", ["a", "b", "c", "d", "e", "f"][word]);
+            followers.push((last, next.clone()));
+            last = next;
+        }
+        let end = match n {
+            10 => "**".to_owned(),
+            n => format!("**\n{}. **", n + 1),
+        };
+        followers.push((last, end.clone()));
+        last = end;
+    }
+    followers
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn points_go_on_while_the_outline_is_written() {
+    let titles = long_titles();
+    let titles: Vec<(&str, &str)> = titles.iter().map(|(a, b)| (&**a, &**b)).collect();
+    let (_dir, runtime) = scripted(&spec(&titles), 2).await;
+    for n_predict in [None, Some(600)] {
+        let mut stream = begun(&runtime, OutlineMode::On, n_predict).await;
+        let (mut n_known, mut n_points) = (0, None);
+        let mut text = String::new();
+        while let Some(item) = tokio::time::timeout(PATIENCE, stream.next()).await.unwrap() {
+            match item.unwrap() {
+                StreamItem::Outline { outline, .. } => n_known = outline.points.len(),
+                StreamItem::Branch(_) => _ = n_points.get_or_insert(n_known),
+                StreamItem::Token { text: more, .. } => text += &more,
+                StreamItem::Done(done) => assert_eq!(done.outline.unwrap().n_points, 10),
+            }
+        }
+        let n_points = n_points.unwrap();
+        assert!((3..10).contains(&n_points), "{n_points} were known");
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 10, "{text}");
+        let are_whole = lines.iter().all(|line| line.ends_with("f: Use one jack."));
+        assert!(are_whole, "{text}");
+    }
+    runtime.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -122,9 +122,9 @@ impl Load {
             let (may_prefill, begins) = match live.phase {
                 Phase::Unforked => (may_fork(), may_fork()),
                 Phase::Prefill { .. } => (true, has_forked()),
-                Phase::Decode | Phase::Base => (false, has_forked()),
+                Phase::Decode => (false, has_forked()),
             };
-            if begins && !live.sequence.is_base() {
+            if begins {
                 load.n_beginning += live.n_own();
             }
             if may_prefill {

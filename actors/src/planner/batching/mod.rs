@@ -221,7 +221,7 @@ impl Filling<'_> {
         let may_go = |live: &Live| match live.phase {
             Phase::Unforked => may_begin.contains(&live.sequence.id),
             Phase::Prefill { .. } => true,
-            Phase::Decode | Phase::Base => false,
+            Phase::Decode => false,
         };
         let (chunking, most) = match budget.prefill {
             Prefill::Planned => (Some(&self.batching.chunking), usize::MAX),
@@ -257,8 +257,7 @@ impl Filling<'_> {
         let sequence = &live.sequence;
         let (begin, n_text) = (live.n_computed, sequence.tokens.len());
         let end = begin + n_rows;
-        let n_judged = usize::from(!sequence.is_base());
-        let unjudged = begin..end.min(n_text - n_judged);
+        let unjudged = begin..end.min(n_text - 1);
         let batch = &mut self.batch;
         batch.parts.push(Part {
             request: sequence.id,
@@ -276,7 +275,7 @@ impl Filling<'_> {
             wants_logits: false,
         }));
         live.chunk_sent(self.step, end);
-        if end == n_text && n_judged > 0 {
+        if end == n_text {
             self.take_draft(live, &DraftTree::new());
         }
     }

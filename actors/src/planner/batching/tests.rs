@@ -24,7 +24,7 @@ fn all(live: impl IntoIterator<Item = Live>) -> All {
 fn sequence(id: u32, n_prompt: usize, n_generated: usize, n_computed: usize) -> Live {
     let request = GenerateRequest::new(RequestId(u64::from(id)), vec![1; n_prompt]);
     let (sink, now) = (mpsc::unbounded_channel().0, Instant::now());
-    let sequence = Sequence::whole(request, sink, &config(), now);
+    let sequence = Sequence::new(request, sink, &config(), now);
     let place = Place {
         seq: SequenceId(id),
         generation: 0,
@@ -148,11 +148,7 @@ fn prompts_go_in_the_order_of_the_queue_whatever_their_ids() {
         let config = config();
         let request = GenerateRequest::new(live.sequence.id, vec![1; 6]);
         let (sink, now) = (mpsc::unbounded_channel().0, Instant::now());
-        queue.push(
-            Sequence::whole(request, sink, &config, now),
-            Vec::new(),
-            false,
-        );
+        queue.push(Sequence::new(request, sink, &config, now), false);
     }
     let mut all = all(live);
     while let Some(sequence) = queue.pop_first(Instant::now()) {

@@ -1,5 +1,5 @@
-//! Who begins next: of the requests in the queue and the branches of those that were admitted, the one
-//! whose turn it is, when there are a slot and cells for its text.
+//! Who begins next: what goes on with an answer that has begun, else the first in the queue, when there
+//! are a slot and cells for its text.
 //!
 //! Cells for what comes behind are taken as tokens come ([`preemption`](super::preemption)). So that they
 //! seldom end, nobody begins where the answers under way are expected to need them.
@@ -10,100 +10,64 @@ use std::time::Instant;
 use super::super::drafting::speculator::Available;
 use super::super::kv::{Found, Place};
 use super::super::live::Live;
-use super::super::queue::Turn;
 use super::super::sequence::Sequence;
 use super::PlannerCore;
 use crate::RequestId;
-
-/// Who is next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Next {
-    /// The first request of the queue.
-    Request,
-    /// The first branch of this request.
-    Branch(RequestId),
-}
-
-impl Next {
-    pub(super) fn is_branch_of(self, request: RequestId) -> bool {
-        self == Next::Branch(request)
-    }
-}
 
 impl PlannerCore {
     /// Admits waiting sequences, one by one in their order, while there is room for the one that is next.
     pub(super) fn admit(&mut self, now: Instant) {
         loop {
             self.queue.drop_closed();
-            let Some((next, id)) = self.next() else {
+            let Some(next) = self.next() else {
                 return;
             };
             // Prompts are compared only when something has changed since the last time.
-            let try_of = (id, self.kv.n_returns());
+            let try_of = (next.id, self.kv.n_returns());
             if self.no_room_for == Some(try_of) {
                 return;
             }
-            if !self.admit_next(next, now) && !self.preempt_idle(next) {
+            let (found, n_text) = (self.find(next, |_| true), next.tokens.len());
+            let is_part = next.turn.is_part();
+            let has_room = self.is_expected_to_fit(next, found) && self.fits_for_good(next);
+            let place = has_room.then(|| self.kv.place(found, n_text)).flatten();
+            let Some(place) = place else {
                 self.no_room_for = Some(try_of);
                 return;
+            };
+            let next = match is_part {
+                true => self.queue.pop_part(),
+                false => self.queue.pop_first(now),
+            };
+            if let Some(sequence) = next {
+                self.begin(sequence, place, now);
             }
         }
     }
 
-    /// The sequence whose turn it is of those that may have a slot: of what several requests ask, the one
-    /// of the request that has the fewest running.
-    fn next(&self) -> Option<(Next, RequestId)> {
-        let n_branches = self
-            .live
-            .values()
-            .filter(|l| l.sequence.branch_of().is_some());
-        let n_branches = n_branches.count();
-        let n_requests = self.live.len() - n_branches;
-        let request = (n_requests < self.kv.n_requests()).then(|| self.queue.first());
-        let request = request.flatten();
-        let request = request.map(|first| (0, first.turn, Next::Request, first.id));
-        let branch = (n_branches < self.kv.n_branches()).then(|| self.next_branch());
-        let branch = branch.flatten();
-        let next = request.into_iter().chain(branch);
-        let next = next.min_by_key(|&(n_running, turn, ..)| (n_running, turn));
-        next.map(|(.., next, id)| (next, id))
+    /// The sequence whose turn it is of those that may have a slot.
+    fn next(&self) -> Option<&Sequence> {
+        let (part, request) = (self.queue.first_part(), self.queue.first());
+        part.or(request)?;
+        let n_answers = self.n_answers();
+        let n_more = self.live.len() - n_answers;
+        let has_slot = |next: &&Sequence| match self.is_under_way(next.answer) {
+            true => n_more < self.kv.n_branches(),
+            false => n_answers < self.kv.n_requests(),
+        };
+        part.filter(has_slot).or(request.filter(has_slot))
     }
 
-    fn next_branch(&self) -> Option<(usize, Turn, Next, RequestId)> {
-        let bases = self.live.values().filter(|live| live.sequence.is_base());
-        let first = bases.filter_map(|live| {
-            let of = live.sequence.id;
-            let branch = self.queue.first_branch(of)?;
-            let n_running = self.branches_of(of).count();
-            Some((n_running, branch.turn, Next::Branch(of), branch.id))
-        });
-        first.min_by_key(|&(n_running, turn, ..)| (n_running, turn))
+    /// Answers of which a part has a slot.
+    pub(super) fn n_answers(&self) -> usize {
+        let answers = self.live.values().map(|live| live.sequence.answer);
+        answers.collect::<BTreeSet<_>>().len()
     }
 
-    /// False where there is no room.
-    fn admit_next(&mut self, next: Next, now: Instant) -> bool {
-        let sequence = match next {
-            Next::Request => self.queue.first(),
-            Next::Branch(of) => self.queue.first_branch(of),
-        };
-        let Some(sequence) = sequence else {
-            return false;
-        };
-        let (found, n_text) = (self.find(sequence, |_| true), sequence.tokens.len());
-        if !self.is_expected_to_fit(sequence, found) || !self.fits_for_good(sequence) {
-            return false;
-        }
-        let Some(place) = self.kv.place(found, n_text) else {
-            return false;
-        };
-        let sequence = match next {
-            Next::Request => self.queue.pop_first(now),
-            Next::Branch(of) => self.queue.pop_branch(of),
-        };
-        if let Some(sequence) = sequence {
-            self.begin(sequence, place, now);
-        }
-        true
+    /// Whether a part of the answer has a slot.
+    pub(super) fn is_under_way(&self, answer: RequestId) -> bool {
+        let mut live = self.live.values();
+        live.any(|live| live.sequence.answer == answer)
     }
 
     /// What shares most with a text, of nodes and of the live sequences for which `may_be` is true.
@@ -119,18 +83,13 @@ impl PlannerCore {
     /// Whether there are cells for its text, and for what it and those that run are expected to become.
     /// Where nobody runs, there are.
     fn is_expected_to_fit(&self, sequence: &Sequence, found: Option<Found>) -> bool {
-        let running = self.live.values().filter(|live| !live.sequence.is_base());
-        if running.clone().next().is_none() {
+        if self.live.is_empty() {
             return true;
         }
-        let running: usize = running.map(|live| self.n_expected(&live.sequence)).sum();
-        // What branches share is of no use without room for one of them.
-        let own = match self.queue.first_branch(sequence.id) {
-            Some(branch) => branch.tokens.len() - sequence.tokens.len() + self.n_expected(branch),
-            None => self.n_expected(sequence),
-        };
+        let running = self.live.values().map(|live| &live.sequence);
+        let n_more: usize = running.chain([sequence]).map(|s| self.n_expected(s)).sum();
         let n_live = self.kv.n_live_with(found, sequence.tokens.len());
-        n_live + running + own <= self.config.engine.n_ctx as usize
+        n_live + n_more <= self.config.engine.n_ctx as usize
     }
 
     /// Tokens that an answer is expected to get.
@@ -141,10 +100,10 @@ impl PlannerCore {
 
     fn begin(&mut self, sequence: Sequence, place: Place, now: Instant) {
         let is_new = sequence.n_preempted == 0;
-        // The draft model would have to read every branch from its beginning, while the stages have
-        // enough to do.
+        // The draft model would have to read every part of an answer from its beginning, while the
+        // stages have enough to do.
         let available = Available {
-            model: self.sources.available.model && sequence.branch_of().is_none(),
+            model: self.sources.available.model && !self.is_under_way(sequence.answer),
             ..self.sources.available
         };
         let id = sequence.id;
@@ -174,10 +133,8 @@ impl PlannerCore {
                 continue;
             };
             let sequence = &live.sequence;
-            let has_base = sequence.branch_of().is_none_or(|of| placed.contains(&of));
             let found = self.find(sequence, |other| placed.contains(&other));
-            let place = has_base.then(|| self.kv.place(found, sequence.tokens.len()));
-            match place.flatten() {
+            match self.kv.place(found, sequence.tokens.len()) {
                 Some(place) => {
                     placed.insert(id);
                     if let Some(live) = self.live.get_mut(&id) {

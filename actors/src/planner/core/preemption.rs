@@ -5,8 +5,6 @@
 //! Nobody loses its cells more than [`MAX_PREEMPTIONS`] times: after that it begins only where all that it
 //! may become fits beside all others of its kind, and gives up nothing any more.
 
-use std::collections::BTreeSet;
-
 use super::super::cluster::State;
 use super::super::fault;
 use super::super::live::Live;
@@ -57,36 +55,12 @@ impl PlannerCore {
         self.kv.evict(n_guesses);
     }
 
-    /// The sequence that costs least to lose: the last in the order of all. What branches share goes
-    /// after them.
+    /// The sequence that costs least to lose: the last in the order of all.
     fn cheapest(&self) -> Option<RequestId> {
-        let may_go = |live: &&Live| {
-            !gives_up_nothing(&live.sequence) && self.branches_of(live.sequence.id).next().is_none()
-        };
+        let may_go = |live: &&Live| !gives_up_nothing(&live.sequence);
         let cheapest = self.live.values().filter(may_go);
         let cheapest = cheapest.max_by_key(|live| live.sequence.turn);
         cheapest.map(|live| live.sequence.id)
-    }
-
-    /// Where nothing runs, what the branches of other requests share gives way to who is `next`: it would
-    /// wait for those branches, and they behind it. False where nothing is in its way.
-    pub(super) fn preempt_idle(&mut self, next: super::admission::Next) -> bool {
-        let is_idle = |live: &Live| live.sequence.is_base();
-        if !self.live.values().all(is_idle) {
-            return false;
-        }
-        let others = self
-            .live
-            .values()
-            .filter(|live| !next.is_branch_of(live.sequence.id));
-        let last = others.max_by_key(|live| live.sequence.turn);
-        match last.map(|live| live.sequence.id) {
-            Some(id) => {
-                self.preempt(id);
-                true
-            }
-            None => false,
-        }
     }
 
     /// Whether it may begin, where it gives up nothing any more: all that it may become fits beside all
@@ -97,11 +71,8 @@ impl PlannerCore {
         }
         let live = self.live.values().map(|live| &live.sequence);
         let all = live.filter(|s| gives_up_nothing(s)).chain([sequence]);
-        let own: usize = all.clone().map(|s| s.n_max - s.n_shared()).sum();
-        let bases: BTreeSet<RequestId> = all.filter_map(Sequence::branch_of).collect();
-        let bases = bases.iter().filter_map(|of| self.live.get(of));
-        let shared: usize = bases.map(|base| base.sequence.tokens.len()).sum();
-        own + shared <= self.config.engine.n_ctx as usize
+        let n_most: usize = all.map(|s| s.n_max).sum();
+        n_most <= self.config.engine.n_ctx as usize
     }
 
     fn preempt(&mut self, id: RequestId) {
@@ -196,8 +167,7 @@ impl PlannerCore {
     }
 }
 
-/// Whether it was preempted so often that it keeps its cells. What branches share has no text of its own
-/// to lose.
+/// Whether it was preempted so often that it keeps its cells.
 fn gives_up_nothing(sequence: &Sequence) -> bool {
-    sequence.n_preempted >= MAX_PREEMPTIONS && !sequence.is_base()
+    sequence.n_preempted >= MAX_PREEMPTIONS
 }

@@ -11,7 +11,6 @@ const MAX_TOLD: usize = 64;
 
 impl PlannerCore {
     pub(in crate::planner) fn status(&self) -> ClusterStatus {
-        let is_request = |live: &&Live| live.sequence.branch_of().is_none();
         ClusterStatus {
             epoch: self.cluster.epoch,
             phase: match &self.cluster.state {
@@ -22,7 +21,7 @@ impl PlannerCore {
             },
             nodes: self.cluster.nodes.iter().cloned().collect(),
             stages: self.cluster.stage_status(),
-            n_live: self.live.values().filter(is_request).count(),
+            n_live: self.n_answers(),
             n_waiting: self.queue.len(),
             n_preempted: self.n_preempted,
             steps: self.flight.stats().clone(),
@@ -40,7 +39,6 @@ impl PlannerCore {
             let state = match live.phase {
                 Phase::Unforked | Phase::Prefill { .. } => RequestState::Prompt,
                 Phase::Decode => RequestState::Answer,
-                Phase::Base => RequestState::Shared,
             };
             request_status(&live.sequence, state, live.n_computed)
         });

@@ -11,9 +11,7 @@ use super::super::stats::completion;
 use super::PlannerCore;
 use super::preemption::Leaves;
 use crate::RequestId;
-use crate::request::{
-    EventSink, FinishReason, ForkRequest, GenerateRequest, RequestError, StreamEvent,
-};
+use crate::request::{EventSink, FinishReason, GenerateRequest, RequestError, StreamEvent};
 
 impl PlannerCore {
     pub(in crate::planner) fn generate(
@@ -26,43 +24,19 @@ impl PlannerCore {
         if let Some(error) = refused {
             return tell(&sink, &error);
         }
-        let sequence = Sequence::whole(request, sink, &self.config, now);
-        if let Some(error) = self.refuse_to_wait(&sequence) {
+        let sequence = Sequence::new(request, sink, &self.config, now);
+        let is_part = self.is_part(&sequence);
+        if let Some(error) = self.refuse_to_wait(&sequence, is_part) {
             return tell(&sequence.sink, &error);
         }
-        self.enqueue(sequence, Vec::new());
+        self.queue.push(sequence, is_part);
         self.pump(now);
     }
 
-    pub(in crate::planner) fn fork(&mut self, request: ForkRequest, sink: EventSink, now: Instant) {
-        let branches = request.branches.iter();
-        let refused = self
-            .refuse()
-            .or_else(|| self.refuse_branches(&request))
-            .or_else(|| request.validate().err())
-            .or_else(|| {
-                branches
-                    .clone()
-                    .find_map(|b| self.refuse_prompt(&b.request))
-            });
-        if let Some(error) = refused {
-            branches.for_each(|branch| tell(&branch.sink, &error));
-            return tell(&sink, &error);
-        }
-        let (base, branches) = Sequence::forked(request, sink, &self.config, now);
-        if let Some(error) = self.refuse_to_wait(&base) {
-            branches
-                .iter()
-                .for_each(|branch| tell(&branch.sink, &error));
-            return tell(&base.sink, &error);
-        }
-        self.enqueue(base, branches);
-        self.pump(now);
-    }
-
-    fn enqueue(&mut self, request: Sequence, branches: Vec<Sequence>) {
-        let is_first = request.follows.is_some_and(|of| self.kv.has_left(of));
-        self.queue.push(request, branches, is_first);
+    /// Whether it goes on with an answer that has begun.
+    fn is_part(&self, request: &Sequence) -> bool {
+        let answer = request.answer;
+        answer != request.id && (self.is_under_way(answer) || self.kv.has_left(answer))
     }
 
     /// Why nothing can be asked now.
@@ -70,19 +44,6 @@ impl PlannerCore {
         match &self.cluster.state {
             State::Failed { why } => Some(RequestError::CannotLoad { why: why.clone() }),
             _ => None,
-        }
-    }
-
-    fn refuse_branches(&self, request: &ForkRequest) -> Option<RequestError> {
-        let mut ids: Vec<RequestId> = request.branches.iter().map(|b| b.request.id).collect();
-        ids.push(request.id);
-        ids.sort_unstable();
-        if self.kv.n_branches() == 0 {
-            Some(RequestError::NoBranchSlots)
-        } else if self.is_known(request.id) || ids.windows(2).any(|pair| pair[0] == pair[1]) {
-            Some(RequestError::IdTaken { id: request.id })
-        } else {
-            None
         }
     }
 
@@ -122,45 +83,16 @@ impl PlannerCore {
         self.pump(now);
     }
 
-    /// Completes what branches shared, when the last of them has ended.
-    pub(super) fn settle_bases(&mut self, now: Instant) {
-        let live = &self.live;
-        self.queue.tidy(|id| live.contains_key(&id));
-        let is_over = |live: &&Live| {
-            let id = live.sequence.id;
-            let waits = self.queue.first_branch(id).is_some();
-            live.sequence.is_base() && !waits && self.branches_of(id).next().is_none()
-        };
-        let over = self.live.values().filter(is_over);
-        let over: Vec<RequestId> = over.map(|live| live.sequence.id).collect();
-        for id in over {
-            self.complete(id, FinishReason::Stop, None, now);
-        }
-    }
-
-    /// Live branches of a request.
-    pub(super) fn branches_of(&self, of: RequestId) -> impl Iterator<Item = RequestId> {
-        let is_its = move |live: &&Live| live.sequence.branch_of() == Some(of);
-        let branches = self.live.values().filter(is_its);
-        branches.map(|live| live.sequence.id)
-    }
-
-    /// Ends a live sequence, if there is one, and with it its branches; what is under way is cancelled.
+    /// Ends a live sequence, if there is one; what is under way is cancelled.
     pub(super) fn retire(&mut self, id: RequestId) {
         self.end(id);
     }
 
     fn end(&mut self, id: RequestId) -> Option<Live> {
         let live = self.live.get(&id)?;
-        let is_kept = live.sequence.cache_prompt || live.sequence.holds;
-        if live.sequence.is_base() {
-            self.queue.take_branches(id);
-            for branch in self.branches_of(id).collect::<Vec<_>>() {
-                self.end(branch);
-            }
-            // What its preempted branches left is of use to nobody.
-            self.kv.forget(id);
-        }
+        // Other parts of its answer may go on from it.
+        let is_part = live.sequence.answer != id;
+        let is_kept = live.sequence.cache_prompt || is_part;
         self.take_out(id, Leaves::Ended { is_kept })
     }
 
@@ -182,9 +114,7 @@ impl PlannerCore {
             &self.cluster.stages,
             now,
         );
-        if !live.sequence.is_base() {
-            self.lengths.ended();
-        }
+        self.lengths.ended();
         let end = end.map(StreamEvent::End);
         let news = end.into_iter().chain([StreamEvent::Done(done)]);
         let sink = live.sequence.sink;
@@ -205,18 +135,8 @@ impl PlannerCore {
         self.queue.remove(id);
     }
 
-    /// Ends a live sequence with an error, and with it the branches that began with it.
+    /// Ends a live sequence with an error.
     pub(super) fn fail(&mut self, id: RequestId, error: &RequestError) {
-        let is_base = |live: &Live| live.sequence.is_base();
-        if self.live.get(&id).is_some_and(is_base) {
-            for branch in self.branches_of(id).collect::<Vec<_>>() {
-                self.fail(branch, error);
-            }
-            for branch in self.queue.take_branches(id) {
-                let failed = StreamEvent::Failed(error.clone());
-                self.news.push((branch.sink, failed));
-            }
-        }
         if let Some(live) = self.end(id) {
             let failed = StreamEvent::Failed(error.clone());
             self.news.push((live.sequence.sink, failed));

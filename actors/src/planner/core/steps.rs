@@ -30,7 +30,6 @@ enum After {
 impl PlannerCore {
     /// Sends micro-batches while there are credits and rows.
     pub(super) fn pump(&mut self, now: Instant) {
-        self.settle_bases(now);
         if self.cluster.state != State::Running {
             return;
         }
@@ -181,12 +180,6 @@ impl PlannerCore {
         self.lengths.grew(outcome.accepted.len());
         let is_under_way = live.steps.n_live() > 0 || outcome.ends;
         live.n_computed = sequence.tokens.len() - usize::from(!is_under_way);
-        if let Some(of) = sequence.branch_of()
-            && let Some(base) = self.live.get_mut(&of)
-        {
-            base.sequence.n_stalled = 0;
-            base.sequence.first_token.get_or_insert(now);
-        }
         let end = outcome.ends.then_some(acceptance.next_token);
         Ok(self.go_on(id, outcome.cancel.is_some(), end, now))
     }

@@ -8,10 +8,9 @@ mod answers;
 mod asking;
 mod drifting;
 mod events;
-mod followers;
-mod forks;
 mod histories;
 mod limits;
+mod parts;
 mod planned;
 mod preemption;
 mod shared;
@@ -231,7 +230,7 @@ fn a_step_is_costed_among_all_cells_in_use() {
         let first = world.ask(1, &[5; 12], 6);
         world.run();
         let _second = world.ask(2, &[1, 2, 3], 12);
-        let _branches = world.fork(10, &[7; 10], &[vec![1], vec![2, 3]], 8);
+        let _parts = world.ask_parts(10, &[7; 10], &[vec![1], vec![2, 3]], 8);
         for _ in 0..n_steps {
             world.step();
         }

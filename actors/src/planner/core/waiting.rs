@@ -48,14 +48,14 @@ struct Expected {
 
 impl PlannerCore {
     /// Why a request cannot even wait.
-    pub(super) fn refuse_to_wait(&self, request: &Sequence) -> Option<RequestError> {
+    pub(super) fn refuse_to_wait(&self, request: &Sequence, is_part: bool) -> Option<RequestError> {
         if request
             .deadline
             .is_some_and(|deadline| deadline.within.is_zero())
         {
             return Some(RequestError::DeadlineInThePast { within_ms: 0 });
         }
-        let expected = self.expect(request, self.queue.next_turn(request));
+        let expected = self.expect(request, self.queue.next_turn(request, is_part));
         let (n_all, n_own) = (self.queue.len(), self.queue.n_of(request.client));
         let is_full = n_all >= MAX_WAITING
             || self.queue.n_tokens() + request.tokens.len() > MAX_WAITING_TOKENS;
@@ -77,10 +77,9 @@ impl PlannerCore {
     /// Gives up what cannot be of use any more: what waits by what is expected, what runs when its
     /// deadline is over.
     pub(super) fn give_up_late(&mut self, now: Instant) {
-        let whole = |live: &&Live| live.sequence.branch_of().is_none();
-        let running = self.live.values().filter(whole);
-        let late = |sequence: &Sequence| Some((sequence.id, missed(sequence, now)?));
-        let late: Vec<_> = running.filter_map(|live| late(&live.sequence)).collect();
+        let running = self.live.values().map(|live| &live.sequence);
+        let late = running.filter_map(|running| Some((running.id, missed(running, now)?)));
+        let late: Vec<_> = late.collect();
         for (id, error) in late {
             self.fail(id, &error);
         }
@@ -109,21 +108,14 @@ impl PlannerCore {
         if self.cluster.state != State::Running || !self.lengths.are_known() {
             return None;
         }
-        let n_live = self
-            .live
-            .values()
-            .filter(|live| live.sequence.branch_of().is_none());
-        let n_live = n_live.count();
+        let n_live = self.n_answers();
         let n_slots = match self.queue.len() {
             0 => self.config.n_parallel as usize,
             _ => n_live.max(1),
         };
         let n_free = n_slots.saturating_sub(n_live);
         let ahead = self.queue.ahead(request.client, turn);
-        let n_ahead = ahead
-            .iter()
-            .filter(|ahead| ahead.branch_of().is_none())
-            .count();
+        let n_ahead = ahead.iter().filter(|ahead| !ahead.turn.is_part()).count();
         let ahead = ahead.into_iter().map(|ahead| self.demand(ahead));
         let running = self.live.values().map(|live| self.demand_of_live(live));
         let before = running.chain(ahead).fold(Demand::default(), sum);
@@ -158,9 +150,12 @@ impl PlannerCore {
         })
     }
 
+    /// Of what goes on with an answer, others of it have most of the prompt.
     fn demand(&self, sequence: &Sequence) -> Demand {
+        let is_part = sequence.answer != sequence.id;
+        let found = is_part.then(|| self.find(sequence, |_| true)).flatten();
         Demand {
-            rows: sequence.tokens.len() - sequence.n_shared(),
+            rows: sequence.tokens.len() - found.map_or(0, |found| found.n_shared()),
             tokens: self.n_expected(sequence),
         }
     }

@@ -3,7 +3,6 @@
 use jupiter_models::{KvOp, SequenceId, Token};
 
 use super::{Kv, Node, Use, Whose, n_distinct, nodes};
-use crate::RequestId;
 use crate::planner::fault;
 
 /// Fewer common tokens than this are not worth an operation on the engines' caches.
@@ -15,8 +14,6 @@ pub(in crate::planner) struct Wanted<'a> {
     /// All that it computes before it takes cells one by one.
     pub(in crate::planner) text: &'a [Token],
     pub(in crate::planner) whose: Whose,
-    /// The request from whose cells it may go on in any case.
-    pub(in crate::planner) follows: Option<RequestId>,
 }
 
 /// A live sequence from which others can be forked.
@@ -27,8 +24,8 @@ pub(in crate::planner) struct Computing<'a> {
     pub(in crate::planner) text: &'a [Token],
     pub(in crate::planner) n_computed: usize,
     pub(in crate::planner) whose: Whose,
-    /// Whether it has no more than this to compute.
-    pub(in crate::planner) is_all: bool,
+    /// Tokens that its text may become.
+    pub(in crate::planner) n_max: usize,
 }
 
 /// Who shares most with a text.
@@ -37,6 +34,13 @@ pub(in crate::planner) struct Found {
     seq: SequenceId,
     n_shared: usize,
     is_live: bool,
+}
+
+impl Found {
+    /// Tokens that both begin with.
+    pub(in crate::planner) fn n_shared(&self) -> usize {
+        self.n_shared
+    }
 }
 
 /// A slot that is a sequence's from now on.
@@ -58,7 +62,7 @@ impl Wanted<'_> {
     }
 
     fn is_its_own(&self, of: Whose) -> bool {
-        of.request == self.whose.request || self.follows == Some(of.request)
+        of.answer == self.whose.answer
     }
 
     /// Tokens that the text begins with as `tokens` do, if they are worth it, but for its last one: its row
@@ -90,10 +94,8 @@ impl Kv {
         };
         let of_live = |live: Computing<'_>| {
             let n_shared = wanted.n_shared(live.text, live.whose);
-            let is_safe = match live.is_all {
-                true => self.is_safe(n_shared, live.text.len()),
-                false => self.window.is_none(),
-            };
+            // It may have gone on by as much before the fork.
+            let is_safe = self.is_safe(n_shared, live.n_max);
             let is_found = n_shared > 0 && is_safe && wanted.may_use(live.whose);
             is_found.then_some((n_shared, live.n_computed.min(n_shared), 0, live.seq, true))
         };

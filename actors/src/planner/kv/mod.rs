@@ -41,8 +41,8 @@ pub(super) struct Kv {
     window: Option<usize>,
     /// By sequence id.
     slots: Vec<Slot>,
-    /// Requests and branches that may be live. The slots beyond both are for trees of guesses; nodes
-    /// have those that no sequence needs.
+    /// Answers that may be live, and parts of them beside the first of each. The slots beyond both are
+    /// for trees of guesses; nodes have those that no sequence needs.
     n_requests: usize,
     n_branches: usize,
     /// Cells that slots have.
@@ -97,8 +97,8 @@ struct Node {
 /// Who may go on from what a sequence has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Whose {
-    /// The request with all its branches.
-    pub(super) request: RequestId,
+    /// The answer, with all its parts.
+    pub(super) answer: RequestId,
     /// Whether all others may, too, and it from what they have.
     pub(super) is_open: bool,
 }
@@ -159,12 +159,12 @@ impl Kv {
         self.ops.extend(ops);
     }
 
-    /// Most requests that are live at once, those of branches among them.
+    /// Most answers that are live at once.
     pub(super) fn n_requests(&self) -> usize {
         self.n_requests
     }
 
-    /// Most branches that are live at once.
+    /// Most parts of answers that are live at once, beside the first of each.
     pub(super) fn n_branches(&self) -> usize {
         self.n_branches
     }
@@ -236,14 +236,14 @@ impl Kv {
         self.bound_cache();
     }
 
-    /// Whether what the request left is still there.
-    pub(super) fn has_left(&self, request: RequestId) -> bool {
-        nodes(&self.slots).any(|(_, node)| node.whose.request == request)
+    /// Whether what a part of the answer left is still there.
+    pub(super) fn has_left(&self, answer: RequestId) -> bool {
+        nodes(&self.slots).any(|(_, node)| node.whose.answer == answer)
     }
 
-    /// Nobody goes on from what the request left for itself.
-    pub(super) fn forget(&mut self, request: RequestId) {
-        let is_its = |node: &Node| node.whose.request == request && !node.whose.is_open;
+    /// Nobody goes on from what parts of the answer left for others of it.
+    pub(super) fn forget(&mut self, answer: RequestId) {
+        let is_its = |node: &Node| node.whose.answer == answer && !node.whose.is_open;
         let its = nodes(&self.slots).filter(|(_, node)| is_its(node));
         let its: Vec<SequenceId> = its.map(|(seq, _)| seq).collect();
         for seq in its {

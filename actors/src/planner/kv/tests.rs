@@ -20,16 +20,15 @@ fn kv(n_ctx: usize) -> Kv {
     }
 }
 
-fn whose(request: u64, is_open: bool) -> Whose {
-    let request = RequestId(request);
-    Whose { request, is_open }
+fn whose(answer: u64, is_open: bool) -> Whose {
+    let answer = RequestId(answer);
+    Whose { answer, is_open }
 }
 
 fn wanted(text: &[Token]) -> Wanted<'_> {
     Wanted {
         text,
         whose: whose(9, true),
-        follows: None,
     }
 }
 
@@ -39,7 +38,7 @@ fn computing(place: Place, text: &[Token], n_computed: usize) -> Computing<'_> {
         text,
         n_computed,
         whose: whose(8, true),
-        is_all: false,
+        n_max: text.len() + 10,
     }
 }
 
@@ -137,16 +136,11 @@ fn who_keeps_its_cells_to_itself_shares_them_with_its_own_alone() {
     kv.leave(place.seq, private);
     let find = |kv: &Kv, wanted: &Wanted<'_>| kv.find(wanted, std::iter::empty()).is_some();
     assert!(!find(&kv, &wanted(&text)));
-    let follows = Some(RequestId(1));
-    let follower = Wanted {
-        follows,
-        ..wanted(&text)
-    };
     let own = Wanted {
         whose: whose(1, false),
         ..wanted(&text[..4])
     };
-    assert!(find(&kv, &follower) && find(&kv, &own));
+    assert!(find(&kv, &own));
     assert!(kv.has_left(RequestId(1)));
     kv.forget(RequestId(2));
     kv.forget(RequestId(1));
@@ -243,6 +237,11 @@ fn behind_a_sliding_window_only_whole_texts_go_on() {
     let place = admit(&mut kv, &text).unwrap();
     let live = [computing(place, &text[..29], 29)].into_iter();
     assert_eq!(kv.find(&wanted(&text), live), None);
+    kv.window = Some(40);
+    let live = [computing(place, &text[..29], 29)].into_iter();
+    let found = kv.find(&wanted(&text), live);
+    assert!(found.is_some(), "it never becomes longer than the window");
+    kv.window = Some(10);
     kv.leave(place.seq, leaving(&text));
     assert_eq!(admit(&mut kv, &text[..20]).unwrap().n_shared, 0);
     let next = [&text[..], &[7]].concat();

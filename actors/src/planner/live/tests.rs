@@ -6,17 +6,7 @@ use tokio::sync::mpsc::unbounded_channel;
 use super::super::core::tests::config;
 use super::*;
 use crate::RequestId;
-use crate::request::{Branch, ForkRequest, GenerateRequest};
-
-/// A base of 4 tokens and a branch of 3 more.
-fn forked() -> (Sequence, Sequence) {
-    let request = GenerateRequest::new(RequestId(2), (0..7).collect());
-    let sink = unbounded_channel().0;
-    let request = ForkRequest::new(RequestId(1), 4, vec![Branch { request, sink }]);
-    let sink = unbounded_channel().0;
-    let (base, mut branches) = Sequence::forked(request, sink, &config(), Instant::now());
-    (base, branches.remove(0))
-}
+use crate::request::GenerateRequest;
 
 fn place(seq: u32, n_shared: usize, base: Option<SequenceId>) -> Place {
     Place {
@@ -34,7 +24,7 @@ fn live(sequence: Sequence, place: Place) -> Live {
 fn asked(prompt: Vec<Token>) -> Sequence {
     let request = GenerateRequest::new(RequestId(1), prompt);
     let sink = unbounded_channel().0;
-    Sequence::whole(request, sink, &config(), Instant::now())
+    Sequence::new(request, sink, &config(), Instant::now())
 }
 
 /// Sends chunks of at most 2 rows until none is due; their sizes.
@@ -49,32 +39,23 @@ fn prefill(live: &mut Live) -> Vec<usize> {
 }
 
 #[test]
-fn a_base_stays_for_its_branches_and_a_branch_begins_with_its_cells() {
-    let (base, branch) = forked();
-    let mut base = live(base, place(0, 0, None));
-    assert_eq!(prefill(&mut base), [2, 2]);
+fn a_fork_begins_with_the_cells_of_its_base() {
+    let base = SequenceId(0);
+    let mut fork = live(asked((0..7).collect()), place(3, 4, Some(base)));
+    assert_eq!(prefill(&mut fork), [0; 0], "not before it is forked");
+    assert_eq!(fork.fork(), Some((base, 4)));
+    assert_eq!(fork.fork(), None, "once");
+    assert_eq!(prefill(&mut fork), [2, 1]);
+    assert_eq!((&fork.phase, fork.n_own()), (&Phase::Decode, 3));
     assert_eq!(
-        (&base.phase, base.computing().text.len()),
-        (&Phase::Base, 4)
-    );
-    let mut branch = live(branch, place(3, 4, Some(base.seq)));
-    assert_eq!(prefill(&mut branch), [0; 0], "not before it is forked");
-    assert_eq!(branch.fork(), Some((base.seq, 4)));
-    assert_eq!(branch.fork(), None, "once");
-    assert_eq!(prefill(&mut branch), [2, 1]);
-    assert_eq!((&branch.phase, branch.n_own()), (&Phase::Decode, 3));
-    assert_eq!(
-        branch.computing().text.len(),
+        fork.computing().text.len(),
         6,
         "its last row may be left out"
     );
-    branch.rewind();
-    assert_eq!((branch.n_computed, branch.sequence.n_replays), (0, 1));
-    branch.put(place(4, 4, Some(base.seq)));
-    assert_eq!(
-        (&branch.phase, branch.seq),
-        (&Phase::Unforked, SequenceId(4))
-    );
+    fork.rewind();
+    assert_eq!((fork.n_computed, fork.sequence.n_replays), (0, 1));
+    fork.put(place(4, 4, Some(base)));
+    assert_eq!((&fork.phase, fork.seq), (&Phase::Unforked, SequenceId(4)));
 }
 
 #[test]

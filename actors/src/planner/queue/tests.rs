@@ -4,9 +4,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::super::core::tests::config;
 use super::*;
-use crate::request::{
-    Branch, Deadline, DeadlineKind, EventSink, ForkRequest, GenerateRequest, Priority, StreamEvent,
-};
+use crate::request::{Deadline, DeadlineKind, EventSink, GenerateRequest, Priority, StreamEvent};
 
 type Events = UnboundedReceiver<StreamEvent>;
 
@@ -18,7 +16,7 @@ fn sink(all: &mut Vec<Events>) -> EventSink {
 
 fn request(id: u64, all: &mut Vec<Events>) -> Sequence {
     let request = GenerateRequest::new(RequestId(id), vec![1, 2, 3]);
-    Sequence::whole(request, sink(all), &config(), Instant::now())
+    Sequence::new(request, sink(all), &config(), Instant::now())
 }
 
 /// One of `client`, with a priority and a deadline in seconds; it has no reader.
@@ -33,7 +31,7 @@ fn of(client: u64, id: u64, priority: u8, deadline: Option<u64>, asked: Instant)
         deadline,
         ..GenerateRequest::new(RequestId(id), vec![1, 2, 3])
     };
-    Sequence::whole(request, unbounded_channel().0, &config(), asked)
+    Sequence::new(request, unbounded_channel().0, &config(), asked)
 }
 
 /// The order in which all that waits is admitted, one a second.
@@ -45,25 +43,16 @@ fn order(queue: &mut Queue, mut now: Instant) -> Vec<u64> {
     std::iter::from_fn(next).collect()
 }
 
-fn forked(id: u64, all: &mut Vec<Events>) -> (Sequence, Vec<Sequence>) {
-    let branches = (1..3).map(|i| Branch {
-        request: GenerateRequest::new(RequestId(id + i), vec![1, 2, 3]),
-        sink: sink(all),
-    });
-    let request = ForkRequest::new(RequestId(id), 2, branches.collect());
-    Sequence::forked(request, sink(all), &config(), Instant::now())
-}
-
 #[test]
 fn requests_come_in_the_order_of_their_arrival_but_for_who_goes_first() {
     let (mut queue, mut all) = (Queue::default(), Vec::new());
     for (id, is_first) in [(7, false), (3, false), (5, true)] {
-        queue.push(request(id, &mut all), Vec::new(), is_first);
+        queue.push(request(id, &mut all), is_first);
     }
     all.remove(1);
     let order: Vec<u64> = std::iter::from_fn(|| {
         queue.drop_closed();
-        queue.pop_first(Instant::now())
+        queue.pop_part().or_else(|| queue.pop_first(Instant::now()))
     })
     .map(|sequence| sequence.id.0)
     .collect();
@@ -82,7 +71,7 @@ fn the_urgent_come_first_then_those_with_a_deadline_then_the_earliest() {
         (6, 4, Some(100)),
         (7, 5, Some(1)),
     ] {
-        queue.push(of(0, id, priority, deadline, now), Vec::new(), false);
+        queue.push(of(0, id, priority, deadline, now), false);
     }
     assert_eq!(order(&mut queue, now), [5, 4, 2, 1, 6, 7, 3]);
 }
@@ -90,12 +79,12 @@ fn the_urgent_come_first_then_those_with_a_deadline_then_the_earliest() {
 #[test]
 fn who_has_waited_comes_before_the_urgent() {
     let (mut queue, began) = (Queue::default(), Instant::now());
-    queue.push(of(0, 100, 7, None, began), Vec::new(), false);
+    queue.push(of(0, 100, 7, None, began), false);
     // An urgent request of another client comes each second, and one request is admitted.
     let mut now = began;
     for id in 1.. {
         now += Duration::from_secs(1);
-        queue.push(of(id, id, 0, Some(1), now), Vec::new(), false);
+        queue.push(of(id, id, 0, Some(1), now), false);
         if queue.pop_first(now).unwrap().id.0 == 100 {
             break;
         }
@@ -109,14 +98,14 @@ fn who_has_waited_comes_before_the_urgent() {
 fn clients_take_turns_whatever_each_has_waiting() {
     let (mut queue, now) = (Queue::default(), Instant::now());
     for id in 0..6 {
-        queue.push(of(1, id, 4, None, now), Vec::new(), false);
+        queue.push(of(1, id, 4, None, now), false);
     }
     queue.pop_first(now + Duration::from_secs(1));
     let late = now + Duration::from_secs(5);
     for id in [10, 11] {
-        queue.push(of(2, id, 4, None, late), Vec::new(), false);
+        queue.push(of(2, id, 4, None, late), false);
     }
-    queue.push(of(3, 20, 4, None, late), Vec::new(), false);
+    queue.push(of(3, 20, 4, None, late), false);
     // The first client's next one has been its next for longer than the others are there.
     assert_eq!(order(&mut queue, late), [1, 10, 20, 2, 11, 3, 4, 5]);
     assert!(queue.clients.is_empty(), "nothing is kept of who has left");
@@ -126,34 +115,32 @@ fn clients_take_turns_whatever_each_has_waiting() {
 fn an_urgent_question_passes_those_of_its_client_and_of_others() {
     let (mut queue, now) = (Queue::default(), Instant::now());
     for client in 1..4 {
-        queue.push(of(client, client, 4, None, now), Vec::new(), false);
+        queue.push(of(client, client, 4, None, now), false);
     }
     let late = now + Duration::from_secs(39);
-    queue.push(of(1, 10, 0, None, late), Vec::new(), false);
+    queue.push(of(1, 10, 0, None, late), false);
     assert_eq!(order(&mut queue, late)[0], 10);
 }
 
 #[test]
-fn branches_come_with_their_request_and_go_with_it() {
+fn parts_come_in_their_order_and_are_told_from_requests() {
     let (mut queue, mut all) = (Queue::default(), Vec::new());
-    let (base, branches) = forked(10, &mut all);
-    queue.push(base, branches, false);
-    queue.push(request(1, &mut all), Vec::new(), false);
-    assert!(queue.has(RequestId(12)) && queue.len() == 2);
-    let base = queue.pop_first(Instant::now()).unwrap();
-    queue.tidy(|id| id == RequestId(10));
-    let turns = [base.turn, queue.first_branch(base.id).unwrap().turn];
-    let late = queue.first().unwrap().turn;
-    assert!(turns.is_sorted() && turns[1] < late);
-    queue.remove(RequestId(11));
-    assert_eq!(queue.pop_branch(base.id).unwrap().id, RequestId(12));
-    let (base, branches) = forked(20, &mut all);
-    queue.push(base, branches, false);
-    assert_eq!(queue.take(|sequence| sequence.is_base()).len(), 3);
-    // Its request is lost.
-    queue
-        .branches
-        .insert(RequestId(30), forked(30, &mut all).1.into());
-    queue.tidy(|_| false);
-    assert!(!queue.has(RequestId(31)));
+    for (id, is_part) in [(1, false), (12, true), (11, true), (13, true)] {
+        queue.push(request(id, &mut all), is_part);
+    }
+    assert_eq!((queue.len(), queue.n_of(ClientId::default())), (4, 1));
+    assert!(queue.has(RequestId(12)) && queue.n_tokens() == 12);
+    let late = queue.next_turn(&request(2, &mut all), false);
+    assert_eq!(queue.ahead(ClientId::default(), late).len(), 4);
+    // Nobody waits for the first of them, and another is cancelled.
+    all.remove(1);
+    queue.drop_closed();
+    queue.remove(RequestId(13));
+    let part = queue.pop_part().unwrap();
+    assert!(part.id == RequestId(11) && part.turn.is_part());
+    assert!(queue.first_part().is_none());
+    // It is preempted.
+    queue.put_back(part);
+    assert_eq!(queue.first_part().unwrap().id, RequestId(11));
+    assert_eq!(queue.take(|_| true).len(), 2);
 }

@@ -190,7 +190,6 @@ fn request_row(request: &RequestReport) -> Row<'_> {
         RequestState::Waiting => "waiting",
         RequestState::Prompt => "prompt",
         RequestState::Answer => "answer",
-        RequestState::Shared => "shared",
     };
     let client = match request.client {
         0 => "here".to_owned(),

@@ -2,11 +2,11 @@
 //! order (Skeleton-of-Thought; Jupiter, section on outline-based parallel decoding).
 //!
 //! ```text
-//! Plan (rules) -> suits (the default model's first words) -> points (outline, a branch for each)
+//! Plan (rules) -> suits (the default model's first words) -> points (outline, a request for each)
 //!      \------------------\---------------------------------\-> the plain answer, in one piece
 //! ```
-//! Each of these asks for something that goes on from the one before: the Planner holds its cells, so
-//! what they have in common is computed once.
+//! All that is asked are requests like any others, parts of one answer: what they begin with is computed
+//! once, and none of them waits behind others once one has begun.
 
 mod evidence;
 mod plan;
@@ -19,15 +19,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use futures::{Stream, StreamExt};
-use jupiter_actors::RequestId;
 use jupiter_actors::request::{Completion, Deadline, DeadlineKind, RequestError};
 use jupiter_models::text::ChatMessage;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
-pub(crate) use self::evidence::{Evidence, Trials};
+pub(crate) use self::evidence::{Evidence, Trial, Trials};
 pub(crate) use self::plan::Plan;
 use super::answer::{AnswerStream, Part};
-use super::planner_client::{Chain, PlannerClient};
+use super::planner_client::{PlannerClient, Whole};
 use super::prompt::{GenerateOptions, Prompt};
 use super::stream::StreamItem;
 use super::usage::together;
@@ -88,8 +87,8 @@ pub(crate) struct Outliner {
     chat: Vec<ChatMessage>,
     options: GenerateOptions,
     plan: Plan,
-    /// The last request, whose cells the next one goes on from.
-    held: Option<RequestId>,
+    /// What all requests for it are parts of.
+    whole: Whole,
     /// What was asked on the way took.
     took: Option<Completion>,
     begun: Instant,
@@ -115,13 +114,14 @@ impl Outliner {
         plan: Plan,
     ) -> Self {
         options.sampling.fix_seed();
+        let whole = planner.begin_whole();
         Self {
             planner,
             setup,
             chat,
             options,
             plan,
-            held: None,
+            whole,
             took: None,
             begun: Instant::now(),
             first: None,
@@ -158,15 +158,7 @@ impl Outliner {
             }
             Err(error) => return Err(error),
         };
-        self.let_go();
         Ok(self.conclude(done))
-    }
-
-    /// Nothing goes on from the last request: who waits for its place need not wait longer.
-    fn let_go(&mut self) {
-        if let Some(id) = self.held.take() {
-            self.planner.release(id);
-        }
     }
 
     /// None when the answer is to be written in one piece.
@@ -180,10 +172,7 @@ impl Outliner {
         if self.plan.verdict != Verdict::Outline {
             return Ok(None);
         }
-        match self.write_outline(items).await? {
-            Some(written) => self.write_points(written, items).await,
-            None => Ok(None),
-        }
+        self.write_points(items).await
     }
 
     async fn write_plainly(&mut self, items: &Items) -> Result<Completion> {
@@ -192,7 +181,7 @@ impl Outliner {
         let asked = Asked { chat, begun };
         let prompt = self.planner.tokenize_begun(&asked).await?;
         let prompt = Prompt::Tokens(prompt.unwrap_or_default());
-        let answer = self.ask(prompt, self.options.clone(), false).await?;
+        let answer = self.ask(prompt, self.options.clone()).await?;
         if !shown.is_empty() && !shown.ends_with(' ') {
             let text = ":".to_owned();
             send(items, StreamItem::Token { id: None, text });
@@ -224,20 +213,12 @@ impl Outliner {
         Err(Error::Stopped)
     }
 
-    /// Asks for an answer that goes on from the cells of the last one, and holds its own for the next
-    /// one if that is wanted.
-    async fn ask(
-        &mut self,
-        prompt: Prompt,
-        options: GenerateOptions,
-        holds: bool,
-    ) -> Result<AnswerStream> {
+    /// Asks for what is a part of the answer, by itself.
+    async fn ask(&mut self, prompt: Prompt, options: GenerateOptions) -> Result<AnswerStream> {
         let options = self.in_time(options)?;
-        let follows = self.held.take();
-        let chain = Chain { follows, holds };
-        let answer = self.planner.answer(prompt, options, chain).await?;
-        self.held = holds.then_some(answer.id());
-        Ok(answer)
+        self.planner
+            .answer(prompt, options, Some(self.whole.id()))
+            .await
     }
 
     /// With what is left of the deadline, which counts from the beginning.
@@ -294,12 +275,6 @@ impl Outliner {
             outline: Some(self.plan.conclude(self.n_points)),
             ..all
         }
-    }
-}
-
-impl Drop for Outliner {
-    fn drop(&mut self) {
-        self.let_go();
     }
 }
 

@@ -22,13 +22,13 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// What is decided of a prompt without asking the model, while so many `n_others` are answered; none
-    /// where outlines are off.
+    /// What is decided of a prompt without asking the model, while so many `n_others` are answered, or in a
+    /// trial of it; none where outlines are off.
     pub(crate) fn new(
         setup: &OutlineSetup,
         prompt: &Prompt,
         options: &GenerateOptions,
-        n_others: usize,
+        n_others: Option<usize>,
     ) -> Option<Self> {
         let mode = options.outline.unwrap_or(setup.config.mode);
         if mode == OutlineMode::Off {
@@ -47,7 +47,7 @@ impl Plan {
             _ if options.ignore_eos => Some("it has to go on to its last token"),
             _ if options.n_predict.is_some_and(are_few) => Some("few tokens are wanted"),
             _ if !is_on && !options.stop.is_empty() => Some("stop strings say where it ends"),
-            _ if !is_on && n_others > MOST_OTHERS => Some("others fill the stages already"),
+            _ if !is_on && n_others > Some(MOST_OTHERS) => Some("others fill the stages already"),
             _ => None,
         };
         let question = chat.last().map_or("", |last| last.content.as_str());
@@ -55,7 +55,7 @@ impl Plan {
             Some(why) => Self::plain(why),
             None => Self::from(decide(question)),
         };
-        let plan = match (plan.verdict, setup.hindrance()) {
+        let plan = match (plan.verdict, n_others.and_then(|_| setup.hindrance())) {
             (Verdict::Outline, Some(why)) if !is_on => {
                 let mut plan = plan;
                 plan.give_up(why);

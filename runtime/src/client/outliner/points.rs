@@ -1,17 +1,18 @@
-//! The outline, and its points side by side.
+//! The outline, and its points side by side: each begins as soon as its title is written and it is certain
+//! that the answer has points.
 
 use futures::StreamExt;
-use jupiter_actors::request::{Completion, FinishReason, LengthLimit};
+use jupiter_actors::request::{Completion, Deadline, DeadlineKind, FinishReason, LengthLimit};
 
 use super::{Items, Outliner, send};
 use crate::client::answer::{AnswerStream, Part};
-use crate::client::branches::{BranchItem, BranchStream};
-use crate::client::planner_client::n_shared;
+use crate::client::branches::Branches;
 use crate::client::prompt::{GenerateOptions, Prompt};
 use crate::client::stream::StreamItem;
 use crate::error::{Error, Result};
 use crate::outline::{
-    Asked, BranchEnd, BranchEvent, Joiner, MIN_POINTS, Outline, OutlineReader, Progress,
+    Asked, BranchEnd, BranchEvent, Joiner, NotAnOutline, Outline, OutlineLimits, OutlineReader,
+    Progress,
 };
 
 /// Most tokens of a line of an outline: a number and eight words of three tokens, as rare words have.
@@ -21,11 +22,31 @@ const USUAL_LINE_TOKENS: u32 = 12;
 /// Fewest tokens of a point that are worth it: a sentence or two.
 const FEWEST_POINT_TOKENS: u32 = 32;
 
-/// An outline, and what was asked for it.
-pub(super) struct Written {
+/// An outline that is being written, and its points as far as they have begun.
+struct Writing {
     asked: Asked,
+    limits: OutlineLimits,
+    /// Most tokens of the outline; those that it has once it is complete.
+    n_outline: u32,
+    reader: OutlineReader,
     outline: Outline,
+    is_complete: bool,
+    /// Whether that was told: only with the first word of a point is it certain to be of use.
+    is_told: bool,
+    branches: Branches,
+    joiner: Joiner,
+    /// The points that have begun.
+    points: Vec<Begun>,
+    /// Most tokens of each, and what is used up then.
+    budget: (u32, LengthLimit),
+}
+
+/// A point that has begun.
+#[derive(Clone, Copy, Debug, Default)]
+struct Begun {
     n_tokens: u32,
+    /// Whether its budget is used up, though it may have got more to begin with.
+    is_cut: bool,
 }
 
 /// Points for which so many tokens are enough, with their outline.
@@ -35,16 +56,48 @@ pub(super) fn most_points(n_predict: u32, point_tokens: u32) -> usize {
 }
 
 impl Outliner {
-    /// The outline; none when the model writes none, and the plan says why.
-    pub(super) async fn write_outline(&mut self, items: &Items) -> Result<Option<Written>> {
+    /// The answer point by point; none when the model writes no outline, and the plan says why.
+    pub(super) async fn write_points(&mut self, items: &Items) -> Result<Option<Completion>> {
+        let Some((outline, mut writing)) = self.begin_outline().await? else {
+            return Ok(None);
+        };
+        let written = self.follow(outline, &mut writing, items).await;
+        // What was written of later points is no less right.
+        if written.is_err() && self.has_shown {
+            let text = writing.joiner.finish();
+            send(items, StreamItem::Token { id: None, text });
+        }
+        if let Some(why) = written? {
+            self.plan.give_up(&why.to_string());
+            return Ok(None);
+        }
+        let done = writing.branches.taken().ok_or(Error::Stopped)?.clone();
+        self.n_points = writing.outline.points.len();
+        let is_cut = writing.points.iter().any(|point| point.is_cut);
+        let limit = match done.limit {
+            Some(LengthLimit::Context) => done.limit,
+            limit => (limit.is_some() || is_cut).then_some(writing.budget.1),
+        };
+        Ok(Some(Completion {
+            n_eval: writing.n_outline + done.n_eval,
+            reason: match limit {
+                Some(_) => FinishReason::Length,
+                None => done.reason,
+            },
+            limit,
+            ..done
+        }))
+    }
+
+    /// Asks for the outline; none where it cannot be asked for.
+    async fn begin_outline(&mut self) -> Result<Option<(AnswerStream, Writing)>> {
         let setup = self.setup.clone();
         let mut limits = setup.config.limits;
-        let mut most = LINE_TOKENS * limits.max_points as u32;
+        let mut n_outline = LINE_TOKENS * limits.max_points as u32;
         if let Some(n) = self.options.n_predict {
-            limits.max_points = limits
-                .max_points
-                .min(most_points(n, setup.config.point_tokens));
-            most = most.min(USUAL_LINE_TOKENS * limits.max_points as u32);
+            let most = most_points(n, setup.config.point_tokens);
+            limits.max_points = limits.max_points.min(most);
+            n_outline = n_outline.min(USUAL_LINE_TOKENS * limits.max_points as u32);
         }
         let asked = match setup.prompts.ask_outline(&self.chat, limits) {
             Ok(asked) => asked,
@@ -59,186 +112,206 @@ impl Outliner {
             return Ok(None);
         };
         let mut options = self.inner();
-        options.n_predict = Some(most);
+        options.n_predict = Some(n_outline);
         options.sampling.grammar = Some(setup.prompts.grammar(&asked, limits));
-        let mut reader = OutlineReader::new(limits, &asked.begun);
-        let answer = self.ask(Prompt::Tokens(prompt), options, true).await?;
-        let done = self.follow_outline(answer, &mut reader, items).await?;
-        let n_tokens = done.n_eval;
-        let is_cut = done.reason == FinishReason::Length;
-        self.count(done);
-        match reader.finish(is_cut) {
-            Ok(outline) => Ok(Some(Written {
-                asked,
-                outline,
-                n_tokens,
-            })),
-            Err(why) => {
-                self.plan.give_up(&why.to_string());
-                Ok(None)
+        let answer = self.ask(Prompt::Tokens(prompt), options).await?;
+        let writing = Writing {
+            reader: OutlineReader::new(limits, &asked.begun),
+            asked,
+            limits,
+            n_outline,
+            outline: Outline::default(),
+            is_complete: false,
+            is_told: false,
+            branches: Branches::new(self.planner.clone(), self.whole.id()),
+            joiner: Joiner::default(),
+            points: Vec::new(),
+            budget: (0, LengthLimit::PointTokens),
+        };
+        Ok(Some((answer, writing)))
+    }
+
+    /// Reads the outline and all points as they are written, to the end of all; or why there is no outline.
+    async fn follow(
+        &mut self,
+        mut outline: AnswerStream,
+        writing: &mut Writing,
+        items: &Items,
+    ) -> Result<Option<NotAnOutline>> {
+        loop {
+            tokio::select! {
+                Some(part) = outline.next() => {
+                    match part? {
+                        Part::Text { text, .. } => {
+                            self.first_token();
+                            if writing.reader.push(&text) == Progress::Closed {
+                                outline.finish();
+                            }
+                            self.show(writing, items);
+                        }
+                        Part::Done(done) => {
+                            let ended = writing.end_outline(&done);
+                            self.count(done);
+                            if let Err(why) = ended {
+                                return Ok(Some(why));
+                            }
+                            if self.has_shown {
+                                writing.tell_end(items);
+                            }
+                        }
+                    }
+                    self.begin_points(writing).await?;
+                }
+                Some((branch, part)) = writing.branches.next() => {
+                    let Some(event) = writing.event(branch, part?) else {
+                        continue;
+                    };
+                    self.has_shown = true;
+                    writing.tell_end(items);
+                    if let Some(over) = write_event(&mut writing.joiner, event, items) {
+                        writing.branches.finish(over);
+                    }
+                }
+                else => return Ok(None),
             }
         }
     }
 
-    /// Reads the outline as it is written, and shows its points as they come.
-    async fn follow_outline(
-        &mut self,
-        mut answer: AnswerStream,
-        reader: &mut OutlineReader,
-        items: &Items,
-    ) -> Result<Completion> {
-        // An answer that may begin at once is shown before its first title.
-        let begins_now = self.may_begin(0) && self.setup.prompts.begin(None).is_some();
-        let mut n_shown = (!begins_now).then_some(0);
-        loop {
-            match answer.next().await.ok_or(Error::Stopped)?? {
-                Part::Text { text: piece, .. } => {
-                    self.first_token();
-                    if reader.push(&piece) == Progress::Closed {
-                        answer.finish();
-                    }
-                }
-                Part::Done(done) => return Ok(done),
-            }
-            let points = reader.points();
-            if n_shown != Some(points.len()) {
-                n_shown = Some(points.len());
-                let points = points.to_vec();
-                self.show(Outline { points }, items);
-            }
+    /// Asks for the points that may begin by now: it is certain that the answer has any, and they are not
+    /// asked for behind titles that are to come.
+    async fn begin_points(&mut self, writing: &mut Writing) -> Result<()> {
+        let n_points = writing.outline.points.len();
+        let is_certain = n_points >= writing.limits.min_points.max(1);
+        let may_begin = is_certain && !self.setup.prompts.need_all_points();
+        if !may_begin && !writing.is_complete {
+            return Ok(());
+        }
+        writing.budget = self.budget(writing);
+        if writing.points.is_empty() {
+            writing.joiner = Joiner::default().behind(self.begin.shown.clone());
+        }
+        writing.joiner.extend(&writing.outline.points);
+        for index in writing.points.len()..n_points {
+            let prompts = &self.setup.prompts;
+            let asked = prompts.ask_point(&writing.asked, &writing.outline, index);
+            let prompt = self.planner.tokenize_begun(&asked).await?;
+            let prompt = Prompt::Tokens(prompt.unwrap_or_default());
+            let options = self.point_options(writing, index)?;
+            writing.branches.begin(prompt, options).await?;
+            writing.points.push(Begun::default());
+        }
+        Ok(())
+    }
+
+    fn point_options(&self, writing: &Writing, index: usize) -> Result<GenerateOptions> {
+        let n_predict = match writing.is_complete {
+            true => writing.budget.0,
+            // With fewer points than there may be it becomes more.
+            false => self.setup.config.point_tokens,
+        };
+        let mut options = self.in_time(GenerateOptions {
+            n_predict: Some(n_predict),
+            ..self.options.clone()
+        })?;
+        // The first word is that of the first one.
+        let is_its = |d: &Deadline| index == 0 || d.kind == DeadlineKind::Answer;
+        options.deadline = options.deadline.filter(is_its);
+        Ok(options)
+    }
+
+    /// Most tokens of a point, and what is used up then; while the outline is written, as if it had as many
+    /// points as it may have.
+    fn budget(&self, writing: &Writing) -> (u32, LengthLimit) {
+        let n_points = match writing.is_complete {
+            true => writing.outline.points.len(),
+            false => writing.limits.max_points,
+        };
+        let most = self.setup.config.point_tokens;
+        let share = |n: u32| n.saturating_sub(writing.n_outline) / n_points.max(1) as u32;
+        match self.options.n_predict.map(share) {
+            Some(share) if share < most => (share, LengthLimit::NPredict),
+            _ => (most, LengthLimit::PointTokens),
         }
     }
 
     /// Whether the answer is certain to have points, or would be as good with a number before it.
-    fn may_begin(&self, n_points: usize) -> bool {
-        !self.plan.is_asked_for || n_points >= MIN_POINTS
+    fn may_begin(&self, n_points: usize, writing: &Writing) -> bool {
+        !self.plan.is_asked_for || n_points >= writing.limits.min_points
     }
 
     /// Shows the outline as far as it has come, and the beginning of the answer's text.
-    fn show(&mut self, outline: Outline, items: &Items) {
-        let first = outline.points.first();
-        let begin = self.setup.prompts.begin(first);
-        let begin = begin.filter(|_| self.may_begin(outline.points.len()));
-        let is_complete = false;
-        send(
-            items,
-            StreamItem::Outline {
-                outline,
-                is_complete,
-            },
-        );
-        let Some(begin) = begin else { return };
-        if let Some(more) = begin.shown.strip_prefix(&*self.begin.shown) {
+    fn show(&mut self, writing: &mut Writing, items: &Items) {
+        let n_points = writing.reader.points().len();
+        let begin = self.setup.prompts.begin(writing.reader.points().first());
+        let begin = begin.filter(|_| self.may_begin(n_points, writing));
+        // An answer that may begin at once does so before its first title.
+        let is_first = begin.is_some() && self.begin.shown.is_empty();
+        if n_points == writing.outline.points.len() && !is_first {
+            return;
+        }
+        writing.outline.points = writing.reader.points().to_vec();
+        writing.tell(items);
+        if let Some(begin) = begin
+            && let Some(more) = begin.shown.strip_prefix(&*self.begin.shown)
+            && !more.is_empty()
+        {
             let text = more.to_owned();
             send(items, StreamItem::Token { id: None, text });
             self.begin = begin;
         }
     }
+}
 
-    /// All points side by side; none when they are not worth it, and the plan says why.
-    pub(super) async fn write_points(
-        &mut self,
-        written: Written,
-        items: &Items,
-    ) -> Result<Option<Completion>> {
-        let outline = &written.outline;
-        let n_points = outline.points.len();
-        let (n_predict, limit) = self.point_tokens(written.n_tokens, n_points);
-        let asked = self.setup.prompts.ask_points(&written.asked, outline);
-        let mut prompts = Vec::new();
-        for point in &asked {
-            prompts.extend(self.planner.tokenize_begun(point).await?);
+impl Writing {
+    /// The outline is written, or none is there.
+    fn end_outline(&mut self, done: &Completion) -> Result<(), NotAnOutline> {
+        let is_cut = done.reason == FinishReason::Length;
+        self.outline = self.reader.clone().finish(is_cut)?;
+        (self.n_outline, self.is_complete) = (done.n_eval, true);
+        Ok(())
+    }
+
+    /// Tells that the outline is complete, once.
+    fn tell_end(&mut self, items: &Items) {
+        if self.is_complete && !std::mem::replace(&mut self.is_told, true) {
+            self.tell(items);
         }
-        let shortest = prompts.iter().map(Vec::len).min().unwrap_or(0);
-        if prompts.len() < n_points || 2 * n_shared(&prompts) < shortest {
-            self.plan
-                .give_up("by the chat template the points have no common beginning");
-            return Ok(None);
-        }
-        let options = GenerateOptions {
-            n_predict: Some(n_predict),
-            ..self.options.clone()
+    }
+
+    fn tell(&self, items: &Items) {
+        let (outline, is_complete) = (self.outline.clone(), self.is_complete);
+        let item = StreamItem::Outline {
+            outline,
+            is_complete,
         };
-        let options = self.in_time(options)?;
-        let follows = self.held.take();
-        let branches = self.planner.fork(prompts, options, follows).await?;
-        self.n_points = n_points;
-        let done = self
-            .follow_points(branches, outline, n_predict, items)
-            .await?;
-        let n_eval = written.n_tokens + done.n_eval;
-        let limit = done.limit.map(|cut| match cut {
-            LengthLimit::NPredict => limit,
-            cut => cut,
-        });
-        Ok(Some(Completion {
-            n_eval,
-            limit,
-            ..done
-        }))
+        send(items, item);
     }
 
-    /// Hands on all points as they are written, each to the end of a sentence before its budget of
-    /// `n_predict` tokens is used up; what they took.
-    async fn follow_points(
-        &mut self,
-        mut branches: BranchStream,
-        outline: &Outline,
-        n_predict: u32,
-        items: &Items,
-    ) -> Result<Completion> {
-        let hurry_at = n_predict - n_predict / 4;
-        let mut n_written = vec![0; outline.points.len()];
-        let begun = self.begin.shown.clone();
-        let mut joiner = Joiner::new(outline).behind(begun);
-        let mut item = Some(StreamItem::Outline {
-            outline: outline.clone(),
-            is_complete: true,
-        });
-        while let Some(part) = branches.next().await {
-            let event = match part {
-                Ok(BranchItem::Token { branch, text, .. }) => {
-                    n_written[branch] += 1;
-                    if n_written[branch] == hurry_at {
-                        joiner.hurry(branch);
-                    }
-                    BranchEvent::Text { branch, text }
+    /// What a point goes on with. With the end of a sentence it is over before its budget is used up.
+    fn event(&mut self, branch: usize, part: Part) -> Option<BranchEvent> {
+        let (n_most, _) = self.budget;
+        let point = self.points.get_mut(branch)?;
+        match part {
+            Part::Text { .. } if point.is_cut => None,
+            Part::Text { id, text } => {
+                point.n_tokens += u32::from(id.is_some());
+                point.is_cut = point.n_tokens > n_most;
+                if point.is_cut {
+                    self.branches.finish(branch);
+                    return None;
                 }
-                Ok(BranchItem::End { branch, completion }) => BranchEvent::End {
-                    branch,
-                    end: match completion.reason {
-                        FinishReason::Stop => BranchEnd::Stop,
-                        FinishReason::Length => BranchEnd::Cut,
-                    },
+                if point.n_tokens >= n_most - n_most / 4 {
+                    self.joiner.hurry(branch);
+                }
+                Some(BranchEvent::Text { branch, text })
+            }
+            Part::Done(done) => Some(BranchEvent::End {
+                branch,
+                end: match done.reason {
+                    FinishReason::Stop if !point.is_cut => BranchEnd::Stop,
+                    _ => BranchEnd::Cut,
                 },
-                Ok(BranchItem::Done(done)) => return Ok(done),
-                Err(error) => {
-                    // What was written of later points is no less right.
-                    if self.has_shown {
-                        let text = joiner.finish();
-                        send(items, StreamItem::Token { id: None, text });
-                    }
-                    return Err(error);
-                }
-            };
-            self.has_shown = true;
-            if let Some(item) = item.take() {
-                send(items, item);
-            }
-            if let Some(over) = write_event(&mut joiner, event, items) {
-                branches.finish(over);
-            }
-        }
-        Err(Error::Stopped)
-    }
-
-    /// Most tokens of each point, after an outline of `n_outline`, and what is used up then.
-    fn point_tokens(&self, n_outline: u32, n_points: usize) -> (u32, LengthLimit) {
-        let most = self.setup.config.point_tokens;
-        let share = |n: u32| n.saturating_sub(n_outline) / n_points.max(1) as u32;
-        match self.options.n_predict.map(share) {
-            Some(share) if share < most => (share, LengthLimit::NPredict),
-            _ => (most, LengthLimit::PointTokens),
+            }),
         }
     }
 }

@@ -28,7 +28,7 @@ impl Outliner {
             return Ok(None);
         }
         let mut answer = self
-            .ask(Prompt::chat(&*self.chat), self.options.clone(), true)
+            .ask(Prompt::chat(&*self.chat), self.options.clone())
             .await?;
         let mut said = String::new();
         let mut begun = Vec::new();

@@ -8,7 +8,8 @@
 //! titles: behind the lines so far, or behind the whole outline, half of them stayed empty.
 //!
 //! With templates the model is asked in turns of their own (Skeleton-of-Thought, section 2; the
-//! wording is ours), as the default model was trained to be.
+//! wording is ours), as the default model was trained to be. A point's turn stands behind the titles so
+//! far: the default model, which was trained with all of them, says the same behind these.
 
 mod template;
 
@@ -136,24 +137,29 @@ impl OutlinePrompts {
         self.templates.is_none().then_some(Begin { shown, begun })
     }
 
-    /// Asks for each point, behind what was `asked` for the outline: all begin alike.
-    pub fn ask_points(&self, asked: &Asked, outline: &Outline) -> Vec<Asked> {
-        let count = outline.points.len().to_string();
-        let ask = |(i, title): (usize, &str)| {
-            let mut chat = asked.chat.clone();
-            let n = (i + 1).to_string();
-            let Some((_, expansion)) = &self.templates else {
-                let begun = format!("{n}. {BOLD}{title}{BOLD}:");
-                return Asked { chat, begun };
-            };
-            let places = [("n", n.as_str()), ("title", title), ("count", &count)];
-            chat.push(ChatMessage::assistant(outline.render()));
-            chat.push(ChatMessage::user(expansion.fill(&places)));
-            let begun = String::new();
-            Asked { chat, begun }
+    /// Whether a point can only be asked for when all titles are written: a template says how many there
+    /// are.
+    pub fn need_all_points(&self) -> bool {
+        let expansion = self.templates.as_ref().map(|(_, expansion)| expansion);
+        expansion.is_some_and(|template| template.has("count"))
+    }
+
+    /// Asks for one of the points, by its index, behind what was `asked` for the outline and the points as
+    /// far as they are written: all begin alike.
+    pub fn ask_point(&self, asked: &Asked, outline: &Outline, index: usize) -> Asked {
+        let n = (index + 1).to_string();
+        let title = outline.points.get(index).map_or("", |point| &point.title);
+        let mut chat = asked.chat.clone();
+        let Some((_, expansion)) = &self.templates else {
+            let begun = format!("{n}. {BOLD}{title}{BOLD}:");
+            return Asked { chat, begun };
         };
-        let titles = outline.points.iter().map(|point| point.title.as_str());
-        titles.enumerate().map(ask).collect()
+        let count = outline.points.len().to_string();
+        let places = [("n", n.as_str()), ("title", title), ("count", &count)];
+        chat.push(ChatMessage::assistant(outline.render()));
+        chat.push(ChatMessage::user(expansion.fill(&places)));
+        let begun = String::new();
+        Asked { chat, begun }
     }
 }
 
@@ -189,9 +195,11 @@ mod tests {
         let question =
             "How do I clean the {title}?\nOutline only: numbered points of 2 to 5 words.";
         assert_eq!((&*asked.chat[2].content, &*asked.begun), (question, ""));
-        let points = prompts.ask_points(&asked, &outline());
-        assert_eq!(points.len(), 3);
-        for (i, point) in points.iter().enumerate() {
+        assert!(!prompts.need_all_points());
+        let counts = OutlinePrompts::new(&RawPrompts::general()).unwrap();
+        assert!(counts.need_all_points());
+        for i in 0..3 {
+            let point = prompts.ask_point(&asked, &outline(), i);
             assert_eq!(point.chat[..3], asked.chat[..]);
             let written = "1. Lift the car\n2. Take off the wheel\n3. Mount the spare";
             assert_eq!(point.chat[3], ChatMessage::assistant(written));
@@ -212,9 +220,10 @@ mod tests {
         let grammar = prompts.grammar(&asked, limits);
         let root = "root ::= \"\" line1\nline1 ::= title \"**\" (\"\\n2. **\" line2)?\nline2 ::= title \"**\"\n";
         assert!(grammar.starts_with(root), "{grammar}");
-        let points = prompts.ask_points(&asked, &outline());
-        assert!(points.iter().all(|point| point.chat == chat()));
-        assert_eq!(points[2].begun, "3. **Mount the spare**:");
+        let point = prompts.ask_point(&asked, &outline(), 2);
+        assert_eq!(point.chat, chat());
+        assert_eq!(point.begun, "3. **Mount the spare**:");
+        assert!(!prompts.need_all_points(), "it sees no other");
     }
 
     #[test]

@@ -61,15 +61,17 @@ impl Template {
             }
         }
         pieces.push(Piece::Text(text));
-        let has = |name: &str| {
-            pieces
-                .iter()
-                .any(|piece| matches!(piece, Piece::Place(p) if p == name))
-        };
-        match required.iter().find(|name| !has(name)) {
+        let read = Self { pieces };
+        match required.iter().find(|name| !read.has(name)) {
             Some(name) => Err(OutlineError::MissingPlaceholder { template, name }),
-            None => Ok(Self { pieces }),
+            None => Ok(read),
         }
+    }
+
+    /// Whether it has this place.
+    pub(super) fn has(&self, name: &str) -> bool {
+        let is_it = |piece: &Piece| matches!(piece, Piece::Place(place) if place == name);
+        self.pieces.iter().any(is_it)
     }
 
     /// The text with its places filled; one that is not given stays empty.

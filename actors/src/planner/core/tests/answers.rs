@@ -83,9 +83,3 @@ impl Text {
         }
     }
 }
-
-/// A request of several branches, as long as its client listens.
-pub(super) struct Branches {
-    pub(super) whole: Option<UnboundedReceiver<StreamEvent>>,
-    pub(super) texts: Vec<Text>,
-}

@@ -6,16 +6,10 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use super::super::super::sequence::Sequence;
 use super::super::*;
 use super::world::*;
-use crate::request::{
-    Branch, Deadline, DraftChoice, ForkRequest, GenerateRequest, Oracle, SpeculationParams,
-};
+use crate::request::{Deadline, DraftChoice, GenerateRequest, Oracle, SpeculationParams};
 
-/// What comes of several branches.
-pub(super) struct Forked {
-    pub(super) whole: UnboundedReceiver<StreamEvent>,
-    /// Prompts and events.
-    pub(super) branches: Vec<(Vec<Token>, UnboundedReceiver<StreamEvent>)>,
-}
+/// Prompts and events of the parts of an answer.
+pub(super) type Parts = Vec<(Vec<Token>, UnboundedReceiver<StreamEvent>)>;
 
 /// How requests guess.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -73,15 +67,15 @@ impl World {
     ) -> UnboundedReceiver<StreamEvent> {
         let (sink, events) = unbounded_channel();
         let request = self.request(id, prompt, None);
-        let sequence = Sequence::whole(request, sink, &self.core.config, self.now);
-        self.core.queue.push(sequence, Vec::new(), true);
+        let sequence = Sequence::new(request, sink, &self.core.config, self.now);
+        self.core.queue.push(sequence, true);
         self.core.pump(self.now);
         self.settle();
         events
     }
 
-    /// Asks without leave to keep the cells, but for a request that follows.
-    pub(super) fn ask_holding(
+    /// Asks without leave to keep the cells.
+    pub(super) fn ask_privately(
         &mut self,
         id: u64,
         prompt: &[Token],
@@ -89,80 +83,65 @@ impl World {
     ) -> UnboundedReceiver<StreamEvent> {
         self.submit(GenerateRequest {
             cache_prompt: false,
-            holds: true,
             ..self.request(id, prompt, Some(n))
         })
     }
 
-    /// Asks for what follows request `follows`.
-    pub(super) fn follow(
+    /// Asks for one more part of an answer.
+    pub(super) fn ask_part(
         &mut self,
+        answer: u64,
         id: u64,
-        follows: u64,
         prompt: &[Token],
         n: u32,
     ) -> UnboundedReceiver<StreamEvent> {
         self.submit(GenerateRequest {
-            cache_prompt: false,
-            follows: Some(RequestId(follows)),
+            part_of: Some(RequestId(answer)),
             ..self.request(id, prompt, Some(n))
         })
     }
 
-    /// Asks for a branch after each of `suffixes`, behind `shared`; the branches have the ids after
-    /// `id`.
-    pub(super) fn fork(
+    /// Asks for a part after each of `suffixes`, behind `shared`; the parts have the ids after `id`, which
+    /// is the answer's.
+    pub(super) fn ask_parts(
         &mut self,
         id: u64,
         shared: &[Token],
         suffixes: &[Vec<Token>],
         n: u32,
-    ) -> Forked {
-        self.fork_within(id, shared, suffixes, Some(n), None)
-    }
-
-    /// The same for as many tokens as fit.
-    pub(super) fn fork_for_all(
-        &mut self,
-        id: u64,
-        shared: &[Token],
-        suffixes: &[Vec<Token>],
-    ) -> Forked {
-        self.fork_within(id, shared, suffixes, None, None)
+    ) -> Parts {
+        self.ask_parts_within(id, shared, suffixes, Some(n), None)
     }
 
     /// The same with these bounds.
-    pub(super) fn fork_within(
+    pub(super) fn ask_parts_within(
         &mut self,
         id: u64,
         shared: &[Token],
         suffixes: &[Vec<Token>],
         n: Option<u32>,
         deadline: Option<Deadline>,
-    ) -> Forked {
-        let (sink, whole) = unbounded_channel();
-        let mut branches = Vec::new();
+    ) -> Parts {
         let mut asked = Vec::new();
-        for (suffix, id) in suffixes.iter().zip(id + 1..) {
-            let (sink, events) = unbounded_channel();
+        for (suffix, number) in suffixes.iter().zip(id + 1..) {
             let prompt = [shared, suffix].concat();
-            let request = GenerateRequest {
-                holds: self.branches_hold,
-                ..self.request(id, &prompt, n)
-            };
-            branches.push(Branch { request, sink });
+            let events = self.submit(GenerateRequest {
+                part_of: Some(RequestId(id)),
+                cache_prompt: !self.parts_are_private,
+                deadline,
+                ..self.request(number, &prompt, n)
+            });
             asked.push((prompt, events));
         }
-        let request = ForkRequest {
-            deadline,
-            ..ForkRequest::new(RequestId(id), shared.len(), branches)
-        };
-        self.core.fork(request, sink, self.now);
-        self.settle();
-        Forked {
-            whole,
-            branches: asked,
+        asked
+    }
+
+    /// The client of so many parts has gone.
+    pub(super) fn cancel_parts(&mut self, id: u64, n_parts: usize) {
+        for gone in (id + 1..).take(n_parts).chain([id]) {
+            self.core.cancel(RequestId(gone), self.now);
         }
+        self.settle();
     }
 
     pub(super) fn speculation(&self, seed: u64, prompt: &[Token]) -> SpeculationParams {

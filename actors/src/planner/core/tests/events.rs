@@ -11,25 +11,27 @@ pub(super) enum Event {
     Ask(Ask),
     /// For as many tokens as fit.
     AskForAll(Ask),
-    /// Holds the cells for what follows.
-    AskHolding(Ask),
+    /// Leaves its cells to nobody.
+    AskPrivately(Ask),
     /// So many at once, all of one client, as urgent as each other.
     AskUrgently(usize, Ask, Urgency),
-    /// Goes on from the text of the request with this number, whether or not it is complete.
-    Follow(usize),
-    Fork {
+    /// Is a part of the answer of the request with this number, and goes on from its text, whether or
+    /// not that is complete.
+    GoOn(usize),
+    /// Parts of one answer.
+    AskParts {
         suffixes: Vec<Vec<Token>>,
-        /// Whether each branch asks to hold its cells, too.
-        holds: bool,
+        /// Whether they leave their cells to nobody else.
+        are_private: bool,
         ask: Ask,
     },
     Cancel(usize),
-    CancelBranches(usize),
-    /// The client of one branch is gone.
-    CloseBranch(usize, usize),
+    CancelParts(usize),
+    /// The client of one part is gone.
+    ClosePart(usize, usize),
     /// The client has enough.
     Finish(usize),
-    FinishBranch(usize, usize),
+    FinishPart(usize, usize),
     Steps(usize),
     LoseStep,
     RepeatReport,
@@ -106,17 +108,17 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         4 => ask().prop_map(Event::Ask),
         1 => ask().prop_map(Event::AskForAll),
-        1 => ask().prop_map(Event::AskHolding),
+        1 => ask().prop_map(Event::AskPrivately),
         2 => (1..6_usize, ask(), urgency())
             .prop_map(|(n, ask, urgency)| Event::AskUrgently(n, ask, urgency)),
-        1 => (0..8_usize).prop_map(Event::Follow),
+        1 => (0..8_usize).prop_map(Event::GoOn),
         2 => (suffixes, any::<bool>(), ask())
-            .prop_map(|(suffixes, holds, ask)| Event::Fork { suffixes, holds, ask }),
+            .prop_map(|(suffixes, are_private, ask)| Event::AskParts { suffixes, are_private, ask }),
         1 => (0..8_usize).prop_map(Event::Cancel),
-        1 => (0..4_usize).prop_map(Event::CancelBranches),
-        1 => (0..4_usize, 0..7_usize).prop_map(|(i, branch)| Event::CloseBranch(i, branch)),
+        1 => (0..4_usize).prop_map(Event::CancelParts),
+        1 => (0..4_usize, 0..7_usize).prop_map(|(i, part)| Event::ClosePart(i, part)),
         1 => (0..8_usize).prop_map(Event::Finish),
-        1 => (0..4_usize, 0..7_usize).prop_map(|(i, branch)| Event::FinishBranch(i, branch)),
+        1 => (0..4_usize, 0..7_usize).prop_map(|(i, part)| Event::FinishPart(i, part)),
         10 => (1..12_usize).prop_map(Event::Steps),
         1 => Just(Event::LoseStep),
         1 => Just(Event::RepeatReport),

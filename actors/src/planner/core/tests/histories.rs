@@ -6,7 +6,7 @@ use jupiter_models::LayerRange;
 use proptest::prelude::*;
 
 use super::super::super::fault;
-use super::answers::{Branches, Text};
+use super::answers::Text;
 use super::events::{Ask, Event, Urgency, crowd, event};
 use super::planned::{PLENTY, planned};
 use super::*;
@@ -14,7 +14,8 @@ use super::*;
 struct History {
     world: World,
     texts: Vec<Text>,
-    forked: Vec<Branches>,
+    /// The parts of each answer.
+    answers: Vec<Vec<Text>>,
     /// Whether a stage was lost for good.
     has_lost_stage: bool,
     /// Whether the Planner has panicked.
@@ -26,7 +27,7 @@ impl History {
         Self {
             world,
             texts: Vec::new(),
-            forked: Vec::new(),
+            answers: Vec::new(),
             has_lost_stage: false,
             has_panicked: false,
         }
@@ -38,17 +39,17 @@ impl History {
         if let Event::PanicAfter(n) = event {
             return fault::arm(Some(n));
         }
-        let (n_texts, n_forked) = (self.texts.len(), self.forked.len());
+        let (n_texts, n_answers) = (self.texts.len(), self.answers.len());
         let is_ask = matches!(
             event,
             Event::Ask(_)
                 | Event::AskForAll(_)
-                | Event::AskHolding(_)
+                | Event::AskPrivately(_)
                 | Event::AskUrgently(..)
-                | Event::Follow(_)
+                | Event::GoOn(_)
         );
         let is_flood = matches!(event, Event::AskUrgently(..));
-        let is_fork = matches!(event, Event::Fork { .. });
+        let has_parts = matches!(event, Event::AskParts { .. });
         let happened = catch_unwind(AssertUnwindSafe(|| self.try_to_happen(event)));
         let Err(panic) = happened else {
             return;
@@ -62,11 +63,8 @@ impl History {
         if is_ask && was_lost {
             self.texts.push(Text::lost());
         }
-        if is_fork && self.forked.len() == n_forked {
-            self.forked.push(Branches {
-                whole: None,
-                texts: Vec::new(),
-            });
+        if has_parts && self.answers.len() == n_answers {
+            self.answers.push(Vec::new());
         }
         self.world.core.resume(self.world.now);
         self.world.settle();
@@ -85,18 +83,19 @@ impl History {
                 let events = self.world.ask_for_all(id, &prompt);
                 self.texts.push(Text::new(&prompt, None, events));
             }
-            Event::AskHolding(Ask { prompt, n, source }) => {
+            Event::AskPrivately(Ask { prompt, n, source }) => {
                 self.world.source = source;
-                let events = self.world.ask_holding(id, &prompt, n);
+                let events = self.world.ask_privately(id, &prompt, n);
                 self.texts.push(Text::new(&prompt, Some(n), events));
             }
             Event::AskUrgently(n, ask, urgency) => {
                 (0..n).for_each(|_| self.ask_urgently(&ask, urgency));
             }
-            Event::Follow(of) => self.follow(id, of),
-            Event::Fork { .. } | Event::CancelBranches(_) | Event::CloseBranch(..) => {
-                self.happen_to_branches(event);
-            }
+            Event::GoOn(with) => self.go_on(id, with),
+            Event::AskParts { .. }
+            | Event::CancelParts(_)
+            | Event::ClosePart(..)
+            | Event::FinishPart(..) => self.happen_to_parts(event),
             Event::Cancel(i) if i < self.texts.len() => {
                 self.texts[i].events = None;
                 self.world.core.cancel(RequestId(i as u64), self.world.now);
@@ -104,14 +103,6 @@ impl History {
             Event::Finish(i) if i < self.texts.len() => {
                 self.texts[i].is_enough = true;
                 self.world.core.finish(RequestId(i as u64), self.world.now);
-            }
-            Event::FinishBranch(i, branch) => {
-                let texts = self.forked.get_mut(i).map(|all| &mut all.texts);
-                if let Some(text) = texts.and_then(|texts| texts.get_mut(branch)) {
-                    text.is_enough = true;
-                    let id = RequestId(branches_id(i) + 1 + branch as u64);
-                    self.world.core.finish(id, self.world.now);
-                }
             }
             event => self.happen_to_cluster(event),
         }
@@ -133,46 +124,51 @@ impl History {
         });
     }
 
-    fn follow(&mut self, id: u64, of: usize) {
-        let Some(text) = self.texts.get(of) else {
+    fn go_on(&mut self, id: u64, with: usize) {
+        let Some(text) = self.texts.get(with) else {
             return;
         };
         let mut prompt = text.prompt.clone();
         prompt.extend(expected(&text.prompt, text.n.unwrap_or(5)));
         prompt.truncate(N_CTX as usize - 8);
         prompt.push(5);
-        let events = self.world.follow(id, of as u64, &prompt, 4);
+        let events = self.world.ask_part(with as u64, id, &prompt, 4);
         self.texts.push(Text::new(&prompt, Some(4), events));
     }
 
-    fn happen_to_branches(&mut self, event: Event) {
-        let id = branches_id(self.forked.len());
+    fn part(&mut self, answer: usize, part: usize) -> Option<&mut Text> {
+        self.answers.get_mut(answer)?.get_mut(part)
+    }
+
+    fn happen_to_parts(&mut self, event: Event) {
+        let id = answer_id(self.answers.len());
         match event {
-            Event::Fork {
+            Event::AskParts {
                 suffixes,
-                holds,
+                are_private,
                 ask,
             } => {
                 self.world.source = ask.source;
-                self.world.branches_hold = holds;
-                let all = self.world.fork(id, &ask.prompt, &suffixes, ask.n);
-                let branches = all.branches.into_iter();
+                self.world.parts_are_private = are_private;
+                let parts = self.world.ask_parts(id, &ask.prompt, &suffixes, ask.n);
+                let parts = parts.into_iter();
                 let text = |(prompt, events): (Vec<_>, _)| Text::new(&prompt, Some(ask.n), events);
-                self.forked.push(Branches {
-                    whole: Some(all.whole),
-                    texts: branches.map(text).collect(),
-                });
+                self.answers.push(parts.map(text).collect());
             }
-            Event::CancelBranches(i) if i < self.forked.len() => {
-                self.forked[i].whole = None;
-                self.forked[i].texts.clear();
-                let id = RequestId(branches_id(i));
-                self.world.core.cancel(id, self.world.now);
+            Event::CancelParts(i) if i < self.answers.len() => {
+                let n_parts = std::mem::take(&mut self.answers[i]).len();
+                self.world.cancel_parts(answer_id(i), n_parts);
             }
-            Event::CloseBranch(i, branch) => {
-                let texts = self.forked.get_mut(i).map(|all| &mut all.texts);
-                if let Some(text) = texts.and_then(|texts| texts.get_mut(branch)) {
+            Event::ClosePart(i, part) => {
+                if let Some(text) = self.part(i, part) {
                     text.events = None;
+                }
+            }
+            Event::FinishPart(i, part) => {
+                if let Some(text) = self.part(i, part) {
+                    text.is_enough = true;
+                    let id = RequestId(answer_id(i) + 1 + part as u64);
+                    self.world.core.finish(id, self.world.now);
                 }
             }
             _ => {}
@@ -243,24 +239,17 @@ impl History {
         if self.has_lost_stage {
             may_fail.extend(["broke", "nodes are there", "one more device"]);
         }
-        for text in &mut self.texts {
+        let parts = self.answers.iter_mut().flatten();
+        for text in self.texts.iter_mut().chain(parts) {
             text.check(&may_fail, self.has_panicked);
-        }
-        for branches in &mut self.forked {
-            if let Some(whole) = &mut branches.whole {
-                let is_lost = self.has_panicked && whole.is_closed();
-                assert!(read(whole).1.is_some() || is_lost, "a fork was forgotten");
-            }
-            for text in &mut branches.texts {
-                text.check(&may_fail, self.has_panicked);
-            }
         }
         let status = self.world.core.status();
         assert_eq!((status.n_live, status.n_waiting), (0, 0));
     }
 }
 
-fn branches_id(i: usize) -> u64 {
+/// Those of its parts follow.
+fn answer_id(i: usize) -> u64 {
     1000 + 100 * i as u64
 }
 
@@ -318,7 +307,7 @@ proptest! {
     }
 }
 
-/// Branches and guesses beside prompts, and a node that is started anew.
+/// Parts and guesses beside prompts, and a node that is started anew.
 #[test]
 fn a_history_that_was_wrong_once_is_right() {
     let ask = |prompt: &[Token], n, source| Ask {
@@ -335,14 +324,14 @@ fn a_history_that_was_wrong_once_is_right() {
     let world = World::new(3, SplitPolicy::Stages(2));
     let mut history = History::new(world);
     history.world.hears_cancels = false;
-    let branches = Event::Fork {
+    let parts = Event::AskParts {
         suffixes: vec![vec![0], vec![2], vec![0, 0]],
-        holds: false,
+        are_private: false,
         ask: ask(&[1, 0], 8, Guessing::Model),
     };
     for event in [
         Event::Ask(ask(&first, 7, Guessing::Oracle(0.5))),
-        branches,
+        parts,
         Event::Ask(ask(&second, 10, Guessing::Auto)),
         Event::Steps(10),
         Event::Ask(ask(&[0; 12], 3, Guessing::Oracle(0.5))),

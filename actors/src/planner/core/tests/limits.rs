@@ -72,16 +72,16 @@ fn several_without_a_limit_all_fill_the_context() {
 }
 
 #[test]
-fn branches_without_a_limit_fill_the_context_each() {
+fn parts_without_a_limit_fill_the_context_each() {
     let mut world = World::new(1, SplitPolicy::PerNode);
     let is_endless = |suffix: &Vec<Token>| {
         let prompt = [&[1, 2], &suffix[..]].concat();
         expected(&prompt, N_CTX).len() + prompt.len() == N_CTX as usize
     };
     let suffixes: Vec<_> = (3..).map(|i| vec![i]).filter(is_endless).take(2).collect();
-    let mut forked = world.fork_for_all(1, &[1, 2], &suffixes);
+    let mut parts = world.ask_parts_within(1, &[1, 2], &suffixes, None, None);
     world.run();
-    for (prompt, events) in &mut forked.branches {
+    for (prompt, events) in &mut parts {
         let done = assert_text(events, prompt, N_CTX);
         assert_eq!(done.limit, Some(LengthLimit::Context));
     }

@@ -4,7 +4,7 @@ use jupiter_models::Token;
 
 use super::super::preemption::MAX_PREEMPTIONS;
 use super::super::*;
-use super::forks::{assert_all, assert_idle, suffixes};
+use super::parts::{assert_all, assert_idle, suffixes};
 use super::world::*;
 use crate::request::FinishReason;
 
@@ -102,16 +102,16 @@ fn nobody_is_preempted_for_ever() {
 }
 
 #[test]
-fn branches_that_are_preempted_come_back_behind_what_they_share() {
+fn parts_that_are_preempted_come_back_behind_what_they_share() {
     let mut world = World::crowded(2, 2);
     world.expects_short_answers();
     let shared: Vec<Token> = (0..30).collect();
     let first = endless(10, 0);
     let mut long = world.ask_for_all(1, &first);
-    let mut forked = world.fork(10, &shared, &suffixes(6), 30);
+    let mut parts = world.ask_parts(10, &shared, &suffixes(6), 30);
     world.run();
     assert_text(&mut long, &first, N_CTX);
-    assert_all(&mut forked, 30);
+    assert_all(&mut parts, 30);
     assert!(world.core.status().n_preempted > 0);
     assert_idle(&world);
 }

@@ -4,7 +4,7 @@ use jupiter_models::Token;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::super::*;
-use super::forks::assert_idle;
+use super::parts::assert_idle;
 use super::world::*;
 
 const N_SHARED: usize = 40;
@@ -121,7 +121,7 @@ fn without_leave_nothing_is_shared() {
     let mut world = World::crowded(1, 4);
     let prompt: Vec<Token> = (0..20).collect();
     let mut first = world.ask(1, &prompt, 4);
-    let mut second = world.ask_holding(2, &prompt, 4);
+    let mut second = world.ask_privately(2, &prompt, 4);
     world.run();
     assert_text(&mut first, &prompt, 4);
     assert_eq!(assert_text(&mut second, &prompt, 4).n_cached, 0);

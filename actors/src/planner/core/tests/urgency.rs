@@ -8,7 +8,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::super::super::SplitPolicy;
 use super::super::waiting::MAX_WAITING_EACH;
 use super::super::*;
-use super::forks::{assert_idle, suffixes};
+use super::parts::{assert_idle, suffixes};
 use super::world::*;
 use crate::request::{
     ClientId, Deadline, DeadlineKind, DraftChoice, GenerateRequest, Priority, RequestError,
@@ -224,9 +224,9 @@ fn what_cannot_be_in_time_is_told_before_it_is_late() {
 }
 
 #[test]
-fn branches_have_the_deadline_of_their_request() {
+fn each_part_of_an_answer_has_a_deadline() {
     let mut world = World::new(1, SplitPolicy::PerNode);
-    let mut forked = world.fork_within(
+    let mut parts = world.ask_parts_within(
         1,
         &endless(6, 0),
         &suffixes(3),
@@ -237,29 +237,48 @@ fn branches_have_the_deadline_of_their_request() {
         assert!(world.step());
     }
     world.tick(60);
-    for events in forked
-        .branches
-        .iter_mut()
-        .map(|(_, events)| events)
-        .chain([&mut forked.whole])
-    {
+    for (_, events) in &mut parts {
         assert!(matches!(error(events), RequestError::DeadlineMissed { .. }));
     }
     let n_computed = world.n_cells;
     world.run();
     assert_eq!(world.n_cells, n_computed);
     let within = within(DeadlineKind::FirstToken, 60);
-    let mut forked = world.fork_within(10, &endless(6, 0), &suffixes(3), Some(8), within);
+    let mut parts = world.ask_parts_within(10, &endless(6, 0), &suffixes(3), Some(8), within);
     for _ in 0..8 {
         assert!(world.step());
     }
     world.tick(500);
     world.run();
-    assert!(matches!(
-        read(&mut forked.whole).1,
-        Some(StreamEvent::Done(_))
-    ));
+    for (_, events) in &mut parts {
+        assert!(matches!(read(events).1, Some(StreamEvent::Done(_))));
+    }
     assert_idle(&world);
+}
+
+#[test]
+fn what_others_have_computed_of_a_part_does_not_make_it_late() {
+    let mut world = World::new(1, SplitPolicy::PerNode);
+    let mut before = world.submit(plain(1, 20));
+    world.run();
+    assert!(matches!(read(&mut before).1, Some(StreamEvent::Done(_))));
+    let prompt = endless(80, 0);
+    let _outline = world.ask_part(100, 101, &prompt, 10);
+    while !world.core.live[&RequestId(101)].is_answering() {
+        assert!(world.step());
+    }
+    let ask = |id, part_of| GenerateRequest {
+        prompt: [&prompt[..], &[7]].concat(),
+        cache_prompt: part_of == 100,
+        part_of: Some(RequestId(part_of)),
+        deadline: within(DeadlineKind::FirstToken, 5),
+        ..plain(id, 4)
+    };
+    let alone = error(&mut world.submit(ask(102, 200)));
+    assert!(matches!(alone, RequestError::DeadlineOutOfReach { .. }));
+    let mut part = world.submit(ask(103, 100));
+    world.run();
+    assert!(matches!(read(&mut part).1, Some(StreamEvent::Done(_))));
 }
 
 #[test]
@@ -275,7 +294,7 @@ fn a_cancel_ends_what_waits_and_what_decodes_wherever_it_is() {
     drop(running);
     world.tick(50);
     world.run();
-    let forked = world.fork(20, &endless(6, 0), &suffixes(4), 10);
+    let parts = world.ask_parts(20, &endless(6, 0), &suffixes(4), 10);
     while world
         .core
         .live
@@ -286,15 +305,14 @@ fn a_cancel_ends_what_waits_and_what_decodes_wherever_it_is() {
     {
         assert!(world.step());
     }
-    world.core.cancel(RequestId(20), world.now);
-    world.settle();
+    world.cancel_parts(20, parts.len());
     let n_computed = world.n_cells;
     world.run();
     assert_eq!(
         world.n_cells, n_computed,
         "no row of it is computed any more"
     );
-    drop(forked);
+    drop(parts);
     assert_idle(&world);
 }
 

@@ -13,7 +13,7 @@ use jupiter_models::profile::{LayerShape, ModelProfile};
 use super::super::super::lengths::Lengths;
 use super::super::super::{DraftConfig, PlanGoal, Schedule, SplitPolicy};
 use super::super::*;
-pub(super) use super::asking::{Forked, Guessing};
+pub(super) use super::asking::{Guessing, Parts};
 pub(super) use super::texts::*;
 use crate::message::{DraftRequest, NodeCommand, NodeReport, StageAssignment, StepHeader};
 use crate::planning::placement::Objective;
@@ -52,8 +52,8 @@ pub(super) struct World {
     pub(super) hears_cancels: bool,
     /// How requests guess.
     pub(super) source: Guessing,
-    /// Whether branches ask to hold their cells.
-    pub(super) branches_hold: bool,
+    /// Whether parts of answers leave nothing to others.
+    pub(super) parts_are_private: bool,
     /// What the draft model was asked and has not answered.
     pub(super) wishes: VecDeque<DraftRequest>,
     /// The texts that it knows.
@@ -159,7 +159,7 @@ impl World {
             live_from_step: HashMap::new(),
             hears_cancels: true,
             source: Guessing::None,
-            branches_hold: false,
+            parts_are_private: false,
             wishes: VecDeque::new(),
             told: HashMap::new(),
             pipeline: VecDeque::new(),
