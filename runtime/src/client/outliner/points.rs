@@ -9,7 +9,7 @@ use crate::client::answer::{AnswerStream, Part};
 use crate::client::branches::Branches;
 use crate::client::prompt::{GenerateOptions, Prompt};
 use crate::client::stream::StreamItem;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::outline::{
     Asked, BranchEnd, BranchEvent, Joiner, NotAnOutline, Outline, OutlineLimits, OutlineReader,
     Progress,
@@ -163,8 +163,15 @@ impl Outliner {
                     self.begin_points(writing).await?;
                 }
                 Some((branch, part)) = writing.branches.next() => {
-                    let Some(event) = writing.event(branch, part?) else {
-                        continue;
+                    let event = match part {
+                        // It does not fit any more: what is written of others stands.
+                        Err(error) if self.has_shown && error.kind() == ErrorKind::Invalid => {
+                            writing.refused(branch)
+                        }
+                        part => match writing.event(branch, part?) {
+                            Some(event) => event,
+                            None => continue,
+                        },
                     };
                     self.has_shown = true;
                     writing.tell_end(items);
@@ -285,6 +292,14 @@ impl Writing {
             is_complete,
         };
         send(items, item);
+    }
+
+    fn refused(&mut self, branch: usize) -> BranchEvent {
+        if let Some(point) = self.points.get_mut(branch) {
+            point.is_cut = true;
+        }
+        let end = BranchEnd::Cut;
+        BranchEvent::End { branch, end }
     }
 
     /// What a point goes on with. With the end of a sentence it is over before its budget is used up.
