@@ -172,6 +172,7 @@ impl InFlight {
     /// # Errors
     /// [`SpeculationError::BadTree`] when there is nothing to send, it is no line where it has to be
     /// one, it has more branches than sequences, or it is too far.
+    // Long: it says all that is wrong with guesses before it changes anything.
     pub fn send(
         &mut self,
         step: u64,

@@ -89,7 +89,7 @@ pub fn grid(largest: u32, n_ctx: u32) -> Option<ChunkGrid> {
     let fine = FINE_QUANTUM.min(largest / 4);
     let quantum = QUANTUM.min(largest / 4) / fine.max(1) * fine.max(1);
     let smallest = SMALLEST_CHUNK.min(largest / 4);
-    (smallest > 0 && quantum > 0).then_some(ChunkGrid {
+    (smallest > 0 && quantum > 0).then(|| ChunkGrid {
         smallest,
         largest,
         fine_quantum: fine,

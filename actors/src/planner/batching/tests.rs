@@ -170,3 +170,9 @@ fn the_verifier_is_told_once_in_an_epoch() {
     assert_eq!(replayed.rows.len(), 4);
     assert_eq!(replayed.opens[0].generated, [5]);
 }
+
+#[test]
+fn chunks_of_a_few_rows_leave_nothing_to_plan() {
+    assert!((1..4).all(|largest| super::chunking::grid(largest, 64).is_none()));
+    assert!(super::chunking::grid(4, 64).is_some());
+}
