@@ -184,7 +184,7 @@ pub struct ClusterStatus {
 pub struct Load {
     /// Cells of the KV cache that hold something.
     pub n_cells: usize,
-    /// All of them.
+    /// Cells of the KV cache that there are.
     pub n_ctx: u32,
     /// Rows of prompts computed so far.
     pub n_prompt_rows: u64,
@@ -245,9 +245,9 @@ pub enum ClusterPhase {
 /// One stage of the plan.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StageStatus {
-    /// Its place.
+    /// Its number in the pipeline, from 0.
     pub stage: u32,
-    /// Where it runs.
+    /// The node on which it runs.
     pub node: NodeId,
     /// Its layers.
     pub layers: LayerRange,

@@ -19,8 +19,9 @@ pub(super) struct Pace {
     /// Seconds of a token of an answer, beside those of other answers.
     token: Option<f64>,
     reported: Option<Instant>,
-    /// All of them so far.
+    /// Rows of prompts that were computed since the start.
     pub(super) n_prompt_rows: u64,
+    /// Tokens of answers that came since the start.
     pub(super) n_answer_tokens: u64,
 }
 

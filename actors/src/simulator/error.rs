@@ -8,7 +8,7 @@ pub enum SimulationError {
     /// A value that cannot be.
     #[error("{field} is {got}, expected {expected}")]
     BadValue {
-        /// Which.
+        /// The setting that is wrong.
         field: &'static str,
         /// What it is.
         got: String,
@@ -32,7 +32,7 @@ pub enum SimulationError {
     /// The Planner and its stages wait for each other.
     #[error("the scheduler stands still after {seconds:.0} s: please report it with this command")]
     StandsStill {
-        /// When.
+        /// Seconds of the virtual clock.
         seconds: f64,
     },
 }

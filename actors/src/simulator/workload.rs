@@ -62,7 +62,7 @@ impl SimRequest {
 /// it, and shares what the Planner lets it share of the prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Points {
-    /// How many.
+    /// Points of an answer.
     pub n_points: u32,
     /// Tokens of each point's own prompt.
     pub n_prompt: u32,

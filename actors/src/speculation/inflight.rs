@@ -78,7 +78,7 @@ pub struct Outcome {
     /// What has to ride with the next step of whatever sequence.
     pub kv_ops: Vec<KvOp>,
     /// Sequences that the step's branches had, and that are free again.
-    pub spare: Vec<SequenceId>,
+    pub draft_seqs: Vec<SequenceId>,
 }
 
 /// The Planner's side.
@@ -101,7 +101,7 @@ struct Sent {
     pos: u32,
     root: Guess,
     tree: DraftTree,
-    spare: Vec<SequenceId>,
+    draft_seqs: Vec<SequenceId>,
     /// Depth of the root; 0 when it is committed.
     depth: u32,
 }
@@ -167,7 +167,7 @@ impl InFlight {
     /// The rows of the next step, `step` in the Planner's count, behind `text`, of which all but the
     /// last token is computed or under way: that token and `guesses` when nothing of the sequence
     /// is under way, else `guesses` behind what is. Where steps follow each other, they are lines;
-    /// the branches of a tree get the sequences `spare`.
+    /// the branches of a tree get the sequences `draft_seqs`.
     ///
     /// # Errors
     /// [`SpeculationError::BadTree`] when there is nothing to send, it is no line where it has to be
@@ -178,7 +178,7 @@ impl InFlight {
         step: u64,
         text: &[Token],
         guesses: &DraftTree,
-        spare: &[SequenceId],
+        draft_seqs: &[SequenceId],
     ) -> Result<SentRows> {
         let bad = |field, got, expected: &str| SpeculationError::BadTree {
             field,
@@ -208,7 +208,7 @@ impl InFlight {
         };
         let pos = u32::try_from(text.len() - 1 + n_ahead)
             .map_err(|_| bad("position", text.len(), "below 2^31"))?;
-        let branches = Branches::new(&tree, self.seq, spare, pos)?;
+        let branches = Branches::new(&tree, self.seq, draft_seqs, pos)?;
         let mut kv_ops = Vec::new();
         if std::mem::replace(&mut self.truncates, false) {
             let seq = self.seq;
@@ -226,13 +226,13 @@ impl InFlight {
                 .map(|node| row_of(node.parent))
                 .collect(),
         };
-        let spare = branches.spare().collect();
+        let draft_seqs = branches.draft_seqs().collect();
         self.steps.push_back(Sent {
             step,
             pos,
             root,
             tree,
-            spare,
+            draft_seqs,
             depth: n_ahead as u32,
         });
         Ok(rows)
@@ -305,10 +305,10 @@ impl InFlight {
             n_wasted: n_refused,
             cancel: None,
             kv_ops: Vec::new(),
-            spare: sent.spare.clone(),
+            draft_seqs: sent.draft_seqs.clone(),
         };
-        if !sent.spare.is_empty() {
-            let branches = Branches::new(&sent.tree, self.seq, &sent.spare, sent.pos)?;
+        if !sent.draft_seqs.is_empty() {
+            let branches = Branches::new(&sent.tree, self.seq, &sent.draft_seqs, sent.pos)?;
             outcome.kv_ops = branches.after(last);
         }
         if !goes_on {
@@ -322,15 +322,15 @@ impl InFlight {
 
     /// The sequences that branches of trees under way have.
     pub fn lent(&self) -> impl Iterator<Item = SequenceId> {
-        let spare = self.steps.iter().flat_map(|sent| &sent.spare);
-        spare.copied()
+        let draft_seqs = self.steps.iter().flat_map(|sent| &sent.draft_seqs);
+        draft_seqs.copied()
     }
 
     /// Gives up all that is under way; the branches' sequences, which are to be dropped.
     pub fn abandon(&mut self) -> Vec<SequenceId> {
         self.begin_generation();
-        let spare = self.steps.iter().flat_map(|sent| sent.spare.clone());
-        spare.collect()
+        let draft_seqs = self.steps.iter().flat_map(|sent| sent.draft_seqs.clone());
+        draft_seqs.collect()
     }
 
     /// What is out is dead.

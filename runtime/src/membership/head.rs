@@ -18,15 +18,15 @@ use zenoh::sample::SampleKind;
 use super::meeting::{Meeting, Own};
 use super::roster::{Change, Roster};
 use super::survey::Survey;
-use super::{ASK_TIMEOUT, Answer, Profile};
+use super::{ASK_TIMEOUT, Answer, JoinRequest};
 use crate::error::{ClusterError, Error, Result, zenoh_error};
 use crate::net::entrance;
 use crate::net::keys::Keys;
 use crate::planner;
 use crate::task::AbortOnDrop;
 
-/// Longest profile that is read: a node's name and a hash are a few hundred bytes.
-const MAX_PROFILE_BYTES: usize = 16 << 10;
+/// Longest request to join that is read: a node's name and a hash are a few hundred bytes.
+const MAX_REQUEST_BYTES: usize = 16 << 10;
 
 /// Keeps a head known in its cluster, and tells what becomes of the nodes. Dropping it ends both.
 pub(crate) struct HeadMembership {
@@ -276,8 +276,8 @@ async fn answer(roster: &mut Roster, query: &Query) -> Option<Change> {
         .payload()
         .map(|payload| payload.to_bytes())
         .unwrap_or_default();
-    let profile = match serde_json::from_slice::<Profile>(&payload) {
-        Ok(profile) if payload.len() <= MAX_PROFILE_BYTES => profile,
+    let request = match serde_json::from_slice::<JoinRequest>(&payload) {
+        Ok(request) if payload.len() <= MAX_REQUEST_BYTES => request,
         _ => {
             tracing::warn!("a node of another version of jupiter asked to join: update it");
             let why = "the head does not understand this node: install the same version of \
@@ -293,7 +293,7 @@ async fn answer(roster: &mut Roster, query: &Query) -> Option<Change> {
             return None;
         }
     };
-    let (answer, change) = roster.join(&profile);
+    let (answer, change) = roster.join(&request);
     if let Answer::Refused { why, .. } = &answer {
         tracing::warn!("refused: {why}");
     }

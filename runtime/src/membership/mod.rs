@@ -4,7 +4,7 @@
 //! worker                                   head
 //!   |  <~~ liveliness token of the head ~~~  |   carries the protocol version
 //!   |  ~~~ liveliness token of the node ~~>  |
-//!   |  ---- join: profile of the node ---->  |   same protocol? same model? name free?
+//!   |  ---- join: what the node is ------->  |   same protocol? same model? name free?
 //!   |  <------------ accepted -------------  |   then the Planner hears NodeUp
 //! ```
 //!
@@ -34,7 +34,7 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What a node says of itself when it asks to be admitted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Profile {
+pub(crate) struct JoinRequest {
     /// Version of the wire format.
     pub protocol: u8,
     /// Version of the program, for people.
@@ -57,8 +57,8 @@ pub(crate) enum Answer {
     },
 }
 
-impl Profile {
-    /// The profile of this process.
+impl JoinRequest {
+    /// That of this process.
     pub(crate) fn of_this_process(node: NodeId, instance: String, model: String) -> Self {
         Self {
             protocol: PROTOCOL_VERSION,

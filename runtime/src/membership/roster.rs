@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jupiter_actors::NodeId;
 use jupiter_actors::codec::PROTOCOL_VERSION;
 
-use super::{Answer, Profile};
+use super::{Answer, JoinRequest};
 use crate::error::ClusterError;
 
 /// The nodes of a cluster, as the head sees them.
@@ -48,20 +48,20 @@ impl Roster {
     }
 
     /// A node asks to be admitted. One that is up already starts anew.
-    pub(crate) fn join(&mut self, profile: &Profile) -> (Answer, Option<Change>) {
-        if let Some(refused) = self.refuse(profile) {
+    pub(crate) fn join(&mut self, request: &JoinRequest) -> (Answer, Option<Change>) {
+        if let Some(refused) = self.refuse(request) {
             return (refused, None);
         }
-        let node = &profile.node;
+        let node = &request.node;
         let member = self.nodes.entry(node.clone()).or_insert_with(|| Member {
-            instance: profile.instance.clone(),
+            instance: request.instance.clone(),
             has_token: false,
             is_accepted: false,
         });
-        if member.instance != profile.instance {
+        if member.instance != request.instance {
             // Its predecessor left no token: it asked and died.
             *member = Member {
-                instance: profile.instance.clone(),
+                instance: request.instance.clone(),
                 has_token: false,
                 is_accepted: false,
             };
@@ -73,22 +73,22 @@ impl Roster {
         )
     }
 
-    fn refuse(&self, profile: &Profile) -> Option<Answer> {
-        let node = &profile.node;
+    fn refuse(&self, request: &JoinRequest) -> Option<Answer> {
+        let node = &request.node;
         let refused = |why: String, retry| Some(Answer::Refused { why, retry });
-        if profile.protocol != PROTOCOL_VERSION {
-            let theirs = u32::from(profile.protocol);
+        if request.protocol != PROTOCOL_VERSION {
+            let theirs = u32::from(request.protocol);
             let who = format!("node {node}");
             let why = ClusterError::OtherProtocol { who, theirs };
             return refused(why.to_string(), false);
         }
-        if profile.model != self.model {
+        if request.model != self.model {
             return refused(
                 format!(
                     "node {node} has another model file than the head ({}.. instead of {}..): \
                      copy the head's file to it and name it with -m FILE; where neither names one, \
                      install the same version of jupiter on both",
-                    head_of(&profile.model),
+                    head_of(&request.model),
                     head_of(&self.model)
                 ),
                 false,
@@ -97,7 +97,7 @@ impl Roster {
         let taken = self
             .nodes
             .get(node)
-            .is_some_and(|member| member.instance != profile.instance && member.has_token);
+            .is_some_and(|member| member.instance != request.instance && member.has_token);
         if *node == self.own || taken {
             // The holder may be a process that died a moment ago.
             return refused(
@@ -164,8 +164,8 @@ mod tests {
         NodeId(name.into())
     }
 
-    fn profile(name: &str, instance: &str) -> Profile {
-        Profile::of_this_process(node(name), instance.into(), "abcdefgh12".into())
+    fn request(name: &str, instance: &str) -> JoinRequest {
+        JoinRequest::of_this_process(node(name), instance.into(), "abcdefgh12".into())
     }
 
     fn roster() -> Roster {
@@ -176,12 +176,12 @@ mod tests {
     fn a_node_is_up_when_it_has_a_token_and_was_accepted_in_any_order() {
         let mut roster = roster();
         assert_eq!(roster.token_up(node("a"), "1"), None);
-        let (answer, change) = roster.join(&profile("a", "1"));
+        let (answer, change) = roster.join(&request("a", "1"));
         assert_eq!(
             (answer, change),
             (Answer::Accepted, Some(Change::Up(node("a"))))
         );
-        assert_eq!(roster.join(&profile("b", "1")), (Answer::Accepted, None));
+        assert_eq!(roster.join(&request("b", "1")), (Answer::Accepted, None));
         assert_eq!(roster.token_up(node("b"), "1"), Some(Change::Up(node("b"))));
         assert_eq!(roster.token_up(node("b"), "1"), None);
         assert_eq!(
@@ -195,9 +195,9 @@ mod tests {
     fn joining_again_starts_a_node_anew() {
         let mut roster = roster();
         roster.token_up(node("a"), "1");
-        roster.join(&profile("a", "1"));
+        roster.join(&request("a", "1"));
         assert_eq!(
-            roster.join(&profile("a", "1")).1,
+            roster.join(&request("a", "1")).1,
             Some(Change::Up(node("a")))
         );
     }
@@ -206,40 +206,40 @@ mod tests {
     fn a_restarted_process_waits_for_its_predecessor_to_vanish() {
         let mut roster = roster();
         roster.token_up(node("a"), "1");
-        roster.join(&profile("a", "1"));
+        roster.join(&request("a", "1"));
         assert_eq!(roster.token_up(node("a"), "2"), None);
-        let (answer, change) = roster.join(&profile("a", "2"));
+        let (answer, change) = roster.join(&request("a", "2"));
         assert!(matches!(answer, Answer::Refused { retry: true, .. }) && change.is_none());
         assert_eq!(roster.token_down(node("a"), "2"), None);
         assert_eq!(
             roster.token_down(node("a"), "1"),
             Some(Change::Down(node("a")))
         );
-        assert_eq!(roster.join(&profile("a", "2")), (Answer::Accepted, None));
+        assert_eq!(roster.join(&request("a", "2")), (Answer::Accepted, None));
         assert_eq!(roster.token_up(node("a"), "2"), Some(Change::Up(node("a"))));
     }
 
     #[test]
     fn strangers_are_refused_in_one_line_that_names_node_and_remedy() {
-        let other_protocol = Profile {
+        let other_protocol = JoinRequest {
             protocol: 99,
-            ..profile("a", "1")
+            ..request("a", "1")
         };
-        let other_model = Profile {
+        let other_model = JoinRequest {
             model: "x".into(),
-            ..profile("a", "1")
+            ..request("a", "1")
         };
-        for (profile, remedy) in [
+        for (request, remedy) in [
             (other_protocol, "install the same version"),
             (other_model, "copy the head's file"),
-            (profile("head", "1"), "--node"),
+            (request("head", "1"), "--node"),
         ] {
-            let (answer, change) = roster().join(&profile);
+            let (answer, change) = roster().join(&request);
             let Answer::Refused { why, retry: false } = answer else {
                 panic!("{answer:?}")
             };
             assert!(
-                why.contains(remedy) && why.contains(&profile.node.0),
+                why.contains(remedy) && why.contains(&request.node.0),
                 "{why}"
             );
             assert!(!why.contains('\n') && change.is_none());

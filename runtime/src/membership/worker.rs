@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use zenoh::Session;
 
 use super::heads::{Head, Heads};
-use super::{ASK_TIMEOUT, Answer, Profile, unwritable};
+use super::{ASK_TIMEOUT, Answer, JoinRequest, unwritable};
 use crate::error::{ClusterError, Result, zenoh_error};
 use crate::net::keys::{HeadKeys, Keys};
 
@@ -94,9 +94,9 @@ impl Choice {
 ///
 /// # Errors
 /// When the head refuses for good.
-pub(crate) async fn join(session: &Session, keys: &HeadKeys, profile: &Profile) -> Result<()> {
+pub(crate) async fn join(session: &Session, keys: &HeadKeys, request: &JoinRequest) -> Result<()> {
     let start = Instant::now();
-    let payload = serde_json::to_vec(profile).map_err(unwritable)?;
+    let payload = serde_json::to_vec(request).map_err(unwritable)?;
     loop {
         match ask(session, keys, &payload).await? {
             Some(Answer::Accepted) => return Ok(()),

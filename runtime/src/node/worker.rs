@@ -14,7 +14,7 @@ use super::factory::ModelFactory;
 use super::{Node, Progress};
 use crate::config::Config;
 use crate::error::{ConfigError, Error, Result, zenoh_error};
-use crate::membership::Profile;
+use crate::membership::JoinRequest;
 use crate::membership::heads::Head;
 use crate::membership::worker::{Choice, join};
 use crate::net::emulation::LinkLimits;
@@ -66,12 +66,12 @@ impl Worker {
         }
         let session = session::open(&endpoints).await?;
         let endpoints = session::locators(&session).await;
-        let profile = Profile::of_this_process(node, session.zid().to_string(), model);
+        let request = JoinRequest::of_this_process(node, session.zid().to_string(), model);
         let (stop, stopping) = watch::channel(false);
         let serving = Serving {
             session: session.clone(),
             keys,
-            profile,
+            request,
             factory: Arc::new(factory),
             limits,
             node: None,
@@ -134,7 +134,7 @@ impl Drop for Worker {
 struct Serving {
     session: Session,
     keys: Keys,
-    profile: Profile,
+    request: JoinRequest,
     factory: Arc<ModelFactory>,
     limits: LinkLimits,
     /// What serves the present head.
@@ -157,7 +157,7 @@ impl Serving {
         let mut heads = Choice::watch(&self.session, &self.keys).await?;
         let token = self
             .keys
-            .node_token(&self.profile.node, &self.profile.instance);
+            .node_token(&self.request.node, &self.request.instance);
         let token = self.session.liveliness().declare_token(token).await;
         let _token: LivelinessToken = token.map_err(zenoh_error)?;
         loop {
@@ -165,13 +165,13 @@ impl Serving {
             // What an earlier head asked for is forgotten: a new one counts its plans anew.
             let (session, factory) = (&self.session, self.factory.clone());
             let keys = self.keys.of(&head.instance);
-            let (name, limits) = (&self.profile.node, self.limits);
+            let (name, limits) = (&self.request.node, self.limits);
             let node = Node::start(session, &keys, name, factory, limits, None).await?;
             self.node = Some(node);
             tokio::select! {
-                joined = join(&self.session, &keys, &self.profile) => match joined {
+                joined = join(&self.session, &keys, &self.request) => match joined {
                     Ok(()) => {
-                        tracing::info!(head = %head.node, node = %self.profile.node, "joined");
+                        tracing::info!(head = %head.node, node = %self.request.node, "joined");
                         heads.wait_until_gone(&head).await?;
                     }
                     Err(error) if heads.set_aside(&head) => {

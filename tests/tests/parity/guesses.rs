@@ -122,7 +122,7 @@ impl World {
         let outcome = self.steps.report(step, verdict).unwrap();
         self.text.extend(&outcome.accepted);
         self.kv_ops.extend(&outcome.kv_ops);
-        self.spare.extend(&outcome.spare);
+        self.spare.extend(&outcome.draft_seqs);
     }
 
     fn refuse_until_alone(&mut self) {

@@ -59,7 +59,7 @@ pub(in crate::planner) struct StepTimes {
     stages: Vec<StageTimes>,
     /// What a step alone in the pipeline takes beyond the engines' times.
     overhead: Mean,
-    /// The same where Medusa heads guess.
+    /// What a step alone takes beyond the engines' times where Medusa heads guess.
     overhead_with_heads: Mean,
 }
 
@@ -72,7 +72,7 @@ struct StageTimes {
     scale: Mean,
     /// By rows, how many times as long it takes while others compute: they may share a memory.
     slower: Vec<Mean>,
-    /// The same over all rows.
+    /// How many times as long steps of any number of rows take while others compute.
     slower_at_all: Mean,
     /// Steps in which prompts are computed.
     mixed: MixedTimes,
@@ -286,7 +286,7 @@ pub(in crate::planner) struct DraftCost {
     pub(in crate::planner) step_ns: f64,
 }
 
-/// In nanoseconds.
+/// What a step of one number of rows costs, in nanoseconds.
 #[derive(Clone, Debug, Default)]
 pub(in crate::planner) struct RowCosts {
     /// Stages and links, where others compute too.

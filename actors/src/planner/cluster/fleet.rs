@@ -31,9 +31,9 @@ const MAX_FACTOR: f64 = 64.0;
 /// What a plan is to be good at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlanGoal {
-    /// What counts.
+    /// What a plan is to be good at.
     pub objective: Objective,
-    /// For which work.
+    /// The work that it is to be good at it for.
     pub load: Load,
 }
 

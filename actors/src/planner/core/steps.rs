@@ -158,7 +158,7 @@ impl PlannerCore {
             },
         });
         let outcome = live.steps.report(step.0, verdict)?;
-        self.kv.take_back(&outcome.spare);
+        self.kv.take_back(&outcome.draft_seqs);
         self.kv.do_later(outcome.kv_ops.clone());
         let Some(acceptance) = acceptance.filter(|_| outcome.is_live) else {
             return Ok(After::Nothing);

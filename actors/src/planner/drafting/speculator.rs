@@ -45,7 +45,8 @@ pub(in crate::planner) struct Speculator {
     /// What was possible and what it cost when that was chosen.
     limits: ShapeLimits,
     costs: Arc<StepCosts>,
-    /// The same for the last choice among most rows: at the end of an answer there are few.
+    /// What was possible and what it cost at the last choice among most rows: at the end of an answer there
+    /// are few.
     widest: (ShapeLimits, Arc<StepCosts>),
     /// Counts of the whole answer; [`Speculator::usage`] adds the rest.
     usage: SpeculationUsage,

@@ -87,7 +87,7 @@ enum Use {
 /// What a sequence left.
 #[derive(Debug)]
 struct Node {
-    /// Those in its cells.
+    /// The tokens whose keys and values are in its cells.
     tokens: Vec<Token>,
     whose: Whose,
     /// When it was used last, in the order of all.

@@ -318,12 +318,12 @@ fn a_step_behind_a_right_one_is_judged_by_its_first_token() {
 
 #[test]
 fn a_tree_brings_its_branches_and_takes_them_away() {
-    let (seq, spare) = (SequenceId(0), SequenceId(7));
+    let (seq, draft_seq) = (SequenceId(0), SequenceId(7));
     let mut planner = InFlight::new(seq, 0);
     let mut tree = line(&[2, 3]);
     tree.insert(&[4, 5], &[]).unwrap();
-    let sent = planner.send(0, &[8, 1], &tree, &[spare]).unwrap();
-    let (src, dst) = (seq, spare);
+    let sent = planner.send(0, &[8, 1], &tree, &[draft_seq]).unwrap();
+    let (src, dst) = (seq, draft_seq);
     assert_eq!(sent.kv_ops, [KvOp::Fork { src, dst, len: 1 }]);
     assert_eq!(
         (tokens(&sent), sent.parents),
@@ -334,12 +334,12 @@ fn a_tree_brings_its_branches_and_takes_them_away() {
     let outcome = planner.report(0, verdict(1, 4, 6)).unwrap();
     assert_eq!(outcome.accepted, [4, 5, 6]);
     let moves = KvOp::Fork {
-        src: spare,
+        src: draft_seq,
         dst: seq,
         len: 4,
     };
-    assert_eq!(outcome.kv_ops, [moves, KvOp::Drop { seq: spare }]);
-    assert_eq!((outcome.spare, outcome.n_wasted), (vec![spare], 2));
+    assert_eq!(outcome.kv_ops, [moves, KvOp::Drop { seq: draft_seq }]);
+    assert_eq!((outcome.draft_seqs, outcome.n_wasted), (vec![draft_seq], 2));
     let at = |depth, n, right| Judged {
         depth,
         probabilities: vec![None; n],
@@ -348,7 +348,7 @@ fn a_tree_brings_its_branches_and_takes_them_away() {
     assert_eq!(outcome.judged, [at(1, 2, Some(1)), at(2, 1, Some(0))]);
     let next = planner.send(1, &[8, 1, 4, 5, 6], &line(&[]), &[]).unwrap();
     assert_eq!((next.generation, next.rows[0].pos), (1, 4));
-    assert_eq!(other.abandon(), [spare]);
+    assert_eq!(other.abandon(), [draft_seq]);
     assert!(
         planner.clone().send(2, &[8], &tree, &[]).is_err(),
         "no line behind a step"

@@ -1,11 +1,11 @@
 //! The branches of a tree as sequences of a unified KV cache.
 //!
 //! ```text
-//! before   Fork{base -> each spare}       every branch shares the cells of what was accepted
+//! before   Fork{base -> each of theirs}     every branch shares the cells of what was accepted
 //! rows     root: all branches; a node: the branches that run through it
-//! after    the accepted path is base's, or Fork{its branch -> base}; Drop{each spare}
+//! after    the accepted path is base's, or Fork{its branch -> base}; Drop{each of theirs}
 //! ```
-//! The main line is `base`'s own: a line needs no spare and no fork, and steps in flight go on
+//! The main line is `base`'s own: a line needs no other sequence and no fork, and steps in flight go on
 //! behind it while the verdict is out.
 
 use jupiter_models::{KvOp, Row, SequenceId, Token};
@@ -25,24 +25,24 @@ pub struct Branches<'a> {
 }
 
 impl<'a> Branches<'a> {
-    /// Gives each leaf of `tree` a sequence: `base` to the main line, then those of `spare`. The
+    /// Gives each leaf of `tree` a sequence: `base` to the main line, then those of `draft_seqs`. The
     /// root's row has position `pos`; `base` has cells for all before it.
     ///
     /// # Errors
-    /// [`SpeculationError::BadTree`] for too few spare sequences, or a position beyond 2^31.
+    /// [`SpeculationError::BadTree`] for too few sequences, or a position beyond 2^31.
     pub fn new(
         tree: &'a DraftTree,
         base: SequenceId,
-        spare: &[SequenceId],
+        draft_seqs: &[SequenceId],
         pos: u32,
     ) -> Result<Branches<'a>> {
         let leaves = tree.leaves();
-        let n_spare = leaves.len().saturating_sub(1);
-        if n_spare > spare.len() {
+        let n_draft_seqs = leaves.len().saturating_sub(1);
+        if n_draft_seqs > draft_seqs.len() {
             return Err(SpeculationError::BadTree {
                 field: "number of branches",
                 got: leaves.len(),
-                expected: format!("at most {} (-np)", spare.len() + 1),
+                expected: format!("at most {} (-np)", draft_seqs.len() + 1),
             });
         }
         if pos as usize + tree.len() >= i32::MAX as usize {
@@ -52,7 +52,7 @@ impl<'a> Branches<'a> {
                 expected: "below 2^31 with the whole draft".into(),
             });
         }
-        let seqs = std::iter::once(base).chain(spare.iter().copied());
+        let seqs = std::iter::once(base).chain(draft_seqs.iter().copied());
         Ok(Branches {
             tree,
             base,
@@ -61,8 +61,8 @@ impl<'a> Branches<'a> {
         })
     }
 
-    /// The spare sequences in use.
-    pub fn spare(&self) -> impl Iterator<Item = SequenceId> + '_ {
+    /// The sequences of branches in use.
+    pub fn draft_seqs(&self) -> impl Iterator<Item = SequenceId> + '_ {
         self.branches.iter().skip(1).map(|&(_, seq)| seq)
     }
 
@@ -73,7 +73,7 @@ impl<'a> Branches<'a> {
             dst,
             len: self.pos,
         };
-        self.spare().map(fork).collect()
+        self.draft_seqs().map(fork).collect()
     }
 
     /// The rows: the root's with token `root`, then each node's, parents before children. All want
@@ -85,7 +85,9 @@ impl<'a> Branches<'a> {
                 seq_ids[at].push(seq);
             }
         }
-        let all = std::iter::once(self.base).chain(self.spare()).collect();
+        let all = std::iter::once(self.base)
+            .chain(self.draft_seqs())
+            .collect();
         let mut rows = vec![Row {
             seq_ids: all,
             pos: self.pos,
@@ -104,7 +106,7 @@ impl<'a> Branches<'a> {
     }
 
     /// What rides with the next step, when all to `last` was accepted (none: no guess was right).
-    /// After it `base` has cells for the accepted path and no spare sequence has any.
+    /// After it `base` has cells for the accepted path and no other sequence has any.
     pub fn after(&self, last: Option<usize>) -> Vec<KvOp> {
         let path = self.tree.path(last);
         let len = self.pos + 1 + path.len() as u32;
@@ -124,7 +126,7 @@ impl<'a> Branches<'a> {
             }),
             _ => {}
         }
-        ops.extend(self.spare().map(|seq| KvOp::Drop { seq }));
+        ops.extend(self.draft_seqs().map(|seq| KvOp::Drop { seq }));
         ops
     }
 }
@@ -192,11 +194,11 @@ mod tests {
             n_cached in 1u32..5,
         ) {
             let base = SequenceId(3);
-            let spare: Vec<_> = (10..40).map(SequenceId).collect();
+            let draft_seqs: Vec<_> = (10..40).map(SequenceId).collect();
             let history: Vec<Token> = (100..100 + n_cached as Token).collect();
             let mut cache = Cache::default();
             cache.0.insert(base, history.clone());
-            let branches = Branches::new(&tree, base, &spare, n_cached).unwrap();
+            let branches = Branches::new(&tree, base, &draft_seqs, n_cached).unwrap();
             cache.apply(&branches.before());
             cache.step(&branches.rows(77));
             // Each node sees its path and nothing else.
