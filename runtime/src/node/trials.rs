@@ -28,7 +28,7 @@ const QUESTIONS: [&str; 16] = [
     "What is the difference between a lake and a pond?",
     "How can I make my old laptop faster?",
     "Which tools belong in a beginner's toolbox?",
-    "How do you wash a wool sweater?",
+    "How do I wash a wool sweater?",
     "Tell me about the history of chess.",
     "Suggest hobbies for a rainy weekend.",
     "Compare trains and buses for daily commuting.",

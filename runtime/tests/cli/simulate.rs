@@ -44,7 +44,7 @@ fn a_report_says_what_a_cluster_would_do() {
         "free_memory_bytes = 6_000_000_000",
         "free_memory_bytes = 6_000_000_000\nwatts = { idle = 5, busy = 15 }",
     );
-    let asked = ["--devices", &file, "--rate", "0.05", "--requests", "20"];
+    let asked = ["--devices", &file, "--rate", "0.01", "--requests", "20"];
     let report = simulated(&asked);
     assert_eq!(report["requests"], 20);
     assert_eq!(report["errors"], 0);
