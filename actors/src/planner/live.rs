@@ -97,10 +97,9 @@ impl Live {
 
     /// Makes it start over in a new epoch: all that was accepted is computed again.
     pub(super) fn rewind(&mut self) {
-        if self.n_computed > 0 {
-            self.sequence.n_replays += 1;
-            self.sequence.n_stalled += 1;
-        }
+        self.sequence.n_replays += u32::from(self.n_computed > 0);
+        // What it waits for is as much in the way of its tokens.
+        self.sequence.n_stalled += u32::from(self.n_computed > 0 || self.base.is_some());
         (self.phase, self.base) = (PREFILL, None);
         (self.n_shared, self.n_computed) = (0, 0);
         self.chunks.clear();
