@@ -23,6 +23,15 @@ fn example(name: &str, arguments: &[&str]) -> Output {
         .unwrap_or_else(|error| panic!("{}: {error}", program.display()))
 }
 
+/// A session that finds nobody by itself.
+async fn session(settings: &[(&str, &str)]) -> zenoh::Session {
+    let mut config = zenoh::Config::default();
+    for (key, value) in [&[("scouting/multicast/enabled", "false")], settings].concat() {
+        config.insert_json5(key, value).unwrap();
+    }
+    zenoh::open(config).await.unwrap()
+}
+
 #[test]
 fn the_chatbot_and_the_embedded_library_answer_alike() {
     let question = "What is a lidar?";
@@ -43,14 +52,7 @@ fn the_chatbot_and_the_embedded_library_answer_alike() {
 /// A head that takes prompts and is frozen then.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_zenoh_client_does_not_wait_for_ever() {
-    let mut config = zenoh::Config::default();
-    for (key, value) in [
-        ("listen/endpoints", r#"["tcp/127.0.0.1:0"]"#),
-        ("scouting/multicast/enabled", "false"),
-    ] {
-        config.insert_json5(key, value).unwrap();
-    }
-    let head = zenoh::open(config).await.unwrap();
+    let head = session(&[("listen/endpoints", r#"["tcp/127.0.0.1:0"]"#)]).await;
     let prompts = head.declare_subscriber("jupiter/frozen/prompt/*");
     let _prompts = prompts.await.unwrap();
     let connect = head.info().locators().await[0].to_string();
@@ -81,16 +83,8 @@ async fn the_node_of_ros2_answers_a_robot() {
     let stdout = node.stdout.as_mut().unwrap();
     BufReader::new(stdout).read_line(&mut ready).unwrap();
     let router = ready.trim().strip_prefix("ready ").unwrap();
-    let mut config = zenoh::Config::default();
     let endpoints = format!("[\"{router}\"]");
-    for (key, value) in [
-        ("mode", "\"client\""),
-        ("connect/endpoints", &endpoints),
-        ("scouting/multicast/enabled", "false"),
-    ] {
-        config.insert_json5(key, value).unwrap();
-    }
-    let robot = zenoh::open(config).await.unwrap();
+    let robot = session(&[("mode", "\"client\""), ("connect/endpoints", &endpoints)]).await;
     let text = "std_msgs::msg::dds_::String_/RIHS01_df668c740482bbd48fb39d76a70dfd4bd59db1288021743503259e948f6b1a18";
     let answers = robot.declare_subscriber(format!("0/llm/answer/{text}"));
     let answers = answers.await.unwrap();
