@@ -120,6 +120,9 @@ impl Reader<'_> {
             return Err(self.bad(format!("`{}` is missing", self.key("attention.head_count"))));
         }
         for (il, (&n_head, &n_head_kv)) in info.n_head.iter().zip(&info.n_head_kv).enumerate() {
+            if info.is_recurrent(il) {
+                continue;
+            }
             let plausible = |n: u32| (1..=MAX_WIDTH).contains(&n);
             if !plausible(n_head) || !plausible(n_head_kv) || n_head % n_head_kv != 0 {
                 return Err(self.bad(format!(
@@ -208,7 +211,12 @@ impl Reader<'_> {
         ];
         let n_equal = if arch.has_uneven_layers { 2 } else { all.len() };
         for suffix in &all[..n_equal] {
-            let values = self.per_layer(suffix, info.n_layer)?.unwrap_or_default();
+            let mut values = self.per_layer(suffix, info.n_layer)?.unwrap_or_default();
+            if *suffix == "attention.head_count_kv" {
+                // Of those that attend.
+                let mut il = 0..;
+                values.retain(|_| il.next().is_none_or(|il| !info.is_recurrent(il)));
+            }
             if values.windows(2).any(|pair| pair[0] != pair[1]) {
                 return Err(self.bad(format!(
                     "`{}` differs between layers, which {} cannot have",

@@ -28,6 +28,7 @@ pub(super) fn model(classes: &[usize], layer_bytes: u64) -> ModelProfile {
         },
         weight_bytes: layer_bytes,
         kv_bytes_per_token: 1024,
+        state_bytes: 0,
     };
     ModelProfile {
         layers: classes.iter().enumerate().map(shape).collect(),
