@@ -53,6 +53,8 @@ pub struct Architecture {
     pub(crate) sections: bool,
     /// The key of the norms' epsilon; none where the graph reads none.
     pub(crate) epsilon: Option<&'static str>,
+    /// Tensors of each layer that the loader does without, and the graph does not.
+    pub(crate) needed: &'static [&'static str],
     /// Whether every model of it is a mixture of experts.
     pub(crate) needs_experts: bool,
     /// Whether the file says how experts are chosen: without it llama.cpp aborts
@@ -143,6 +145,8 @@ pub(crate) enum RecurrentLayers {
     AllButEvery(u32),
     /// Those without key heads.
     WithoutKeyHeads,
+    /// All, and all attend too.
+    All,
 }
 
 /// What a recurrent layer keeps of a sequence, in f32 (`n_embd_r` and `n_embd_s` in
@@ -156,6 +160,19 @@ pub(crate) enum State {
     DeltaNet,
     /// The same of any width: Mamba 2.
     Mamba2,
+    /// The same, twice as wide as the hidden state.
+    TwiceWide,
+}
+
+impl State {
+    /// Tensors of a recurrent layer that the loader does without, and the graph does not.
+    pub(crate) fn needed(self) -> &'static [&'static str] {
+        match self {
+            State::ShortConvolution => &[],
+            State::DeltaNet => &["attn_qkv.weight", "attn_gate.weight"],
+            State::Mamba2 | State::TwiceWide => &["ssm_conv1d.bias"],
+        }
+    }
 }
 
 const RMS: &str = "attention.layer_norm_rms_epsilon";
@@ -186,6 +203,7 @@ pub(super) const PLAIN: Architecture = Architecture {
     partial_rope: false,
     sections: false,
     epsilon: Some(RMS),
+    needed: &[],
     needs_experts: false,
     needs_gating: false,
     grouped_experts: false,

@@ -53,7 +53,10 @@ impl Architecture {
         {
             words.push("each stage with a sliding layer".into());
         }
-        if self.recurrent.is_some() {
+        if self
+            .recurrent
+            .is_some_and(|recurrent| recurrent.layers != RecurrentLayers::All)
+        {
             words.push("each stage with an attending and a recurrent layer".into());
         }
         for n in self.special_lengths {
@@ -167,6 +170,9 @@ pub fn check_splittable(info: &ModelInfo, range: LayerRange, allow_unproven: boo
 /// A graph in which nothing uses one of the two memories aborts (`llm_graph_input_mem_hybrid::set_input`
 /// in llama-graph.cpp).
 fn kinds_of_memory(recurrent: &RecurrentInfo) -> Vec<LayerKind> {
+    if recurrent.attends_too {
+        return Vec::new();
+    }
     let kind = |what: &str, is_recurrent: bool| {
         let layers = (0..).zip(&recurrent.layers);
         let layers = layers.filter(|(_, recurrent)| **recurrent == is_recurrent);

@@ -95,7 +95,6 @@ const REFUSED: [(&str, &[&str]); 4] = [
         &[
             "arwkv7",
             "bailingmoe3",
-            "falcon-h1",
             "glm5-next",
             "jamba",
             "kimi-k3",
@@ -106,7 +105,6 @@ const REFUSED: [(&str, &[&str]); 4] = [
             "nemotron_h",
             "nemotron_h_moe",
             "plamo2",
-            "qwen3next",
             "qwen4exp",
             "rwkv6",
             "rwkv6qwen2",

@@ -63,6 +63,7 @@ pub static ARCHITECTURES: &[Architecture] = &[
         models: "Phi 3, 3.5 and 4",
         square_heads: true,
         partial_rope: true,
+        needed: &["attn_qkv.weight"],
         ..PLAIN
     },
     Architecture {
@@ -385,9 +386,27 @@ pub static ARCHITECTURES: &[Architecture] = &[
         input_scale: InputScale::Key(None),
         recurrent: Some(Recurrent {
             layers: RecurrentLayers::WithoutKeyHeads,
-            state: State::Mamba2,
+            state: State::TwiceWide,
         }),
         positive_keys: &["logit_scale"],
+        ..PLAIN
+    },
+    Architecture {
+        name: "qwen3next",
+        models: "Qwen 3 Next, Qwen 3 Coder Next",
+        recurrent: Some(DELTA_NET),
+        next_tokens: true,
+        partial_rope: true,
+        needs_experts: true,
+        ..PLAIN
+    },
+    Architecture {
+        name: "falcon-h1",
+        models: "Falcon H1",
+        recurrent: Some(Recurrent {
+            layers: RecurrentLayers::All,
+            state: State::Mamba2,
+        }),
         ..PLAIN
     },
 ];

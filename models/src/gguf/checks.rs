@@ -22,6 +22,7 @@ impl Reader<'_> {
         self.check_heads(arch, info)?;
         self.check_experts(arch, info)?;
         self.check_tensors()?;
+        self.check_needed(arch, info)?;
         self.check_norm_and_attention(arch)?;
         self.check_numbers(arch, info)?;
         if let Some(swa) = &info.sliding_window
@@ -120,7 +121,7 @@ impl Reader<'_> {
             return Err(self.bad(format!("`{}` is missing", self.key("attention.head_count"))));
         }
         for (il, (&n_head, &n_head_kv)) in info.n_head.iter().zip(&info.n_head_kv).enumerate() {
-            if info.is_recurrent(il) {
+            if !info.attends(il) {
                 continue;
             }
             let plausible = |n: u32| (1..=MAX_WIDTH).contains(&n);
@@ -215,7 +216,7 @@ impl Reader<'_> {
             if *suffix == "attention.head_count_kv" {
                 // Of those that attend.
                 let mut il = 0..;
-                values.retain(|_| il.next().is_none_or(|il| !info.is_recurrent(il)));
+                values.retain(|_| il.next().is_none_or(|il| info.attends(il)));
             }
             if values.windows(2).any(|pair| pair[0] != pair[1]) {
                 return Err(self.bad(format!(
@@ -318,6 +319,21 @@ impl Reader<'_> {
                 return Err(self.bad(format!(
                     "`{key}` is shorter than the list of {tokens} tokens"
                 )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Tensors without which a graph would end the process, though the loader does without.
+    fn check_needed(&self, arch: &Architecture, info: &ModelInfo) -> Result<()> {
+        for il in 0..info.n_layer as usize {
+            let of_state = arch.recurrent.filter(|_| info.recurs(il));
+            let of_state = of_state.map_or(&[][..], |recurrent| recurrent.state.needed());
+            for suffix in arch.needed.iter().chain(of_state) {
+                let name = format!("blk.{il}.{suffix}");
+                if self.file.tensor(&name).is_none() {
+                    return Err(self.bad(format!("the tensor `{name}` is missing")));
+                }
             }
         }
         Ok(())

@@ -136,7 +136,7 @@ impl ModelInfo {
             window.is_some_and(|window| window.layers.get(il).copied().unwrap_or(false))
         };
         let of_layer = |il: usize| {
-            if self.is_recurrent(il) {
+            if !self.attends(il) {
                 return 0;
             }
             let heads = u64::from(self.n_head_kv[il]);
@@ -160,10 +160,16 @@ impl ModelInfo {
         }
     }
 
-    /// Whether layer `il` keeps a state instead of keys and values.
-    pub(crate) fn is_recurrent(&self, il: usize) -> bool {
+    /// Whether layer `il` has a state.
+    pub(super) fn recurs(&self, il: usize) -> bool {
         let recurrent = self.recurrent.as_ref();
         recurrent.is_some_and(|recurrent| recurrent.layers.get(il) == Some(&true))
+    }
+
+    /// Whether layer `il` has keys and values.
+    pub(super) fn attends(&self, il: usize) -> bool {
+        let recurrent = self.recurrent.as_ref();
+        !self.recurs(il) || recurrent.is_some_and(|recurrent| recurrent.attends_too)
     }
 
     /// Bytes of the states of the layers of `range` for `n_seq` sequences.

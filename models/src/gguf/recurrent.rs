@@ -13,6 +13,8 @@ const MAX_STATE: u32 = 1 << 16;
 pub struct RecurrentInfo {
     /// For each layer, whether it does.
     pub layers: Vec<bool>,
+    /// Whether these layers have keys and values as well.
+    pub attends_too: bool,
     /// Bytes of the state of one sequence in one such layer, in f32.
     pub state_bytes: u64,
 }
@@ -40,13 +42,16 @@ impl Reader<'_> {
                 let heads = heads.unwrap_or_else(|| vec![1; n_layer as usize]);
                 heads.into_iter().map(|n| n == 0).collect()
             }
+            RecurrentLayers::All => vec![true; n_layer as usize],
         };
-        if layers.iter().all(|&recurrent| recurrent == layers[0]) {
+        let attends_too = recurrent.layers == RecurrentLayers::All;
+        if !attends_too && layers.iter().all(|&recurrent| recurrent == layers[0]) {
             return Err(self.bad("it needs layers that attend, and recurrent ones"));
         }
         let state_bytes = 4 * self.state_values(recurrent.state, n_embd)?;
         Ok(Some(RecurrentInfo {
             layers,
+            attends_too,
             state_bytes,
         }))
     }
@@ -66,7 +71,8 @@ impl Reader<'_> {
         let fits = match state {
             State::DeltaNet => inner == n_heads.saturating_mul(n_state),
             // `granite-hybrid.cpp` asserts it.
-            _ => inner == 2 * n_embd,
+            State::TwiceWide => inner == 2 * n_embd,
+            _ => true,
         };
         if !is_whole || !fits {
             return Err(self.bad(format!(

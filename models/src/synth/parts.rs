@@ -31,6 +31,8 @@ pub(super) enum Size {
     FullKv,
     /// The number of query heads.
     Heads,
+    /// Twice that.
+    TwoHeads,
     /// The feed-forward layer, or one expert's.
     Ff,
     /// Twice that.
@@ -63,6 +65,7 @@ impl Size {
             Size::FullQuery => spec.n_head * 2 * width,
             Size::FullKv => full_kv_heads(spec) * 2 * width,
             Size::Heads => spec.n_head,
+            Size::TwoHeads => 2 * spec.n_head,
             Size::Ff => spec.n_ff,
             Size::TwoFf => 2 * spec.n_ff,
             Size::Experts => spec.n_expert,

@@ -137,4 +137,8 @@ shapes! {
     Lfm2Moe: LFM2_MOE;
     /// As `Granite`, but every other layer is Mamba 2.
     GraniteHybrid: GRANITE_HYBRID;
+    /// As `Qwen35Moe`, with two matrices of the delta net in one.
+    Qwen3Next: QWEN3_NEXT;
+    /// Attention and Mamba 2 side by side in every layer.
+    FalconH1: FALCON_H1;
 }

@@ -210,4 +210,5 @@ alike! {
     qwen35moe: Qwen35Moe,
     lfm2: Lfm2,
     granitehybrid: GraniteHybrid,
+    falcon_h1: FalconH1,
 }

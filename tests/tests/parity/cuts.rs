@@ -175,6 +175,8 @@ parity_of_every_allowed_cut! {
     lfm2: Lfm2 Q8_0,
     lfm2moe: Lfm2Moe Q4_0,
     granitehybrid: GraniteHybrid Q4_0,
+    qwen3next: Qwen3Next Q4_0,
+    falcon_h1: FalconH1 Q8_0,
 }
 
 fn assert_parity_everywhere(arch: SynthArch, ty: SynthType) {

@@ -2,7 +2,7 @@
 
 use crate::synth::parts::Part::{Bare, Bias, Gain, Matrix, Table};
 use crate::synth::parts::Size::{
-    Embd, Head, Heads, Just, Kv, Mamba, MambaIn, Qkv, Query, ThreeEmbd, TwoEmbd, TwoQuery,
+    Embd, Head, Heads, Just, Kv, Mamba, MambaIn, Qkv, Query, ThreeEmbd, TwoEmbd, TwoHeads, TwoQuery,
 };
 use crate::synth::parts::{Key, MAMBA_STATE, Mean, Shape, Std, Value};
 use crate::synth::pieces::*;
@@ -19,6 +19,17 @@ const DELTA_NET: Parts = &[
     Matrix("ssm_alpha", [Embd, Heads], Std::Read),
     Gain("ssm_norm", Head, Mean::One),
     Matrix("ssm_out", [Query, Embd], Std::Out),
+];
+/// The same, two matrices in one.
+const DELTA_NET_OF_PAIRS: Parts = &[
+    DELTA_NET[0],
+    DELTA_NET[1],
+    DELTA_NET[2],
+    DELTA_NET[3],
+    DELTA_NET[4],
+    Matrix("ssm_ba", [Embd, TwoHeads], Std::Read),
+    DELTA_NET[7],
+    DELTA_NET[8],
 ];
 /// Half of what the queries' matrix gives is a gate.
 const GATED_QKV: Parts = &[
@@ -57,6 +68,13 @@ const DELTA_NET_KEYS: [Key; 5] = [
     ("ssm.state_size", Value::Of(|spec| Some(spec.head_width()))),
     ("ssm.time_step_rank", Value::Of(|spec| Some(spec.n_head))),
     ("ssm.group_count", Value::Of(|spec| Some(spec.n_head_kv))),
+];
+const MAMBA2_KEYS: [Key; 5] = [
+    ("ssm.conv_kernel", Value::U32(CONVOLUTION)),
+    ("ssm.inner_size", Value::Of(|spec| Some(2 * spec.n_embd))),
+    ("ssm.state_size", Value::U32(MAMBA_STATE)),
+    ("ssm.time_step_rank", Value::Of(|spec| Some(spec.n_head))),
+    ("ssm.group_count", Value::U32(1)),
 ];
 /// Layers without key heads do not attend.
 const KEY_HEADS: Key = (
@@ -105,6 +123,33 @@ pub(super) const QWEN35_MOE: Shape = Shape {
     ..QWEN35
 };
 
+pub(super) const QWEN3_NEXT: Shape = Shape {
+    name: "qwen3next",
+    others: (&[NORM, DELTA_NET_OF_PAIRS], is_even),
+    next: &[],
+    keys: &[
+        INTERVAL,
+        DELTA_NET_KEYS[0],
+        DELTA_NET_KEYS[1],
+        DELTA_NET_KEYS[2],
+        DELTA_NET_KEYS[3],
+        DELTA_NET_KEYS[4],
+        N_EXPERT,
+        N_USED,
+        EXPERT_FF,
+        SHARED_FF,
+    ],
+    ..QWEN35_MOE
+};
+
+pub(super) const FALCON_H1: Shape = Shape {
+    name: "falcon-h1",
+    attention: &[NORM, QKV, OUT, MAMBA2],
+    feed_forward: &[&[Bare("ffn_norm", &[Embd], 1.0)], GATED],
+    keys: &MAMBA2_KEYS,
+    ..PLAIN
+};
+
 pub(super) const LFM2: Shape = Shape {
     name: "lfm2",
     attention: &[NORM, QKV_TO_NORM, HEAD_NORMS, OUT],
@@ -140,11 +185,11 @@ pub(super) const GRANITE_HYBRID: Shape = Shape {
         GRANITE_KEYS[1],
         GRANITE_KEYS[2],
         GRANITE_KEYS[3],
-        ("ssm.conv_kernel", Value::U32(CONVOLUTION)),
-        ("ssm.inner_size", Value::Of(|spec| Some(2 * spec.n_embd))),
-        ("ssm.state_size", Value::U32(MAMBA_STATE)),
-        ("ssm.time_step_rank", Value::Of(|spec| Some(spec.n_head))),
-        ("ssm.group_count", Value::U32(1)),
+        MAMBA2_KEYS[0],
+        MAMBA2_KEYS[1],
+        MAMBA2_KEYS[2],
+        MAMBA2_KEYS[3],
+        MAMBA2_KEYS[4],
     ],
     scales: |_| GRANITE_SCALES,
     n_layer: 8,
