@@ -1,5 +1,7 @@
 //! The architectures whose cuts are proven, as data: an entry each.
 //!
+//! Long: it is a table, an entry for each.
+//!
 //! The facts are read from llama.cpp's `src/models/<name>.cpp` at the pinned version. An entry gets
 //! in here with a generated model (`synth`) and the parity tests, which take both from this table.
 

@@ -8,19 +8,18 @@
 //! ```
 //! Everything is checked before llama.cpp sees it: bad rows are errors, never an abort.
 
+mod compute;
 mod emulation;
 mod memory;
 mod params;
 mod rows;
 mod states;
 
+use self::compute::Compute;
 use self::states::States;
-use crate::architecture::Architecture;
-use crate::embedding::EmbeddingTable;
 use crate::gguf::{GgufFile, ModelInfo};
 use crate::hidden::HiddenStates;
-use crate::llama::context::{BatchInput, BatchRow, Context, Cut, HiddenInput, Tapped};
-use crate::llama::model::LoadedModel;
+use crate::llama::context::BatchRow;
 use crate::slice::StageSlice;
 use crate::{KvOp, ModelError, Result, Row, SequenceId, Token};
 
@@ -121,13 +120,6 @@ pub struct Engine {
     files: Vec<GgufFile>,
 }
 
-/// A context with what turns a row's token or hidden states into its input.
-struct Compute {
-    context: Context,
-    embedding: Option<EmbeddingTable>,
-    is_last: bool,
-}
-
 impl Engine {
     /// Loads `slice`. `model` is the file that the slice was cut from; only a first slice needs
     /// it, for the embedding table. `progress` gets 0.0 to 1.0.
@@ -166,47 +158,19 @@ impl Engine {
             });
         }
         params.check(&info)?;
-        let embedding = if slice.is_first() && !slice.is_whole() {
-            Some(EmbeddingTable::new(model)?)
-        } else {
-            None
-        };
-        let n_ctx = params.n_cells_of(&info);
         let mut memory = EngineMemory::expected(&file, &info, slice, params);
         memory.check_fits(free_bytes, slice, params)?;
-
-        let arch = Architecture::from_name(&info.arch);
-        let cut = Cut {
-            tapped: match slice.is_last() {
-                false => Tapped::Hidden,
-                true if params.keeps_states => Tapped::States,
-                true => Tapped::Nothing,
-            },
-            input: match slice.is_whole() {
-                true => HiddenInput::Never,
-                false => arch.map_or(HiddenInput::Plain, Architecture::hidden_input),
-            },
-        };
-        let loaded = load_weights(&file, slice, params, progress)?;
-        let n_spare = info
-            .recurrent
-            .as_ref()
-            .map_or(0, |_| States::n_spare(params.n_seq_max));
-        let context = Context::new(loaded, &params.for_context(n_ctx, n_spare), cut)?;
-        memory.compute_bytes = context.compute_bytes();
-        let n_rows_max = params.n_batch.min(context.n_ctx());
+        let compute = Compute::load(model, &file, &info, slice, params, progress)?;
+        memory.compute_bytes = compute.context.compute_bytes();
+        let n_rows_max = params.n_batch.min(compute.context.n_ctx());
         Ok(Engine {
             n_rows_max,
             states: info.recurrent.map(|_| States::new(params, n_rows_max)),
-            files: match embedding {
+            files: match compute.embedding {
                 Some(_) => vec![file, model.clone()],
                 None => vec![file],
             },
-            compute: Compute {
-                context,
-                embedding,
-                is_last: slice.is_last(),
-            },
+            compute,
             is_first: slice.is_first(),
             n_seq_max: params.n_seq_max,
             n_swa: info.sliding_window.map(|window| window.n_swa),
@@ -214,7 +178,8 @@ impl Engine {
         })
     }
 
-    /// Cells of the KV cache: `n_ctx` of the parameters, rounded up to a multiple of 256.
+    /// Cells of the KV cache: `n_ctx` of the parameters, rounded up to a multiple of 256; with recurrent
+    /// layers 256 more.
     pub fn n_ctx(&self) -> u32 {
         self.compute.context.n_ctx()
     }
@@ -259,33 +224,6 @@ impl Engine {
                 "the first stage takes tokens, not hidden states".into(),
             )),
         }
-    }
-}
-
-impl Compute {
-    /// Whether all rows have results: the next stage needs them.
-    fn gives_all(&self) -> bool {
-        !self.is_last
-    }
-
-    /// The results of flagged rows, and the states that entered the output head, where they are kept.
-    fn decode(
-        &mut self,
-        batch: &[BatchRow<'_>],
-        input: StepInput<'_>,
-        tokens: &[Token],
-    ) -> Result<(Vec<f32>, Vec<f32>)> {
-        let data = match (input, &self.embedding) {
-            (StepInput::Hidden(hidden), _) => {
-                self.context.decode(batch, BatchInput::Hidden(&hidden.data))
-            }
-            (StepInput::Tokens, Some(table)) => {
-                let hidden = table.lookup(tokens)?;
-                self.context.decode(batch, BatchInput::Hidden(&hidden.data))
-            }
-            (StepInput::Tokens, None) => self.context.decode(batch, BatchInput::Tokens(tokens)),
-        }?;
-        Ok((data, self.context.take_states().unwrap_or_default()))
     }
 }
 
@@ -402,28 +340,6 @@ impl StageEngine for ReferenceEngine {
     fn memory(&self) -> EngineMemory {
         self.0.memory()
     }
-}
-
-/// llama.cpp opens the path anew, and trusts what it finds. A cached slice is only ever replaced by
-/// an equal one.
-fn load_weights(
-    file: &GgufFile,
-    slice: &StageSlice,
-    params: &EngineParams,
-    progress: &mut dyn FnMut(f32),
-) -> Result<LoadedModel> {
-    let check = || match slice.is_whole() {
-        true => file.check_current(),
-        false => Ok(()),
-    };
-    check()?;
-    let loaded = LoadedModel::load(
-        &slice.path,
-        params.n_gpu_layers,
-        params.kernels.kernels()?,
-        progress,
-    )?;
-    check().map(|()| loaded)
 }
 
 fn bad_step(what: String) -> ModelError {

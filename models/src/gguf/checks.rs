@@ -120,18 +120,7 @@ impl Reader<'_> {
         if info.n_head.len() != info.n_layer as usize {
             return Err(self.bad(format!("`{}` is missing", self.key("attention.head_count"))));
         }
-        for (il, (&n_head, &n_head_kv)) in info.n_head.iter().zip(&info.n_head_kv).enumerate() {
-            if !info.attends(il) {
-                continue;
-            }
-            let plausible = |n: u32| (1..=MAX_WIDTH).contains(&n);
-            if !plausible(n_head) || !plausible(n_head_kv) || n_head % n_head_kv != 0 {
-                return Err(self.bad(format!(
-                    "layer {il} has {n_head} heads and {n_head_kv} key-value heads: \
-                     the first must be a multiple of the second"
-                )));
-            }
-        }
+        self.check_head_counts(info)?;
         if arch.has_all_kv_heads && info.n_head != info.n_head_kv {
             return Err(self.bad(format!(
                 "{} models have as many key-value heads as heads",
@@ -175,6 +164,22 @@ impl Reader<'_> {
             ));
         } else if n_rot != n_rot_swa {
             return Err(self.bad("`rope.dimension_count_swa` differs from the other layers'"));
+        }
+        Ok(())
+    }
+
+    fn check_head_counts(&self, info: &ModelInfo) -> Result<()> {
+        for (il, (&n_head, &n_head_kv)) in info.n_head.iter().zip(&info.n_head_kv).enumerate() {
+            if !info.attends(il) {
+                continue;
+            }
+            let plausible = |n: u32| (1..=MAX_WIDTH).contains(&n);
+            if !plausible(n_head) || !plausible(n_head_kv) || n_head % n_head_kv != 0 {
+                return Err(self.bad(format!(
+                    "layer {il} has {n_head} heads and {n_head_kv} key-value heads: \
+                     the first must be a multiple of the second"
+                )));
+            }
         }
         Ok(())
     }

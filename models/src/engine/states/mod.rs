@@ -14,7 +14,8 @@ mod calls;
 
 use std::sync::Arc;
 
-use super::{Compute, EngineParams, StepInput};
+use super::compute::Compute;
+use super::{EngineParams, StepInput};
 use crate::hidden::HiddenStates;
 use crate::llama::context::{BatchRow, Context, MAX_SEQUENCES};
 use crate::{KvOp, Result, Row, SequenceId, Token};
