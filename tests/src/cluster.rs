@@ -323,9 +323,7 @@ fn planner_config(spec: &ClusterSpec, model: &GgufFile) -> Result<PlannerConfig>
         n_parallel: spec.n_parallel,
         n_branches: spec.n_branches,
         cache_cells: None,
-        window: ModelInfo::from_gguf(model)?
-            .sliding_window
-            .map(|window| window.n_swa),
+        past: ModelInfo::from_gguf(model)?.past(),
         engine: EngineParams {
             keeps_states: spec.medusa.is_some(),
             ..spec.engine.clone()

@@ -1,9 +1,9 @@
 //! Tiny generated models, and the texts that they have to write.
 
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use jupiter_models::engine::{EngineParams, ReferenceEngine, StageEngine, StepInput, StepOutput};
 use jupiter_models::gguf::GgufFile;
 use jupiter_models::synth::{self, SynthArch, SynthSpec, SynthType};
@@ -63,13 +63,29 @@ pub fn scratch() -> &'static Path {
 /// # Errors
 /// When it cannot be written.
 pub fn tiny_model() -> Result<PathBuf> {
-    static WRITTEN: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let written = WRITTEN.get_or_init(|| {
-        let path = scratch().join("tiny.gguf");
-        synth::write(&tiny_spec(), &path, &mut |_, _| {}).map_err(|error| error.to_string())?;
-        Ok(path)
-    });
-    written.clone().map_err(anyhow::Error::msg)
+    tiny_model_of(SynthArch::Llama)
+}
+
+/// One like it of another architecture; of twice as many layers where some are recurrent, since each stage
+/// needs layers of both kinds.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn tiny_model_of(arch: SynthArch) -> Result<PathBuf> {
+    static WRITTEN: Mutex<Vec<SynthArch>> = Mutex::new(Vec::new());
+    let path = scratch().join(format!("tiny-{arch}.gguf"));
+    let mut written = WRITTEN.lock().map_err(|_| anyhow!("a writer panicked"))?;
+    if !written.contains(&arch) {
+        let spec = SynthSpec {
+            n_layer: if arch.is_recurrent() { 8 } else { 4 },
+            tied: arch.tied().unwrap_or(false),
+            arch,
+            ..tiny_spec()
+        };
+        synth::write(&spec, &path, &mut |_, _| {})?;
+        written.push(arch);
+    }
+    Ok(path)
 }
 
 /// What the whole model writes after `prompt`, one token at a time, as plain llama.cpp does it.

@@ -4,19 +4,23 @@
 //! `JUPITER_FAULT_SEED=n cargo test --test faults` runs one seed.
 
 use std::ops::Range;
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use jupiter_actors::planner::{PlannerMessage, SplitPolicy};
 use jupiter_actors::request::DraftChoice;
 use jupiter_models::Token;
+use jupiter_models::synth::SynthArch;
 use jupiter_tests::cluster::{Answer, Cluster, ClusterSpec, EngineFault, read};
 use jupiter_tests::guesses::{guessing, oracle};
-use jupiter_tests::model::{greedy_text, tiny_model};
+use jupiter_tests::model::{greedy_text, tiny_model, tiny_model_of};
 use jupiter_tests::network::FaultRates;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 const N_SEEDS: u64 = 200;
+/// For each other kind of memory.
+const N_MEMORY_SEEDS: u64 = 50;
 const N_TOKENS: u32 = 16;
 
 /// Three prompts of different lengths, asked at once; the texts that they have to bring.
@@ -28,18 +32,17 @@ fn prompts() -> [Vec<Token>; 3] {
     ]
 }
 
-fn expected() -> Result<Vec<Vec<Token>>> {
-    let model = tiny_model()?;
+fn expected(model: &Path) -> Result<Vec<Vec<Token>>> {
     prompts()
         .iter()
-        .map(|prompt| greedy_text(&model, prompt, N_TOKENS as usize))
+        .map(|prompt| greedy_text(model, prompt, N_TOKENS as usize))
         .collect()
 }
 
 /// The faults that a seed stands for.
-fn spec(seed: u64) -> Result<ClusterSpec> {
+fn spec(seed: u64, model: &Path) -> ClusterSpec {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut spec = ClusterSpec::new(&tiny_model()?, 1 + rng.random_range(0..3));
+    let mut spec = ClusterSpec::new(model, 1 + rng.random_range(0..3));
     spec.seed = seed;
     spec.step_timeout_ms = 400;
     match seed % 4 {
@@ -77,7 +80,7 @@ fn spec(seed: u64) -> Result<ClusterSpec> {
         }
     }
     spec.n_faults = 4;
-    Ok(spec)
+    spec
 }
 
 /// The first `n`, or the one that the environment names.
@@ -127,10 +130,31 @@ fn assert_texts(answers: &[Answer], expected: &[Vec<Token>]) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_seed_ends_with_the_right_text() -> Result<()> {
-    let expected = expected()?;
-    for seed in seeds(N_SEEDS)? {
+    assert_every_seed(&tiny_model()?, N_SEEDS).await
+}
+
+/// One test for each kind of memory, so that a failure names it.
+macro_rules! every_seed_of_memory {
+    ($($name:ident: $arch:ident,)*) => {$(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() -> Result<()> {
+            assert_every_seed(&tiny_model_of(SynthArch::$arch)?, N_MEMORY_SEEDS).await
+        }
+    )*};
+}
+
+every_seed_of_memory! {
+    sliding_windows: Gemma3,
+    delta_nets: Qwen35,
+    short_convolutions: Lfm2,
+    mamba2: GraniteHybrid,
+}
+
+async fn assert_every_seed(model: &Path, n: u64) -> Result<()> {
+    let expected = expected(model)?;
+    for seed in seeds(n)? {
         let replay = || format!("JUPITER_FAULT_SEED={seed} replays this");
-        let mut spec = spec(seed)?;
+        let mut spec = spec(seed, model);
         spec.draft = Some(tiny_model()?);
         let mut cluster = Cluster::start(&spec).await.with_context(replay)?;
         let answers = ask_all(&mut cluster, seed, &expected)
@@ -152,7 +176,9 @@ async fn parts_of_an_answer_end_with_the_right_text_too() -> Result<()> {
     let expected = prompts.iter().map(text).collect::<Result<Vec<_>>>()?;
     for seed in seeds(N_SEEDS / 2)? {
         let replay = || format!("JUPITER_FAULT_SEED={seed} replays this");
-        let mut cluster = Cluster::start(&spec(seed)?).await.with_context(replay)?;
+        let mut cluster = Cluster::start(&spec(seed, &model))
+            .await
+            .with_context(replay)?;
         let events = cluster.ask_parts(&prompts, N_TOKENS, |i| {
             let acceptance = [0.0, 0.7, 1.0][seed as usize % 3];
             let source = match i % 2 {
@@ -210,7 +236,7 @@ async fn a_lost_node_and_a_lost_planner_cost_no_token() -> Result<()> {
     let mut second = cluster.ask(&prompts()[1], 1 + N_TOKENS);
     second.recv().await.context("no token")?;
     cluster.kill_planner();
-    let expected = expected()?;
+    let expected = expected(&tiny_model()?)?;
     let (first, second) = (read(first).await?, read(second).await?);
     ensure!(
         first.tokens == expected[0][1..],
@@ -245,12 +271,12 @@ async fn a_dropped_stream_frees_its_place() -> Result<()> {
     endless.recv().await.context("no token")?;
     let waiting = cluster.ask(&prompts()[0], N_TOKENS);
     drop(endless);
-    assert_texts(&[read(waiting).await?], &expected()?[..1])?;
+    assert_texts(&[read(waiting).await?], &expected(&tiny_model()?)?[..1])?;
     let mut cancelled = cluster.ask(&prompts()[1], 400);
     cancelled.recv().await.context("no token")?;
     cluster.tell(PlannerMessage::Cancel(jupiter_actors::RequestId(2)));
     let waiting = cluster.ask(&prompts()[0], N_TOKENS);
-    assert_texts(&[read(waiting).await?], &expected()?[..1])?;
+    assert_texts(&[read(waiting).await?], &expected(&tiny_model()?)?[..1])?;
     cluster.stop().await;
     Ok(())
 }

@@ -78,8 +78,9 @@ pub struct PlannerConfig {
     pub engine: EngineParams,
     /// Most KV cells of what complete sequences left; without it, all that nobody needs.
     pub cache_cells: Option<u32>,
-    /// Positions that a sliding window of the model sees, where some layers have one.
-    pub window: Option<u32>,
+    /// Positions before the end of a sequence that the model still has, where that is not all: those of a
+    /// sliding window, or none where layers are recurrent.
+    pub past: Option<u32>,
     /// How tokens are guessed ahead, for requests that do not say.
     pub speculation: SpeculationParams,
     /// Content hash of the Medusa heads, if there are any.

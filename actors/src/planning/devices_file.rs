@@ -250,6 +250,7 @@ impl ModelEntry {
                 class: run.class,
                 weight_bytes: run.weight_bytes,
                 kv_bytes_per_token: run.kv_bytes_per_token,
+                state_bytes: 0,
             };
             std::iter::repeat_n(layer, run.count)
         };

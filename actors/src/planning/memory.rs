@@ -63,7 +63,7 @@ impl MemoryDemand {
         let sum = |bytes: &dyn Fn(&LayerShape) -> u64| {
             shapes.iter().map(bytes).fold(0, u64::saturating_add)
         };
-        let kv_bytes = sum(&|layer| self.kv_bytes(layer));
+        let kv_bytes = sum(&|layer| self.kv_bytes(layer).saturating_add(layer.state_bytes));
         let all = StageMemory::new(model, self).bytes(layers);
         EngineMemory {
             weights_bytes: all
@@ -75,7 +75,8 @@ impl MemoryDemand {
     }
 
     fn layer_bytes(&self, layer: &LayerShape) -> u64 {
-        let bytes = layer.weight_bytes.saturating_add(self.kv_bytes(layer));
+        let fixed = layer.weight_bytes.saturating_add(layer.state_bytes);
+        let bytes = fixed.saturating_add(self.kv_bytes(layer));
         bytes.min(MAX_LAYER_BYTES)
     }
 }

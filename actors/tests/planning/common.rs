@@ -55,6 +55,7 @@ fn model(n_layer: std::ops::RangeInclusive<usize>) -> impl Strategy<Value = Mode
         class,
         weight_bytes: weight * MEMORY_UNIT,
         kv_bytes_per_token: kv * MEMORY_UNIT,
+        state_bytes: 0,
     });
     (
         prop::collection::vec(layer, n_layer),

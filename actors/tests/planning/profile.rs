@@ -44,6 +44,7 @@ pub(crate) fn parts() -> Parts {
         class: 0,
         weight_bytes: 100 << 20,
         kv_bytes_per_token: 4096,
+        state_bytes: 0,
     };
     let model = ModelProfile {
         layers: vec![layer; 8],

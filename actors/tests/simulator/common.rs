@@ -70,7 +70,7 @@ pub(crate) fn planner(cluster: &Cluster, split: SplitPolicy, n_parallel: u32) ->
         n_parallel,
         n_branches: 32,
         cache_cells: None,
-        window: None,
+        past: None,
         chunk: engine.n_batch,
         schedule: Schedule::Auto,
         tbt_target_ms: None,

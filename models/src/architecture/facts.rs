@@ -13,6 +13,8 @@ pub struct Architecture {
     pub(crate) takes_only_tokens: bool,
     /// Layers that see only a window of the past.
     pub(crate) sliding: Option<Sliding>,
+    /// Layers that keep a state of the past, and not its keys and values.
+    pub(crate) recurrent: Option<Recurrent>,
     /// Graphs with facts that hang on a layer's number take only ranges that begin at a multiple of
     /// it; 1 for all others.
     pub(crate) cut_step: u32,
@@ -51,6 +53,8 @@ pub struct Architecture {
     pub(crate) sections: bool,
     /// The key of the norms' epsilon; none where the graph reads none.
     pub(crate) epsilon: Option<&'static str>,
+    /// Tensors of each layer that the loader does without, and the graph does not.
+    pub(crate) needed: &'static [&'static str],
     /// Whether every model of it is a mixture of experts.
     pub(crate) needs_experts: bool,
     /// Whether the file says how experts are chosen: without it llama.cpp aborts
@@ -124,6 +128,53 @@ pub(crate) enum Without {
     Impossible,
 }
 
+/// Which layers are recurrent (`is_recr` in llama-hparams.cpp), and what their state is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Recurrent {
+    /// Which.
+    pub(crate) layers: RecurrentLayers,
+    /// Of which kind their state is.
+    pub(crate) state: State,
+}
+
+/// Which layers are recurrent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum RecurrentLayers {
+    /// Those that `attention.recurrent_layers` names; else all but every so many'th, as
+    /// `full_attention_interval` says, or this number.
+    AllButEvery(u32),
+    /// Those without key heads.
+    WithoutKeyHeads,
+    /// All, and all attend too.
+    All,
+}
+
+/// What a recurrent layer keeps of a sequence, in f32 (`n_embd_r` and `n_embd_s` in
+/// llama-hparams.cpp).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum State {
+    /// The last inputs of a convolution of `shortconv.l_cache` positions.
+    ShortConvolution,
+    /// Those of a convolution, and a matrix for each head: gated delta nets, whose heads are as wide as
+    /// they are high.
+    DeltaNet,
+    /// The same of any width: Mamba 2.
+    Mamba2,
+    /// The same, twice as wide as the hidden state.
+    TwiceWide,
+}
+
+impl State {
+    /// Tensors of a recurrent layer that the loader does without, and the graph does not.
+    pub(crate) fn needed(self) -> &'static [&'static str] {
+        match self {
+            State::ShortConvolution => &[],
+            State::DeltaNet => &["attn_qkv.weight", "attn_gate.weight"],
+            State::Mamba2 | State::TwiceWide => &["ssm_conv1d.bias"],
+        }
+    }
+}
+
 const RMS: &str = "attention.layer_norm_rms_epsilon";
 pub(super) const LAYER_NORM: &str = "attention.layer_norm_epsilon";
 
@@ -134,6 +185,7 @@ pub(super) const PLAIN: Architecture = Architecture {
     input_scale: InputScale::One,
     takes_only_tokens: false,
     sliding: None,
+    recurrent: None,
     cut_step: 1,
     cut_step_why: "",
     min_layers: 1,
@@ -151,6 +203,7 @@ pub(super) const PLAIN: Architecture = Architecture {
     partial_rope: false,
     sections: false,
     epsilon: Some(RMS),
+    needed: &[],
     needs_experts: false,
     needs_gating: false,
     grouped_experts: false,

@@ -9,13 +9,13 @@ mod facts;
 mod others;
 mod table;
 
-use crate::gguf::ModelInfo;
+use crate::gguf::{ModelInfo, RecurrentInfo};
 use crate::llama::context::HiddenInput;
 use crate::{LayerRange, ModelError, Result};
 
 pub use cuts::{Cuts, LayerKind};
 pub use facts::Architecture;
-pub(crate) use facts::{InputScale, Window, Without};
+pub(crate) use facts::{InputScale, RecurrentLayers, State, Window, Without};
 pub use others::Other;
 pub use table::ARCHITECTURES;
 
@@ -53,6 +53,12 @@ impl Architecture {
         {
             words.push("each stage with a sliding layer".into());
         }
+        if self
+            .recurrent
+            .is_some_and(|recurrent| recurrent.layers != RecurrentLayers::All)
+        {
+            words.push("each stage with an attending and a recurrent layer".into());
+        }
         for n in self.special_lengths {
             words.push(format!("not models or stages of {n} layers"));
         }
@@ -87,6 +93,7 @@ impl Architecture {
             step: 1,
             min_layers: self.min_layers,
             special_lengths: self.special_lengths.to_vec(),
+            kinds: info.recurrent.as_ref().map_or(vec![], kinds_of_memory),
             ..Cuts::default()
         };
         match &self.sliding {
@@ -160,6 +167,23 @@ pub fn check_splittable(info: &ModelInfo, range: LayerRange, allow_unproven: boo
     cuts(info, allow_unproven).check(range, info.n_layer)
 }
 
+/// A graph in which nothing uses one of the two memories aborts (`llm_graph_input_mem_hybrid::set_input`
+/// in llama-graph.cpp).
+fn kinds_of_memory(recurrent: &RecurrentInfo) -> Vec<LayerKind> {
+    if recurrent.attends_too {
+        return Vec::new();
+    }
+    let kind = |what: &str, is_recurrent: bool| {
+        let layers = (0..).zip(&recurrent.layers);
+        let layers = layers.filter(|(_, recurrent)| **recurrent == is_recurrent);
+        LayerKind {
+            what: what.into(),
+            layers: layers.map(|(il, _)| il).collect(),
+        }
+    };
+    vec![kind("that attends", false), kind("that is recurrent", true)]
+}
+
 fn least_common_multiple(a: u32, b: u32) -> u32 {
     let (mut x, mut y) = (a.max(1), b.max(1));
     let product = x * y;
@@ -199,8 +223,8 @@ mod tests {
         assert_eq!(check("olmoe", 16, (0, 8), true), "ok");
         assert_eq!(
             check_runs("mamba").unwrap_err().to_string(),
-            "architecture `mamba` cannot be run: its layers keep a state that cannot go back to an \
-             earlier token, which guesses, branches and kept answers need (`jupiter models` lists \
+            "architecture `mamba` cannot be run: its layers keep a state of the past, and no test has \
+             shown that guesses, branches and kept answers are right with it (`jupiter models` lists \
              what can)"
         );
         assert!(

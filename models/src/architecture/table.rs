@@ -1,10 +1,13 @@
 //! The architectures whose cuts are proven, as data: an entry each.
 //!
+//! Long: it is a table, an entry for each.
+//!
 //! The facts are read from llama.cpp's `src/models/<name>.cpp` at the pinned version. An entry gets
 //! in here with a generated model (`synth`) and the parity tests, which take both from this table.
 
 use super::facts::{
-    Architecture, InputScale, LAYER_NORM, PLAIN, Sliding, THREE_OF_FOUR, Window, Without,
+    Architecture, InputScale, LAYER_NORM, PLAIN, Recurrent, RecurrentLayers, Sliding, State,
+    THREE_OF_FOUR, Window, Without,
 };
 
 /// All of them, by how they came in.
@@ -62,6 +65,7 @@ pub static ARCHITECTURES: &[Architecture] = &[
         models: "Phi 3, 3.5 and 4",
         square_heads: true,
         partial_rope: true,
+        needed: &["attn_qkv.weight"],
         ..PLAIN
     },
     Architecture {
@@ -342,4 +346,78 @@ pub static ARCHITECTURES: &[Architecture] = &[
         needs_experts: true,
         ..PLAIN
     },
+    Architecture {
+        name: "qwen35",
+        models: "Qwen 3.5",
+        recurrent: Some(DELTA_NET),
+        next_tokens: true,
+        partial_rope: true,
+        sections: true,
+        ..PLAIN
+    },
+    Architecture {
+        name: "qwen35moe",
+        models: "Qwen 3.5 A3B, A10B, A17B",
+        recurrent: Some(DELTA_NET),
+        next_tokens: true,
+        partial_rope: true,
+        sections: true,
+        needs_experts: true,
+        ..PLAIN
+    },
+    Architecture {
+        name: "lfm2",
+        models: "LFM 2",
+        recurrent: Some(SHORT_CONVOLUTION),
+        square_heads: true,
+        ..PLAIN
+    },
+    Architecture {
+        name: "lfm2moe",
+        models: "LFM 2 A1B, A2B",
+        recurrent: Some(SHORT_CONVOLUTION),
+        leading_dense: true,
+        square_heads: true,
+        needs_experts: true,
+        needs_gating: true,
+        ..PLAIN
+    },
+    Architecture {
+        name: "granitehybrid",
+        models: "Granite 4 Micro, Tiny and Small",
+        input_scale: InputScale::Key(None),
+        recurrent: Some(Recurrent {
+            layers: RecurrentLayers::WithoutKeyHeads,
+            state: State::TwiceWide,
+        }),
+        positive_keys: &["logit_scale"],
+        ..PLAIN
+    },
+    Architecture {
+        name: "qwen3next",
+        models: "Qwen 3 Next, Qwen 3 Coder Next",
+        recurrent: Some(DELTA_NET),
+        next_tokens: true,
+        partial_rope: true,
+        needs_experts: true,
+        ..PLAIN
+    },
+    Architecture {
+        name: "falcon-h1",
+        models: "Falcon H1",
+        recurrent: Some(Recurrent {
+            layers: RecurrentLayers::All,
+            state: State::Mamba2,
+        }),
+        ..PLAIN
+    },
 ];
+
+const DELTA_NET: Recurrent = Recurrent {
+    layers: RecurrentLayers::AllButEvery(4),
+    state: State::DeltaNet,
+};
+const SHORT_CONVOLUTION: Recurrent = Recurrent {
+    layers: RecurrentLayers::WithoutKeyHeads,
+    state: State::ShortConvolution,
+};

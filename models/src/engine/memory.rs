@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::EngineParams;
+use super::states::States;
 use crate::gguf::{GgufFile, ModelInfo};
 use crate::slice::StageSlice;
-use crate::{ModelError, Result};
+use crate::{LayerRange, ModelError, Result};
 
 /// Hidden-state-sized f32 buffers that a layer's graph keeps at once (measured: 6 to 9).
 const WORK_BUFFERS: u64 = 9;
@@ -17,7 +18,7 @@ const FF_BUFFERS: u64 = 3;
 pub struct EngineMemory {
     /// Weights: the slice's tensors, without the part of the file that is a hole.
     pub weights_bytes: u64,
-    /// The KV cache.
+    /// The KV cache, and the states of recurrent layers.
     pub kv_bytes: u64,
     /// Buffers for the computation and its outputs.
     pub compute_bytes: u64,
@@ -45,10 +46,17 @@ impl EngineMemory {
             .filter(|tensor| !(hole && tensor.name == "token_embd.weight"))
             .map(|tensor| tensor.n_bytes)
             .fold(0, u64::saturating_add);
-        let n_ctx = params.n_cells();
+        let n_ctx = params.n_cells_of(info);
+        let kv_bytes = info.kv_bytes(info.all_layers(), n_ctx, params.type_k, params.type_v);
         EngineMemory {
             weights_bytes,
-            kv_bytes: info.kv_bytes(info.all_layers(), n_ctx, params.type_k, params.type_v),
+            kv_bytes: kv_bytes
+                .saturating_add(state_bytes(info, info.all_layers(), params.n_seq_max))
+                .saturating_add(if slice.is_first() {
+                    0
+                } else {
+                    kept_bytes(info, n_ctx)
+                }),
             compute_bytes: compute_bytes(info, n_ctx, params.n_batch.min(n_ctx)),
         }
     }
@@ -78,6 +86,18 @@ impl EngineMemory {
             ),
         })
     }
+}
+
+/// The states of the recurrent layers of `range`, for `n_seq_max` sequences and checkpoints.
+pub(crate) fn state_bytes(info: &ModelInfo, range: LayerRange, n_seq_max: u32) -> u64 {
+    info.state_bytes(range, n_seq_max + States::n_spare(n_seq_max))
+}
+
+/// The hidden states that a stage behind the first keeps to compute from again, where layers are
+/// recurrent.
+pub(crate) fn kept_bytes(info: &ModelInfo, n_cells: u32) -> u64 {
+    let is_kept = u64::from(info.recurrent.is_some());
+    4 * is_kept * u64::from(n_cells) * u64::from(info.n_embd)
 }
 
 /// An estimate of a stage's buffers for the computation: rows of work buffers, the attention mask,

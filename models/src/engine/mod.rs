@@ -8,27 +8,29 @@
 //! ```
 //! Everything is checked before llama.cpp sees it: bad rows are errors, never an abort.
 
+mod compute;
 mod emulation;
 mod memory;
 mod params;
 mod rows;
+mod states;
 
-use crate::architecture::Architecture;
-use crate::embedding::EmbeddingTable;
+use self::compute::Compute;
+use self::states::States;
 use crate::gguf::{GgufFile, ModelInfo};
 use crate::hidden::HiddenStates;
-use crate::llama::context::{BatchInput, BatchRow, Context, Cut, HiddenInput, Tapped};
-use crate::llama::model::LoadedModel;
+use crate::llama::context::BatchRow;
 use crate::slice::StageSlice;
-use crate::{KvOp, ModelError, Result, Row, Token};
+use crate::{KvOp, ModelError, Result, Row, SequenceId, Token};
 
 pub use crate::llama::context::MAX_SEQUENCES;
 pub use crate::types::MAX_CELLS;
 pub(crate) use emulation::slow_down;
 pub use emulation::{Emulation, free_memory_bytes};
-pub(crate) use memory::compute_bytes;
 pub use memory::{EngineMemory, available_memory_bytes};
+pub(crate) use memory::{compute_bytes, kept_bytes, state_bytes};
 pub use params::EngineParams;
+pub use states::MAX_RECURRENT_SEQUENCES;
 
 /// What a step's rows carry.
 #[derive(Clone, Copy, Debug)]
@@ -106,10 +108,10 @@ pub trait StageEngine: Send {
 
 /// The engine of a slice.
 pub struct Engine {
-    context: Context,
-    embedding: Option<EmbeddingTable>,
+    compute: Compute,
+    /// Of a model with recurrent layers; the context knows the sequences of all others.
+    states: Option<States>,
     is_first: bool,
-    is_last: bool,
     n_seq_max: u32,
     n_rows_max: u32,
     n_swa: Option<u32>,
@@ -156,141 +158,133 @@ impl Engine {
             });
         }
         params.check(&info)?;
-        let embedding = if slice.is_first() && !slice.is_whole() {
-            Some(EmbeddingTable::new(model)?)
-        } else {
-            None
-        };
-        let n_ctx = params.n_cells();
         let mut memory = EngineMemory::expected(&file, &info, slice, params);
         memory.check_fits(free_bytes, slice, params)?;
-
-        let arch = Architecture::from_name(&info.arch);
-        let cut = Cut {
-            tapped: match slice.is_last() {
-                false => Tapped::Hidden,
-                true if params.keeps_states => Tapped::States,
-                true => Tapped::Nothing,
-            },
-            input: match slice.is_whole() {
-                true => HiddenInput::Never,
-                false => arch.map_or(HiddenInput::Plain, Architecture::hidden_input),
-            },
-        };
-        let loaded = load_weights(&file, slice, params, progress)?;
-        let context = Context::new(loaded, &params.for_context(n_ctx), cut)?;
-        memory.compute_bytes = context.compute_bytes();
+        let compute = Compute::load(model, &file, &info, slice, params, progress)?;
+        memory.compute_bytes = compute.context.compute_bytes();
+        let n_rows_max = params.n_batch.min(compute.context.n_ctx());
         Ok(Engine {
-            n_rows_max: params.n_batch.min(context.n_ctx()),
-            context,
-            files: match embedding {
+            n_rows_max,
+            states: info.recurrent.map(|_| States::new(params, n_rows_max)),
+            files: match compute.embedding {
                 Some(_) => vec![file, model.clone()],
                 None => vec![file],
             },
-            embedding,
+            compute,
             is_first: slice.is_first(),
-            is_last: slice.is_last(),
             n_seq_max: params.n_seq_max,
             n_swa: info.sliding_window.map(|window| window.n_swa),
             memory,
         })
     }
 
-    /// Cells of the KV cache: `n_ctx` of the parameters, rounded up to a multiple of 256.
+    /// Cells of the KV cache: `n_ctx` of the parameters, rounded up to a multiple of 256; with recurrent
+    /// layers 256 more.
     pub fn n_ctx(&self) -> u32 {
-        self.context.n_ctx()
+        self.compute.context.n_ctx()
     }
 
     /// Number of tokens that logits are about; 32 for a slice that gives none.
     pub fn n_vocab(&self) -> u32 {
-        self.context.model().n_vocab()
+        self.compute.context.model().n_vocab()
     }
 
-    /// The hidden states that enter, or the tokens where llama.cpp embeds them itself.
-    fn input(&self, rows: &[Row], input: StepInput<'_>) -> Result<Input> {
-        let tokens = || rows.iter().map(|row| row.token).collect::<Vec<Token>>();
-        match (input, &self.embedding, self.is_first) {
-            (StepInput::Tokens, Some(table), _) => Ok(Input::Hidden(table.lookup(&tokens())?.data)),
-            (StepInput::Tokens, None, true) => Ok(Input::Tokens(tokens())),
-            (StepInput::Hidden(hidden), _, false) => {
-                let n_embd = self.context.model().n_embd() as usize;
-                if (hidden.n_rows, hidden.n_embd) != (rows.len(), n_embd) {
-                    return Err(bad_step(format!(
-                        "hidden states of shape ({}, {}), expected ({}, {n_embd})",
-                        hidden.n_rows,
-                        hidden.n_embd,
-                        rows.len()
-                    )));
+    fn n_embd(&self) -> usize {
+        self.compute.context.model().n_embd() as usize
+    }
+
+    /// First and last position of a sequence.
+    fn positions(&self, seq: SequenceId) -> Option<(u32, u32)> {
+        match &self.states {
+            Some(states) => states.positions(seq),
+            None => self.compute.context.positions(seq),
+        }
+    }
+
+    /// Checks that a stage of this kind takes what the rows carry.
+    fn check_input(&self, rows: &[Row], input: StepInput<'_>) -> Result<()> {
+        match (input, self.is_first) {
+            (StepInput::Tokens, true) => Ok(()),
+            (StepInput::Hidden(hidden), false) => {
+                let n_embd = self.n_embd();
+                if (hidden.n_rows, hidden.n_embd) == (rows.len(), n_embd) {
+                    return Ok(());
                 }
-                Ok(Input::Hidden(hidden.data.clone()))
+                Err(bad_step(format!(
+                    "hidden states of shape ({}, {}), expected ({}, {n_embd})",
+                    hidden.n_rows,
+                    hidden.n_embd,
+                    rows.len()
+                )))
             }
-            (StepInput::Tokens, None, false) => Err(bad_step(
+            (StepInput::Tokens, false) => Err(bad_step(
                 "this stage takes hidden states, not tokens".into(),
             )),
-            (StepInput::Hidden(_), _, true) => Err(bad_step(
+            (StepInput::Hidden(_), true) => Err(bad_step(
                 "the first stage takes tokens, not hidden states".into(),
             )),
         }
     }
 }
 
-enum Input {
-    Tokens(Vec<Token>),
-    Hidden(Vec<f32>),
-}
-
 impl StageEngine for Engine {
     fn apply(&mut self, op: KvOp) -> Result<()> {
-        rows::check_op(op, self.n_seq_max, self.n_swa, |seq| {
-            self.context.positions(seq)
-        })?;
+        rows::check_op(op, self.n_seq_max, self.n_swa, |seq| self.positions(seq))?;
+        if let Some(states) = &mut self.states {
+            states.apply(&mut self.compute.context, op);
+            return Ok(());
+        }
+        let context = &mut self.compute.context;
         match op {
-            KvOp::Truncate { seq, pos } => self.context.remove(seq, pos),
+            KvOp::Truncate { seq, pos } => context.remove(seq, pos),
             KvOp::Fork { src, dst, len } => {
-                self.context.remove(dst, 0);
-                self.context.share(src, dst, len);
+                context.remove(dst, 0);
+                context.share(src, dst, len);
             }
-            KvOp::Drop { seq } => self.context.remove(seq, 0),
+            KvOp::Drop { seq } => context.remove(seq, 0),
         }
         Ok(())
     }
 
     fn clear(&mut self) {
-        self.context.clear();
+        self.compute.context.clear();
+        if let Some(states) = &mut self.states {
+            states.forget();
+        }
     }
 
     fn step(&mut self, rows: &[Row], input: StepInput<'_>) -> Result<StepOutput> {
         self.files.iter().try_for_each(GgufFile::check_unwritten)?;
         rows::check_rows(rows, self.n_rows_max, self.n_seq_max, |seq| {
-            self.context.positions(seq)
+            self.positions(seq)
         })?;
-        let input = self.input(rows, input)?;
-        let batch: Vec<BatchRow<'_>> = rows
-            .iter()
-            .map(|row| BatchRow {
-                seq_ids: &row.seq_ids,
-                pos: row.pos,
-                // The last layer keeps only flagged rows, and the next stage needs them all.
-                output: !self.is_last || row.wants_logits,
-            })
-            .collect();
-        let data = match &input {
-            Input::Tokens(tokens) => self.context.decode(&batch, BatchInput::Tokens(tokens))?,
-            Input::Hidden(hidden) => self.context.decode(&batch, BatchInput::Hidden(hidden))?,
+        self.check_input(rows, input)?;
+        let (data, states) = match &mut self.states {
+            Some(states) => states.step(&mut self.compute, rows, input)?,
+            None => {
+                let gives_all = self.compute.gives_all();
+                let tokens: Vec<Token> = rows.iter().map(|row| row.token).collect();
+                let batch = rows.iter().map(|row| BatchRow {
+                    seq_ids: &row.seq_ids,
+                    pos: row.pos,
+                    output: gives_all || row.wants_logits,
+                });
+                let batch: Vec<BatchRow<'_>> = batch.collect();
+                self.compute.decode(&batch, input, &tokens)?
+            }
         };
-        if self.is_last {
+        if self.compute.is_last {
             let n_rows = rows.iter().filter(|row| row.wants_logits).count();
             return Ok(StepOutput::Logits(Logits {
                 n_rows,
                 n_vocab: self.n_vocab() as usize,
                 data,
-                states: self.context.take_states().unwrap_or_default(),
+                states,
             }));
         }
-        let n_embd = self.context.model().n_embd() as usize;
         Ok(StepOutput::Hidden(HiddenStates::new(
             rows.len(),
-            n_embd,
+            self.n_embd(),
             data,
         )?))
     }
@@ -346,28 +340,6 @@ impl StageEngine for ReferenceEngine {
     fn memory(&self) -> EngineMemory {
         self.0.memory()
     }
-}
-
-/// llama.cpp opens the path anew, and trusts what it finds. A cached slice is only ever replaced by
-/// an equal one.
-fn load_weights(
-    file: &GgufFile,
-    slice: &StageSlice,
-    params: &EngineParams,
-    progress: &mut dyn FnMut(f32),
-) -> Result<LoadedModel> {
-    let check = || match slice.is_whole() {
-        true => file.check_current(),
-        false => Ok(()),
-    };
-    check()?;
-    let loaded = LoadedModel::load(
-        &slice.path,
-        params.n_gpu_layers,
-        params.kernels.kernels()?,
-        progress,
-    )?;
-    check().map(|()| loaded)
 }
 
 fn bad_step(what: String) -> ModelError {

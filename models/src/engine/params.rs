@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::states::MAX_RECURRENT_SEQUENCES;
 use crate::gguf::{KvDtype, ModelInfo};
 use crate::kernels::KernelChoice;
 use crate::llama::context::{ContextParams, MAX_SEQUENCES, MAX_THREADS};
@@ -67,6 +68,13 @@ impl EngineParams {
         self.n_ctx.min(MAX_CELLS).next_multiple_of(CELL_GROUP)
     }
 
+    /// The same for `model`. Sequences of recurrent layers that went back compute some rows again that
+    /// others share, so there is room for that.
+    pub(super) fn n_cells_of(&self, model: &ModelInfo) -> u32 {
+        let n_more = model.recurrent.as_ref().map_or(0, |_| CELL_GROUP);
+        self.n_cells() + n_more
+    }
+
     /// Refuses what llama.cpp would abort or fail on.
     pub(super) fn check(&self, model: &ModelInfo) -> Result<()> {
         let within = |what: &str, value: u32, max: u32| {
@@ -81,7 +89,10 @@ impl EngineParams {
         within(
             "the number of sequences (-np)",
             self.n_seq_max,
-            MAX_SEQUENCES,
+            match model.recurrent {
+                Some(_) => MAX_RECURRENT_SEQUENCES,
+                None => MAX_SEQUENCES,
+            },
         )?;
         within("the batch (-ub)", self.n_batch, MAX_BATCH)?;
         within("the number of threads (-t)", self.n_threads, MAX_THREADS)?;
@@ -106,12 +117,13 @@ impl EngineParams {
         Ok(())
     }
 
-    pub(super) fn for_context(&self, n_ctx: u32) -> ContextParams {
+    /// For a context of `n_ctx` cells, with `n_spare` sequences beside those of the steps.
+    pub(super) fn for_context(&self, n_ctx: u32, n_spare: u32) -> ContextParams {
         ContextParams {
             n_ctx,
             n_batch: self.n_batch.min(n_ctx),
             n_ubatch: self.n_batch.min(n_ctx),
-            n_seq_max: self.n_seq_max,
+            n_seq_max: self.n_seq_max + n_spare,
             n_threads: self.n_threads,
             type_k: self.type_k,
             type_v: self.type_v,

@@ -22,6 +22,7 @@ impl Reader<'_> {
         self.check_heads(arch, info)?;
         self.check_experts(arch, info)?;
         self.check_tensors()?;
+        self.check_needed(arch, info)?;
         self.check_norm_and_attention(arch)?;
         self.check_numbers(arch, info)?;
         if let Some(swa) = &info.sliding_window
@@ -119,15 +120,7 @@ impl Reader<'_> {
         if info.n_head.len() != info.n_layer as usize {
             return Err(self.bad(format!("`{}` is missing", self.key("attention.head_count"))));
         }
-        for (il, (&n_head, &n_head_kv)) in info.n_head.iter().zip(&info.n_head_kv).enumerate() {
-            let plausible = |n: u32| (1..=MAX_WIDTH).contains(&n);
-            if !plausible(n_head) || !plausible(n_head_kv) || n_head % n_head_kv != 0 {
-                return Err(self.bad(format!(
-                    "layer {il} has {n_head} heads and {n_head_kv} key-value heads: \
-                     the first must be a multiple of the second"
-                )));
-            }
-        }
+        self.check_head_counts(info)?;
         if arch.has_all_kv_heads && info.n_head != info.n_head_kv {
             return Err(self.bad(format!(
                 "{} models have as many key-value heads as heads",
@@ -175,6 +168,22 @@ impl Reader<'_> {
         Ok(())
     }
 
+    fn check_head_counts(&self, info: &ModelInfo) -> Result<()> {
+        for (il, (&n_head, &n_head_kv)) in info.n_head.iter().zip(&info.n_head_kv).enumerate() {
+            if !info.attends(il) {
+                continue;
+            }
+            let plausible = |n: u32| (1..=MAX_WIDTH).contains(&n);
+            if !plausible(n_head) || !plausible(n_head_kv) || n_head % n_head_kv != 0 {
+                return Err(self.bad(format!(
+                    "layer {il} has {n_head} heads and {n_head_kv} key-value heads: \
+                     the first must be a multiple of the second"
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// Checks the widths of keys and values, and how much of a key is rotated, which it gives.
     fn check_widths(
         &self,
@@ -208,7 +217,12 @@ impl Reader<'_> {
         ];
         let n_equal = if arch.has_uneven_layers { 2 } else { all.len() };
         for suffix in &all[..n_equal] {
-            let values = self.per_layer(suffix, info.n_layer)?.unwrap_or_default();
+            let mut values = self.per_layer(suffix, info.n_layer)?.unwrap_or_default();
+            if *suffix == "attention.head_count_kv" {
+                // Of those that attend.
+                let mut il = 0..;
+                values.retain(|_| il.next().is_none_or(|il| info.attends(il)));
+            }
             if values.windows(2).any(|pair| pair[0] != pair[1]) {
                 return Err(self.bad(format!(
                     "`{}` differs between layers, which {} cannot have",
@@ -310,6 +324,21 @@ impl Reader<'_> {
                 return Err(self.bad(format!(
                     "`{key}` is shorter than the list of {tokens} tokens"
                 )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Tensors without which a graph would end the process, though the loader does without.
+    fn check_needed(&self, arch: &Architecture, info: &ModelInfo) -> Result<()> {
+        for il in 0..info.n_layer as usize {
+            let of_state = arch.recurrent.filter(|_| info.recurs(il));
+            let of_state = of_state.map_or(&[][..], |recurrent| recurrent.state.needed());
+            for suffix in arch.needed.iter().chain(of_state) {
+                let name = format!("blk.{il}.{suffix}");
+                if self.file.tensor(&name).is_none() {
+                    return Err(self.bad(format!("the tensor `{name}` is missing")));
+                }
             }
         }
         Ok(())

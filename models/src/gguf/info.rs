@@ -1,7 +1,7 @@
 //! What the rest of the project wants to know of a model, checked so that llama.cpp's assertions
 //! (which abort the process) cannot fire.
 
-use super::{GgufFile, Metadata, bad};
+use super::{GgufFile, Metadata, RecurrentInfo, bad};
 use crate::architecture::{Architecture, Window, check_runs};
 use crate::types::MAX_CELLS;
 use crate::{LayerRange, ModelError, Result};
@@ -52,6 +52,8 @@ pub struct ModelInfo {
     pub shares_across_layers: bool,
     /// The layers that see only a window of the past, if there are any.
     pub sliding_window: Option<SlidingWindow>,
+    /// The layers that keep a state of the past instead of its keys and values, if there are any.
+    pub recurrent: Option<RecurrentInfo>,
     /// Whether the token embedding serves as the output head too.
     pub tied_head: bool,
 }
@@ -134,6 +136,9 @@ impl ModelInfo {
             window.is_some_and(|window| window.layers.get(il).copied().unwrap_or(false))
         };
         let of_layer = |il: usize| {
+            if !self.attends(il) {
+                return 0;
+            }
             let heads = u64::from(self.n_head_kv[il]);
             let (width_k, width_v) = match slides(il) {
                 true => (self.n_embd_head_k_swa, self.n_embd_head_v_swa),
@@ -144,6 +149,40 @@ impl ModelInfo {
                 .saturating_mul(u64::from(n_ctx))
         };
         layers.map(of_layer).fold(0, u64::saturating_add)
+    }
+
+    /// How much of its past a sequence still has behind its end, where that is not all: positions of a
+    /// sliding window, or 0 where layers are recurrent.
+    pub fn past(&self) -> Option<u32> {
+        match &self.recurrent {
+            Some(_) => Some(0),
+            None => self.sliding_window.as_ref().map(|window| window.n_swa),
+        }
+    }
+
+    /// Whether layer `il` has a state.
+    pub(super) fn recurs(&self, il: usize) -> bool {
+        let recurrent = self.recurrent.as_ref();
+        recurrent.is_some_and(|recurrent| recurrent.layers.get(il) == Some(&true))
+    }
+
+    /// Whether layer `il` has keys and values.
+    pub(super) fn attends(&self, il: usize) -> bool {
+        let recurrent = self.recurrent.as_ref();
+        !self.recurs(il) || recurrent.is_some_and(|recurrent| recurrent.attends_too)
+    }
+
+    /// Bytes of the states of the layers of `range` for `n_seq` sequences.
+    pub fn state_bytes(&self, range: LayerRange, n_seq: u32) -> u64 {
+        let Some(recurrent) = &self.recurrent else {
+            return 0;
+        };
+        let layers = (0..).zip(&recurrent.layers);
+        let layers = layers.filter(|(il, recurrent)| **recurrent && range.contains(*il));
+        recurrent
+            .state_bytes
+            .saturating_mul(layers.count() as u64)
+            .saturating_mul(u64::from(n_seq))
     }
 }
 
@@ -217,6 +256,7 @@ impl Reader<'_> {
             shares_across_layers: is_above_0("embedding_length_per_layer_input")?
                 || is_above_0("attention.shared_kv_layers")?,
             sliding_window: self.sliding_window(n_layer)?,
+            recurrent: self.recurrent(n_layer, n_embd)?,
             tied_head: self.file.tensor("output.weight").is_none(),
             n_head,
             n_head_kv,

@@ -19,6 +19,7 @@ mod kind;
 mod metadata;
 mod parse;
 mod parts;
+mod recurrent;
 mod tensor;
 
 use std::collections::HashMap;
@@ -35,6 +36,7 @@ pub(crate) use self::parts::PART_KEYS;
 use self::parts::Part;
 pub use info::{KvDtype, ModelInfo, SlidingWindow};
 pub use metadata::{Array, Metadata, Value};
+pub use recurrent::RecurrentInfo;
 pub use tensor::TensorInfo;
 
 /// A GGUF file whose header was checked, with its tensor data mapped; of a model in parts all of them.

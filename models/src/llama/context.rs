@@ -73,8 +73,7 @@ impl Context {
         }
         if !model.is_decoder() {
             return Err(ModelError::Llama {
-                what: "the model keeps a state, or writes its text otherwise than token by token: \
-                       models with a KV cache alone are run"
+                what: "the model has no KV cache, or writes its text otherwise than token by token"
                     .into(),
             });
         }

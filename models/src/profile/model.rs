@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::architecture::{Cuts, cuts};
-use crate::engine::{EngineParams, compute_bytes};
+use crate::engine::{EngineParams, compute_bytes, kept_bytes, state_bytes};
 use crate::gguf::{GgufFile, KvDtype, ModelInfo, TensorInfo};
 use crate::hidden::HiddenDtype;
 use crate::{LayerRange, Result};
@@ -25,6 +25,13 @@ pub struct LayerShape {
     pub weight_bytes: u64,
     /// KV cache in f16 for one token of one sequence.
     pub kv_bytes_per_token: u64,
+    /// States of all sequences, where the layer is recurrent.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub state_bytes: u64,
+}
+
+fn is_none(bytes: &u64) -> bool {
+    *bytes == 0
 }
 
 /// What planning needs to know of a model.
@@ -66,7 +73,7 @@ impl ModelProfile {
         let embedding_bytes = bytes_of("token_embd.weight");
         let n_batch = params.n_batch.min(params.n_cells());
         Ok(ModelProfile {
-            layers: layer_shapes(model, &info),
+            layers: layer_shapes(model, &info, params.n_seq_max),
             embedding_bytes,
             head_bytes: if info.tied_head {
                 embedding_bytes
@@ -74,7 +81,8 @@ impl ModelProfile {
                 bytes_of("output.weight")
             },
             tied_head: info.tied_head,
-            buffer_bytes: compute_bytes(&info, params.n_cells(), n_batch),
+            buffer_bytes: compute_bytes(&info, params.n_cells(), n_batch)
+                .saturating_add(kept_bytes(&info, params.n_cells())),
             n_embd: info.n_embd,
             bytes_per_value: hidden.encoded_bytes(1, SAMPLE_VALUES)? as f64 / SAMPLE_VALUES as f64,
             cuts: cuts(&info, false),
@@ -101,7 +109,7 @@ impl ModelProfile {
 /// The layers, classed by their tensors and by whether they see only a window of the past. The last
 /// one is of a class of its own: its feed-forward is computed only for rows that want logits
 /// (`inp_out_ids` in llama.cpp's graphs), so that it is cheaper in prefill, and the head dearer.
-fn layer_shapes(model: &GgufFile, info: &ModelInfo) -> Vec<LayerShape> {
+fn layer_shapes(model: &GgufFile, info: &ModelInfo, n_seq_max: u32) -> Vec<LayerShape> {
     let mut tensors: Vec<Vec<&TensorInfo>> = vec![Vec::new(); info.n_layer as usize];
     for tensor in model.tensors() {
         if let Some(layer) = tensor.layer().and_then(|il| tensors.get_mut(il as usize)) {
@@ -130,6 +138,7 @@ fn layer_shapes(model: &GgufFile, info: &ModelInfo) -> Vec<LayerShape> {
                 .iter()
                 .fold(0, |sum: u64, tensor| sum.saturating_add(tensor.n_bytes)),
             kv_bytes_per_token: info.kv_bytes(range, 1, KvDtype::F16, KvDtype::F16),
+            state_bytes: state_bytes(info, range, n_seq_max),
         }
     };
     tensors.into_iter().enumerate().map(shape).collect()

@@ -179,6 +179,7 @@ mod tests {
             class,
             weight_bytes: 1,
             kv_bytes_per_token: 0,
+            state_bytes: 0,
         };
         Expected {
             profile: ComputeProfile {

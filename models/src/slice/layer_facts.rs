@@ -1,6 +1,6 @@
 //! What graphs derive from the number of a layer, or from how many there are, spelled out for a slice.
 
-use crate::architecture::{Architecture, InputScale};
+use crate::architecture::{Architecture, InputScale, RecurrentLayers};
 use crate::gguf::{GgufFile, ModelInfo};
 use crate::llama::GgufWriter;
 use crate::{LayerRange, Result};
@@ -23,6 +23,14 @@ pub(super) fn write_layer_facts(
     }
     if arch.next_tokens && info.n_blocks > info.n_layer {
         writer.set_u32(&key("nextn_predict_layers"), 0)?;
+    }
+    if let (Some(recurrent), Some(RecurrentLayers::AllButEvery(_))) = (
+        &info.recurrent,
+        arch.recurrent.map(|recurrent| recurrent.layers),
+    ) {
+        let layers = range.start as usize..range.end as usize;
+        let named = key("attention.recurrent_layers");
+        writer.set_array_bool(&named, &recurrent.layers[layers])?;
     }
     if let InputScale::Key(_) = arch.input_scale {
         // What enters is scaled already (`EmbeddingTable`), and a product with 1 has the same bits.

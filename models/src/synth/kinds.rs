@@ -61,6 +61,12 @@ impl SynthArch {
         self.shape().has_experts()
     }
 
+    /// Whether layers are recurrent.
+    pub fn is_recurrent(self) -> bool {
+        let arch = self.architecture();
+        arch.is_some_and(|arch| arch.recurrent.is_some())
+    }
+
     /// What is proven of it.
     pub fn architecture(self) -> Option<&'static Architecture> {
         Architecture::from_name(self.name())

@@ -9,8 +9,14 @@ pub(super) enum Size {
     Embd,
     /// Twice that.
     TwoEmbd,
+    /// Three times that.
+    ThreeEmbd,
+    /// So many.
+    Just(u32),
     /// All query heads.
     Query,
+    /// Twice that.
+    TwoQuery,
     /// All key heads, or all value heads.
     Kv,
     /// Query, key and value heads.
@@ -25,13 +31,22 @@ pub(super) enum Size {
     FullKv,
     /// The number of query heads.
     Heads,
+    /// Twice that.
+    TwoHeads,
     /// The feed-forward layer, or one expert's.
     Ff,
     /// Twice that.
     TwoFf,
     /// The number of experts.
     Experts,
+    /// What the convolution of a Mamba layer reads.
+    Mamba,
+    /// The same, with a gate and a time step for each head.
+    MambaIn,
 }
+
+/// Values in a state of a Mamba layer, for each of its inner ones.
+pub(super) const MAMBA_STATE: u32 = 16;
 
 impl Size {
     pub(super) fn of(self, spec: &SynthSpec) -> u32 {
@@ -39,6 +54,9 @@ impl Size {
         match self {
             Size::Embd => spec.n_embd,
             Size::TwoEmbd => 2 * spec.n_embd,
+            Size::ThreeEmbd => 3 * spec.n_embd,
+            Size::Just(n) => n,
+            Size::TwoQuery => 2 * spec.n_head * width,
             Size::Query => spec.n_head * width,
             Size::Kv => spec.n_head_kv * width,
             Size::Qkv => (spec.n_head + 2 * spec.n_head_kv) * width,
@@ -47,9 +65,12 @@ impl Size {
             Size::FullQuery => spec.n_head * 2 * width,
             Size::FullKv => full_kv_heads(spec) * 2 * width,
             Size::Heads => spec.n_head,
+            Size::TwoHeads => 2 * spec.n_head,
             Size::Ff => spec.n_ff,
             Size::TwoFf => 2 * spec.n_ff,
             Size::Experts => spec.n_expert,
+            Size::Mamba => 2 * spec.n_embd + 2 * MAMBA_STATE,
+            Size::MambaIn => 4 * spec.n_embd + 2 * MAMBA_STATE + spec.n_head,
         }
     }
 }
@@ -94,8 +115,8 @@ pub(super) enum Part {
     Matrix(&'static str, [Size; 2], Std),
     /// A matrix for each expert.
     Experts(&'static str, [Size; 2], Std),
-    /// What chooses experts; stays f32.
-    Router(&'static str),
+    /// A matrix that stays f32: what chooses experts, and what makes a state.
+    Table(&'static str, [Size; 2], Std),
     /// A norm's gain.
     Gain(&'static str, Size, Mean),
     /// A bias.
@@ -108,6 +129,8 @@ pub(super) enum Part {
     Factor(&'static str),
     /// Random numbers that are no bias: `.weight`.
     Numbers(&'static str, Size),
+    /// Numbers about this one, by the bare name.
+    Bare(&'static str, &'static [Size], f32),
 }
 
 /// A key of the architecture: `<arch>.<name>`.
@@ -146,8 +169,8 @@ pub(super) struct Shape {
     pub(super) name: &'static str,
     /// The attention of a layer.
     pub(super) attention: Groups,
-    /// That of layers that see everything, where they differ.
-    pub(super) full: SomeLayers,
+    /// That of layers that do it differently: that see everything, or are recurrent.
+    pub(super) others: SomeLayers,
     /// Its feed-forward.
     pub(super) feed_forward: Groups,
     /// That of layers without experts.
@@ -167,6 +190,8 @@ pub(super) struct Shape {
     pub(super) has_full_rope_freqs: bool,
     /// Rope factors for long and short contexts.
     pub(super) has_rope_factors: bool,
+    /// The name of the norm before the output.
+    pub(super) output_norm: &'static str,
     /// Output norm and output have a bias.
     pub(super) output_biases: [bool; 2],
     /// Whether the embedding is always, or never, the output head.

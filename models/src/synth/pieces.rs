@@ -1,7 +1,7 @@
 //! Groups of tensors and keys of which `shapes` puts architectures together.
 
 use super::SynthSpec;
-use super::parts::Part::{Bias, ExpertBias, Experts, Factor, Gain, Matrix, Numbers, Router, Scale};
+use super::parts::Part::{Bias, ExpertBias, Experts, Factor, Gain, Matrix, Numbers, Scale, Table};
 use super::parts::{Key, Mean, Part, Scales, Shape, Size, Std, Value, full_kv_heads};
 use Size::{Embd, Ff, FullHead, FullKv, FullQuery, Head, Heads, Kv, Qkv, Query, TwoEmbd, TwoFf};
 
@@ -62,7 +62,7 @@ pub(super) const UNGATED: Parts = &[
 pub(super) const UNGATED_BIAS: Parts = &[Bias("ffn_down", Embd), Bias("ffn_up", Ff)];
 pub(super) const POST_FF_NORM: Parts = &[Gain("post_ffw_norm", Embd, Mean::Depth)];
 pub(super) const EXPERTS: Parts = &[
-    Router("ffn_gate_inp"),
+    Table("ffn_gate_inp", [Embd, Size::Experts], Std::Read),
     Experts("ffn_gate_exps", [Embd, Ff], Std::Read),
     Experts("ffn_down_exps", [Ff, Embd], Std::Down),
     Experts("ffn_up_exps", [Embd, Ff], Std::Read),
@@ -96,7 +96,7 @@ pub(super) const FULL_ATTENTION: Parts = &[
 pub(super) const OUT_SCALE: Parts = &[Factor("layer_output_scale")];
 /// Experts beside the feed-forward, gate and up in one.
 pub(super) const EXPERTS_BESIDE: Parts = &[
-    Router("ffn_gate_inp"),
+    Table("ffn_gate_inp", [Embd, Size::Experts], Std::Read),
     Scale("ffn_gate_inp", Embd),
     Gain("pre_ffw_norm_2", Embd, Mean::One),
     Gain("post_ffw_norm_1", Embd, Mean::One),
@@ -219,7 +219,7 @@ pub(super) fn is_first(il: u32) -> bool {
 pub(super) const PLAIN: Shape = Shape {
     name: "llama",
     attention: &[NORM, QKV, OUT],
-    full: (&[], |_| false),
+    others: (&[], |_| false),
     feed_forward: &[FF_NORM, GATED],
     dense: (&[], |_| false),
     next: &[],
@@ -230,6 +230,7 @@ pub(super) const PLAIN: Shape = Shape {
     rope_share: 1,
     has_full_rope_freqs: false,
     has_rope_factors: false,
+    output_norm: "output_norm",
     output_biases: [false, false],
     tied: None,
     scales: |_| UNSCALED,
@@ -266,7 +267,7 @@ pub(super) const LONG_ROPE: &[Key] = &[
 pub(super) const GEMMA4: Shape = Shape {
     name: "gemma4",
     attention: &[NORM, QKV_TO_NORM, BARE_HEAD_NORMS, OUT, POST_NORM],
-    full: (&[NORM, FULL_ATTENTION, POST_NORM], is_third),
+    others: (&[NORM, FULL_ATTENTION, POST_NORM], is_third),
     feed_forward: &[FF_NORM, GATED, POST_FF_NORM, OUT_SCALE],
     keys: &GEMMA4_KEYS,
     tied: Some(true),

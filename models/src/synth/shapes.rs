@@ -4,9 +4,11 @@
 
 mod dense;
 mod experts;
+mod recurrent;
 
 use self::dense::*;
 use self::experts::*;
+use self::recurrent::*;
 use super::parts::Shape;
 use super::pieces::{GEMMA4, PLAIN};
 
@@ -124,4 +126,19 @@ shapes! {
     SmallThinker: SMALL_THINKER;
     /// Experts in every other layer, one of them shared; every fourth layer does not rotate.
     Llama4: LLAMA4;
+    /// Gated delta nets, and every other layer attends, half of what its queries' matrix gives being a
+    /// gate; a layer behind the last.
+    Qwen35: QWEN35;
+    /// The same with experts, one of them shared and gated.
+    Qwen35Moe: QWEN35_MOE;
+    /// Short convolutions, and every other layer attends.
+    Lfm2: LFM2;
+    /// The same with a dense layer, then experts.
+    Lfm2Moe: LFM2_MOE;
+    /// As `Granite`, but every other layer is Mamba 2.
+    GraniteHybrid: GRANITE_HYBRID;
+    /// As `Qwen35Moe`, with two matrices of the delta net in one.
+    Qwen3Next: QWEN3_NEXT;
+    /// Attention and Mamba 2 side by side in every layer.
+    FalconH1: FALCON_H1;
 }

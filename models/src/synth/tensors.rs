@@ -80,8 +80,15 @@ pub(super) fn plan(spec: &SynthSpec) -> Vec<SynthTensor> {
     };
     plan.ends();
     for il in 0..spec.n_layer {
-        let ((full, is_full), (dense, is_dense)) = (shape.full, shape.dense);
-        plan.parts(il, if is_full(il) { full } else { shape.attention });
+        let ((others, is_other), (dense, is_dense)) = (shape.others, shape.dense);
+        plan.parts(
+            il,
+            if is_other(il) {
+                others
+            } else {
+                shape.attention
+            },
+        );
         plan.parts(
             il,
             if is_dense(il) {
@@ -134,10 +141,11 @@ impl Plan<'_> {
             mean,
             signed: spec.tied,
         };
-        self.small("output_norm.weight", spec.n_embd, gain);
+        let norm = self.shape.output_norm;
+        self.small(&format!("{norm}.weight"), spec.n_embd, gain);
         let [norm_bias, output_bias] = self.shape.output_biases;
         if norm_bias {
-            self.small("output_norm.bias", spec.n_embd, BIAS);
+            self.small(&format!("{norm}.bias"), spec.n_embd, BIAS);
         }
         if !spec.tied {
             let fill = Fill::Vocabulary {
@@ -190,11 +198,10 @@ impl Plan<'_> {
                 let dims = [of(from), of(to), spec.n_expert];
                 self.layer(il, name, &dims, random(std));
             }
-            Part::Router(name) => {
-                let std = self.std(spec.n_embd, Std::Read);
-                let dims = [spec.n_embd, spec.n_expert];
+            Part::Table(name, [from, to], std) => {
+                let std = self.std(of(from), std);
                 let name = format!("blk.{il}.{name}.weight");
-                self.push(name, &dims, quantize::F32, random(std));
+                self.push(name, &[of(from), of(to)], quantize::F32, random(std));
             }
             Part::Gain(name, size, mean) => {
                 let mean = match mean {
@@ -228,6 +235,12 @@ impl Plan<'_> {
             }
             Part::Numbers(name, size) => {
                 self.small(&format!("blk.{il}.{name}.weight"), of(size), BIAS);
+            }
+            Part::Bare(name, sizes, mean) => {
+                let signed = false;
+                let dims: Vec<u32> = sizes.iter().map(|&size| of(size)).collect();
+                let fill = Fill::Gain { mean, signed };
+                self.push(format!("blk.{il}.{name}"), &dims, quantize::F32, fill);
             }
         }
     }

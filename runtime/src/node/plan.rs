@@ -12,7 +12,7 @@ use jupiter_actors::planning::plan_file::PlanFile;
 use jupiter_actors::request::DraftChoice;
 use jupiter_models::LayerRange;
 use jupiter_models::architecture::cuts;
-use jupiter_models::engine::{EngineParams, MAX_SEQUENCES};
+use jupiter_models::engine::{EngineParams, MAX_RECURRENT_SEQUENCES, MAX_SEQUENCES};
 use jupiter_models::gguf::{GgufFile, ModelInfo};
 use jupiter_models::hidden::HiddenDtype;
 use jupiter_models::profile::ModelProfile;
@@ -26,7 +26,10 @@ use crate::net::session::is_local;
 /// room decides how many run at a time.
 const N_BRANCHES: u32 = 32;
 
-/// Sequences for trees of guesses.
+/// The same where layers are recurrent: each sequence takes a state, which is much.
+const N_RECURRENT_BRANCHES: u32 = 4;
+
+/// Sequences for trees of guesses; none where layers are recurrent, which compute branches one by one.
 const N_SPARE: u32 = 7;
 
 /// How often a command that is not answered is repeated, in milliseconds: often enough that a lost
@@ -55,6 +58,10 @@ pub(crate) fn planner_config(
         return Err(ConfigError::ChunkTooLarge { chunk, n_embd }.into());
     }
     let engine = engine_params(config, info.n_ctx_train, n_threads(config, n_cores));
+    let (n_branches, engine) = match info.recurrent.is_some() {
+        true => (N_RECURRENT_BRANCHES, with_states(config, engine)),
+        false => (N_BRANCHES, engine),
+    };
     let profile = ModelProfile {
         cuts: cuts(info, config.model.allow_unproven),
         ..ModelProfile::from_gguf(model, &engine, pipeline.hidden_dtype)?
@@ -63,7 +70,8 @@ pub(crate) fn planner_config(
     let head = config.network.node.clone();
     Ok(PlannerConfig {
         model: model_id,
-        window: info.sliding_window.as_ref().map(|window| window.n_swa),
+        past: info.past(),
+        n_branches,
         wait_nodes,
         ..for_model(config, profile, engine, split, head)
     })
@@ -119,7 +127,7 @@ fn for_model(
         n_parallel: config.engine.n_parallel,
         n_branches: N_BRANCHES,
         cache_cells,
-        window: None,
+        past: None,
         engine,
         speculation: config.speculation.params.clone(),
         medusa: None,
@@ -178,6 +186,15 @@ fn engine_params(config: &Config, n_ctx_train: u32, n_threads: u32) -> EnginePar
         kernels: engine.kernels,
         n_gpu_layers: engine.n_gpu_layers,
         keeps_states: false,
+    }
+}
+
+/// The engine of a model with recurrent layers.
+fn with_states(config: &Config, engine: EngineParams) -> EngineParams {
+    let n_seq_max = config.engine.n_parallel + N_RECURRENT_BRANCHES;
+    EngineParams {
+        n_seq_max: n_seq_max.min(MAX_RECURRENT_SEQUENCES),
+        ..engine
     }
 }
 

@@ -202,6 +202,7 @@ fn model() -> ModelProfile {
         class: usize::from(i % 4 == 3),
         weight_bytes: 460_000_000 + (i % 4) * 20_000_000,
         kv_bytes_per_token: 4096,
+        state_bytes: 0,
     };
     ModelProfile {
         layers: (0..N_LAYER).map(layer).collect(),

@@ -175,7 +175,7 @@ fn forked(model: &Model, params: &EngineParams) -> Bits {
 }
 
 /// Whether our kernels compute here; without them there is nothing to show.
-fn is_ours() -> bool {
+pub(crate) fn is_ours() -> bool {
     kernels::report(KernelChoice::Auto)
         .unwrap()
         .instructions
@@ -206,4 +206,9 @@ alike! {
     gemma2: Gemma2,
     gemma3: Gemma3,
     phi3: Phi3,
+    qwen35: Qwen35,
+    qwen35moe: Qwen35Moe,
+    lfm2: Lfm2,
+    granitehybrid: GraniteHybrid,
+    falcon_h1: FalconH1,
 }

@@ -170,6 +170,13 @@ parity_of_every_allowed_cut! {
     dots1: Dots1 Q4_0,
     smallthinker: SmallThinker Q8_0,
     llama4: Llama4 Q4_0,
+    qwen35: Qwen35 Q4_0,
+    qwen35moe: Qwen35Moe Q8_0,
+    lfm2: Lfm2 Q8_0,
+    lfm2moe: Lfm2Moe Q4_0,
+    granitehybrid: GraniteHybrid Q4_0,
+    qwen3next: Qwen3Next Q4_0,
+    falcon_h1: FalconH1 Q8_0,
 }
 
 fn assert_parity_everywhere(arch: SynthArch, ty: SynthType) {

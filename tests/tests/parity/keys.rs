@@ -6,7 +6,7 @@ use std::fs::File;
 use jupiter_models::Result;
 use jupiter_models::architecture::cuts;
 use jupiter_models::engine::{Engine, ReferenceEngine, StageEngine, StepInput};
-use jupiter_models::gguf::{Array, GgufFile, ModelInfo, Value};
+use jupiter_models::gguf::{Array, GgufFile, ModelInfo, TensorInfo, Value};
 use jupiter_models::llama::GgufWriter;
 use jupiter_models::synth::{SynthArch, SynthSpec, SynthType};
 use jupiter_models::{LayerRange, ModelError};
@@ -60,10 +60,14 @@ fn spoil(writer: &mut GgufWriter, key: &str, value: &Value, wrong: Wrong) -> Res
 
 /// The model with one key spoilt.
 fn spoilt(model: &Model, key: &str, value: &Value, wrong: Wrong) -> Result<GgufFile> {
-    let path = model.dir.path().join("spoilt.gguf");
     let mut writer = GgufWriter::copy_metadata_of(model.file.path())?;
     spoil(&mut writer, key, value, wrong)?;
-    let tensors = model.file.tensors();
+    write(model, writer, model.file.tensors())
+}
+
+/// The model with these keys and tensors.
+fn write(model: &Model, mut writer: GgufWriter, tensors: &[TensorInfo]) -> Result<GgufFile> {
+    let path = model.dir.path().join("spoilt.gguf");
     for tensor in tensors {
         writer.add_tensor(&tensor.name, tensor.ggml_type, &tensor.dims)?;
     }
@@ -94,17 +98,7 @@ fn run(model: &Model, file: &GgufFile) -> Result<()> {
 #[test]
 fn no_key_of_any_architecture_ends_the_process() {
     for arch in SynthArch::ALL {
-        let model = Model::new(&SynthSpec {
-            n_embd: 64,
-            n_ff: 64,
-            n_vocab: 300,
-            n_expert: 4,
-            n_swa: 16,
-            n_layer: SynthSpec::new(arch).n_layer.min(4),
-            ty: SynthType::Q4_0,
-            ..SynthSpec::new(arch)
-        });
-        run(&model, &model.file).unwrap();
+        let model = tiny(arch);
         let prefix = format!("{arch}.");
         let own = |key: &str| key.starts_with(&prefix) || key.starts_with("xielu.");
         let keys = model.file.metadata().iter();
@@ -119,6 +113,41 @@ fn no_key_of_any_architecture_ends_the_process() {
             }
         }
     }
+}
+
+#[test]
+fn no_tensor_that_is_missing_ends_the_process() {
+    for arch in SynthArch::ALL {
+        let model = tiny(arch);
+        let tensors = model.file.tensors();
+        let of_some = |tensor: &&TensorInfo| tensor.layer().is_none_or(|il| il < 2);
+        for missing in tensors.iter().filter(of_some) {
+            eprintln!("{arch} {}", missing.name);
+            let writer = GgufWriter::copy_metadata_of(model.file.path()).unwrap();
+            let others = tensors.iter().filter(|tensor| tensor.name != missing.name);
+            let others: Vec<TensorInfo> = others.cloned().collect();
+            let done = write(&model, writer, &others).and_then(|file| run(&model, &file));
+            if let Err(error) = done {
+                assert_one_line(&error);
+            }
+        }
+    }
+}
+
+/// A model of few layers, which runs.
+fn tiny(arch: SynthArch) -> Model {
+    let model = Model::new(&SynthSpec {
+        n_embd: 64,
+        n_ff: 64,
+        n_vocab: 300,
+        n_expert: 4,
+        n_swa: 16,
+        n_layer: SynthSpec::new(arch).n_layer.min(4),
+        ty: SynthType::Q4_0,
+        ..SynthSpec::new(arch)
+    });
+    run(&model, &model.file).unwrap();
+    model
 }
 
 fn assert_one_line(error: &ModelError) {

@@ -7,6 +7,7 @@
 //! - `guesses`: the KV cache after guesses that were right and wrong
 //! - `keys`: files with spoilt keys
 //! - `parts`: models in several files
+//! - `states`: sequences of models with recurrent layers
 //! - `refusals`: what cannot be split or run says so in one line
 //! - `kit`: models, pipelines and the greedy loop
 
@@ -21,3 +22,4 @@ mod keys;
 mod kit;
 mod parts;
 mod refusals;
+mod states;

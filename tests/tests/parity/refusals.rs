@@ -81,8 +81,8 @@ fn other_architectures_are_refused_by_name_or_run_whole() {
         };
         assert_eq!(
             message(slice("mamba", 64).1),
-            "architecture `mamba` cannot be run: its layers keep a state that cannot go back to an \
-             earlier token, which guesses, branches and kept answers need (`jupiter models` lists \
+            "architecture `mamba` cannot be run: its layers keep a state of the past, and no test has \
+             shown that guesses, branches and kept answers are right with it (`jupiter models` lists \
              what can)"
         );
         assert_eq!(

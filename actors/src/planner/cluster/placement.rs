@@ -112,6 +112,7 @@ mod tests {
             class: 0,
             weight_bytes,
             kv_bytes_per_token: 1,
+            state_bytes: 0,
         };
         ModelProfile {
             layers: layer_bytes.iter().map(layer).collect(),

@@ -176,9 +176,9 @@ impl Kv {
         Some(dst.unwrap_or(src))
     }
 
-    /// Whether a text of `n_tokens` still has what a sliding window sees from its first `n_shared`.
+    /// Whether something goes on from the first `n_shared` of a text of `n_tokens`.
     fn is_safe(&self, n_shared: usize, n_tokens: usize) -> bool {
-        let fits = |window| n_shared == n_tokens || n_tokens <= window;
-        self.window.is_none_or(fits)
+        let is_there = |past| n_shared == n_tokens || n_tokens <= past;
+        self.past.is_none_or(is_there)
     }
 }

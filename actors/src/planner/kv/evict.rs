@@ -79,7 +79,8 @@ impl Kv {
         let n_alone = self.n_alone(seq);
         let n_gone = n.min(n_alone);
         let n_left = self.len(seq) - n_gone;
-        if n_alone == 0 || n_left < MIN_COMMON {
+        let has_state = self.past == Some(0);
+        if n_alone == 0 || n_left < MIN_COMMON || has_state {
             return self.discard(seq);
         }
         let pos = n_left as u32;

@@ -36,9 +36,9 @@ pub(super) struct Kv {
     n_ctx: usize,
     /// Most cells that only nodes have.
     n_cached_max: usize,
-    /// Positions that a sliding window sees, where some layers have one: what is behind may be gone, so
-    /// nothing goes on from the middle of a longer text.
-    window: Option<usize>,
+    /// Positions before the end of a sequence that are certain to be there, where that is not all (a
+    /// sliding window); 0 where layers have a state, which goes on from its end alone.
+    past: Option<usize>,
     /// By sequence id.
     slots: Vec<Slot>,
     /// Answers that may be live, and parts of them beside the first of each. The slots beyond both are
@@ -128,7 +128,7 @@ impl Kv {
         Self {
             n_ctx,
             n_cached_max: config.cache_cells.map_or(n_ctx, |n| n as usize),
-            window: config.window.map(|n| n as usize),
+            past: config.past.map(|n| n as usize),
             slots: (0..n_slots).map(|_| Slot::default()).collect(),
             n_requests: n_requests as usize,
             n_branches: n_branches as usize,

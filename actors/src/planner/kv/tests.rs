@@ -7,7 +7,7 @@ fn kv(n_ctx: usize) -> Kv {
     Kv {
         n_ctx,
         n_cached_max: n_ctx,
-        window: None,
+        past: None,
         slots: (0..7).map(|_| Slot::default()).collect(),
         n_requests: 3,
         n_branches: 2,
@@ -232,16 +232,16 @@ fn what_another_node_has_is_not_kept_twice() {
 #[test]
 fn behind_a_sliding_window_only_whole_texts_go_on() {
     let mut kv = kv(100);
-    kv.window = Some(10);
+    kv.past = Some(10);
     let text: Vec<Token> = (0..30).collect();
     let place = admit(&mut kv, &text).unwrap();
     let live = [computing(place, &text[..29], 29)].into_iter();
     assert_eq!(kv.find(&wanted(&text), live), None);
-    kv.window = Some(40);
+    kv.past = Some(40);
     let live = [computing(place, &text[..29], 29)].into_iter();
     let found = kv.find(&wanted(&text), live);
     assert!(found.is_some(), "it never becomes longer than the window");
-    kv.window = Some(10);
+    kv.past = Some(10);
     kv.leave(place.seq, leaving(&text));
     assert_eq!(admit(&mut kv, &text[..20]).unwrap().n_shared, 0);
     let next = [&text[..], &[7]].concat();
@@ -334,4 +334,36 @@ fn rows_that_others_need_are_known() {
     assert_eq!(third.seq, first.seq);
     assert!(needs(&kv, 0, 5), "what was computed before for the second");
     assert!(!needs(&kv, 0, 6));
+}
+
+#[test]
+fn a_state_goes_on_from_its_end_alone() {
+    let mut kv = Kv {
+        past: Some(0),
+        ..kv(100)
+    };
+    let text: Vec<Token> = (0..40).collect();
+    let seq = cache(&mut kv, &text);
+    // Not from its middle.
+    assert_eq!(admit(&mut kv, &text[..30]).unwrap().n_shared, 0);
+    let live = admit(&mut kv, &[70; 20]).unwrap();
+    let live = || [computing(live, &[70; 20], 20)].into_iter();
+    assert_eq!(kv.find(&wanted(&[70; 20]), live()), None);
+    // From its end.
+    let next = [&text[..], &[7, 8]].concat();
+    let place = admit(&mut kv, &next).unwrap();
+    assert_eq!((place.seq, place.n_shared), (seq, 40));
+}
+
+#[test]
+fn a_state_is_given_up_as_a_whole() {
+    let mut kv = Kv {
+        past: Some(0),
+        ..kv(100)
+    };
+    let text: Vec<Token> = (0..90).collect();
+    let seq = cache(&mut kv, &text);
+    assert!(kv.evict(20));
+    assert_eq!(kv.take_ops(), [KvOp::Drop { seq }]);
+    assert_eq!((kv.n_used(), cached(&kv)), (0, vec![]));
 }

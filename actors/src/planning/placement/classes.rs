@@ -191,6 +191,7 @@ mod tests {
                 class: 0,
                 weight_bytes: 1,
                 kv_bytes_per_token: 0,
+                state_bytes: 0,
             }],
             embedding_bytes: 0,
             head_bytes: 0,

@@ -73,8 +73,8 @@ fn other_architectures_are_named_before_the_keys_that_they_lack() {
     let got = reason(open(&rwkv.bytes()).and_then(|file| ModelInfo::from_gguf(&file)));
     assert_eq!(
         got,
-        "architecture `rwkv7` cannot be run: its layers keep a state that cannot go back to an \
-         earlier token, which guesses, branches and kept answers need (`jupiter models` lists what \
+        "architecture `rwkv7` cannot be run: its layers keep a state of the past, and no test has \
+         shown that guesses, branches and kept answers are right with it (`jupiter models` lists what \
          can)"
     );
     let gemma = Header::default().set("general.architecture", V::Str("gemma3n"));

@@ -39,6 +39,7 @@ pub(crate) fn info(arch: &str, n_layer: u32) -> ModelInfo {
         expert_step: 1,
         shares_across_layers: false,
         sliding_window: None,
+        recurrent: None,
         tied_head: true,
     }
 }

@@ -27,6 +27,7 @@ fn shapes() -> ModelProfile {
         class: 0,
         weight_bytes: 1,
         kv_bytes_per_token: 1,
+        state_bytes: 0,
     };
     ModelProfile {
         layers: vec![layer; 4],

@@ -81,6 +81,7 @@ pub fn measure(
         params: EngineParams {
             n_ctx: limits.n_cells,
             n_batch: limits.n_rows,
+            n_seq_max: probe::N_SEQUENCES,
             ..params.clone()
         },
         emulation,

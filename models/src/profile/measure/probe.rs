@@ -8,8 +8,12 @@ use crate::engine::{StageEngine, StepInput};
 use crate::hidden::HiddenStates;
 use crate::{KvOp, LayerRange, Result, Row, SequenceId, Token};
 
-/// The sequence that all steps belong to.
-const SEQUENCE: SequenceId = SequenceId(0);
+/// The sequence that the cache is filled with.
+const FILLED: SequenceId = SequenceId(0);
+/// A fork of it for each timed step: recurrent layers cannot go back behind one.
+const STEP: SequenceId = SequenceId(1);
+/// Sequences of an engine that is measured.
+pub(super) const N_SEQUENCES: u32 = 2;
 /// Tokens in the cache for the cost of context; fewer where the cache or the time is short.
 const CONTEXT_TOKENS: [u32; 6] = [1024, 512, 256, 128, 64, 32];
 /// Part of the time that may go to filling the cache.
@@ -110,7 +114,7 @@ impl<'a> Probe<'a> {
         let mut pos = 0;
         while pos < cached {
             let n_rows = max_rows.min(cached - pos);
-            spent_ms += self.step_ms(pos, n_rows, false)?;
+            spent_ms += self.step_ms(FILLED, pos, n_rows, false)?;
             pos += n_rows;
         }
         self.cached = cached;
@@ -119,20 +123,25 @@ impl<'a> Probe<'a> {
 
     /// Milliseconds of a step upon the cache, which then is as it was.
     fn once_ms(&mut self, n_rows: u32, wants_logits: bool) -> Result<f64> {
-        let ms = self.step_ms(self.cached, n_rows, wants_logits)?;
-        match self.cached {
-            0 => self.engine.clear(),
-            pos => self.engine.apply(KvOp::Truncate { seq: SEQUENCE, pos })?,
-        }
+        let (src, dst, len) = (FILLED, STEP, self.cached);
+        self.engine.apply(KvOp::Fork { src, dst, len })?;
+        let ms = self.step_ms(STEP, len, n_rows, wants_logits)?;
+        self.engine.apply(KvOp::Drop { seq: STEP })?;
         Ok(ms)
     }
 
-    /// Milliseconds of a step of `n_rows` rows from position `pos` on.
-    fn step_ms(&mut self, pos: u32, n_rows: u32, wants_logits: bool) -> Result<f64> {
+    /// Milliseconds of a step of `n_rows` rows of `seq` from position `pos` on.
+    fn step_ms(
+        &mut self,
+        seq: SequenceId,
+        pos: u32,
+        n_rows: u32,
+        wants_logits: bool,
+    ) -> Result<f64> {
         let rows: Vec<Row> = (pos..)
             .zip(&self.inputs.tokens[..n_rows as usize])
             .map(|(pos, &token)| Row {
-                seq_ids: vec![SEQUENCE],
+                seq_ids: vec![seq],
                 pos,
                 token,
                 wants_logits,

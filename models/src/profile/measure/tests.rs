@@ -28,6 +28,7 @@ pub(super) fn model(classes: &[usize], layer_bytes: u64) -> ModelProfile {
         },
         weight_bytes: layer_bytes,
         kv_bytes_per_token: 1024,
+        state_bytes: 0,
     };
     ModelProfile {
         layers: classes.iter().enumerate().map(shape).collect(),
@@ -108,7 +109,7 @@ impl Bench for FakeBench {
             is_last: range.end == self.model.n_layer(),
             costs: self.costs,
             memory: self.memory.clone(),
-            cached: 0,
+            cached: [0; 2],
         }))
     }
 
@@ -150,29 +151,35 @@ struct FakeEngine {
     is_last: bool,
     costs: Costs,
     memory: Memory,
-    cached: u32,
+    /// Rows of the filled sequence, and of its fork.
+    cached: [u32; 2],
 }
 
 impl StageEngine for FakeEngine {
     fn apply(&mut self, op: KvOp) -> Result<()> {
-        let KvOp::Truncate { pos, .. } = op else {
-            panic!("{op:?}")
-        };
-        assert!(pos <= self.cached);
-        self.cached = pos;
+        let [filled, step] = &mut self.cached;
+        match op {
+            KvOp::Fork { len, .. } => {
+                assert_eq!((len, *step), (*filled, 0));
+                *step = len;
+            }
+            KvOp::Drop { .. } => *step = 0,
+            KvOp::Truncate { .. } => panic!("{op:?}"),
+        }
         Ok(())
     }
 
     fn clear(&mut self) {
-        self.cached = 0;
+        self.cached = [0; 2];
     }
 
     fn step(&mut self, rows: &[Row], input: StepInput<'_>) -> Result<StepOutput> {
         let n_rows = rows.len() as u32;
-        assert_eq!(rows[0].pos, self.cached);
+        let cached = &mut self.cached[rows[0].seq_ids[0].0 as usize];
+        assert_eq!(rows[0].pos, *cached);
         assert_eq!(matches!(input, StepInput::Tokens), self.is_first);
         let n_logits = rows.iter().filter(|row| row.wants_logits).count() as u32;
-        let upon = f64::from(n_rows) * f64::from(self.cached);
+        let upon = f64::from(n_rows) * f64::from(*cached);
         let mut ms = self.costs.slowdown * self.costs.step;
         for &class in &self.classes {
             ms += self.costs.layer(class, n_rows) + self.costs.context(class, n_rows) * upon;
@@ -190,7 +197,7 @@ impl StageEngine for FakeEngine {
             ms *= 3.0;
         }
         FakeBench::pass(&self.clock, ms);
-        self.cached += n_rows;
+        *cached += n_rows;
         Ok(StepOutput::Logits(Logits::default()))
     }
 

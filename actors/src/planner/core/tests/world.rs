@@ -75,6 +75,7 @@ pub(in crate::planner) fn config() -> PlannerConfig {
                     class: 0,
                     weight_bytes: 10,
                     kv_bytes_per_token: 1,
+                    state_bytes: 0,
                 };
                 4
             ],
@@ -94,7 +95,7 @@ pub(in crate::planner) fn config() -> PlannerConfig {
         n_parallel: N_SEQ,
         n_branches: N_BRANCHES,
         cache_cells: None,
-        window: None,
+        past: None,
         speculation: SpeculationParams::default(),
         medusa: Some("heads".into()),
         draft: Some(DraftConfig {
