@@ -20,11 +20,6 @@ pub struct LateStep {
 }
 
 impl Simulation<'_> {
-    /// About how many times a stage will begin a step, at most: what a run takes grows with it.
-    pub fn n_begins(&self) -> u64 {
-        self.n_steps().saturating_mul(self.stages().len() as u64)
-    }
-
     /// About how many times the Planner will look at its deadlines while somebody waits: most of what a
     /// run takes where steps are slow.
     pub fn n_ticks(&self) -> u64 {
@@ -38,8 +33,9 @@ impl Simulation<'_> {
         n_passes.saturating_mul(pass_ns) / OfflinePlanner::TICK_NS
     }
 
-    /// Steps of all requests, if each had its own.
-    fn n_steps(&self) -> u64 {
+    /// Steps of all requests, if each had its own: about as many as there will be, at most. What a run takes
+    /// grows with them, and with the stages.
+    pub fn n_steps(&self) -> u64 {
         let chunk = u64::from(self.scenario.planner.chunk.max(1));
         let steps = self.scenario.requests.iter().map(|request| {
             let points = request.points.map_or(0, |points| {
