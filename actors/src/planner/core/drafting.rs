@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use jupiter_models::engine::EngineParams;
 
-use super::super::batching::Wanted;
+use super::super::batching::WantedDraft;
 use super::super::batching::budget::Load;
 use super::super::batching::policy::auto::decode_batch_size;
 use super::super::batching::step_times::CostsOf;
@@ -63,7 +63,7 @@ impl PlannerCore {
             let speculator = &mut live.drafting.speculator;
             speculator.choose(limits, &costs);
             let probe = speculator.probe_wish(n_text);
-            wishes.extend(probe.map(|limits| Wanted { request, limits }));
+            wishes.extend(probe.map(|limits| WantedDraft { request, limits }));
         }
         self.ask_drafter(wishes, now);
     }
@@ -160,7 +160,7 @@ impl PlannerCore {
     }
 
     /// Asks the draft model for guesses.
-    pub(super) fn ask_drafter(&mut self, wishes: Vec<Wanted>, now: Instant) {
+    pub(super) fn ask_drafter(&mut self, wishes: Vec<WantedDraft>, now: Instant) {
         for wanted in wishes {
             if let Some(live) = self.live.get_mut(&wanted.request) {
                 let text = live.text_ahead();
