@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jupiter_models::{Row, SequenceId};
 
-use self::budget::{Budget, Load, Memory, Prefill, budget};
+use self::budget::{Backlog, Budget, Memory, Prefill, budget};
 use self::chunking::Chunking;
 use self::policy::Scheduling;
 use self::step_times::StepTimes;
@@ -108,7 +108,7 @@ pub(super) fn next_batch(
     // KV operations come before the rows of their step: what this one computes is forked later.
     let may_begin = may_begin(live);
     let memory = batching.memory(progress);
-    let load = Load::of(live, &may_begin, progress);
+    let load = Backlog::of(live, &may_begin, progress);
     let budget = budget(&batching.scheduling, &load, &memory, &batching.times);
     let mut filling = Filling {
         batching,
