@@ -39,6 +39,7 @@ pub mod stage;
 pub mod supervisor;
 pub mod verifier;
 
+pub use clock::show_duration;
 pub use ids::{NodeId, PlanEpoch, RequestId, StepId};
 pub use inbox::Inbox;
 pub use link::{Address, Link, LinkError};

@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 /// An example that `cargo test` has built beside this test.
@@ -21,6 +21,17 @@ fn example(name: &str, arguments: &[&str]) -> Output {
         .stdin(Stdio::null())
         .output()
         .unwrap_or_else(|error| panic!("{}: {error}", program.display()))
+}
+
+/// A program that runs beside the test, and no longer.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// A session that finds nobody by itself.
@@ -72,15 +83,15 @@ async fn the_zenoh_client_does_not_wait_for_ever() {
 /// The node listens where it says, and answers a prompt of a robot.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_node_of_ros2_answers_a_robot() {
-    let mut node = Command::new(program("ros2_node"))
+    let node = Command::new(program("ros2_node"))
         .args(["--at", "router@tcp/127.0.0.1:0"])
         .env("ROS_DOMAIN_ID", "0")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+        .spawn();
+    let mut node = Running(node.unwrap());
     let mut ready = String::new();
-    let stdout = node.stdout.as_mut().unwrap();
+    let stdout = node.0.stdout.as_mut().unwrap();
     BufReader::new(stdout).read_line(&mut ready).unwrap();
     let router = ready.trim().strip_prefix("ready ").unwrap();
     let endpoints = format!("[\"{router}\"]");
@@ -103,6 +114,4 @@ async fn the_node_of_ros2_answers_a_robot() {
     let answer = answer.payload().to_bytes();
     assert!(String::from_utf8_lossy(&answer[8..]).contains("lidar"));
     robot.close().await.unwrap();
-    node.kill().unwrap();
-    node.wait().unwrap();
 }

@@ -176,6 +176,11 @@ impl Live {
         self.is_answering() && (self.n_uncomputed() == 1 || may_go_ahead)
     }
 
+    /// Whether rows of it may go now, if there is room.
+    pub(super) fn may_send(&self) -> bool {
+        self.phase != Phase::Decode || self.is_due()
+    }
+
     /// Whether the answer is as long as it may become.
     pub(super) fn is_full(&self) -> bool {
         self.sequence.n_left() == 0

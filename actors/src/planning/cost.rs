@@ -9,11 +9,14 @@
 //! ones. A micro-batch comes from the Planner and goes back to it: a few bytes, so that only latency
 //! counts ([`Cluster`] says where the Planner sits).
 
+mod table;
+
 use std::borrow::Cow;
 
 use jupiter_models::LayerRange;
 use jupiter_models::profile::{LayerProfile, LayerShape, TILE_ROWS, to_ns};
 
+pub(crate) use self::table::{CostTable, ServerTimes};
 use crate::planning::profile::{Cluster, DeviceProfile};
 
 /// No item of work ever counts for more than this (1000 s), so that sums cannot overflow.
@@ -203,31 +206,6 @@ impl<'a> Pipeline<'a> {
         } else {
             transfer_ns(self.cluster, device, self.stages[stage + 1].0, work.rows)
         }
-    }
-
-    /// Whether two stages, or two links, take as long as each other for any work.
-    pub(crate) fn are_alike(&self, a: usize, b: usize) -> bool {
-        let of_stage = |server: usize| self.stages[server / 2];
-        let ((device_a, layers_a), (device_b, layers_b)) = (of_stage(a), of_stage(b));
-        if !a.is_multiple_of(2) {
-            let rate = |server: usize, from: usize| {
-                let link = self.cluster.link(from, self.stages[server / 2 + 1].0);
-                link.map(|link| link.bytes_per_ms)
-            };
-            return rate(a, device_a) == rate(b, device_b);
-        }
-        let [compute_a, compute_b] =
-            [device_a, device_b].map(|device| &self.cluster.devices()[device].compute);
-        let classes = |layers| shapes(self.cluster, layers).iter().map(|layer| layer.class);
-        let ends = |layers: LayerRange| {
-            (
-                layers.start == 0,
-                layers.end as usize == self.cluster.n_layer(),
-            )
-        };
-        compute_a == compute_b
-            && ends(layers_a) == ends(layers_b)
-            && classes(layers_a).eq(classes(layers_b))
     }
 
     /// Nanoseconds from leaving server `server` to reaching the next one: a link's latency.

@@ -88,8 +88,8 @@ pub enum RequestError {
     },
     /// Too few nodes for too long.
     #[error(
-        "{n_nodes} of {n_wanted} nodes are there, waited {:.0} s: start `jupiter worker` on another \
-         machine{}", .waited.as_secs_f64(), in_brackets(.last_fault)
+        "{n_nodes} of {n_wanted} nodes are there, waited {}: start `jupiter worker` on another \
+         machine{}", crate::show_duration(*.waited), in_brackets(.last_fault)
     )]
     TooFewNodes {
         /// Nodes that are there.

@@ -3,14 +3,13 @@
 
 use jupiter_models::LayerRange;
 
-use crate::planning::cost::{Pipeline, Work};
+use crate::planning::cost::{CostTable, Pipeline, Work};
 use crate::planning::profile::Cluster;
 
 /// Costs of a pipeline.
 pub(super) struct Costs<'a> {
     pipeline: Pipeline<'a>,
-    /// By server, its kind: the first server that takes as long for any work.
-    kinds: Vec<usize>,
+    table: CostTable,
     /// By kind, the work that it was asked for last, and its nanoseconds.
     last: Vec<Option<(Work, u64)>>,
     /// By stage, the latency of the link behind it.
@@ -21,13 +20,8 @@ impl<'a> Costs<'a> {
     pub(super) fn new(cluster: &'a Cluster, stages: Vec<(usize, LayerRange)>) -> Self {
         let pipeline = Pipeline::new(cluster, stages);
         let n_servers = pipeline.n_servers();
-        let kind = |server: usize| {
-            let mut before = (0..server).filter(|other| other % 2 == server % 2);
-            let like = before.find(|&other| pipeline.are_alike(other, server));
-            like.unwrap_or(server)
-        };
         Self {
-            kinds: (0..n_servers).map(kind).collect(),
+            table: CostTable::new(&pipeline),
             last: vec![None; n_servers],
             delays_ns: (1..n_servers)
                 .step_by(2)
@@ -63,11 +57,11 @@ impl<'a> Costs<'a> {
     }
 
     fn server_ns(&mut self, server: usize, work: Work) -> u64 {
-        let kind = self.kinds[server];
+        let kind = self.table.kind(server);
         match self.last[kind] {
             Some((of, ns)) if of == work => ns,
             _ => {
-                let ns = self.pipeline.server_ns(kind, work);
+                let ns = self.pipeline.server_ns(server, work);
                 self.last[kind] = Some((work, ns));
                 ns
             }

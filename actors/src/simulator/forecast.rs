@@ -1,28 +1,25 @@
 //! What a run will take this program, and whether its steps are in time: known before it starts.
 
+use std::time::Duration;
+
 use super::error::SimulationError;
-use super::workload::NS_PER_S;
 use super::world::Simulation;
 use crate::planner::offline::OfflinePlanner;
 use crate::planning::cost::Work;
+use crate::show_duration;
 
 /// A step that takes longer than the Planner waits for it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LateStep {
     /// Its rows.
     pub n_rows: u32,
-    /// What it takes once around, in seconds.
-    pub seconds: f64,
-    /// How long the Planner waits (`step_timeout_ms`), in seconds.
-    pub timeout_s: f64,
+    /// What it takes once around.
+    pub takes: Duration,
+    /// How long the Planner waits (`step_timeout_ms`).
+    pub timeout: Duration,
 }
 
 impl Simulation<'_> {
-    /// About how many times a stage will begin a step, at most: what a run takes grows with it.
-    pub fn n_begins(&self) -> u64 {
-        self.n_steps().saturating_mul(self.stages().len() as u64)
-    }
-
     /// About how many times the Planner will look at its deadlines while somebody waits: most of what a
     /// run takes where steps are slow.
     pub fn n_ticks(&self) -> u64 {
@@ -36,8 +33,9 @@ impl Simulation<'_> {
         n_passes.saturating_mul(pass_ns) / OfflinePlanner::TICK_NS
     }
 
-    /// Steps of all requests, if each had its own.
-    fn n_steps(&self) -> u64 {
+    /// Steps of all requests, if each had its own: about as many as there will be, at most. What a run takes
+    /// grows with them, and with the stages.
+    pub fn n_steps(&self) -> u64 {
         let chunk = u64::from(self.scenario.planner.chunk.max(1));
         let steps = self.scenario.requests.iter().map(|request| {
             let points = request.points.map_or(0, |points| {
@@ -67,10 +65,10 @@ impl Simulation<'_> {
     fn late(&self, work: Work) -> Option<LateStep> {
         let late = LateStep {
             n_rows: work.rows,
-            seconds: self.servers.costs().pass_ns(work) as f64 / NS_PER_S,
-            timeout_s: self.scenario.planner.step_timeout_ms as f64 / 1e3,
+            takes: Duration::from_nanos(self.servers.costs().pass_ns(work)),
+            timeout: Duration::from_millis(self.scenario.planner.step_timeout_ms),
         };
-        (late.seconds > late.timeout_s).then_some(late)
+        (late.takes > late.timeout).then_some(late)
     }
 }
 
@@ -79,8 +77,10 @@ impl std::fmt::Display for LateStep {
         let rows = if self.n_rows == 1 { "row" } else { "rows" };
         write!(
             f,
-            "a step of {} {rows} takes {:.0} s on these stages, and step_timeout_ms lets it take {:.0} s",
-            self.n_rows, self.seconds, self.timeout_s
+            "a step of {} {rows} takes {} on these stages, and step_timeout_ms lets it take {}",
+            self.n_rows,
+            show_duration(self.takes),
+            show_duration(self.timeout)
         )
     }
 }

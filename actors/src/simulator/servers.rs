@@ -35,7 +35,7 @@ pub(super) struct Servers<'a> {
     waiting: VecDeque<(StepHeader, u64)>,
     /// The steps that it has begun with, in order.
     steps: VecDeque<Step>,
-    /// By stage, the last step that the last stage has begun with.
+    /// By stage, the last step that the last stage has begun with: it may still compute it.
     gone: Vec<Passed>,
     pub(super) stats: ServerStats,
 }
@@ -130,23 +130,24 @@ impl<'a> Servers<'a> {
             return None;
         }
         let step = self.steps.pop_front()?;
-        self.count(&step.passed, now_ns);
         let ended_ns = step.last().ended_ns;
         let (header, passed) = step.into_parts();
-        self.gone = passed;
+        let gone = std::mem::replace(&mut self.gone, passed);
+        self.count(&gone, now_ns);
         Some(Computed { header, ended_ns })
     }
 
+    /// Counts what stages computed of a step until now: what is foreseen may never be.
     fn count(&mut self, passed: &[Passed], now_ns: u64) {
         for (sum, passed) in self.stats.busy_ns.iter_mut().zip(passed) {
-            if passed.began_ns <= now_ns {
-                *sum += passed.ended_ns - passed.began_ns;
-            }
+            *sum += passed.ended_ns.min(now_ns).saturating_sub(passed.began_ns);
         }
     }
 
     /// What the stages did, where nothing follows.
     pub(super) fn take_stats(&mut self, now_ns: u64) -> ServerStats {
+        let gone = std::mem::take(&mut self.gone);
+        self.count(&gone, now_ns);
         for step in std::mem::take(&mut self.steps) {
             self.count(&step.passed, now_ns);
         }

@@ -1,10 +1,11 @@
 //! Long times in which nothing happens, and steps that take longer than they may.
 
+use jupiter_actors::planner::SplitPolicy;
 use jupiter_actors::simulator::{
     Lengths, Scenario, SimRequest, Simulation, SimulationError, arrivals,
 };
 
-use super::common::{at_once, devices, jetsons, run, scenario};
+use super::common::{at_once, copies, devices, jetsons, run, scenario};
 
 const S: u64 = 1_000_000_000;
 
@@ -50,7 +51,7 @@ fn slow_links(step_timeout_ms: u64) -> Scenario {
     file.network.latency_ms = 900_000.0;
     let cluster = file.into_cluster().unwrap().with_head_on(0);
     let mut scenario = scenario(cluster, 1, at_once(2, 20, 3));
-    scenario.planner.split = jupiter_actors::planner::SplitPolicy::PerNode;
+    scenario.planner.split = SplitPolicy::PerNode;
     scenario.planner.step_timeout_ms = step_timeout_ms;
     scenario
 }
@@ -88,4 +89,41 @@ fn steps_that_the_planner_gives_up_are_known_before_the_start() {
     assert_eq!(late_rows(&scenario), Some(128));
     scenario.planner.chunk = 8;
     assert_eq!(late_rows(&scenario), None);
+}
+
+#[test]
+fn short_times_that_are_too_long_are_told_as_they_are() {
+    let mut scenario = scenario(jetsons(), 1, at_once(1, 300, 1));
+    scenario.planner.step_timeout_ms = 50;
+    match Simulation::new(&scenario) {
+        Err(error @ SimulationError::TooSlow(_)) => {
+            let told = error.to_string();
+            assert!(told.contains("lets it take 50 ms"), "{told}");
+        }
+        _ => panic!("one row takes longer"),
+    }
+}
+
+#[test]
+fn a_stage_is_busy_with_steps_that_are_given_up_only_until_then() {
+    let alone = copies(&jetsons(), 1);
+    for (cluster, split) in [
+        (jetsons(), SplitPolicy::Planned),
+        (alone, SplitPolicy::PerNode),
+    ] {
+        let mut scenario = scenario(cluster, 1, at_once(1, 1000, 1));
+        scenario.planner.split = split;
+        scenario.planner.engine.n_batch = 1000;
+        scenario.planner.chunk = 1000;
+        scenario.planner.step_timeout_ms = 2_000;
+        let simulation = Simulation::new(&scenario).unwrap();
+        let late = simulation.late_step().unwrap();
+        assert!(late.takes > 2 * late.timeout, "{late}");
+        let outcome = simulation.run().unwrap();
+        assert_eq!(outcome.n_errors(), 1);
+        for stage in &outcome.stages {
+            let share = outcome.busy_share(stage);
+            assert!((0.0..=1.0).contains(&share), "{}: {share}", stage.node);
+        }
+    }
 }

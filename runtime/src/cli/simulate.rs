@@ -26,10 +26,11 @@ use super::output::{self, UsageError};
 use super::plan::read_devices;
 use super::timeline_file::TimelineFile;
 
-/// What a stage's beginning of a step takes this program, in nanoseconds, with all that the Planner
-/// does for it, which is nearly all: 1.2 microseconds of 64 stages, 1.3 of 4 were measured without debug
-/// assertions; a weaker machine takes longer.
-const NS_PER_BEGIN: u64 = 1500;
+/// What a step takes this program, and what each of its stages does beside that, in nanoseconds, with all
+/// that the Planner does for it, which is nearly all: 5.7 microseconds of a step at 4 stages and 9.3 at 64
+/// were measured without debug assertions; a weaker machine takes longer.
+const NS_PER_STEP: u64 = 7000;
+const NS_PER_BEGIN: u64 = 80;
 /// What it takes this program that the Planner looks at its deadlines, in nanoseconds, as measured.
 const NS_PER_TICK: u64 = 500;
 /// A run that takes longer says so before it starts, in seconds.
@@ -272,18 +273,18 @@ fn requests(args: &SimulateArgs) -> anyhow::Result<Vec<SimRequest>> {
 /// Runs a simulation. If it takes long, or some of its steps take longer than they may, that is told
 /// before.
 fn run(simulation: Simulation<'_>) -> anyhow::Result<Outcome> {
-    let n_begins = simulation.n_begins();
+    let n_steps = simulation.n_steps();
+    let ns_per_step = NS_PER_STEP + NS_PER_BEGIN * simulation.stages().len() as u64;
     let takes = |n: u64, ns: u64| n.saturating_mul(ns) / 1_000_000_000;
     let seconds =
-        takes(n_begins, NS_PER_BEGIN).saturating_add(takes(simulation.n_ticks(), NS_PER_TICK));
+        takes(n_steps, ns_per_step).saturating_add(takes(simulation.n_ticks(), NS_PER_TICK));
     if seconds >= LONG_RUN_S {
         let time = match seconds {
             0..7200 => format!("{} minutes", seconds.div_ceil(60)),
             _ => format!("{} hours", seconds.div_ceil(3600)),
         };
         output::note(&format!(
-            "this takes up to {time}: {n_begins} steps of stages (fewer --requests, or shorter \
-             ones, take less)"
+            "this takes up to {time}: {n_steps} steps (fewer --requests, or shorter ones, take less)"
         ));
     }
     let Some(late) = simulation.late_step() else {

@@ -1,7 +1,9 @@
 //! What can be wrong with a cluster.
 
-use jupiter_actors::NodeId;
+use std::time::Duration;
+
 use jupiter_actors::codec::PROTOCOL_VERSION;
+use jupiter_actors::{NodeId, show_duration};
 
 /// Why a cluster refuses a node, or cannot work as it is.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,8 +39,8 @@ pub enum ClusterError {
     },
     /// Fewer nodes came than the head waits for.
     #[error(
-        "{n_came} nodes came in {seconds} s, {n_needed} are needed: start more workers with \
-         --connect {endpoint}, or wait for fewer (--workers)"
+        "{n_came} nodes came in {}, {n_needed} are needed: start more workers with \
+         --connect {endpoint}, or wait for fewer (--workers)", show_duration(*.waited)
     )]
     TooFewNodes {
         /// Nodes that are there.
@@ -46,14 +48,14 @@ pub enum ClusterError {
         /// Nodes that are waited for.
         n_needed: u32,
         /// How long was waited.
-        seconds: u64,
+        waited: Duration,
         /// Where the head listens.
         endpoint: String,
     },
     /// Fewer nodes came than are to be measured.
     #[error(
-        "{n_came} of {n_needed} nodes came in {seconds} s: start `jupiter worker --connect \
-         {endpoint}` on the others, or wait for fewer (--workers)"
+        "{n_came} of {n_needed} nodes came in {}: start `jupiter worker --connect \
+         {endpoint}` on the others, or wait for fewer (--workers)", show_duration(*.waited)
     )]
     TooFewMeasured {
         /// Nodes that are there.
@@ -61,7 +63,7 @@ pub enum ClusterError {
         /// Nodes that are waited for.
         n_needed: usize,
         /// How long was waited.
-        seconds: u64,
+        waited: Duration,
         /// Where the head listens.
         endpoint: String,
     },
@@ -95,12 +97,12 @@ pub enum ClusterError {
         theirs: u32,
     },
     /// A node that does not answer what it is asked.
-    #[error("node {node} did not answer in {seconds} s")]
+    #[error("node {node} did not answer in {}", show_duration(*.waited))]
     Silent {
         /// The node.
         node: NodeId,
         /// How long was waited.
-        seconds: u64,
+        waited: Duration,
     },
     /// A node that cannot be measured.
     #[error("node {node}: {why}")]

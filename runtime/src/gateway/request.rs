@@ -1,5 +1,7 @@
 //! What public clients send, and the events that they get: JSON.
 
+use std::time::Duration;
+
 use jupiter_actors::request::{Deadline, DeadlineKind, Priority, RequestError};
 use jupiter_models::sampling::SamplingParams;
 use jupiter_models::text::ChatMessage;
@@ -21,8 +23,11 @@ pub(super) const TOO_LONG: BadRequest = BadRequest::TooLong {
     max_bytes: MAX_REQUEST_BYTES,
 };
 
-/// When one who is refused here may come again, in milliseconds: room is made by each answer that ends.
-const RETRY_MS: u64 = 1000;
+/// When one who is refused here may come again where nothing was measured, and at the soonest and the latest:
+/// room is made by each answer that ends.
+const RETRY: Duration = Duration::from_secs(1);
+const MIN_RETRY: Duration = Duration::from_millis(100);
+const MAX_RETRY: Duration = Duration::from_secs(600);
 
 /// Most stop strings, and the longest of them in bytes: each token is compared with all of them.
 const MAX_STOPS: usize = 16;
@@ -168,12 +173,13 @@ fn options(request: Request, default: GenerateOptions) -> Result<GenerateOptions
     })
 }
 
-/// So many wait already, of requests that do not come as far as the Planner.
-pub(crate) fn busy(waiting: usize) -> Error {
-    let retry_after_ms = RETRY_MS;
+/// So many wait already, of requests that do not come as far as the Planner; when there will be room, where
+/// that was measured.
+pub(crate) fn busy(waiting: usize, room_after: Option<Duration>) -> Error {
+    let after = room_after.unwrap_or(RETRY).clamp(MIN_RETRY, MAX_RETRY);
     let busy = RequestError::Busy {
         waiting,
-        retry_after_ms,
+        retry_after_ms: after.as_millis() as u64,
     };
     busy.into()
 }

@@ -67,7 +67,10 @@ impl Standing {
         } else if self.n_live != other.n_live {
             format!("computes {} answers, not {}", self.n_live, other.n_live)
         } else {
-            let age = Duration::from_secs(self.age_ms / 1000);
+            let age = match self.age_ms {
+                ms @ 0..1000 => Duration::from_millis(ms),
+                ms => Duration::from_secs(ms / 1000),
+            };
             format!(
                 "has been there longer ({})",
                 humantime::format_duration(age)

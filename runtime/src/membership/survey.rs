@@ -122,8 +122,8 @@ impl Survey {
                 return Ok(answer);
             }
         }
-        let (node, seconds) = (node.clone(), timeout.as_secs());
-        Err(ClusterError::Silent { node, seconds }.into())
+        let (node, waited) = (node.clone(), timeout);
+        Err(ClusterError::Silent { node, waited }.into())
     }
 }
 

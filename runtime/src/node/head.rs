@@ -123,7 +123,7 @@ impl Runtime {
                     let missing = ClusterError::TooFewNodes {
                         n_came: status.nodes.len(),
                         n_needed: self.n_nodes(),
-                        seconds: patience.as_secs(),
+                        waited: patience,
                         endpoint: endpoint.to_owned(),
                     };
                     return Err(missing.into());

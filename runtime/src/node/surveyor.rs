@@ -150,7 +150,7 @@ impl Surveyor {
                     let missing = ClusterError::TooFewMeasured {
                         n_came: self.known.len(),
                         n_needed: n_nodes.unwrap_or(1),
-                        seconds: patience.as_secs(),
+                        waited: patience,
                         endpoint: endpoint.to_owned(),
                     };
                     return Err(missing.into());

@@ -120,7 +120,7 @@ impl Desk {
         let client = call.client();
         let answered = async {
             let Ok(_permit) = self.asks.try_acquire() else {
-                return Err(busy(MAX_ASKS));
+                return Err(busy(MAX_ASKS, None));
             };
             let mut fields = options(&call.request)?;
             fields.insert("prompt".to_owned(), call.request["prompt"].clone());

@@ -129,7 +129,7 @@ impl Entrance {
             client,
         };
         if self.prompts.try_send(prompt).is_err() {
-            let busy = busy(MAX_WAITING);
+            let busy = busy(MAX_WAITING, None);
             self.out
                 .fail(request, &busy.to_string(), busy.retry_after_ms());
         }

@@ -11,7 +11,7 @@ use crate::planner::Schedule;
 
 /// What wants to be computed.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(in crate::planner) struct Load {
+pub(in crate::planner) struct Backlog {
     pub(in crate::planner) n_stages: usize,
     /// Micro-batches under way, the oldest first.
     pub(in crate::planner) under_way: Vec<UnderWay>,
@@ -76,7 +76,7 @@ pub(in crate::planner) enum Prefill {
 /// The rows of the next micro-batch.
 pub(in crate::planner) fn budget(
     scheduling: &Scheduling,
-    load: &Load,
+    load: &Backlog,
     memory: &Memory,
     times: &StepTimes,
 ) -> Budget {
@@ -92,7 +92,7 @@ pub(in crate::planner) fn budget(
     }
 }
 
-impl Load {
+impl Backlog {
     /// What the live sequences want; those that `may_begin` have bases with all that both begin with.
     pub(in crate::planner) fn of(
         live: &BTreeMap<RequestId, Live>,
@@ -165,8 +165,8 @@ pub(super) mod tests {
         since_ns: 20_000_000,
     };
 
-    pub(in crate::planner::batching) fn load(n_decoding: usize, n_decode_steps: usize) -> Load {
-        Load {
+    pub(in crate::planner::batching) fn load(n_decoding: usize, n_decode_steps: usize) -> Backlog {
+        Backlog {
             n_stages: 2,
             under_way: vec![UNDER_WAY; n_decode_steps],
             n_decoding,
@@ -174,14 +174,14 @@ pub(super) mod tests {
             n_due: n_decoding,
             rows_each: 1.0,
             n_decode_steps,
-            ..Load::default()
+            ..Backlog::default()
         }
     }
 
     #[test]
     fn branches_begin_a_few_at_a_time() {
         let times = StepTimes::new(None, 2);
-        let beginning = Load {
+        let beginning = Backlog {
             n_beginning: 48,
             ..load(0, 0)
         };

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jupiter_models::{Row, SequenceId};
 
-use self::budget::{Budget, Load, Memory, Prefill, budget};
+use self::budget::{Backlog, Budget, Memory, Prefill, budget};
 use self::chunking::Chunking;
 use self::policy::Scheduling;
 use self::step_times::StepTimes;
@@ -92,7 +92,7 @@ pub(super) struct UnderWay {
 
 /// What the draft model is to guess.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Wanted {
+pub(super) struct WantedDraft {
     pub(super) request: RequestId,
     pub(super) limits: DraftLimits,
 }
@@ -104,11 +104,11 @@ pub(super) fn next_batch(
     kv: &mut Kv,
     batching: &Batching,
     progress: &Progress,
-) -> (Option<MicroBatch>, Vec<Wanted>) {
+) -> (Option<MicroBatch>, Vec<WantedDraft>) {
     // KV operations come before the rows of their step: what this one computes is forked later.
     let may_begin = may_begin(live);
     let memory = batching.memory(progress);
-    let load = Load::of(live, &may_begin, progress);
+    let load = Backlog::of(live, &may_begin, progress);
     let budget = budget(&batching.scheduling, &load, &memory, &batching.times);
     let mut filling = Filling {
         batching,
@@ -159,7 +159,7 @@ struct Filling<'a> {
     kv: &'a mut Kv,
     step: StepId,
     batch: MicroBatch,
-    wishes: Vec<Wanted>,
+    wishes: Vec<WantedDraft>,
 }
 
 impl Filling<'_> {
@@ -189,7 +189,7 @@ impl Filling<'_> {
                 Drafted::Guesses(guesses) => guesses,
                 Drafted::Later(wish) => {
                     let request = live.sequence.id;
-                    let wanted = wish.map(|limits| Wanted { request, limits });
+                    let wanted = wish.map(|limits| WantedDraft { request, limits });
                     self.wishes.extend(wanted);
                     continue;
                 }

@@ -10,7 +10,7 @@ use self::mixed::MixedTimes;
 
 use crate::message::StageTiming;
 use crate::planner::cluster::fleet::MeasuredPlan;
-use crate::planning::cost::{Pipeline, Work};
+use crate::planning::cost::{ServerTimes, Work};
 use crate::planning::typical::rows_ns;
 use crate::speculation::shape::StepCost;
 
@@ -48,6 +48,9 @@ impl Mean {
 
     /// The mean, where `prior` counts as [`PRIOR_WEIGHT`] observations.
     fn get_or(&self, prior: f64) -> f64 {
+        if self.weight == 0.0 {
+            return prior;
+        }
         (self.sum + PRIOR_WEIGHT * prior) / (self.weight + PRIOR_WEIGHT)
     }
 }
@@ -56,6 +59,10 @@ impl Mean {
 #[derive(Clone, Debug, Default)]
 pub(in crate::planner) struct StepTimes {
     plan: Option<Arc<MeasuredPlan>>,
+    /// Latencies of the links between the stages, in nanoseconds.
+    delays_ns: Vec<u64>,
+    /// The ways to the first stage and back from the last one, in nanoseconds.
+    ends_ns: u64,
     stages: Vec<StageTimes>,
     /// What a step alone in the pipeline takes beyond the engines' times.
     overhead: Mean,
@@ -74,6 +81,11 @@ struct StageTimes {
     slower: Vec<Mean>,
     /// How many times as long steps of any number of rows take while others compute.
     slower_at_all: Mean,
+    /// What `scale` and `slower_at_all` say now: they are asked for each number of rows.
+    scale_now: f64,
+    slower_now: f64,
+    /// Most rows of a step of which there is a mean.
+    most_rows: usize,
     /// Steps in which prompts are computed.
     mixed: MixedTimes,
 }
@@ -85,6 +97,9 @@ impl Default for StageTimes {
             scale: Mean::default(),
             slower: vec![Mean::default(); MAX_ROWS + 1],
             slower_at_all: Mean::default(),
+            scale_now: 1.0,
+            slower_now: 1.0,
+            most_rows: 0,
             mixed: MixedTimes::default(),
         }
     }
@@ -93,11 +108,16 @@ impl Default for StageTimes {
 impl StageTimes {
     /// A step of `rows` took `ns` where `expected` was to be expected.
     fn observe(&mut self, rows: u32, ns: f64, expected: f64, is_alone: bool) {
-        self.rows
-            .iter_mut()
-            .chain(&mut self.slower)
-            .for_each(Mean::fade);
+        self.learn(rows, ns, expected, is_alone);
+        self.scale_now = self.scale.get().unwrap_or(1.0);
+        self.slower_now = self.slower_at_all.get_or(1.0);
+    }
+
+    fn learn(&mut self, rows: u32, ns: f64, expected: f64, is_alone: bool) {
         let at = rows as usize;
+        let rows_seen = self.rows.iter_mut().take(self.most_rows + 1);
+        let slower_seen = self.slower.iter_mut().take(self.most_rows + 1);
+        rows_seen.chain(slower_seen).for_each(Mean::fade);
         let is_known = self
             .rows
             .get(at)
@@ -115,26 +135,41 @@ impl StageTimes {
         self.scale.add(ns / expected);
         if let Some(mean) = self.rows.get_mut(at) {
             mean.add(ns);
+            self.most_rows = self.most_rows.max(at);
         }
     }
 
     fn alone_ns(&self, rows: u32, expected: f64) -> f64 {
-        let scaled = expected * self.scale.get().unwrap_or(1.0);
+        let scaled = expected * self.scale_now;
+        if rows as usize > self.most_rows {
+            return scaled;
+        }
         let seen = self.rows.get(rows as usize).copied().unwrap_or_default();
         seen.get_or(scaled)
     }
 
     fn slower(&self, rows: u32) -> f64 {
+        if rows as usize > self.most_rows {
+            return self.slower_now;
+        }
         let seen = self.slower.get(rows as usize).copied().unwrap_or_default();
-        seen.get_or(self.slower_at_all.get_or(1.0))
+        seen.get_or(self.slower_now)
     }
 }
 
 impl StepTimes {
     /// For a pipeline of `n_stages`, of which nothing was observed.
     pub(in crate::planner) fn new(plan: Option<Arc<MeasuredPlan>>, n_stages: usize) -> Self {
+        let pipeline = plan.as_ref().map(|plan| plan.pipeline());
+        let delays_ns = pipeline.as_ref().map_or_else(Vec::new, |pipeline| {
+            let links = (1..pipeline.n_servers()).step_by(2);
+            links.map(|link| pipeline.delay_ns(link)).collect()
+        });
+        let ends_ns = pipeline.map_or(0, |pipeline| pipeline.entry_ns() + pipeline.return_ns());
         Self {
             plan,
+            delays_ns,
+            ends_ns,
             stages: vec![StageTimes::default(); n_stages],
             overhead: Mean::default(),
             overhead_with_heads: Mean::default(),
@@ -154,12 +189,12 @@ impl StepTimes {
         alone_for: Option<Duration>,
         has_heads: bool,
     ) {
+        let expected = Expected::of(self.plan.as_deref(), work);
         for timing in timings {
             let stage = timing.stage as usize;
-            let expected = self.expected_ns(stage, work);
             if let Some(times) = self.stages.get_mut(stage) {
                 let ns = timing.busy_us as f64 * 1e3;
-                times.observe(work.rows, ns, expected, alone_for.is_some());
+                times.observe(work.rows, ns, expected.stage_ns(stage), alone_for.is_some());
             }
         }
         if let Some(latency) = alone_for {
@@ -170,27 +205,6 @@ impl StepTimes {
             };
             overhead.add((latency.as_nanos() as f64 - busy as f64).max(0.0));
         }
-    }
-
-    /// What a stage should take, before anything of it was seen.
-    fn expected_ns(&self, stage: usize, work: Work) -> f64 {
-        let ns = match &self.plan {
-            Some(plan) => plan.pipeline().server_ns(2 * stage, work) as f64,
-            None => rows_ns(work.rows) as f64,
-        };
-        ns.max(1.0)
-    }
-
-    /// Nanoseconds of a stage alone, and while others compute.
-    fn stage_ns(&self, stage: usize, rows: u32, asked: &CostsOf) -> (f64, f64) {
-        let work = Work::decode(rows, asked.context).among(asked.cells.max(asked.context));
-        let expected = self.expected_ns(stage, work);
-        self.stages
-            .get(stage)
-            .map_or((expected, expected), |times| {
-                let alone = times.alone_ns(rows, expected);
-                (alone, alone * times.slower(rows))
-            })
     }
 
     /// What steps cost.
@@ -204,26 +218,22 @@ impl StepTimes {
 
     /// What a step of `rows` rows costs; of none, as of one.
     pub(in crate::planner) fn costs_of(&self, rows: u32, asked: &CostsOf) -> RowCosts {
-        let links = self.plan.as_ref().map(|plan| plan.pipeline());
         let rows = rows.max(1) * asked.decode_batch_size.max(1);
+        let work = Work::decode(rows, asked.context).among(asked.cells.max(asked.context));
+        let expected = Expected::of(self.plan.as_deref(), work);
         let mut servers = Vec::with_capacity(2 * self.stages.len());
         let (mut alone_ns, mut around_ns) = (0.0, 0.0);
-        for at in 0..self.stages.len() {
-            let (alone, together) = self.stage_ns(at, rows, asked);
+        for (at, times) in self.stages.iter().enumerate() {
+            let alone = times.alone_ns(rows, expected.stage_ns(at));
+            let together = alone * times.slower(rows);
             (alone_ns, around_ns) = (alone_ns + alone, around_ns + together);
             servers.push(together as u64);
         }
-        let seen = self.overhead.get().or(self.overhead_with_heads.get());
-        let overhead = match (seen, &links) {
-            (Some(seen), _) => seen,
-            (None, Some(pipeline)) => overhead_ns(pipeline, rows),
-            (None, None) => 0.0,
-        };
-        if let Some(pipeline) = &links {
-            let work = Work::decode(rows, asked.context);
-            let link = |at| pipeline.server_ns(at, work);
-            servers.extend((1..pipeline.n_servers()).step_by(2).map(link));
-        }
+        let overhead = self
+            .overhead_seen()
+            .unwrap_or_else(|| self.ways_ns(&expected));
+        let links = 0..self.delays_ns.len();
+        servers.extend(links.map(|link| expected.link_ns(link)));
         // Streams that fill the pipeline take turns at the slowest server.
         let slowest = servers.iter().copied().max().unwrap_or(0) as f64;
         let turn = match asked.n_batches {
@@ -237,6 +247,18 @@ impl StepTimes {
         }
     }
 
+    /// What the way around was seen to take beside the stages' work, in nanoseconds.
+    fn overhead_seen(&self) -> Option<f64> {
+        self.overhead.get().or(self.overhead_with_heads.get())
+    }
+
+    /// What the ways between the stages, and to and from them, should take, in nanoseconds.
+    fn ways_ns(&self, expected: &Expected<'_>) -> f64 {
+        let links = self.delays_ns.iter().enumerate();
+        let links = links.map(|(link, delay_ns)| expected.link_ns(link) + delay_ns);
+        (links.sum::<u64>() + self.ends_ns) as f64
+    }
+
     /// What Medusa heads take, where both ways were seen.
     fn heads_ns(&self) -> f64 {
         let with = self.overhead_with_heads.get().zip(self.overhead.get());
@@ -244,12 +266,37 @@ impl StepTimes {
     }
 }
 
-/// What the way around takes beside the stages' work.
-fn overhead_ns(pipeline: &Pipeline<'_>, rows: u32) -> f64 {
-    let work = Work::decode(rows, 0);
-    let links = (1..pipeline.n_servers()).step_by(2);
-    let passed = links.map(|link| pipeline.server_ns(link, work) + pipeline.delay_ns(link));
-    (passed.sum::<u64>() + pipeline.entry_ns() + pipeline.return_ns()) as f64
+/// What stages and links should take for a step, before anything of them was seen.
+enum Expected<'a> {
+    Measured(ServerTimes<'a>),
+    /// Nanoseconds of each stage; nothing is known of the links.
+    Typical(u64),
+}
+
+impl<'a> Expected<'a> {
+    /// By the plan's profiles, or by a typical curve where there are none.
+    fn of(plan: Option<&'a MeasuredPlan>, work: Work) -> Self {
+        match plan {
+            Some(plan) => Self::Measured(plan.times(work)),
+            None => Self::Typical(rows_ns(work.rows)),
+        }
+    }
+
+    fn stage_ns(&self, stage: usize) -> f64 {
+        let ns = match self {
+            Expected::Measured(times) => times.ns(2 * stage),
+            Expected::Typical(ns) => *ns,
+        };
+        ns.max(1) as f64
+    }
+
+    /// How long the link behind a stage is busy, in nanoseconds.
+    fn link_ns(&self, stage: usize) -> u64 {
+        match self {
+            Expected::Measured(times) => times.ns(2 * stage + 1),
+            Expected::Typical(_) => 0,
+        }
+    }
 }
 
 /// Which steps' costs are asked for.

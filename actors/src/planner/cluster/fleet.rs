@@ -11,7 +11,7 @@ use super::placement::PlacedStage;
 use crate::NodeId;
 use crate::message::StageTiming;
 use crate::planner::PlannerConfig;
-use crate::planning::cost::{Pipeline, Work, stage_ns};
+use crate::planning::cost::{CostTable, Pipeline, ServerTimes, Work};
 use crate::planning::memory::{MemoryDemand, StageMemory};
 use crate::planning::placement::figures::value;
 use crate::planning::placement::{
@@ -82,12 +82,30 @@ pub struct MeasuredPlan {
     pub excluded: Vec<Excluded>,
     /// The device that would be best alone, if the model fits on one.
     pub alone: Option<Alone>,
+    /// What steps cost.
+    pub(super) costs: CostTable,
 }
 
 impl MeasuredPlan {
+    fn new(cluster: Cluster, stages: Vec<(usize, LayerRange)>, predicted: Figures) -> Self {
+        Self {
+            costs: CostTable::new(&Pipeline::new(&cluster, &stages)),
+            cluster,
+            stages,
+            predicted,
+            excluded: Vec::new(),
+            alone: None,
+        }
+    }
+
     /// The costs of its stages and links.
     pub fn pipeline(&self) -> Pipeline<'_> {
         Pipeline::new(&self.cluster, &self.stages)
+    }
+
+    /// What `work` takes at stages and links.
+    pub(in crate::planner) fn times(&self, work: Work) -> ServerTimes<'_> {
+        self.costs.times(&self.pipeline(), work)
     }
 }
 
@@ -133,11 +151,9 @@ impl Fleet {
         let cluster = self.cluster(nodes)?;
         let best = plan(&cluster, &self.request())?;
         Ok(MeasuredPlan {
-            stages: best.stages(),
-            predicted: best.predicted,
-            excluded: best.excluded,
-            alone: best.alone,
-            cluster,
+            excluded: best.excluded.clone(),
+            alone: best.alone.clone(),
+            ..MeasuredPlan::new(cluster, best.stages(), best.predicted)
         })
     }
 
@@ -154,13 +170,7 @@ impl Fleet {
             .map(|stage| Some((device(&stage.node)?, stage.layers)))
             .collect::<Option<Vec<_>>>()?;
         let predicted = figures::figures(&Pipeline::new(&cluster, &stages), &self.goal.load);
-        Some(MeasuredPlan {
-            cluster,
-            stages,
-            predicted,
-            excluded: Vec::new(),
-            alone: None,
-        })
+        Some(MeasuredPlan::new(cluster, stages, predicted))
     }
 
     /// Whether the nodes of these stages have the memory for them.
@@ -208,13 +218,15 @@ impl Fleet {
     ) -> bool {
         // A node may have several stages.
         let mut took = vec![Took::default(); plan.cluster.devices().len()];
+        let predicted = plan.times(work);
         for timing in timings {
-            let Some(&(device, layers)) = plan.stages.get(timing.stage as usize) else {
+            let stage = timing.stage as usize;
+            let Some(&(device, _)) = plan.stages.get(stage) else {
                 return false;
             };
             let took = &mut took[device];
             took.busy_ns += timing.busy_us.saturating_mul(1000);
-            took.predicted_ns += stage_ns(&plan.cluster, device, layers, work);
+            took.predicted_ns += predicted.ns(2 * stage);
         }
         if timings.len() != plan.stages.len() {
             return false;

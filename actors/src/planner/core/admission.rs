@@ -61,7 +61,10 @@ impl PlannerCore {
     /// Answers of which a part has a slot.
     pub(super) fn n_answers(&self) -> usize {
         let answers = self.live.values().map(|live| live.sequence.answer);
-        answers.collect::<BTreeSet<_>>().len()
+        let mut answers: Vec<RequestId> = answers.collect();
+        answers.sort_unstable();
+        answers.dedup();
+        answers.len()
     }
 
     /// Whether a part of the answer has a slot.

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use jupiter_models::engine::EngineParams;
 
-use super::super::batching::Wanted;
-use super::super::batching::budget::Load;
+use super::super::batching::WantedDraft;
+use super::super::batching::budget::Backlog;
 use super::super::batching::policy::auto::decode_batch_size;
 use super::super::batching::step_times::CostsOf;
 use super::super::drafting::{DRAFT_PATIENCE, MAX_LATE_DRAFTS};
@@ -30,7 +30,7 @@ impl PlannerCore {
         }
         let progress = self.progress(now);
         let memory = self.batching.memory(&progress);
-        let load = Load::of(&self.live, &BTreeSet::new(), &progress);
+        let load = Backlog::of(&self.live, &BTreeSet::new(), &progress);
         let n_decoding = load.n_decoding.max(1);
         let size = decode_batch_size(&load, &memory, &self.batching.times);
         let most_rows = (memory.n_rows / size) as u32;
@@ -63,7 +63,7 @@ impl PlannerCore {
             let speculator = &mut live.drafting.speculator;
             speculator.choose(limits, &costs);
             let probe = speculator.probe_wish(n_text);
-            wishes.extend(probe.map(|limits| Wanted { request, limits }));
+            wishes.extend(probe.map(|limits| WantedDraft { request, limits }));
         }
         self.ask_drafter(wishes, now);
     }
@@ -160,7 +160,7 @@ impl PlannerCore {
     }
 
     /// Asks the draft model for guesses.
-    pub(super) fn ask_drafter(&mut self, wishes: Vec<Wanted>, now: Instant) {
+    pub(super) fn ask_drafter(&mut self, wishes: Vec<WantedDraft>, now: Instant) {
         for wanted in wishes {
             if let Some(live) = self.live.get_mut(&wanted.request) {
                 let text = live.text_ahead();

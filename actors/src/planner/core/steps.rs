@@ -34,7 +34,7 @@ impl PlannerCore {
             return;
         }
         self.admit(now);
-        while self.flight.has_credit() {
+        while self.flight.has_credit() && self.live.values().any(Live::may_send) {
             self.make_room();
             let progress = self.progress(now);
             let (batch, wishes) =

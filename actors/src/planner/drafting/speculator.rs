@@ -9,7 +9,7 @@ use std::time::Duration;
 use jupiter_models::Token;
 
 use self::model_source::ModelSource;
-use self::used::{Place, Source, Used};
+use self::used::{DraftPlace, Source, Used};
 use crate::message::HeadGuess;
 use crate::planner::batching::step_times::StepCosts;
 use crate::request::{DraftChoice, SpeculationParams, SpeculationUsage};
@@ -244,7 +244,7 @@ impl Speculator {
         is_first: bool,
         room: usize,
     ) -> Drafted {
-        let place = Place {
+        let place = DraftPlace {
             n_text,
             ahead,
             is_first,

@@ -246,6 +246,9 @@ fn limit_branches(shape: &mut Vec<ShapeNode>, n_branches: usize) {
 /// Lines with two and more steps in flight: all numbers of rows and steps.
 pub fn best_lines(rates: &AcceptanceRates, cost: &StepCost<'_>, limits: ShapeLimits) -> Choice {
     let mut best = Choice::Plain { probe: false };
+    if limits.in_flight < 2 {
+        return best;
+    }
     let rates = rates.first_guesses();
     for rows in 1..=limits.rows {
         for in_flight in 2..=limits.in_flight {

@@ -196,3 +196,16 @@ fn what_is_wrong_is_said_in_one_line() {
         );
     }
 }
+
+#[test]
+fn a_refusal_says_when_there_is_room_within_sane_limits() {
+    let ms = Duration::from_millis;
+    for (room_after, told_ms) in [
+        (None, 1_000),
+        (Some(ms(2_345)), 2_345),
+        (Some(ms(3)), 100),
+        (Some(ms(5_000_000)), 600_000),
+    ] {
+        assert_eq!(busy(128, room_after).retry_after_ms(), Some(told_ms));
+    }
+}

@@ -176,7 +176,8 @@ async fn serve(desk: Arc<Desk>, mut arrivals: mpsc::Receiver<Arrival>) {
                 );
                 continue;
             }
-            let (busy, source) = (busy(requests.len()), arrival.source);
+            let busy = busy(requests.len(), desk.accounts.room_after());
+            let source = arrival.source;
             // Beside the others: a client that does not read must not hold up who comes next.
             refusals.spawn(async move {
                 if let Some(asker) = desk.asker(source).await {
@@ -267,7 +268,7 @@ impl Desk {
             return Ok(());
         };
         let entered = self.accounts.enter(account, MAX_REQUESTS_EACH);
-        let _entry = entered.map_err(busy)?;
+        let _entry = entered.map_err(|full| busy(full.n_open, full.room_after))?;
         options.client = account;
         let mut stream = self.client.generate(prompt, options).await?;
         loop {

@@ -10,7 +10,7 @@
 //! - it gets no more than its share of the prompts there are: equal micro-batches leave no stage idle,
 //!   and pieces of a prompt in several of them overlap (Jupiter's intra-sequence pipelined prefill).
 
-use super::super::budget::{Load, Memory, Prefill};
+use super::super::budget::{Backlog, Memory, Prefill};
 use super::super::step_times::StepTimes;
 use super::Scheduling;
 use crate::planning::cost::Work;
@@ -31,7 +31,7 @@ const CHUNK_SHARE: usize = 4;
 /// Rows of those that decode, and of prompts.
 pub(in crate::planner::batching) fn rows(
     scheduling: &Scheduling,
-    load: &Load,
+    load: &Backlog,
     memory: &Memory,
     times: &StepTimes,
 ) -> (f64, Prefill) {
@@ -54,7 +54,7 @@ pub(in crate::planner::batching) fn rows(
     (decode_rows, prefill)
 }
 
-fn decode_rows(load: &Load, memory: &Memory, times: &StepTimes) -> f64 {
+fn decode_rows(load: &Backlog, memory: &Memory, times: &StepTimes) -> f64 {
     let size = decode_batch_size(load, memory, times);
     // Few sequences may have several steps of guesses under way each.
     let are_few = 2 * load.n_decoding <= load.n_stages + 1;
@@ -67,7 +67,7 @@ fn decode_rows(load: &Load, memory: &Memory, times: &StepTimes) -> f64 {
 
 /// Sequences that decode in one micro-batch, when each has as many rows as the others.
 pub(in crate::planner) fn decode_batch_size(
-    load: &Load,
+    load: &Backlog,
     memory: &Memory,
     times: &StepTimes,
 ) -> usize {
@@ -78,7 +78,7 @@ pub(in crate::planner) fn decode_batch_size(
 
 /// Prompts beside those that decode.
 struct Beside<'a> {
-    load: &'a Load,
+    load: &'a Backlog,
     memory: &'a Memory,
     times: &'a StepTimes,
 }
@@ -159,8 +159,8 @@ mod tests {
         StepTimes::new(None, 2)
     }
 
-    fn with_prompt(n_decoding: usize, n_decode_steps: usize, n_prompt: usize) -> Load {
-        Load {
+    fn with_prompt(n_decoding: usize, n_decode_steps: usize, n_prompt: usize) -> Backlog {
+        Backlog {
             n_prompt,
             n_prompt_whole: n_prompt,
             ..load(n_decoding, n_decode_steps)
@@ -169,17 +169,17 @@ mod tests {
 
     #[test]
     fn those_that_decode_are_spread_over_as_many_micro_batches_as_is_best() {
-        let of = |load: &Load| rows(&promised(1000), load, &MEMORY, &times()).0;
+        let of = |load: &Backlog| rows(&promised(1000), load, &MEMORY, &times()).0;
         assert_eq!(of(&load(6, 0)), 3.0);
         assert_eq!(of(&load(6, 1)), 3.0);
         assert_eq!(of(&load(6, 2)), 0.0, "both micro-batches are under way");
         assert_eq!(of(&load(1, 2)), 1.0, "guesses may go behind guesses");
-        let waiting = Load {
+        let waiting = Backlog {
             n_due: 0,
             ..load(6, 0)
         };
         assert_eq!(of(&waiting), 0.0, "all are under way");
-        let wide = Load {
+        let wide = Backlog {
             rows_each: 4.0,
             ..load(6, 0)
         };
@@ -203,7 +203,7 @@ mod tests {
         assert_eq!(prefill, Prefill::Planned);
     }
 
-    fn beside(ms: u64, load: &Load) -> usize {
+    fn beside(ms: u64, load: &Backlog) -> usize {
         match rows(&promised(ms), load, &MEMORY, &times()).1 {
             Prefill::AtMost(n) => n,
             Prefill::Planned => usize::MAX,
@@ -233,7 +233,7 @@ mod tests {
     fn micro_batches_get_equal_shares_of_short_prompts() {
         assert_eq!(beside(1000, &with_prompt(8, 0, 40)), 20);
         assert_eq!(beside(1000, &with_prompt(8, 0, 3)), FEWEST);
-        let begun = Load {
+        let begun = Backlog {
             n_prompt: 20,
             ..with_prompt(8, 1, 40)
         };

@@ -1,10 +1,10 @@
 //! A fixed budget of rows, as Sarathi-Serve (arXiv 2403.02310) and vLLM have it: all that decode and are
 //! not under way go first, and a prompt's chunk fills the rest. For comparison.
 
-use super::super::budget::{Load, Prefill};
+use super::super::budget::{Backlog, Prefill};
 
 /// Rows of those that decode, and of prompts. At most as many micro-batches as stages are under way.
-pub(in crate::planner::batching) fn rows(load: &Load) -> (f64, Prefill) {
+pub(in crate::planner::batching) fn rows(load: &Backlog) -> (f64, Prefill) {
     match load.under_way.len() < load.n_stages {
         true => (f64::INFINITY, Prefill::AtMost(usize::MAX)),
         false => (0.0, Prefill::AtMost(0)),

@@ -1,7 +1,7 @@
 //! gLLM's throttling of tokens (arXiv 2504.14775, section 3): rows of prompts by how many wait and how
 //! much memory is free, and those that decode spread evenly over the pipeline.
 
-use super::super::budget::{Load, Memory, Prefill};
+use super::super::budget::{Backlog, Memory, Prefill};
 
 /// Micro-batches in which all that waits is to be computed (`#T`).
 const STEPS: usize = 8;
@@ -15,7 +15,7 @@ const SPARE: f64 = 0.05;
 /// Rows of those that decode (`#D = #RD / #PP_depth`), and of prompts: `#P = max(min(#WP / #T, #MaxP *
 /// (KV_free - KV_thresh) / (1 - KV_thresh)), #MinP)`, where the memory wins over `#MinP`, as in gLLM's
 /// code. At most as many micro-batches as stages are under way.
-pub(in crate::planner::batching) fn rows(load: &Load, memory: &Memory) -> (f64, Prefill) {
+pub(in crate::planner::batching) fn rows(load: &Backlog, memory: &Memory) -> (f64, Prefill) {
     if load.under_way.len() >= load.n_stages {
         return (0.0, Prefill::AtMost(0));
     }
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     fn n_prompt(n_waiting: usize, n_cells: usize) -> usize {
-        let load = Load {
+        let load = Backlog {
             n_prompt: n_waiting / 2,
             n_queued: n_waiting - n_waiting / 2,
             ..load(7, 1)
@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn a_prompt_that_fills_the_memory_alone_goes_on() {
-        let alone = Load {
+        let alone = Backlog {
             n_prompt: 200,
             ..load(0, 0)
         };

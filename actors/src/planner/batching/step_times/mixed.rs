@@ -3,7 +3,7 @@
 //! as many share a correction.
 
 use super::super::UnderWay;
-use super::{Mean, StepTimes, overhead_ns};
+use super::{Expected, Mean, StepTimes};
 use crate::message::StageTiming;
 use crate::planning::cost::Work;
 
@@ -24,9 +24,10 @@ fn class_of(rows: u32) -> usize {
 impl StepTimes {
     /// A step of `work`, in which prompts were computed, was reported.
     pub(in crate::planner) fn observe_mixed(&mut self, work: Work, timings: &[StageTiming]) {
+        let expected = Expected::of(self.plan.as_deref(), work);
         for timing in timings {
             let stage = timing.stage as usize;
-            let slower = timing.busy_us as f64 * 1e3 / self.expected_ns(stage, work);
+            let slower = timing.busy_us as f64 * 1e3 / expected.stage_ns(stage);
             if let Some(times) = self.stages.get_mut(stage) {
                 times.mixed.by_class[class_of(work.rows)].add(slower);
                 times.mixed.at_all.add(slower);
@@ -36,20 +37,22 @@ impl StepTimes {
 
     /// Nanoseconds of `work` on the slowest stage or link, and once around.
     pub(in crate::planner) fn mixed_ns(&self, work: Work) -> (f64, f64) {
-        let stages = (0..self.n_stages()).map(|stage| self.mixed_stage_ns(stage, work));
+        let expected = Expected::of(self.plan.as_deref(), work);
+        let stages = (0..self.n_stages()).map(|stage| self.mixed_stage_ns(stage, work, &expected));
         let (slowest, around) = stages.fold((1.0_f64, 0.0), |(slowest, around), ns| {
             (slowest.max(ns), around + ns)
         });
-        let links = (0..self.n_stages()).map(|stage| self.link_ns(stage, work));
-        let slowest = links.fold(slowest, |slowest, (busy, _)| slowest.max(busy));
-        (slowest, around + self.overhead_ns(work))
+        let links = (0..self.delays_ns.len()).map(|link| expected.link_ns(link) as f64);
+        let slowest = links.fold(slowest, f64::max);
+        (slowest, around + self.overhead_ns(&expected))
     }
 
     /// When each stage will have computed what is `under_way`, in nanoseconds from now on.
     pub(in crate::planner) fn busy_until(&self, under_way: &[UnderWay]) -> Vec<f64> {
         let mut until = vec![f64::NEG_INFINITY; self.n_stages()];
         for step in under_way {
-            self.pass(&mut until, -(step.since_ns as f64), step.work);
+            let expected = Expected::of(self.plan.as_deref(), step.work);
+            self.pass(&mut until, -(step.since_ns as f64), step.work, &expected);
             // It is not back yet.
             if let Some(last) = until.last_mut() {
                 *last = last.max(0.0);
@@ -60,50 +63,45 @@ impl StepTimes {
 
     /// When `work` is back that is sent now, to stages that are busy until then, in nanoseconds.
     pub(in crate::planner) fn back_ns(&self, busy_until: &[f64], work: Work) -> f64 {
+        let expected = Expected::of(self.plan.as_deref(), work);
         let mut until = busy_until.to_vec();
-        let done = self.pass(&mut until, 0.0, work);
-        let links = (0..self.n_stages()).map(|stage| self.link_ns(stage, work));
+        let done = self.pass(&mut until, 0.0, work, &expected);
+        let links = (0..self.n_stages()).map(|stage| self.link_ns(stage, &expected));
         let links: f64 = links.map(|(busy, delay)| busy + delay).sum();
-        done + (self.overhead_ns(work) - links).max(0.0)
+        done + (self.overhead_ns(&expected) - links).max(0.0)
     }
 
     /// Moves `work` that is sent at `now` through all stages, which are busy until they are done with it.
-    fn pass(&self, busy_until: &mut [f64], now: f64, work: Work) -> f64 {
+    fn pass(&self, busy_until: &mut [f64], now: f64, work: Work, expected: &Expected<'_>) -> f64 {
         let mut arrives = now;
         for (stage, until) in busy_until.iter_mut().enumerate() {
-            *until = arrives.max(*until) + self.mixed_stage_ns(stage, work);
-            let (busy, delay) = self.link_ns(stage, work);
+            *until = arrives.max(*until) + self.mixed_stage_ns(stage, work, expected);
+            let (busy, delay) = self.link_ns(stage, expected);
             arrives = *until + busy + delay;
         }
         arrives
     }
 
-    fn mixed_stage_ns(&self, stage: usize, work: Work) -> f64 {
-        let expected = self.expected_ns(stage, work);
+    fn mixed_stage_ns(&self, stage: usize, work: Work, expected: &Expected<'_>) -> f64 {
+        let expected = expected.stage_ns(stage);
         self.stages.get(stage).map_or(expected, |times| {
             // Until such steps are seen, as those that decode.
-            let decoding = times.scale.get_or(1.0) * times.slower_at_all.get_or(1.0);
+            let decoding = times.scale.get_or(1.0) * times.slower_now;
             let at_all = times.mixed.at_all.get().unwrap_or(decoding);
             expected * times.mixed.by_class[class_of(work.rows)].get_or(at_all)
         })
     }
 
-    /// How long `work` keeps the link behind a stage busy, and then is under way.
-    fn link_ns(&self, stage: usize, work: Work) -> (f64, f64) {
-        let Some(plan) = self.plan.as_ref().filter(|_| stage + 1 < self.n_stages()) else {
-            return (0.0, 0.0);
-        };
-        let (pipeline, link) = (plan.pipeline(), 2 * stage + 1);
-        let busy = pipeline.server_ns(link, work);
-        (busy as f64, pipeline.delay_ns(link) as f64)
+    /// How long the link behind a stage is busy, and how long what it carries is under way after that.
+    fn link_ns(&self, stage: usize, expected: &Expected<'_>) -> (f64, f64) {
+        let delay = self.delays_ns.get(stage).map_or(0.0, |&ns| ns as f64);
+        (expected.link_ns(stage) as f64, delay)
     }
 
     /// What the way around takes beside the stages' work.
-    fn overhead_ns(&self, work: Work) -> f64 {
-        let seen = self.overhead.get().or(self.overhead_with_heads.get());
-        let plan = self.plan.as_ref();
-        let by_plan = plan.map(|plan| overhead_ns(&plan.pipeline(), work.rows));
-        seen.unwrap_or(0.0).max(by_plan.unwrap_or(0.0))
+    fn overhead_ns(&self, expected: &Expected<'_>) -> f64 {
+        let seen = self.overhead_seen().unwrap_or(0.0);
+        seen.max(self.ways_ns(expected))
     }
 }
 

@@ -110,7 +110,7 @@ impl Source {
 }
 
 /// Where guesses are wanted.
-pub(super) struct Place<'a> {
+pub(super) struct DraftPlace<'a> {
     pub(super) n_text: usize,
     pub(super) ahead: &'a [Token],
     /// Whether nothing of the sequence is under way.
@@ -239,7 +239,7 @@ impl Used {
     pub(super) fn draft(
         &mut self,
         choice: &Choice,
-        place: &Place<'_>,
+        place: &DraftPlace<'_>,
         costs: &StepCosts,
     ) -> Result<Drafted> {
         let limits = self.limits(place.limits);
