@@ -242,7 +242,7 @@ impl States {
         } else if !again.is_empty() {
             return Ok(());
         }
-        let sequence = &mut self.sequences[seq.0 as usize];
+        let sequence = &self.sequences[seq.0 as usize];
         let len = sequence.n_computed;
         if len == 0
             || sequence
@@ -252,17 +252,27 @@ impl States {
         {
             return Ok(());
         }
-        let is_full = sequence.checkpoints.len() == MAX_CHECKPOINTS || self.spare.is_empty();
-        if is_full && !sequence.checkpoints.is_empty() {
-            let oldest = sequence.checkpoints.remove(0);
-            release(&mut self.spare, &mut compute.context, oldest);
+        let is_full = sequence.checkpoints.len() == MAX_CHECKPOINTS;
+        if is_full || self.spare.is_empty() && !sequence.checkpoints.is_empty() {
+            self.give_up_oldest(&mut compute.context, seq.0 as usize);
+        } else if self.spare.is_empty() {
+            // Two of one sequence are worth less than one of two.
+            let has_two = |sequence: &Sequence| sequence.checkpoints.len() > 1;
+            if let Some(at) = self.sequences.iter().position(has_two) {
+                self.give_up_oldest(&mut compute.context, at);
+            }
         }
         if let Some(kept) = self.spare.pop() {
             compute.context.share(seq, kept, len as u32);
-            let kept = Checkpoint { seq: kept, len };
-            sequence.checkpoints.push(Arc::new(kept));
+            let kept = Arc::new(Checkpoint { seq: kept, len });
+            self.sequences[seq.0 as usize].checkpoints.push(kept);
         }
         Ok(())
+    }
+
+    fn give_up_oldest(&mut self, context: &mut Context, at: usize) {
+        let oldest = self.sequences[at].checkpoints.remove(0);
+        release(&mut self.spare, context, oldest);
     }
 
     /// Computes `work` in calls that llama.cpp takes as they are.
