@@ -110,7 +110,7 @@ fn quants(files: &[&str]) -> Vec<String> {
                 let rest = word.strip_prefix(*start);
                 rest.is_some_and(|r| start.len() > 2 || r.starts_with(|c: char| c.is_ascii_digit()))
             };
-            QUANT_STARTS.iter().any(|start| digit_follows(start))
+            QUANT_STARTS.iter().any(digit_follows)
         });
         let quant = last.unwrap_or(name).to_owned();
         if !quants.contains(&quant) {
