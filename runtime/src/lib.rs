@@ -29,6 +29,7 @@
 //! - `error`: what can go wrong
 //! - [`text_file`], [`named_fields`]: what people write, from any file or pipe, and what is wrong in it
 //! - [`environment`], [`signals`]: what a shell says to the program
+//! - [`hub`]: model files of the Hugging Face hub
 //! - `task`, `planner`: tasks that somebody owns; the way to this process's Planner
 //! - [`status`]: how a cluster is doing, as JSON
 //! - [`net`]: sessions, names, frames
@@ -49,6 +50,7 @@ pub mod config;
 pub mod environment;
 mod error;
 mod gateway;
+pub mod hub;
 mod membership;
 mod monitor;
 pub mod named_fields;
@@ -70,7 +72,9 @@ pub use client::prompt::{GenerateOptions, Prompt};
 pub use client::stream::{StreamItem, TokenStream};
 pub use client::{Client, event};
 pub use config::{Config, OutlineMode, Settings};
-pub use error::{BadRequest, ClusterError, ConfigError, Error, ErrorKind, Result, Ros2Error};
+pub use error::{
+    BadRequest, ClusterError, ConfigError, Error, ErrorKind, HubError, Result, Ros2Error,
+};
 pub use jupiter_actors::NodeId;
 pub use jupiter_actors::planner::{ClusterPhase, ClusterStatus, StageStatus, StepStats, StepTrace};
 pub use jupiter_actors::planning::placement::Objective;

@@ -4,7 +4,10 @@
 use std::ffi::OsString;
 
 /// Short flags of more than one letter, and the long ones that they stand for.
-const SHORT_FLAGS: [(&str, &str); 10] = [
+const SHORT_FLAGS: [(&str, &str); 13] = [
+    ("-hf", "--hf-repo"),
+    ("-hfr", "--hf-repo"),
+    ("-hff", "--hf-file"),
     ("-md", "--model-draft"),
     ("-ub", "--ubatch-size"),
     ("-np", "--parallel"),

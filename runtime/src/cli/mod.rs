@@ -6,7 +6,7 @@
 //! - [`plan`]: measure them and say who would compute what; [`plan_report`]: as people read it
 //! - [`simulate`]: what machines of a file would do under load; [`load_report`]: what comes of a load;
 //!   [`top`]: what a cluster does
-//! - [`split`], [`synth`]: write model files; [`bench`], [`devices`], [`models`]: measure and
+//! - [`pull`]: fetch a model file; [`split`], [`synth`]: write some; [`bench`], [`devices`], [`models`]: measure and
 //!   look
 //! - [`start`]: from flags to a running pipeline; [`processes`]: stages in child processes;
 //!   [`leave`]: the end of the program
@@ -28,6 +28,7 @@ mod plan_report;
 mod precedence;
 mod process_settings;
 mod processes;
+mod pull;
 mod run;
 mod serve;
 mod simulate;
@@ -93,6 +94,8 @@ enum Verb {
     Worker(Box<worker::WorkerArgs>),
     /// Write the stages of a model as files
     Split(split::SplitVerbArgs),
+    /// Download a model of the Hugging Face hub, and print where it is
+    Pull(pull::PullArgs),
     /// Write a model with random weights
     Synth(synth::SynthArgs),
     /// Measure speed and memory, beside plain llama.cpp if asked
@@ -144,6 +147,7 @@ fn execute(cli: &Cli) -> anyhow::Result<ExitCode> {
         Verb::Top(args) => block_on(Signals::stop, top::execute(common, args)),
         Verb::Simulate(args) => simulate::execute(common, args),
         Verb::Split(args) => split::execute(common, args),
+        Verb::Pull(args) => pull::execute(args),
         Verb::Synth(args) => synth::execute(args),
         Verb::Devices(args) => devices::execute(args),
         Verb::Models(args) => models::execute(args),

@@ -155,7 +155,7 @@ async fn measured(common: &CommonArgs, args: &PlanArgs) -> anyhow::Result<Task> 
         },
         ..Settings::default()
     };
-    let config = head_config(common, &settings)?;
+    let config = head_config(common, &settings).await?;
     output::tell_default_model(common, &config);
     let n_nodes = args
         .cluster

@@ -9,7 +9,8 @@ use clap::{Arg, ArgMatches, Command};
 use jupiter::environment;
 
 /// Arguments of which a command line takes one.
-const ALTERNATIVES: [(&str, &str); 6] = [
+const ALTERNATIVES: [(&str, &str); 7] = [
+    ("model", "hf_repo"),
     ("stages", "split"),
     ("rate", "trace"),
     ("requests", "trace"),

@@ -45,7 +45,7 @@ pub(crate) struct ServeArgs {
 }
 
 pub(crate) async fn execute(common: &CommonArgs, args: &ServeArgs) -> anyhow::Result<ExitCode> {
-    let config = head_config(common, &args.settings)?;
+    let config = head_config(common, &args.settings).await?;
     output::tell_default_model(common, &config);
     let bars = Arc::new(ProgressBars::new());
     let mut stop = Signals::stop()?;
@@ -66,8 +66,8 @@ pub(crate) async fn execute(common: &CommonArgs, args: &ServeArgs) -> anyhow::Re
 
 /// The configuration of a head. One without an endpoint listens where only this machine reaches it:
 /// it is a cluster like any other.
-pub(crate) fn head_config(common: &CommonArgs, flags: &Settings) -> anyhow::Result<Config> {
-    let mut settings = Settings::load_here(common.config.as_deref(), flags)?;
+pub(crate) async fn head_config(common: &CommonArgs, flags: &Settings) -> anyhow::Result<Config> {
+    let mut settings = super::pull::settings(common, flags).await?;
     if settings.network.listen.is_empty() {
         let endpoint = match &settings.ros2.ros2 {
             Some(_) => ENDPOINT_BESIDE_ROS2,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::Args;
 use clap::builder::BoolishValueParser;
-use jupiter::config::CutSettings;
+use jupiter::config::{CutSettings, ModelSettings};
 use jupiter::timeline::{Page, Section, from_trace};
 use jupiter::{Config, ConfigError, Settings, described_config, named_fields};
 use jupiter_actors::planner::{PlannerConfig, SplitPolicy};
@@ -178,7 +178,9 @@ fn scenario(
         let plan = &mut settings.placement.plan;
         plan.get_or_insert_with(|| "auto".to_owned());
     }
-    let settings = Settings::load_here(common.config.as_deref(), &settings)?;
+    let mut settings = Settings::load_here(common.config.as_deref(), &settings)?;
+    // The devices file describes the model.
+    settings.model = ModelSettings::default();
     let config = Config::from_settings(settings)?;
     let is_guessed = guesses.is_some();
     let (cluster, planner) = with_head(&args.devices, &config, devices, cluster, is_guessed)?;

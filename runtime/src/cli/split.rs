@@ -93,7 +93,7 @@ fn config(common: &CommonArgs, args: &SplitVerbArgs) -> anyhow::Result<Config> {
         cut: args.cut.clone(),
         ..Settings::default()
     };
-    let config = Config::load(common.config.as_deref(), &flags)?;
+    let config = Config::from_settings(super::pull::settings_here(common, &flags)?)?;
     output::tell_default_model(common, &config);
     Ok(config)
 }

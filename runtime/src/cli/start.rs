@@ -13,6 +13,7 @@ use jupiter::{Config, Deadline, GenerateOptions, NodeId, Runtime, SamplingParams
 use super::args::{CommonArgs, GenerationArgs, SamplingArgs};
 use super::output::{self, Interrupted, UsageError};
 use super::processes::{Launch, StageProcesses};
+use super::pull;
 
 /// Where the head of `--processes` listens: on a free port that only this machine reaches.
 const HEAD_ENDPOINT: &str = "tcp/127.0.0.1:0";
@@ -126,7 +127,8 @@ async fn start(args: &PipelineArgs<'_>) -> anyhow::Result<Pipeline> {
         true => settings.cut.stages.take(),
         false => None,
     };
-    let mut config = Config::load(args.common.config.as_deref(), &settings)?;
+    let settings = pull::settings(args.common, &settings).await?;
+    let mut config = Config::from_settings(settings)?;
     // The file may be that of a head: only `serve` is a node of ROS 2.
     config.ros2 = None;
     if !has_plan && config.pipeline.split == Split::Planned {

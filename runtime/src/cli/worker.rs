@@ -69,7 +69,7 @@ pub(crate) async fn execute(common: &CommonArgs, args: &WorkerArgs) -> anyhow::R
         emulation: args.emulation.clone(),
         ..Settings::default()
     };
-    let config = Config::load(common.config.as_deref(), &settings)?;
+    let config = Config::from_settings(super::pull::settings(common, &settings).await?)?;
     if config.network.endpoints.connect.is_empty() {
         let how = "no head to work for: give its endpoint, as --connect tcp/192.168.1.10:7447";
         return Err(UsageError(how.into()).into());

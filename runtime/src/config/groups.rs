@@ -62,6 +62,26 @@ pub struct ModelSettings {
     #[arg(short, long, env = "JUPITER_MODEL", value_name = "FILE")]
     pub model: Option<PathBuf>,
 
+    /// The model, of the Hugging Face hub: downloaded if it is not in the cache [short: -hf]
+    #[arg(long, env = "JUPITER_HF_REPO", value_name = "USER/REPO[:QUANT]")]
+    pub hf_repo: Option<String>,
+
+    /// Which file of it, instead of a quantization [short: -hff]
+    #[arg(long, env = "JUPITER_HF_FILE", value_name = "FILE")]
+    pub hf_file: Option<String>,
+
+    /// Take the hub's models from the cache only
+    #[arg(
+        long,
+        env = "JUPITER_OFFLINE",
+        value_name = "true|false",
+        value_parser = BoolishValueParser::new(),
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub offline: Option<bool>,
+
     /// Cut models of architectures whose cuts no test has proven, where nothing is known against it
     #[arg(
         long,

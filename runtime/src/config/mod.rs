@@ -48,7 +48,7 @@ pub use self::ros2_name::Ros2Name;
 pub use self::settings::Settings;
 pub use self::speculation::SpeculationConfig;
 pub use self::typed_topics::{Ros2Limit, Ros2Topic};
-use crate::error::Result;
+use crate::error::{HubError, Result};
 
 /// KV cells when nothing is said: llama.cpp's long-standing default, for models that were trained
 /// on so many positions.
@@ -183,12 +183,15 @@ impl PipelineConfig {
 }
 
 impl Config {
-    /// What the file, the environment (`JUPITER_CTX_SIZE` for `ctx_size`) and `flags` say.
+    /// What the file, the environment (`JUPITER_CTX_SIZE` for `ctx_size`) and `flags` say. Blocks while
+    /// it downloads a model of the hub.
     ///
     /// # Errors
     /// In one line: a file that cannot be read, unknown keys, values that cannot be used.
     pub fn load(file: Option<&Path>, flags: &Settings) -> Result<Self> {
-        Self::from_settings(Settings::load_here(file, flags)?)
+        let mut settings = Settings::load_here(file, flags)?;
+        settings.pull(&|_, _, _| {})?;
+        Self::from_settings(settings)
     }
 
     /// Completes and checks `settings`, without looking at files or the environment.
@@ -213,6 +216,10 @@ impl Config {
             emulation: emulated,
             patience,
         } = settings;
+        if let Some(what) = model.hf_repo {
+            // Only `Settings::pull` asks the hub.
+            return Err(HubError::NotCached { what }.into());
+        }
         let is_cluster = !(place.listen.is_empty() && place.connect.is_empty());
         Ok(Self {
             speculation: SpeculationConfig::from_settings(&speculation, drafts)?,

@@ -16,7 +16,8 @@ use super::groups::{
 };
 use super::ros2::Ros2Settings;
 use super::table::{Table, one_line};
-use crate::error::{ConfigError, Result};
+use crate::error::{ConfigError, HubError, Result};
+use crate::hub::{self, HubModel, OnBytes};
 
 /// Prefix of the environment's names.
 const ENV_PREFIX: &str = "JUPITER";
@@ -128,7 +129,37 @@ impl Settings {
             settings.cut.clone_from(&flags.cut);
             settings.placement.plan.clone_from(&flags.placement.plan);
         }
+        if flags.model.model.is_some() && flags.model.hf_repo.is_none() {
+            (settings.model.hf_repo, settings.model.hf_file) = (None, None);
+        } else if flags.model.hf_repo.is_some() {
+            settings.model.model.clone_from(&flags.model.model);
+            settings.model.hf_file.clone_from(&flags.model.hf_file);
+        }
         Ok(settings)
+    }
+
+    /// Brings the model that `hf_repo` names into the cache, and names its file instead. Blocks; does
+    /// nothing where no repository is named.
+    ///
+    /// # Errors
+    /// Those of [`hub::pull`]; a model that is named twice.
+    pub fn pull(&mut self, on_bytes: OnBytes<'_>) -> Result<()> {
+        let said = &mut self.model;
+        let Some(repo) = &said.hf_repo else {
+            return match said.hf_file.take() {
+                Some(file) => Err(HubError::FileOfNothing { file }.into()),
+                None => Ok(()),
+            };
+        };
+        if let Some(path) = &said.model {
+            let (path, repo) = (path.clone(), repo.clone());
+            return Err(HubError::NamedTwice { path, repo }.into());
+        }
+        let mut model = HubModel::parse(repo)?;
+        model.file.clone_from(&said.hf_file);
+        said.model = Some(hub::pull(&model, said.offline.unwrap_or(false), on_bytes)?);
+        (said.hf_repo, said.hf_file) = (None, None);
+        Ok(())
     }
 
     /// Each group by itself: only so are words of the environment taken for what the field is.

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod config;
+mod hub;
 mod request;
 mod ros2;
 
@@ -11,6 +12,7 @@ use jupiter_models::{ModelError, Token};
 
 pub use self::cluster::ClusterError;
 pub use self::config::ConfigError;
+pub use self::hub::HubError;
 pub use self::request::BadRequest;
 pub use self::ros2::Ros2Error;
 
@@ -23,6 +25,9 @@ pub enum Error {
     /// The configuration cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The model cannot be had from the hub.
+    #[error(transparent)]
+    Hub(#[from] HubError),
     /// The model, its slices or the engine.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -132,6 +137,15 @@ impl Error {
                 | ModelError::Unsplittable { .. }
                 | ModelError::BadSplit { .. }
                 | ModelError::BadInput { .. } => ErrorKind::Invalid,
+            },
+            Self::Hub(error) => match error {
+                HubError::Network { .. } | HubError::Answer { .. } | HubError::Busy { .. } => {
+                    ErrorKind::Unavailable
+                }
+                HubError::Full { .. } | HubError::Cache { .. } | HubError::Altered { .. } => {
+                    ErrorKind::Internal
+                }
+                _ => ErrorKind::Invalid,
             },
             Self::Ros2(Ros2Error::NoRouter { .. }) => ErrorKind::Unavailable,
             Self::Ros2(_) => ErrorKind::Invalid,

@@ -11,7 +11,7 @@ use jupiter_models::kernels::KernelChoice;
 use super::Progress;
 use super::head::Runtime;
 use crate::config::{Config, DraftSetting, OutlineMode, Settings};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Describes a runtime; what is not said is as in [`Settings`].
 #[derive(Clone, Default)]
@@ -39,6 +39,14 @@ impl RuntimeBuilder {
     #[must_use]
     pub fn model(mut self, path: impl Into<PathBuf>) -> Self {
         self.settings.model.model = Some(path.into());
+        self
+    }
+
+    /// The model USER/REPO or USER/REPO:QUANT of the Hugging Face hub, which the start downloads if it
+    /// is not in the cache.
+    #[must_use]
+    pub fn hub_model(mut self, name: impl Into<String>) -> Self {
+        self.settings.model.hf_repo = Some(name.into());
         self
     }
 
@@ -260,6 +268,12 @@ impl RuntimeBuilder {
     /// # Errors
     /// In one line: what cannot be used or started. Nothing is left running then.
     pub async fn start(self) -> Result<Runtime> {
-        Runtime::start_with(Config::from_settings(self.settings)?, self.progress).await
+        let mut settings = self.settings;
+        let pulled = tokio::task::spawn_blocking(move || {
+            settings.pull(&|_, _, _| {})?;
+            Ok::<Settings, Error>(settings)
+        });
+        let settings = pulled.await.map_err(|_| Error::Stopped)??;
+        Runtime::start_with(Config::from_settings(settings)?, self.progress).await
     }
 }

@@ -6,6 +6,7 @@ mod answers;
 mod default_model;
 mod ends;
 mod files;
+mod hub;
 mod inputs;
 mod kernels;
 mod load;

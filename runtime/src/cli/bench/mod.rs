@@ -201,7 +201,7 @@ impl BenchArgs {
 
 pub(crate) async fn execute(common: &CommonArgs, args: &BenchArgs) -> anyhow::Result<ExitCode> {
     if !args.rows.is_empty() {
-        let report = rows::measure(common, args)?;
+        let report = rows::measure(common, args).await?;
         match args.json {
             true => output::json_line(&report)?,
             false => output::text(&report.table())?,

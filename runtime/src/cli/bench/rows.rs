@@ -16,6 +16,7 @@ use super::measure::engine_params;
 use super::report::model_name;
 use crate::cli::args::CommonArgs;
 use crate::cli::output;
+use crate::cli::pull;
 use crate::cli::table::{Align, bytes, markdown};
 
 /// Up to so many rows are taken for guesses, branches or streams, which all want logits; of a longer
@@ -55,13 +56,13 @@ struct LimitReport {
 }
 
 /// Measures steps of all lengths in turns.
-pub(super) fn measure(common: &CommonArgs, args: &BenchArgs) -> anyhow::Result<RowReport> {
+pub(super) async fn measure(common: &CommonArgs, args: &BenchArgs) -> anyhow::Result<RowReport> {
     let settings = Settings {
         model: args.model.clone(),
         engine: args.stages.engine.clone(),
         ..Settings::default()
     };
-    let config = Config::load(common.config.as_deref(), &settings)?;
+    let config = Config::from_settings(pull::settings(common, &settings).await?)?;
     output::tell_default_model(common, &config);
     let (model, info) = config.open_model()?;
     let n_most = args.rows.iter().copied().max().unwrap_or(1);

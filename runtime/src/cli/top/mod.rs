@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::builder::BoolishValueParser;
-use jupiter::config::NetworkSettings;
+use jupiter::config::{ModelSettings, NetworkSettings};
 use jupiter::signals::Signals;
 use jupiter::status::StatusReport;
 use jupiter::{Config, Monitor, Settings};
@@ -60,7 +60,10 @@ pub(crate) async fn execute(common: &CommonArgs, args: &TopArgs) -> anyhow::Resu
         network: args.network.clone(),
         ..Settings::default()
     };
-    let mut network = Config::load(common.config.as_deref(), &settings)?.network;
+    let mut settings = Settings::load_here(common.config.as_deref(), &settings)?;
+    // The head has it; here nothing is downloaded.
+    settings.model = ModelSettings::default();
+    let mut network = Config::from_settings(settings)?.network;
     // What a head's file says of itself is where it is reached.
     if network.endpoints.connect.is_empty() {
         network.endpoints.connect = std::mem::take(&mut network.endpoints.listen);
