@@ -37,7 +37,7 @@ pub enum HubError {
     /// No token was sent where one is asked for, or it was refused.
     #[error("the hub refuses access to {repo}: {}", if *has_token {
         "accept its terms on its page, or set HF_TOKEN to a valid token of one who may read it" }
-        else { "accept its terms on its page, and set HF_TOKEN to your token" })]
+        else { "look for a typo, or accept its terms on its page and set HF_TOKEN to your token" })]
     Refused {
         /// As USER/REPO.
         repo: String,
@@ -135,8 +135,8 @@ pub enum HubError {
         /// The file.
         file: String,
     },
-    /// Offline, and nothing of it is there.
-    #[error("{what} is not in the cache: run it once without --offline")]
+    /// It is not there, and the hub is not to be asked.
+    #[error("{what} is not in the cache: `jupiter pull` brings it there")]
     NotCached {
         /// The repository, with what was asked for.
         what: String,
