@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use self::failures::Failures;
-use self::stages::Slot;
+use self::stages::HeldStage;
 use crate::drafter::DrafterMessage;
 use crate::factory::{StageFactory, ThreadGuard};
 use crate::link::Link;
@@ -113,7 +113,7 @@ pub struct SupervisorState {
     /// The Planner's arguments hold its ledger, which survives the actor.
     planner: Option<(PlannerArgs, Option<ActorCell>)>,
     planner_failures: Failures,
-    slots: BTreeMap<u32, Slot>,
+    slots: BTreeMap<u32, HeldStage>,
     verifiers: Verifiers,
     /// The draft model that is wanted here, and the actor while it lives.
     drafter: Option<(DrafterAssignment, Option<ActorRef<DrafterMessage>>)>,

@@ -23,13 +23,13 @@ pub struct DraftModel {
     n_cells: usize,
     /// Tokens of the model that it guesses for; it may know more.
     n_vocab: usize,
-    slots: Vec<Slot>,
+    slots: Vec<CachedText>,
     n_asked: u64,
 }
 
 /// A sequence of the KV cache.
 #[derive(Clone, Debug, Default)]
-struct Slot {
+struct CachedText {
     /// Whose text it is; none for a free one.
     text: Option<u64>,
     /// The tokens in the KV cache.
@@ -91,7 +91,7 @@ impl DraftModel {
             n_batch: params.n_batch as usize,
             n_cells: params.n_cells() as usize,
             n_vocab: target.n_vocab() as usize,
-            slots: vec![Slot::default(); params.n_seq_max as usize],
+            slots: vec![CachedText::default(); params.n_seq_max as usize],
             n_asked: 0,
         })
     }
@@ -162,7 +162,7 @@ impl DraftModel {
     fn forget(&mut self, at: usize) -> Result<()> {
         let seq = SequenceId(at as u32);
         self.engine.apply(KvOp::Drop { seq })?;
-        self.slots[at] = Slot::default();
+        self.slots[at] = CachedText::default();
         Ok(())
     }
 

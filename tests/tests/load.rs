@@ -6,13 +6,13 @@ use std::path::Path;
 
 use jupiter_actors::planner::Schedule;
 use jupiter_actors::simulator::Lengths;
-use jupiter_tests::load::{Load, Point, SCHEDULES, picture, read, simulate, table};
+use jupiter_tests::load::{OfferedLoad, Point, SCHEDULES, picture, read, simulate, table};
 
 #[test]
 fn what_is_simulated_is_drawn_and_what_was_measured_is_read() {
     let devices =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/devices-jetson-mixed-1000mbps.toml");
-    let load = Load {
+    let load = OfferedLoad {
         n_requests: 12,
         lengths: Lengths::Fixed {
             n_prompt: 100,

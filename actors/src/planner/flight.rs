@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::batching::{Part, UnderWay};
+use super::batching::{RequestRows, UnderWay};
 use super::stats::Share;
 use crate::message::StageTiming;
 use crate::planning::cost::Work;
@@ -25,7 +25,7 @@ pub(super) fn max_steps(capacity: usize) -> usize {
 /// A step that was sent and not yet reported.
 pub(super) struct SentStep {
     pub(super) step: StepId,
-    pub(super) parts: Vec<Part>,
+    pub(super) parts: Vec<RequestRows>,
     n_rows: usize,
     /// What it costs by the profiles.
     pub(super) work: Work,
@@ -132,7 +132,7 @@ impl Flight {
 
     /// Steps under way in which tokens are generated.
     pub(super) fn n_decoding(&self) -> usize {
-        let decodes = |part: &Part| part.is_judged && !part.is_prompt && !part.is_dead;
+        let decodes = |part: &RequestRows| part.is_judged && !part.is_prompt && !part.is_dead;
         let steps = self.steps.iter();
         steps.filter(|step| step.parts.iter().any(decodes)).count()
     }
@@ -168,7 +168,7 @@ impl Flight {
     }
 
     /// Takes a credit for a step that is sent now.
-    pub(super) fn send(&mut self, parts: Vec<Part>, work: Work, now: Instant) -> StepId {
+    pub(super) fn send(&mut self, parts: Vec<RequestRows>, work: Work, now: Instant) -> StepId {
         let step = self.next_step;
         self.next_step = step.next();
         let alone = self.steps.is_empty();
@@ -281,7 +281,7 @@ mod tests {
         let now = Instant::now();
         let mut flight = Flight::new(Duration::from_secs(60), now);
         flight.restart(1);
-        let part = |request| Part {
+        let part = |request| RequestRows {
             request: RequestId(request),
             n_rows: 1,
             is_prompt: false,

@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use super::batching::Part;
+use super::batching::RequestRows;
 
 /// What an observation counts in the mean of all before it.
 const WEIGHT: f64 = 0.05;
@@ -34,7 +34,7 @@ pub(super) struct Demand {
 
 impl Pace {
     /// A step of these parts was reported.
-    pub(super) fn observe(&mut self, parts: &[Part], sent: Instant, now: Instant) {
+    pub(super) fn observe(&mut self, parts: &[RequestRows], sent: Instant, now: Instant) {
         let since = self.reported.map_or(sent, |at| at.max(sent));
         self.reported = Some(now);
         let seconds = now.duration_since(since).as_secs_f64();
@@ -78,8 +78,8 @@ mod tests {
     use super::*;
     use crate::RequestId;
 
-    fn part(n_rows: usize, is_prompt: bool) -> Part {
-        Part {
+    fn part(n_rows: usize, is_prompt: bool) -> RequestRows {
+        RequestRows {
             request: RequestId(0),
             n_rows,
             is_prompt,

@@ -91,7 +91,7 @@ fn unix_us_of(instant: Instant, (known, known_us): (Instant, u64)) -> u64 {
 mod tests {
     use std::time::Duration;
 
-    use super::super::batching::Part;
+    use super::super::batching::RequestRows;
     use super::super::flight::Flight;
     use super::*;
     use crate::RequestId;
@@ -101,7 +101,7 @@ mod tests {
 
     /// Sends a step of 3 prompt rows and 1 decode row at `sent`; it is back 5 ms later.
     fn step(flight: &mut Flight, trace: &mut Trace, sent: Instant) {
-        let part = |n_rows, is_prompt| Part {
+        let part = |n_rows, is_prompt| RequestRows {
             request: RequestId(1),
             n_rows,
             is_prompt,

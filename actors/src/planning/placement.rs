@@ -50,7 +50,7 @@ pub enum Objective {
 /// The work that times are predicted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Load {
+pub struct Workload {
     /// Tokens of a prompt, for [`Objective::Ttft`].
     pub prompt: u32,
     /// Rows of a decode step, for the two others.
@@ -66,7 +66,7 @@ pub struct Request {
     /// What counts.
     pub objective: Objective,
     /// For which work.
-    pub load: Load,
+    pub load: Workload,
     /// What has to fit into memory.
     pub memory: MemoryDemand,
 }
@@ -171,7 +171,7 @@ pub fn plan(cluster: &Cluster, request: &Request) -> Result<Plan> {
 }
 
 fn check(request: &Request) -> Result<()> {
-    let Load {
+    let Workload {
         prompt,
         rows,
         context,

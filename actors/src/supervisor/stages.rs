@@ -14,7 +14,7 @@ use crate::stage::{Entrance, Stage, StageArgs, StageMessage};
 use crate::verifier::{Judge, Verifier, VerifierArgs, VerifierMessage};
 
 /// A stage as the plan wants it, and what lives of it.
-pub(super) struct Slot {
+pub(super) struct HeldStage {
     assignment: StageAssignment,
     stage: Option<ActorRef<StageMessage>>,
     /// Answers when the stage's engine thread has ended and its memory is free.
@@ -26,7 +26,7 @@ pub(super) struct Slot {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Part {
+pub(super) enum StageActor {
     Stage,
     Verifier,
 }
@@ -61,7 +61,7 @@ impl SupervisorState {
                 Some(slot) if same_engine(&slot.assignment, &assignment) => {}
                 _ => self.release(stage).await,
             }
-            let slot = self.slots.entry(stage).or_insert_with(|| Slot {
+            let slot = self.slots.entry(stage).or_insert_with(|| HeldStage {
                 assignment: assignment.clone(),
                 stage: None,
                 engine_ended: None,
@@ -179,15 +179,15 @@ impl SupervisorState {
     }
 
     /// Takes a child that lives no more out of its slot and of the inbox.
-    pub(super) fn forget(&mut self, cell: &ActorCell) -> Option<(u32, Part)> {
+    pub(super) fn forget(&mut self, cell: &ActorCell) -> Option<(u32, StageActor)> {
         let (stage, part) = self.find(cell)?;
         let slot = self.slots.get_mut(&stage)?;
         match part {
-            Part::Stage => {
+            StageActor::Stage => {
                 slot.stage = None;
                 self.args.inbox.set_stage(stage, None);
             }
-            Part::Verifier => {
+            StageActor::Verifier => {
                 slot.verifier = None;
                 self.verifiers.set(stage, None);
             }
@@ -195,7 +195,7 @@ impl SupervisorState {
         Some((stage, part))
     }
 
-    fn find(&self, cell: &ActorCell) -> Option<(u32, Part)> {
+    fn find(&self, cell: &ActorCell) -> Option<(u32, StageActor)> {
         let id = cell.get_id();
         self.slots.iter().find_map(|(&stage, slot)| {
             if slot
@@ -203,13 +203,13 @@ impl SupervisorState {
                 .as_ref()
                 .is_some_and(|actor| actor.get_id() == id)
             {
-                Some((stage, Part::Stage))
+                Some((stage, StageActor::Stage))
             } else if slot
                 .verifier
                 .as_ref()
                 .is_some_and(|actor| actor.get_id() == id)
             {
-                Some((stage, Part::Verifier))
+                Some((stage, StageActor::Verifier))
             } else {
                 None
             }

@@ -3,7 +3,7 @@
 use jupiter_actors::NodeId;
 use jupiter_actors::planning::chunks::{ChunkGrid, ChunkTable};
 use jupiter_actors::planning::memory::MemoryDemand;
-use jupiter_actors::planning::placement::{Load, Objective, Request, plan};
+use jupiter_actors::planning::placement::{Objective, Request, Workload, plan};
 use jupiter_actors::planning::plan_file::PlanFile;
 use jupiter_actors::planning::profile::Cluster;
 use jupiter_models::LayerRange;
@@ -24,7 +24,7 @@ fn written() -> (PlanFile, Vec<(NodeId, LayerRange)>) {
     let cluster = Cluster::new(model, devices, &links, None).unwrap();
     let request = Request {
         objective: Objective::Throughput,
-        load: Load {
+        load: Workload {
             prompt: 100,
             rows: 2,
             context: 50,

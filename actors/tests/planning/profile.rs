@@ -2,7 +2,7 @@
 use jupiter_actors::NodeId;
 use jupiter_actors::planning::PlanError;
 use jupiter_actors::planning::memory::MemoryDemand;
-use jupiter_actors::planning::placement::{Load, Objective, Request, plan};
+use jupiter_actors::planning::placement::{Objective, Request, Workload, plan};
 use jupiter_actors::planning::profile::{Cluster, DeviceProfile, LinkProfile};
 use jupiter_models::gguf::KvDtype;
 use jupiter_models::profile::{
@@ -203,7 +203,7 @@ fn a_head_that_is_no_device_needs_links_to_all_of_them() {
 fn request() -> Request {
     Request {
         objective: Objective::Ttft,
-        load: Load {
+        load: Workload {
             prompt: 256,
             rows: 1,
             context: 0,
@@ -334,7 +334,7 @@ fn the_largest_values_that_pass_the_checks_overflow_nothing() {
         link.bytes_per_ms = 1e-6;
     }
     let mut large = request();
-    large.load = Load {
+    large.load = Workload {
         prompt: 1 << 20,
         rows: 4096,
         context: 1 << 20,

@@ -6,7 +6,7 @@ use std::ops::Range;
 #[cfg(target_arch = "aarch64")]
 use crate::arm;
 use crate::forms::Form;
-use crate::panels::{self, MAX_TILE, Slot};
+use crate::panels::{self, MAX_TILE, PanelRow};
 #[cfg(target_arch = "x86_64")]
 use crate::x86;
 use crate::{GROUP, InstructionSet, Shape, WeightType, scalar};
@@ -49,7 +49,7 @@ pub(crate) struct Tile<'a> {
 pub(crate) type TileKernel = unsafe fn(&Tile<'_>);
 
 /// Quantizes a row, as [`panels::quantize_row`].
-pub(crate) type Quantizer = unsafe fn(Form, &[f32], Slot);
+pub(crate) type Quantizer = unsafe fn(Form, &[f32], PanelRow);
 
 impl Kernels {
     /// The fastest kernels that this processor can run.
@@ -127,7 +127,7 @@ impl Kernels {
         );
         let form = Form::of(weights);
         let (first, m) = panels::tile_of(i, n, self.max_tile());
-        let slot = Slot {
+        let slot = PanelRow {
             panel: panels.wrapping_add(first * panels::row_bytes(form, row.len())),
             m,
             i: i - first,

@@ -68,7 +68,7 @@ pub(crate) fn tile_of(i: usize, n: usize, max: usize) -> (usize, usize) {
 
 /// A row's place in the panel of its tile.
 #[derive(Clone, Copy)]
-pub(crate) struct Slot {
+pub(crate) struct PanelRow {
     /// The panel.
     pub(crate) panel: *mut u8,
     /// Rows of the tile.
@@ -77,7 +77,7 @@ pub(crate) struct Slot {
     pub(crate) i: usize,
 }
 
-impl Slot {
+impl PanelRow {
     /// Addresses of block `b`: its bytes, its scale, its corrections `m` apart.
     pub(crate) fn block(self, form: Form, b: usize) -> (*mut i8, *mut f32, *mut i32) {
         let block = self.panel.wrapping_add(b * self.m * block_bytes(form));
@@ -100,7 +100,7 @@ impl Slot {
 /// # Safety
 /// The slot's panel is aligned to 4 bytes and valid for writes.
 #[inline(always)]
-pub(crate) unsafe fn put_scale(form: Form, slot: Slot, b: usize, scale: f32, sums: [i32; 2]) {
+pub(crate) unsafe fn put_scale(form: Form, slot: PanelRow, b: usize, scale: f32, sums: [i32; 2]) {
     let (_, scales, corrections) = slot.block(form, b);
     // SAFETY: addresses of this block, within the panel by the caller's contract.
     unsafe {
@@ -121,7 +121,7 @@ pub(crate) unsafe fn put_scale(form: Form, slot: Slot, b: usize, scale: f32, sum
 /// # Safety
 /// The slot's panel is aligned to 4 bytes and valid for the tile's rows of `row.len()` columns, and nobody else
 /// uses this row of it.
-pub(crate) unsafe fn quantize_row(form: Form, row: &[f32], slot: Slot) {
+pub(crate) unsafe fn quantize_row(form: Form, row: &[f32], slot: PanelRow) {
     if form.is_float() {
         for (k, &value) in row.iter().enumerate() {
             // SAFETY: a column of the row; the panel holds them by the caller's contract.

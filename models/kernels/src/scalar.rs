@@ -13,7 +13,7 @@
 
 use crate::forms::{BLOCK, Form, UNIT};
 use crate::kernels::Tile;
-use crate::panels::Slot;
+use crate::panels::PanelRow;
 use crate::unpack::Packed;
 use crate::{GROUP, WeightType};
 
@@ -27,7 +27,7 @@ pub(crate) unsafe fn tile(weights: WeightType, tile: &Tile<'_>) {
     // SAFETY: the caller's contract.
     let group = unsafe { core::slice::from_raw_parts(tile.group, form.group_bytes(n_cols)) };
     for (i, &output) in tile.outputs.iter().enumerate() {
-        let slot = Slot {
+        let slot = PanelRow {
             panel: tile.panel.cast_mut(),
             m,
             i,
@@ -43,7 +43,7 @@ pub(crate) unsafe fn tile(weights: WeightType, tile: &Tile<'_>) {
 ///
 /// # Safety
 /// The slot's panel is aligned to 4 bytes and holds the quantized rows.
-unsafe fn dot(form: Form, group: &[u8], r: usize, slot: Slot, n_cols: usize) -> f32 {
+unsafe fn dot(form: Form, group: &[u8], r: usize, slot: PanelRow, n_cols: usize) -> f32 {
     let (mut acc, mut unit) = (0f32, 0f32);
     let blocks = n_cols.div_ceil(BLOCK);
     for b in 0..blocks {

@@ -65,7 +65,7 @@ struct Partial {
 
 /// A place in the text: the readings, and an unfinished character.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place {
+struct GrammarPlace {
     state: StateId,
     partial: Partial,
 }
@@ -79,14 +79,14 @@ pub(super) struct Matcher {
     states: Vec<State>,
     state_ids: HashMap<Arc<[u32]>, StateId>,
     wide: HashMap<(StateId, char), StateId>,
-    here: Place,
+    here: GrammarPlace,
 }
 
 impl Matcher {
     /// At the start of the grammar's `root`.
     pub(super) fn new(grammar: Arc<Grammar>) -> Self {
         let mut matcher = Self {
-            here: Place {
+            here: GrammarPlace {
                 state: DEAD,
                 partial: Partial::default(),
             },
@@ -163,8 +163,8 @@ impl Matcher {
     }
 
     /// The place after a token; its state is [`DEAD`] when the token does not fit.
-    fn after(&mut self, token: Token, bytes: &[u8]) -> Place {
-        let dead = Place {
+    fn after(&mut self, token: Token, bytes: &[u8]) -> GrammarPlace {
+        let dead = GrammarPlace {
             state: DEAD,
             partial: Partial::default(),
         };
@@ -193,7 +193,7 @@ impl Matcher {
         }
         let named = self.expand(by_id);
         if place.state == DEAD {
-            return Place {
+            return GrammarPlace {
                 state: named,
                 ..dead
             };
@@ -207,7 +207,7 @@ impl Matcher {
             &self.states[place.state as usize].stacks,
         ];
         let union = both.into_iter().flat_map(|s| s.iter().copied()).collect();
-        Place {
+        GrammarPlace {
             state: self.intern_state(union),
             ..place
         }
@@ -239,9 +239,9 @@ impl Matcher {
     }
 
     /// The place after one more byte.
-    fn step(&mut self, place: Place, byte: u8) -> Place {
-        let Place { state, mut partial } = place;
-        let dead = Place {
+    fn step(&mut self, place: GrammarPlace, byte: u8) -> GrammarPlace {
+        let GrammarPlace { state, mut partial } = place;
+        let dead = GrammarPlace {
             state: DEAD,
             partial: Partial::default(),
         };
@@ -249,7 +249,7 @@ impl Matcher {
             return dead;
         }
         if partial.len == 0 && byte.is_ascii() {
-            return Place {
+            return GrammarPlace {
                 state: self.next(state, byte as char),
                 partial,
             };
@@ -259,18 +259,18 @@ impl Matcher {
         match std::str::from_utf8(&partial.bytes[..partial.len as usize]) {
             Ok(text) => {
                 let c = text.chars().next().unwrap_or(char::REPLACEMENT_CHARACTER);
-                Place {
+                GrammarPlace {
                     state: self.next(state, c),
                     partial: Partial::default(),
                 }
             }
-            Err(error) if error.error_len().is_none() => Place { state, partial },
+            Err(error) if error.error_len().is_none() => GrammarPlace { state, partial },
             Err(_) => dead,
         }
     }
 
     /// Whether an unfinished character at the end of a token can become one that fits.
-    fn can_go_on(&self, place: Place) -> bool {
+    fn can_go_on(&self, place: GrammarPlace) -> bool {
         let Some(state) = self.states.get(place.state as usize) else {
             return false;
         };

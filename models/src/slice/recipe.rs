@@ -42,11 +42,11 @@ pub(super) struct Recipe {
     pub(super) range: LayerRange,
     pub(super) writer: GgufWriter,
     /// One for each tensor of the writer.
-    pub(super) parts: Vec<Part>,
+    pub(super) parts: Vec<TensorSource>,
 }
 
 /// Where a tensor's bytes come from.
-pub(super) struct Part {
+pub(super) struct TensorSource {
     /// Index into the model's tensors.
     pub(super) source: usize,
     /// Leading bytes of the source; none for a hole.
@@ -136,7 +136,7 @@ impl Recipe {
             }
         }
         self.writer.add_tensor(&name, tensor.ggml_type, &dims)?;
-        self.parts.push(Part {
+        self.parts.push(TensorSource {
             source,
             copied_bytes,
         });

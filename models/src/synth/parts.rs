@@ -110,7 +110,7 @@ pub(super) enum Mean {
 
 /// A tensor of a layer: `blk.<i>.<name>.weight`, or `.bias`.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Part {
+pub(super) enum LayerTensor {
     /// A matrix.
     Matrix(&'static str, [Size; 2], Std),
     /// A matrix for each expert.
@@ -160,7 +160,7 @@ pub(super) enum Value {
 }
 
 /// Groups of tensors, in the order of the file.
-pub(super) type Groups = &'static [&'static [Part]];
+pub(super) type Groups = &'static [&'static [LayerTensor]];
 /// The same for some layers, and which these are.
 pub(super) type SomeLayers = (Groups, fn(u32) -> bool);
 
@@ -218,7 +218,7 @@ impl Shape {
     /// Whether it has experts.
     pub(super) fn has_experts(&self) -> bool {
         let mut parts = self.feed_forward.iter().copied().flatten();
-        parts.any(|part| matches!(part, Part::Experts(..)))
+        parts.any(|part| matches!(part, LayerTensor::Experts(..)))
     }
 
     /// Whether some layers see only a window.

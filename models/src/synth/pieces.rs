@@ -1,11 +1,13 @@
 //! Groups of tensors and keys of which `shapes` puts architectures together.
 
 use super::SynthSpec;
-use super::parts::Part::{Bias, ExpertBias, Experts, Factor, Gain, Matrix, Numbers, Scale, Table};
-use super::parts::{Key, Mean, Part, Scales, Shape, Size, Std, Value, full_kv_heads};
+use super::parts::LayerTensor::{
+    Bias, ExpertBias, Experts, Factor, Gain, Matrix, Numbers, Scale, Table,
+};
+use super::parts::{Key, LayerTensor, Mean, Scales, Shape, Size, Std, Value, full_kv_heads};
 use Size::{Embd, Ff, FullHead, FullKv, FullQuery, Head, Heads, Kv, Qkv, Query, TwoEmbd, TwoFf};
 
-pub(super) type Parts = &'static [Part];
+pub(super) type Parts = &'static [LayerTensor];
 
 pub(super) const NORM: Parts = &[Gain("attn_norm", Embd, Mean::One)];
 pub(super) const NORM_BIAS: Parts = &[Bias("attn_norm", Embd)];

@@ -13,7 +13,7 @@
 //! - Control tokens end a text by chance in a random model. Their rows of the head are zero; where
 //!   it is the embedding too, they are small instead, so that the token still has a direction.
 
-use super::parts::{Mean, Part, Scales, Shape, Size, Std};
+use super::parts::{LayerTensor, Mean, Scales, Shape, Size, Std};
 use super::{SynthSpec, tokenizer};
 use crate::llama::quantize;
 
@@ -178,32 +178,32 @@ impl Plan<'_> {
     }
 
     /// The tensors of layer `il` that `groups` tell.
-    fn parts(&mut self, il: u32, groups: &[&[Part]]) {
+    fn parts(&mut self, il: u32, groups: &[&[LayerTensor]]) {
         for &part in groups.iter().copied().flatten() {
             self.part(il, part);
         }
     }
 
-    fn part(&mut self, il: u32, part: Part) {
+    fn part(&mut self, il: u32, part: LayerTensor) {
         let spec = self.spec;
         let of = |size: Size| size.of(spec);
         let random = |std| Fill::Random { std };
         match part {
-            Part::Matrix(name, [from, to], std) => {
+            LayerTensor::Matrix(name, [from, to], std) => {
                 let std = self.std(of(from), std);
                 self.layer(il, name, &[of(from), of(to)], random(std));
             }
-            Part::Experts(name, [from, to], std) => {
+            LayerTensor::Experts(name, [from, to], std) => {
                 let std = self.std(of(from), std);
                 let dims = [of(from), of(to), spec.n_expert];
                 self.layer(il, name, &dims, random(std));
             }
-            Part::Table(name, [from, to], std) => {
+            LayerTensor::Table(name, [from, to], std) => {
                 let std = self.std(of(from), std);
                 let name = format!("blk.{il}.{name}.weight");
                 self.push(name, &[of(from), of(to)], quantize::F32, random(std));
             }
-            Part::Gain(name, size, mean) => {
+            LayerTensor::Gain(name, size, mean) => {
                 let mean = match mean {
                     Mean::One => 1.0,
                     Mean::Depth => self.depth(),
@@ -214,29 +214,31 @@ impl Plan<'_> {
                 let name = format!("blk.{il}.{name}.weight");
                 self.small(&name, of(size), Fill::Gain { mean, signed });
             }
-            Part::Bias(name, size) => self.small(&format!("blk.{il}.{name}.bias"), of(size), BIAS),
-            Part::ExpertBias(name, size) => {
+            LayerTensor::Bias(name, size) => {
+                self.small(&format!("blk.{il}.{name}.bias"), of(size), BIAS)
+            }
+            LayerTensor::ExpertBias(name, size) => {
                 let name = format!("blk.{il}.{name}.bias");
                 self.push(name, &[of(size), spec.n_expert], quantize::F32, BIAS);
             }
-            Part::Scale(name, size) => {
+            LayerTensor::Scale(name, size) => {
                 let fill = Fill::Gain {
                     mean: 1.0,
                     signed: false,
                 };
                 self.small(&format!("blk.{il}.{name}.scale"), of(size), fill);
             }
-            Part::Factor(name) => {
+            LayerTensor::Factor(name) => {
                 let fill = Fill::Gain {
                     mean: 1.0,
                     signed: false,
                 };
                 self.small(&format!("blk.{il}.{name}.weight"), 1, fill);
             }
-            Part::Numbers(name, size) => {
+            LayerTensor::Numbers(name, size) => {
                 self.small(&format!("blk.{il}.{name}.weight"), of(size), BIAS);
             }
-            Part::Bare(name, sizes, mean) => {
+            LayerTensor::Bare(name, sizes, mean) => {
                 let signed = false;
                 let dims: Vec<u32> = sizes.iter().map(|&size| of(size)).collect();
                 let fill = Fill::Gain { mean, signed };

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::marks::{Marks, Rendered};
-use super::special_tokens::Part;
+use super::special_tokens::TextSpan;
 use super::{ChatMessage, ChatTemplate, Vocabulary};
 use crate::error::{ModelError, Result};
 use crate::types::Token;
@@ -75,11 +75,11 @@ impl Vocabulary {
         }
     }
 
-    fn controls(&self, rendered: &Rendered) -> impl Iterator<Item = Part> {
+    fn controls(&self, rendered: &Rendered) -> impl Iterator<Item = TextSpan> {
         let parts = self.special().parts(&rendered.text, &rendered.plain);
         parts
             .into_iter()
-            .filter(|part| matches!(part, Part::Control(_)))
+            .filter(|part| matches!(part, TextSpan::Control(_)))
     }
 }
 

@@ -28,7 +28,7 @@ struct SpecialToken {
 
 /// A part of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum TextSpan {
     /// Bytes that are plain text.
     Text(Range<usize>),
     /// A control token.
@@ -69,7 +69,7 @@ impl SpecialTokens {
     }
 
     /// Cuts `text` at its control tokens. What touches any of `plain`, which are in order, is none.
-    pub(super) fn parts(&self, text: &str, plain: &[Range<usize>]) -> Vec<Part> {
+    pub(super) fn parts(&self, text: &str, plain: &[Range<usize>]) -> Vec<TextSpan> {
         let mut parts = Vec::new();
         let mut plain = plain.iter().peekable();
         let mut text_start = 0;
@@ -92,16 +92,16 @@ impl SpecialTokens {
                 before = before.trim_end_matches(is_c_space);
             }
             if !before.is_empty() {
-                parts.push(Part::Text(text_start..text_start + before.len()));
+                parts.push(TextSpan::Text(text_start..text_start + before.len()));
             }
-            parts.push(Part::Control(token.id));
+            parts.push(TextSpan::Control(token.id));
             if token.strips_right {
                 at = text.len() - text[at..].trim_start_matches(is_c_space).len();
             }
             text_start = at;
         }
         if text_start < text.len() {
-            parts.push(Part::Text(text_start..text.len()));
+            parts.push(TextSpan::Text(text_start..text.len()));
         }
         parts
     }

@@ -8,7 +8,7 @@ use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::token::LlamaToken;
 
-use super::special_tokens::{Part, SpecialTokens};
+use super::special_tokens::{SpecialTokens, TextSpan};
 use crate::error::{ModelError, Result};
 use crate::llama::backend::backend;
 use crate::llama::log::capture;
@@ -103,17 +103,22 @@ impl Vocabulary {
     pub fn tokenize(&self, text: &str, add_bos: bool, parse_special: bool) -> Vec<Token> {
         let parts = match parse_special {
             true => self.special.parts(text, &[]),
-            false => vec![Part::Text(0..text.len())],
+            false => vec![TextSpan::Text(0..text.len())],
         };
         self.tokenize_parts(text, &parts, add_bos)
     }
 
     /// The tokens of the parts of `text`.
-    pub(super) fn tokenize_parts(&self, text: &str, parts: &[Part], add_bos: bool) -> Vec<Token> {
+    pub(super) fn tokenize_parts(
+        &self,
+        text: &str,
+        parts: &[TextSpan],
+        add_bos: bool,
+    ) -> Vec<Token> {
         let bos = self.bos().filter(|_| add_bos);
-        let is_bos = |part: &Part| matches!(part, Part::Control(token) if Some(*token) == bos);
-        let is_blank =
-            |part: &Part| matches!(part, Part::Text(at) if text[at.clone()].trim().is_empty());
+        let is_bos =
+            |part: &TextSpan| matches!(part, TextSpan::Control(token) if Some(*token) == bos);
+        let is_blank = |part: &TextSpan| matches!(part, TextSpan::Text(at) if text[at.clone()].trim().is_empty());
         let mut rest = parts;
         loop {
             rest = match rest {
@@ -129,8 +134,8 @@ impl Vocabulary {
             .collect();
         for part in rest {
             match part {
-                Part::Control(token) => tokens.push(*token),
-                Part::Text(at) => self.tokenize_plain(&text[at.clone()], &mut tokens),
+                TextSpan::Control(token) => tokens.push(*token),
+                TextSpan::Text(at) => self.tokenize_plain(&text[at.clone()], &mut tokens),
             }
         }
         tokens

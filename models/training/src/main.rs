@@ -38,7 +38,7 @@ use jupiter_world::{Split, World};
 
 use crate::export::MatrixType;
 use crate::medusa::Medusa;
-use crate::recipe::{N_HEADS, N_TOKENIZER_EXAMPLES, N_VOCAB, Part, Settings};
+use crate::recipe::{N_HEADS, N_TOKENIZER_EXAMPLES, N_VOCAB, Settings, Subset};
 use crate::tokenizer::Tokenizer;
 use crate::trainer::Objective;
 use crate::transformer::Transformer;
@@ -161,8 +161,8 @@ fn run(args: &Args) -> Result<()> {
     match &args.what {
         What::All { to } => {
             runs.tokenizer()?;
-            runs.transformer(Part::Model)?;
-            runs.transformer(Part::Draft)?;
+            runs.transformer(Subset::Model)?;
+            runs.transformer(Subset::Draft)?;
             runs.medusa()?;
             runs.export(to, None)
         }
@@ -176,8 +176,8 @@ fn run(args: &Args) -> Result<()> {
             Ok(())
         }
         What::Tokenizer => runs.tokenizer(),
-        What::Model => runs.transformer(Part::Model),
-        What::Draft => runs.transformer(Part::Draft),
+        What::Model => runs.transformer(Subset::Model),
+        What::Draft => runs.transformer(Subset::Draft),
         What::Medusa => runs.medusa(),
         What::Check { files } => runs.check(files),
         What::Export { to, f32 } => runs.export(to, f32.as_deref()),
@@ -217,11 +217,11 @@ struct Runs<'a> {
 }
 
 impl Runs<'_> {
-    fn folder(&self, part: Part) -> PathBuf {
+    fn folder(&self, part: Subset) -> PathBuf {
         self.out.join(part.name())
     }
 
-    fn settings(&self, part: Part) -> Settings {
+    fn settings(&self, part: Subset) -> Settings {
         let mut settings = part.settings();
         if let Some(n_steps) = self.steps {
             settings.pace.n_steps = n_steps;
@@ -254,7 +254,7 @@ impl Runs<'_> {
         tokenizer.save(&path)
     }
 
-    fn transformer(&self, part: Part) -> Result<()> {
+    fn transformer(&self, part: Subset) -> Result<()> {
         let settings = self.settings(part);
         let tokenizer = Tokenizer::load(&self.tokenizer_file())?;
         let model = Transformer::new(settings.shape.clone(), settings.pace.seed)?;
@@ -264,10 +264,10 @@ impl Runs<'_> {
     }
 
     fn medusa(&self) -> Result<()> {
-        let settings = self.settings(Part::Medusa);
+        let settings = self.settings(Subset::Medusa);
         let tokenizer = Tokenizer::load(&self.tokenizer_file())?;
-        let heads = Medusa::new(self.trained(Part::Model)?.0, N_HEADS)?;
-        let folder = self.folder(Part::Medusa);
+        let heads = Medusa::new(self.trained(Subset::Model)?.0, N_HEADS)?;
+        let folder = self.folder(Subset::Medusa);
         self.train(&heads, &tokenizer, &settings, &folder)
     }
 
@@ -284,7 +284,7 @@ impl Runs<'_> {
     }
 
     /// The transformer that the run of `part` has trained.
-    fn trained(&self, part: Part) -> Result<(Transformer, Settings)> {
+    fn trained(&self, part: Subset) -> Result<(Transformer, Settings)> {
         let folder = self.folder(part);
         let settings: Settings = checkpoint::settings(&folder)?;
         let model = Transformer::new(settings.shape.clone(), settings.pace.seed)?;
@@ -297,9 +297,9 @@ impl Runs<'_> {
         let path = files.join(DefaultFile::Model.name());
         let tokenizer = Tokenizer::from_gguf(&path)?;
         let vocabulary = Vocabulary::load(&path)?;
-        let progress = checkpoint::progress(&self.folder(Part::Model))?;
+        let progress = checkpoint::progress(&self.folder(Subset::Model))?;
         let n = progress.next.into_iter().max().unwrap_or(0);
-        let seed = self.settings(Part::Model).pace.seed;
+        let seed = self.settings(Subset::Model).pace.seed;
         for index in 0..n {
             let example = self.world.example(Split::Training, seed, index);
             for text in example.turns.iter().flat_map(|t| [&t.user, &t.assistant]) {
@@ -328,21 +328,21 @@ impl Runs<'_> {
             Ok(model)
         };
         let model = transformer(
-            Part::Model,
+            Subset::Model,
             &to.join(DefaultFile::Model.name()),
             MatrixType::Q8_0,
         )?;
         transformer(
-            Part::Draft,
+            Subset::Draft,
             &to.join(DefaultFile::Draft.name()),
             MatrixType::Q8_0,
         )?;
         if let Some(path) = f32 {
-            transformer(Part::Model, path, MatrixType::F32)?;
+            transformer(Subset::Model, path, MatrixType::F32)?;
         }
         let shape = model.shape.clone();
         let heads = Medusa::new(model, N_HEADS)?;
-        checkpoint::load_weights(&self.folder(Part::Medusa), heads.parameters())?;
+        checkpoint::load_weights(&self.folder(Subset::Medusa), heads.parameters())?;
         let (path, title) = (
             to.join(DefaultFile::Medusa.name()),
             "jupiter robot medusa heads",

@@ -17,7 +17,7 @@ const SEED: u64 = 1;
 /// What a run trains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Part {
+pub(crate) enum Subset {
     /// The model.
     Model,
     /// The small model that drafts for it.
@@ -30,13 +30,13 @@ pub(crate) enum Part {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Settings {
-    pub(crate) part: Part,
+    pub(crate) part: Subset,
     /// Of the trained model, or of the one that the heads sit on.
     pub(crate) shape: Shape,
     pub(crate) pace: Pace,
 }
 
-impl Part {
+impl Subset {
     /// Name of the run's folder.
     pub(crate) fn name(self) -> &'static str {
         match self {

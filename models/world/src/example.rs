@@ -1,7 +1,7 @@
 //! The endless streams of examples, for training and for what training must not see.
 
 use crate::draw::Draw;
-use crate::held_out::Part;
+use crate::held_out::Subset;
 use crate::{Check, World, command, long, outline, outside, short, turns, unknown};
 
 /// Which of the two streams.
@@ -148,7 +148,7 @@ impl World {
     /// The same for one kind.
     pub fn example_of(&self, kind: Kind, split: Split, seed: u64, index: u64) -> Example {
         let mut draw = Draw::new([seed, split as u64, kind as u64, index]);
-        let part = Part::of(split, &mut draw);
+        let part = Subset::of(split, &mut draw);
         // A draw fails where a subject happens to have no phrasing in this part; every kind has
         // many that do, so this ends after a few rounds.
         loop {
@@ -158,7 +158,7 @@ impl World {
         }
     }
 
-    fn try_example(&self, kind: Kind, part: Part, draw: &mut Draw) -> Option<Example> {
+    fn try_example(&self, kind: Kind, part: Subset, draw: &mut Draw) -> Option<Example> {
         let asked = match kind {
             Kind::Define => short::define(draw.pick(&self.subjects)?, part, draw),
             Kind::Purpose => short::purpose(draw.pick(&self.subjects)?, part, draw),

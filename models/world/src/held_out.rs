@@ -12,7 +12,7 @@ const CELL_GROUP: u64 = 8;
 
 /// Where an example comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
+pub(crate) enum Subset {
     /// Seen phrasings in seen combinations.
     Training,
     /// A phrasing that training never uses.
@@ -21,13 +21,13 @@ pub(crate) enum Part {
     NewCell,
 }
 
-impl Part {
+impl Subset {
     /// The part of the next example: held-out ones are half of each sort.
-    pub(crate) fn of(split: Split, draw: &mut Draw) -> Part {
+    pub(crate) fn of(split: Split, draw: &mut Draw) -> Subset {
         match split {
-            Split::Training => Part::Training,
-            Split::HeldOut if draw.below(2) == 0 => Part::NewPhrasing,
-            Split::HeldOut => Part::NewCell,
+            Split::Training => Subset::Training,
+            Split::HeldOut if draw.below(2) == 0 => Subset::NewPhrasing,
+            Split::HeldOut => Subset::NewCell,
         }
     }
 
@@ -35,9 +35,9 @@ impl Part {
     pub(crate) fn allows(self, phrasing: usize, held_cell: bool) -> bool {
         let new = is_new_phrasing(phrasing);
         match self {
-            Part::Training => !new && !held_cell,
-            Part::NewPhrasing => new,
-            Part::NewCell => !new && held_cell,
+            Subset::Training => !new && !held_cell,
+            Subset::NewPhrasing => new,
+            Subset::NewCell => !new && held_cell,
         }
     }
 
@@ -52,7 +52,7 @@ impl Part {
     /// One of `count` phrasings, where only the phrasing decides: for lists whose combinations
     /// are counted elsewhere.
     pub(crate) fn free_phrasing(self, draw: &mut Draw, count: usize) -> usize {
-        let wanted = self == Part::NewPhrasing;
+        let wanted = self == Subset::NewPhrasing;
         let allowed: Vec<usize> = (0..count)
             .filter(|&i| is_new_phrasing(i) == wanted)
             .collect();

@@ -2,13 +2,13 @@
 
 use crate::draw::{Draw, upper_first};
 use crate::example::Asked;
-use crate::held_out::Part;
+use crate::held_out::Subset;
 use crate::knowledge::{Subject, Topic, TopicKind};
 use crate::phrasing::{self, Called, fill, number_word};
 use crate::{Check, World};
 
 /// A topic in one paragraph.
-pub(crate) fn long(world: &World, part: Part, draw: &mut Draw) -> Option<Asked> {
+pub(crate) fn long(world: &World, part: Subset, draw: &mut Draw) -> Option<Asked> {
     let (subject, topic) = pick_topic(world, draw)?;
     about_topic(subject, topic, part, draw)
 }
@@ -26,7 +26,7 @@ pub(crate) fn pick_topic<'a>(
 pub(crate) fn about_topic(
     subject: &Subject,
     topic: &Topic,
-    part: Part,
+    part: Subset,
     draw: &mut Draw,
 ) -> Option<Asked> {
     let question = question(subject, topic, "long", part, draw)?;
@@ -39,7 +39,7 @@ pub(crate) fn question(
     subject: &Subject,
     topic: &Topic,
     use_as: &str,
-    part: Part,
+    part: Subset,
     draw: &mut Draw,
 ) -> Option<String> {
     let templates = phrasing::long(topic.kind);

@@ -2,7 +2,7 @@
 
 use crate::draw::{Draw, lower_first};
 use crate::example::{Asked, Example, Kind};
-use crate::held_out::Part;
+use crate::held_out::Subset;
 use crate::knowledge::{Subject, Topic};
 use crate::long::{self, pick_topic};
 use crate::phrasing::{self, fill, number_word, ordinal};
@@ -12,20 +12,20 @@ use crate::{Check, World};
 const CANONICAL_PERCENT: usize = 35;
 
 /// The outline of a topic.
-pub(crate) fn outline(world: &World, part: Part, draw: &mut Draw) -> Option<Asked> {
+pub(crate) fn outline(world: &World, part: Subset, draw: &mut Draw) -> Option<Asked> {
     let (subject, topic) = pick_topic(world, draw)?;
     outline_of(subject, topic, part, draw)
 }
 
 /// The outline of this topic; of a new phrasing, either the form or the question is new.
-fn outline_of(subject: &Subject, topic: &Topic, part: Part, draw: &mut Draw) -> Option<Asked> {
+fn outline_of(subject: &Subject, topic: &Topic, part: Subset, draw: &mut Draw) -> Option<Asked> {
     let (form, question_part) = match part {
-        Part::NewPhrasing if draw.below(2) == 0 => (Part::NewPhrasing, Part::Training),
-        Part::NewPhrasing => (Part::Training, Part::NewPhrasing),
-        other => (Part::Training, other),
+        Subset::NewPhrasing if draw.below(2) == 0 => (Subset::NewPhrasing, Subset::Training),
+        Subset::NewPhrasing => (Subset::Training, Subset::NewPhrasing),
+        other => (Subset::Training, other),
     };
     let question = long::question(subject, topic, "outline", question_part, draw)?;
-    let form = if part != Part::NewPhrasing && draw.chance(CANONICAL_PERCENT) {
+    let form = if part != Subset::NewPhrasing && draw.chance(CANONICAL_PERCENT) {
         draw.below(phrasing::CANONICAL_OUTLINES)
     } else {
         form.free_phrasing(draw, phrasing::OUTLINE.len())
@@ -49,26 +49,26 @@ fn outline_of(subject: &Subject, topic: &Topic, part: Part, draw: &mut Draw) -> 
 }
 
 /// One point of an outline that stands in the turn before; every point is as likely as another.
-pub(crate) fn expand(world: &World, part: Part, draw: &mut Draw) -> Option<Example> {
+pub(crate) fn expand(world: &World, part: Subset, draw: &mut Draw) -> Option<Example> {
     let points: Vec<_> = world
         .topics()
         .flat_map(|(s, t)| (0..t.points.len()).map(move |i| (s, t, i)))
         .collect();
     let (subject, topic, index) = draw.pick(&points).copied()?;
-    let before = outline_of(subject, topic, Part::Training, draw)?;
+    let before = outline_of(subject, topic, Subset::Training, draw)?;
     let asked = expand_point(subject, topic, index, part, draw)?;
     Some(asked.after(Kind::Expand, vec![before.turn]))
 }
 
 /// Two to five points of an outline in any order, each in a turn of its own.
-pub(crate) fn points(world: &World, part: Part, draw: &mut Draw) -> Option<Example> {
+pub(crate) fn points(world: &World, part: Subset, draw: &mut Draw) -> Option<Example> {
     let (subject, topic) = pick_topic(world, draw)?;
-    let mut turns = vec![outline_of(subject, topic, Part::Training, draw)?.turn];
+    let mut turns = vec![outline_of(subject, topic, Subset::Training, draw)?.turn];
     let mut left: Vec<usize> = (0..topic.points.len()).collect();
     let count = (2 + draw.below(4)).min(left.len());
     for _ in 1..count {
         let index = left.swap_remove(draw.below(left.len()));
-        turns.push(expand_point(subject, topic, index, Part::Training, draw)?.turn);
+        turns.push(expand_point(subject, topic, index, Subset::Training, draw)?.turn);
     }
     let index = left.swap_remove(draw.below(left.len()));
     let asked = expand_point(subject, topic, index, part, draw)?;
@@ -80,7 +80,7 @@ fn expand_point(
     subject: &Subject,
     topic: &Topic,
     index: usize,
-    part: Part,
+    part: Subset,
     draw: &mut Draw,
 ) -> Option<Asked> {
     let point = &topic.points[index];

@@ -3,14 +3,14 @@
 use crate::World;
 use crate::draw::{Draw, lower_first};
 use crate::example::Asked;
-use crate::held_out::{Part, held_outside};
+use crate::held_out::{Subset, held_outside};
 use crate::phrasing::{self, fill};
 
 /// The one answer to all that lies outside.
 const REFUSAL: &str = "I only know about the robot and the devices around it.";
 
 /// A question from outside the world.
-pub(crate) fn refuse(world: &World, part: Part, draw: &mut Draw) -> Option<Asked> {
+pub(crate) fn refuse(world: &World, part: Subset, draw: &mut Draw) -> Option<Asked> {
     let outside = &world.outside;
     let (items, templates) = match draw.weighted(&[45, 30, 25]) {
         0 => (&outside.things, phrasing::OUTSIDE_THING),
@@ -19,9 +19,9 @@ pub(crate) fn refuse(world: &World, part: Part, draw: &mut Draw) -> Option<Asked
     };
     let item = draw.pick(items)?;
     let fits = match part {
-        Part::Training => !held_outside(item),
-        Part::NewPhrasing => true,
-        Part::NewCell => held_outside(item),
+        Subset::Training => !held_outside(item),
+        Subset::NewPhrasing => true,
+        Subset::NewCell => held_outside(item),
     };
     if !fits {
         return None;
@@ -38,11 +38,11 @@ pub(crate) fn refuse(world: &World, part: Part, draw: &mut Draw) -> Option<Asked
 
 /// Small talk. A saying fits one talk alone, so that there are no combinations to hold out: only
 /// sayings are.
-pub(crate) fn talk(world: &World, part: Part, draw: &mut Draw) -> Option<Asked> {
+pub(crate) fn talk(world: &World, part: Subset, draw: &mut Draw) -> Option<Asked> {
     let talk = draw.pick(&world.talks)?;
     let part = match part {
-        Part::Training => part,
-        Part::NewPhrasing | Part::NewCell => Part::NewPhrasing,
+        Subset::Training => part,
+        Subset::NewPhrasing | Subset::NewCell => Subset::NewPhrasing,
     };
     let says = part.free_phrasing(draw, talk.says.len());
     Some(Asked::exactly(

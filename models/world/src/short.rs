@@ -2,13 +2,13 @@
 
 use crate::draw::{Draw, lower_first, upper_first};
 use crate::example::Asked;
-use crate::held_out::{Part, held};
+use crate::held_out::{Subset, held};
 use crate::knowledge::{Fact, Subject};
 use crate::phrasing::{self, Called, fill};
 use crate::{Check, World};
 
 /// What a subject is.
-pub(crate) fn define(subject: &Subject, part: Part, draw: &mut Draw) -> Option<Asked> {
+pub(crate) fn define(subject: &Subject, part: Subset, draw: &mut Draw) -> Option<Asked> {
     let phrasing = part.phrasing(draw, phrasing::DEFINE.len(), &[&subject.id, "define"])?;
     let called = Called::draw(subject, draw);
     let question = fill(phrasing::DEFINE[phrasing], &[("{a}", &called.a)]);
@@ -16,7 +16,7 @@ pub(crate) fn define(subject: &Subject, part: Part, draw: &mut Draw) -> Option<A
 }
 
 /// What it is for.
-pub(crate) fn purpose(subject: &Subject, part: Part, draw: &mut Draw) -> Option<Asked> {
+pub(crate) fn purpose(subject: &Subject, part: Subset, draw: &mut Draw) -> Option<Asked> {
     let phrasing = part.phrasing(draw, phrasing::PURPOSE.len(), &[&subject.id, "purpose"])?;
     let called = Called::draw(subject, draw);
     let question = fill(phrasing::PURPOSE[phrasing], &[("{the}", called.the)]);
@@ -24,7 +24,7 @@ pub(crate) fn purpose(subject: &Subject, part: Part, draw: &mut Draw) -> Option<
 }
 
 /// One of its facts.
-pub(crate) fn fact(subject: &Subject, part: Part, draw: &mut Draw) -> Option<Asked> {
+pub(crate) fn fact(subject: &Subject, part: Subset, draw: &mut Draw) -> Option<Asked> {
     let fact = draw.pick(&subject.facts)?;
     let cell = [subject.id.as_str(), "fact", &fact.ask];
     let phrasing = part.phrasing(draw, phrasing::FACT.len(), &cell)?;
@@ -53,7 +53,7 @@ pub(crate) fn fact_answer(user: String, fact: &Fact) -> Asked {
 }
 
 /// Two subjects side by side.
-pub(crate) fn compare(world: &World, part: Part, draw: &mut Draw) -> Option<Asked> {
+pub(crate) fn compare(world: &World, part: Subset, draw: &mut Draw) -> Option<Asked> {
     let (a, b) = (draw.pick(&world.subjects)?, draw.pick(&world.subjects)?);
     if !may_compare(a, b, part) {
         return None;
@@ -68,14 +68,14 @@ pub(crate) fn compare(world: &World, part: Part, draw: &mut Draw) -> Option<Aske
 }
 
 /// Whether a part may compare these two; their order does not matter.
-pub(crate) fn may_compare(a: &Subject, b: &Subject, part: Part) -> bool {
+pub(crate) fn may_compare(a: &Subject, b: &Subject, part: Subset) -> bool {
     let (low, high) = if a.id < b.id { (a, b) } else { (b, a) };
     let pair_held = held(&["compare", &low.id, &high.id]);
     a.id != b.id
         && match part {
-            Part::Training => !pair_held,
-            Part::NewPhrasing => true,
-            Part::NewCell => pair_held,
+            Subset::Training => !pair_held,
+            Subset::NewPhrasing => true,
+            Subset::NewCell => pair_held,
         }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::draw::Draw;
 use crate::example::{Asked, Example, Kind, Turn};
-use crate::held_out::{Part, held};
+use crate::held_out::{Subset, held};
 use crate::knowledge::{Fact, Subject, Topic, TopicKind};
 use crate::long::{about_topic, answer, fill_topic};
 use crate::phrasing::{self, Called, fill, rename};
@@ -60,7 +60,7 @@ struct Talking<'a> {
 }
 
 /// A conversation; its last turn is new where the part is.
-pub(crate) fn turns(world: &World, part: Part, draw: &mut Draw) -> Option<Example> {
+pub(crate) fn turns(world: &World, part: Subset, draw: &mut Draw) -> Option<Example> {
     let count = 2 + draw.weighted(&[35, 40, 25]);
     let first = draw.pick(&world.subjects)?;
     let mut talking = Talking {
@@ -72,34 +72,34 @@ pub(crate) fn turns(world: &World, part: Part, draw: &mut Draw) -> Option<Exampl
         longs: 0,
     };
     if draw.chance(BEFORE_PERCENT) {
-        let asked = talking.between(Part::Training, draw)?;
+        let asked = talking.between(Subset::Training, draw)?;
         talking.turns.push(asked.turn);
     }
-    let opening = talking.full_question(first, Part::Training, draw)?;
+    let opening = talking.full_question(first, Subset::Training, draw)?;
     talking.turns.push(opening.turn);
     // Only a new phrasing shows in the last turn; a new combination shows in the whole.
-    let last_part = if part == Part::NewPhrasing {
+    let last_part = if part == Subset::NewPhrasing {
         part
     } else {
-        Part::Training
+        Subset::Training
     };
     for _ in 2..count {
-        let asked = talking.next(first, Part::Training, draw)?;
+        let asked = talking.next(first, Subset::Training, draw)?;
         talking.turns.push(asked.turn);
     }
     let asked = talking.next(first, last_part, draw)?;
     let held_kinds = held(&["turns", &first.id, &talking.kinds.join(",")]);
     let fits = match part {
-        Part::Training => !held_kinds,
-        Part::NewPhrasing => true,
-        Part::NewCell => held_kinds,
+        Subset::Training => !held_kinds,
+        Subset::NewPhrasing => true,
+        Subset::NewCell => held_kinds,
     };
     fits.then(|| asked.after(Kind::Turns, talking.turns))
 }
 
 impl<'a> Talking<'a> {
     /// The next turn; `None` where the draw does not fit the conversation.
-    fn next(&mut self, first: &'a Subject, part: Part, draw: &mut Draw) -> Option<Asked> {
+    fn next(&mut self, first: &'a Subject, part: Subset, draw: &mut Draw) -> Option<Asked> {
         let same = matches!(
             self.last,
             Ask::Define | Ask::Purpose | Ask::Long(TopicKind::About)
@@ -140,7 +140,7 @@ impl<'a> Talking<'a> {
     fn full_question(
         &mut self,
         subject: &'a Subject,
-        part: Part,
+        part: Subset,
         draw: &mut Draw,
     ) -> Option<Asked> {
         let ask = any_ask(subject, draw)?;
@@ -156,7 +156,7 @@ impl<'a> Talking<'a> {
     }
 
     /// A question that says "it".
-    fn follow(&mut self, part: Part, draw: &mut Draw) -> Option<Asked> {
+    fn follow(&mut self, part: Subset, draw: &mut Draw) -> Option<Asked> {
         let subject = self.subject;
         let ask = any_ask(subject, draw)?;
         self.now(subject, ask);
@@ -194,7 +194,7 @@ impl<'a> Talking<'a> {
             }
             Ask::Compare => {
                 let other = draw.pick(&self.world.subjects)?;
-                if !may_compare(subject, other, Part::Training) {
+                if !may_compare(subject, other, Subset::Training) {
                     return None;
                 }
                 let template = choose(draw, phrasing::THEN_COMPARE)?;
@@ -205,7 +205,7 @@ impl<'a> Talking<'a> {
     }
 
     /// The question before, of another subject.
-    fn same_again(&mut self, part: Part, draw: &mut Draw) -> Option<Asked> {
+    fn same_again(&mut self, part: Subset, draw: &mut Draw) -> Option<Asked> {
         let (other, ask) = (draw.pick(&self.world.subjects)?, self.last);
         self.now(other, ask);
         let cell = [other.id.as_str(), "same", ask.name()];
@@ -221,7 +221,7 @@ impl<'a> Talking<'a> {
     }
 
     /// Something else, after which "it" still means the subject.
-    fn between(&mut self, part: Part, draw: &mut Draw) -> Option<Asked> {
+    fn between(&mut self, part: Subset, draw: &mut Draw) -> Option<Asked> {
         match draw.weighted(&[50, 30, 20]) {
             0 => {
                 self.kinds.push("command");

@@ -3,12 +3,12 @@
 use crate::World;
 use crate::draw::Draw;
 use crate::example::Asked;
-use crate::held_out::Part;
+use crate::held_out::Subset;
 use crate::knowledge::{Subject, TopicKind};
 use crate::phrasing::{self, Called, fill};
 
 /// A task or a fact that the knowledge lacks for one subject at least.
-pub(crate) fn unknown(world: &World, part: Part, draw: &mut Draw) -> Option<Asked> {
+pub(crate) fn unknown(world: &World, part: Subset, draw: &mut Draw) -> Option<Asked> {
     let subject = draw.pick(&world.subjects)?;
     let (gaps, templates, place) = if draw.chance(50) {
         (&world.unknown.tasks, phrasing::STEPS, "{do}")

@@ -16,12 +16,12 @@ use crate::error::{Error, Result};
 use crate::planner::tell_if_living;
 
 /// A part of what one sequence of tokens says.
-pub(crate) enum Part {
+pub(crate) enum AnswerPiece {
     Text { id: Option<Token>, text: String },
     Done(Completion),
 }
 
-/// What one sequence of tokens says. Ends after [`Part::Done`] or an error.
+/// What one sequence of tokens says. Ends after [`AnswerPiece::Done`] or an error.
 pub(crate) struct AnswerStream {
     id: RequestId,
     inbox: Inbox,
@@ -31,12 +31,12 @@ pub(crate) struct AnswerStream {
     /// Whether a stop string ended the text; the Planner's word of it is on the way.
     stopped: bool,
     /// What follows the text that was held back.
-    last: Option<Result<Part>>,
+    last: Option<Result<AnswerPiece>>,
     ended: bool,
 }
 
 impl Stream for AnswerStream {
-    type Item = Result<Part>;
+    type Item = Result<AnswerPiece>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
@@ -55,7 +55,7 @@ impl Stream for AnswerStream {
                     Some(part) => Ok(part),
                     None => continue,
                 },
-                Some(StreamEvent::Done(done)) => this.end(Ok(Part::Done(done))),
+                Some(StreamEvent::Done(done)) => this.end(Ok(AnswerPiece::Done(done))),
                 Some(StreamEvent::Failed(error)) => this.end(Err(error.into())),
                 None => this.end(Err(Error::Stopped)),
             };
@@ -89,13 +89,13 @@ impl AnswerStream {
         self.id
     }
 
-    /// Has enough of the text: what follows is only [`Part::Done`].
+    /// Has enough of the text: what follows is only [`AnswerPiece::Done`].
     pub(crate) fn finish(&mut self) {
         self.stopped = true;
         tell_if_living(&self.inbox, PlannerMessage::Finish(self.id));
     }
 
-    fn token(&mut self, token: Token) -> Result<Part> {
+    fn token(&mut self, token: Token) -> Result<AnswerPiece> {
         let (text, stopped) = match self.detokenizer.control_text(token) {
             Some(name) => self.filter.push_control(&name),
             None => self.filter.push(&self.detokenizer.push(token)),
@@ -103,7 +103,7 @@ impl AnswerStream {
         if stopped {
             self.finish();
         }
-        Ok(Part::Text {
+        Ok(AnswerPiece::Text {
             id: Some(token),
             text,
         })
@@ -111,7 +111,7 @@ impl AnswerStream {
 
     /// The token with which the model ended may complete a stop string: then what of it was held
     /// back is no part of the answer. It is no token of the answer itself.
-    fn end_token(&mut self, token: Token) -> Option<Part> {
+    fn end_token(&mut self, token: Token) -> Option<AnswerPiece> {
         let name = self.detokenizer.control_text(token)?;
         let piece = self.detokenizer.finish();
         let (mut text, mut stopped) = self.filter.push(&piece);
@@ -121,11 +121,11 @@ impl AnswerStream {
             stopped = found;
         }
         self.stopped = stopped;
-        (!text.is_empty()).then_some(Part::Text { id: None, text })
+        (!text.is_empty()).then_some(AnswerPiece::Text { id: None, text })
     }
 
     /// Ends with `last`, after the text that was held back.
-    fn end(&mut self, last: Result<Part>) -> Result<Part> {
+    fn end(&mut self, last: Result<AnswerPiece>) -> Result<AnswerPiece> {
         self.ended = true;
         if self.stopped {
             return last;
@@ -139,7 +139,7 @@ impl AnswerStream {
             return last;
         }
         self.last = Some(last);
-        Ok(Part::Text { id: None, text })
+        Ok(AnswerPiece::Text { id: None, text })
     }
 }
 

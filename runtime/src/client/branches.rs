@@ -12,7 +12,7 @@ use jupiter_models::Token;
 use jupiter_models::draw::splitmix;
 
 use super::activity::Busy;
-use super::answer::Part;
+use super::answer::AnswerPiece;
 use super::planner_client::{PlannerClient, Whole};
 use super::prompt::{GenerateOptions, Prompt};
 use super::usage::beside;
@@ -59,7 +59,7 @@ pub(crate) struct Branches {
     planner: PlannerClient,
     answer: RequestId,
     ids: Vec<RequestId>,
-    running: SelectAll<BoxStream<'static, (usize, Result<Part>)>>,
+    running: SelectAll<BoxStream<'static, (usize, Result<AnswerPiece>)>>,
     taken: Option<Completion>,
 }
 
@@ -111,12 +111,12 @@ impl Branches {
 
 /// The next part of any of them, with its number; none while none runs.
 impl Stream for Branches {
-    type Item = (usize, Result<Part>);
+    type Item = (usize, Result<AnswerPiece>);
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
         let next = ready!(this.running.poll_next_unpin(context));
-        if let Some((_, Ok(Part::Done(done)))) = &next {
+        if let Some((_, Ok(AnswerPiece::Done(done)))) = &next {
             this.taken = Some(match this.taken.take() {
                 Some(taken) => beside(taken, done),
                 None => done.clone(),
@@ -138,13 +138,13 @@ impl BranchStream {
         }
     }
 
-    fn item(&mut self, branch: usize, part: Part) -> BranchItem {
+    fn item(&mut self, branch: usize, part: AnswerPiece) -> BranchItem {
         match part {
-            Part::Text { id, text } => {
+            AnswerPiece::Text { id, text } => {
                 self.first.get_or_insert_with(Instant::now);
                 BranchItem::Token { branch, id, text }
             }
-            Part::Done(completion) => BranchItem::End { branch, completion },
+            AnswerPiece::Done(completion) => BranchItem::End { branch, completion },
         }
     }
 

@@ -9,7 +9,7 @@ use jupiter_actors::request::{Completion, OutlineUsage};
 use jupiter_models::Token;
 
 use super::activity::Busy;
-use super::answer::{AnswerStream, Part};
+use super::answer::{AnswerPiece, AnswerStream};
 use crate::error::Result;
 use crate::outline::{BranchEvent, Outline};
 
@@ -47,8 +47,8 @@ impl TokenStream {
     /// One sequence of tokens; and what was decided of outlines.
     pub(crate) fn plain(answer: AnswerStream, usage: Option<OutlineUsage>) -> Self {
         let item = move |part| match part {
-            Part::Text { id, text } => StreamItem::Token { id, text },
-            Part::Done(done) => StreamItem::Done(Completion {
+            AnswerPiece::Text { id, text } => StreamItem::Token { id, text },
+            AnswerPiece::Done(done) => StreamItem::Done(Completion {
                 outline: usage.clone(),
                 ..done
             }),

@@ -14,7 +14,7 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::Parser;
 use jupiter_actors::simulator::Lengths;
-use jupiter_tests::load::{Load, Point, SCHEDULES, picture, read, simulate, table};
+use jupiter_tests::load::{OfferedLoad, Point, SCHEDULES, picture, read, simulate, table};
 
 /// Draws latency over load.
 #[derive(Parser)]
@@ -88,7 +88,7 @@ fn main() -> Result<()> {
 }
 
 fn simulated(args: &Args) -> Result<Vec<Point>> {
-    let load = Load {
+    let load = OfferedLoad {
         n_requests: args.requests,
         lengths: args.lengths,
         n_parallel: args.parallel,

@@ -46,7 +46,7 @@ pub struct Tail {
 
 /// What is simulated.
 #[derive(Clone, Copy, Debug)]
-pub struct Load {
+pub struct OfferedLoad {
     /// Requests of each run.
     pub n_requests: u32,
     /// Their lengths.
@@ -83,7 +83,12 @@ pub fn read(path: &Path) -> Result<Vec<Point>> {
 ///
 /// # Errors
 /// When the file cannot be read, or the run not be made.
-pub fn simulate(devices: &Path, load: &Load, rate: f64, schedule: Schedule) -> Result<Outcome> {
+pub fn simulate(
+    devices: &Path,
+    load: &OfferedLoad,
+    rate: f64,
+    schedule: Schedule,
+) -> Result<Outcome> {
     let text = std::fs::read_to_string(devices).with_context(|| devices.display().to_string())?;
     let cluster = toml::from_str::<DevicesFile>(&text)?.into_cluster()?;
     let requests = arrivals(rate, load.n_requests, load.lengths, load.seed)?;

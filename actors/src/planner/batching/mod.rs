@@ -46,14 +46,14 @@ pub(super) struct MicroBatch {
     pub(super) drafts: Vec<DraftRows>,
     pub(super) opens: Vec<SequenceOpen>,
     /// Rows per request, in the order of the rows.
-    pub(super) parts: Vec<Part>,
+    pub(super) parts: Vec<RequestRows>,
     /// What it costs by the profiles.
     pub(super) work: Work,
 }
 
 /// A request's part of a micro-batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Part {
+pub(super) struct RequestRows {
     pub(super) request: RequestId,
     pub(super) n_rows: usize,
     /// Whether the rows belong to the prompt, not to an accepted token.
@@ -259,7 +259,7 @@ impl Filling<'_> {
         let end = begin + n_rows;
         let unjudged = begin..end.min(n_text - 1);
         let batch = &mut self.batch;
-        batch.parts.push(Part {
+        batch.parts.push(RequestRows {
             request: sequence.id,
             n_rows: unjudged.len(),
             is_prompt: !sequence.has_answer(),
@@ -335,7 +335,7 @@ impl Filling<'_> {
                 part.n_rows += n_rows;
                 part.is_judged = true;
             }
-            _ => batch.parts.push(Part {
+            _ => batch.parts.push(RequestRows {
                 request,
                 n_rows,
                 is_prompt: false,

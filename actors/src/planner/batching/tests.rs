@@ -82,7 +82,7 @@ fn accept(all: &mut All, id: u64, token: Token) {
 /// (sequence, first position, rows, whether the last wants logits) of each part.
 fn parts(batch: &MicroBatch) -> Vec<(u32, u32, usize, bool)> {
     let mut at = 0;
-    let part = |part: &Part| {
+    let part = |part: &RequestRows| {
         let rows = &batch.rows[at..at + part.n_rows];
         at += part.n_rows;
         (

@@ -15,7 +15,7 @@ use crate::planning::cost::{CostTable, Pipeline, ServerTimes, Work};
 use crate::planning::memory::{MemoryDemand, StageMemory};
 use crate::planning::placement::figures::value;
 use crate::planning::placement::{
-    Alone, Excluded, Figures, Load, Objective, Request, figures, plan,
+    Alone, Excluded, Figures, Objective, Request, Workload, figures, plan,
 };
 use crate::planning::profile::{Cluster, DeviceProfile, LinkProfile};
 use crate::planning::{PlanError, Result};
@@ -34,7 +34,7 @@ pub struct PlanGoal {
     /// What a plan is to be good at.
     pub objective: Objective,
     /// The work that it is to be good at it for.
-    pub load: Load,
+    pub load: Workload,
 }
 
 /// Tokens of a usual prompt: a question with some context.
@@ -51,7 +51,7 @@ impl PlanGoal {
         };
         Self {
             objective,
-            load: Load {
+            load: Workload {
                 prompt,
                 rows,
                 context: prompt,

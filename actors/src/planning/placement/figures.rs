@@ -18,7 +18,7 @@
 
 use serde::Serialize;
 
-use super::{Load, Objective};
+use super::{Objective, Workload};
 use crate::planning::cost::{Pipeline, Work};
 
 /// Rows of the chunks that a prompt's time is estimated with; the best of them counts.
@@ -92,7 +92,7 @@ fn ttft_ns(pipeline: &Pipeline<'_>, prompt: u32) -> u128 {
 }
 
 /// A decode step: once around, and its slowest server.
-fn step_ns(pipeline: &Pipeline<'_>, load: &Load) -> (u128, u128) {
+fn step_ns(pipeline: &Pipeline<'_>, load: &Workload) -> (u128, u128) {
     let work = Work::decode(load.rows, load.context);
     let slowest = (0..pipeline.n_servers()).map(|s| pipeline.server_ns(s, work));
     (
@@ -102,7 +102,7 @@ fn step_ns(pipeline: &Pipeline<'_>, load: &Load) -> (u128, u128) {
 }
 
 /// The value of a placement.
-pub fn value(pipeline: &Pipeline<'_>, objective: Objective, load: &Load) -> Value {
+pub fn value(pipeline: &Pipeline<'_>, objective: Objective, load: &Workload) -> Value {
     let (main_ns, step_ns) = match objective {
         Objective::Ttft => (ttft_ns(pipeline, load.prompt), 0),
         Objective::Tbt => (step_ns(pipeline, load).0, 0),
@@ -119,7 +119,7 @@ pub fn value(pipeline: &Pipeline<'_>, objective: Objective, load: &Load) -> Valu
 }
 
 /// All figures of a placement.
-pub fn figures(pipeline: &Pipeline<'_>, load: &Load) -> Figures {
+pub fn figures(pipeline: &Pipeline<'_>, load: &Workload) -> Figures {
     let (step, slowest) = step_ns(pipeline, load);
     let slowest = slowest.max(1);
     Figures {

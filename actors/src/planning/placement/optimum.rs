@@ -50,7 +50,7 @@ pub(super) fn best_in(
 }
 
 /// Placements whose slowest server is among `paces[low..=high]` have a sum of at least `sum`.
-struct Part {
+struct Band {
     low: usize,
     high: usize,
     sum: i64,
@@ -79,9 +79,9 @@ fn best_sum(search: &mut Search<'_>, times: u32, bound: Option<Total>) -> Option
     let mut parts = Vec::new();
     if let Some(high) = below(loose_pace).checked_sub(1) {
         let (low, sum) = (0, loose_sum);
-        parts.push(Part { low, high, sum });
+        parts.push(Band { low, high, sum });
     }
-    while let Some(Part { low, high, sum }) = parts.pop() {
+    while let Some(Band { low, high, sum }) = parts.pop() {
         // Slower than this cannot be better than the best so far.
         let end = paces[low..=high].partition_point(|&pace| least(sum, pace) < bound);
         let Some(high) = (low + end).checked_sub(1).filter(|&high| high >= low) else {
@@ -97,10 +97,10 @@ fn best_sum(search: &mut Search<'_>, times: u32, bound: Option<Total>) -> Option
             let middle = low + (high - low) / 2;
             if middle < high {
                 let low = middle + 1;
-                parts.push(Part { low, high, sum });
+                parts.push(Band { low, high, sum });
             }
             let high = middle;
-            parts.push(Part { low, high, sum });
+            parts.push(Band { low, high, sum });
         }
     }
     best

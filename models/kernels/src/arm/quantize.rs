@@ -3,14 +3,14 @@
 use core::arch::aarch64::*;
 
 use crate::forms::{BLOCK, Form, Quants};
-use crate::panels::{self, Slot, TINY, put_scale};
+use crate::panels::{self, PanelRow, TINY, put_scale};
 
 /// Quantizes a row. Where the panel is read in `PAIRS` of rows, a pair has 8 bytes of the one beside the same 8
 /// of the other; an odd last row stays as it is.
 ///
 /// # Safety
 /// As [`panels::quantize_row`].
-pub(super) unsafe fn row<const PAIRS: bool>(form: Form, row: &[f32], slot: Slot) {
+pub(super) unsafe fn row<const PAIRS: bool>(form: Form, row: &[f32], slot: PanelRow) {
     if form.is_float() {
         // SAFETY: the caller's contract.
         return unsafe { panels::quantize_row(form, row, slot) };

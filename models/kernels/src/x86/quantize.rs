@@ -3,7 +3,7 @@
 use core::arch::x86_64::*;
 
 use crate::forms::{BLOCK, Form};
-use crate::panels::{self, Slot, TINY, put_scale};
+use crate::panels::{self, PanelRow, TINY, put_scale};
 
 /// Quantizes a row.
 ///
@@ -11,7 +11,7 @@ use crate::panels::{self, Slot, TINY, put_scale};
 /// As [`panels::quantize_row`]; the processor has AVX2.
 // Long: a block stays in registers from its first load to its last store.
 #[target_feature(enable = "avx2,fma")]
-pub(super) unsafe fn row(form: Form, row: &[f32], slot: Slot) {
+pub(super) unsafe fn row(form: Form, row: &[f32], slot: PanelRow) {
     if form.is_float() {
         // SAFETY: the caller's contract.
         return unsafe { panels::quantize_row(form, row, slot) };

@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::{
-    DEAD, EMPTY, MAX_NODES, MAX_STACKS, MAX_STATES, MAX_VISITED, MAX_WIDE, Matcher, Node, Place,
-    State, StateId, UNKNOWN,
+    DEAD, EMPTY, GrammarPlace, MAX_NODES, MAX_STACKS, MAX_STATES, MAX_VISITED, MAX_WIDE, Matcher,
+    Node, State, StateId, UNKNOWN,
 };
 use crate::sampling::grammar::Element;
 
@@ -103,7 +103,7 @@ impl Matcher {
     }
 
     /// [`Self::forget`] when the cache has grown too large.
-    pub(super) fn forget_beyond_limits(&mut self, live: &mut [Place]) {
+    pub(super) fn forget_beyond_limits(&mut self, live: &mut [GrammarPlace]) {
         if self.states.len() <= MAX_STATES
             && self.nodes.len() <= MAX_NODES
             && self.wide.len() <= MAX_WIDE
@@ -114,7 +114,7 @@ impl Matcher {
     }
 
     /// Drops the cache, and keeps what the places `live` need.
-    pub(super) fn forget(&mut self, live: &mut [Place]) {
+    pub(super) fn forget(&mut self, live: &mut [GrammarPlace]) {
         let nodes = std::mem::take(&mut self.nodes);
         let states = std::mem::take(&mut self.states);
         self.node_ids.clear();

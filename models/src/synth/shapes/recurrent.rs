@@ -1,6 +1,6 @@
 //! Architectures with recurrent layers, beside some that attend.
 
-use crate::synth::parts::Part::{Bare, Bias, Gain, Matrix, Table};
+use crate::synth::parts::LayerTensor::{Bare, Bias, Gain, Matrix, Table};
 use crate::synth::parts::Size::{
     Embd, Head, Heads, Just, Kv, Mamba, MambaIn, Qkv, Query, ThreeEmbd, TwoEmbd, TwoHeads, TwoQuery,
 };

@@ -5,7 +5,7 @@ use super::{Action, Direction, Number, Opening, Pose, Report, Switch};
 use crate::Check;
 use crate::draw::{Draw, upper_first};
 use crate::example::Asked;
-use crate::held_out::{Part, held};
+use crate::held_out::{Subset, held};
 
 /// How many kinds of action [`draw_action`] knows.
 const ACTIONS: usize = 19;
@@ -19,11 +19,11 @@ struct Drawn {
 }
 
 /// A command of one to three different actions.
-pub(crate) fn spoken(part: Part, draw: &mut Draw) -> Option<Asked> {
+pub(crate) fn spoken(part: Subset, draw: &mut Draw) -> Option<Asked> {
     let count = match part {
         // One action alone is no combination.
-        Part::NewCell => 2 + draw.weighted(&[60, 40]),
-        Part::Training | Part::NewPhrasing => 1 + draw.weighted(&[45, 35, 20]),
+        Subset::NewCell => 2 + draw.weighted(&[60, 40]),
+        Subset::Training | Subset::NewPhrasing => 1 + draw.weighted(&[45, 35, 20]),
     };
     let mut drawn: Vec<Drawn> = Vec::new();
     for _ in 0..count {
@@ -36,9 +36,9 @@ pub(crate) fn spoken(part: Part, draw: &mut Draw) -> Option<Asked> {
     let names: Vec<&str> = drawn.iter().map(|d| d.name).collect();
     let held_names = count > 1 && held(&["command", &names.join(",")]);
     let fits = match part {
-        Part::Training => !held_names,
-        Part::NewPhrasing => true,
-        Part::NewCell => held_names,
+        Subset::Training => !held_names,
+        Subset::NewPhrasing => true,
+        Subset::NewCell => held_names,
     };
     if !fits {
         return None;
@@ -53,16 +53,16 @@ pub(crate) fn spoken(part: Part, draw: &mut Draw) -> Option<Asked> {
 }
 
 /// The actions in one sentence; of a new phrasing, one action's is new.
-fn sentence(drawn: &[Drawn], part: Part, draw: &mut Draw) -> String {
+fn sentence(drawn: &[Drawn], part: Subset, draw: &mut Draw) -> String {
     let new = draw.below(drawn.len());
-    let opener = say::OPENERS[Part::Training.free_phrasing(draw, say::OPENERS.len())];
+    let opener = say::OPENERS[Subset::Training.free_phrasing(draw, say::OPENERS.len())];
     let opener = if draw.chance(50) { "" } else { opener };
     let mut text = opener.to_owned();
     for (place, drawn) in drawn.iter().enumerate() {
         if place > 0 {
-            text += say::JOINERS[Part::Training.free_phrasing(draw, say::JOINERS.len())];
+            text += say::JOINERS[Subset::Training.free_phrasing(draw, say::JOINERS.len())];
         }
-        let part = if place == new { part } else { Part::Training };
+        let part = if place == new { part } else { Subset::Training };
         let phrase = drawn.phrases[part.free_phrasing(draw, drawn.phrases.len())];
         text += &phrase.replace("{x}", &drawn.x);
     }

@@ -97,7 +97,7 @@ pub(super) async fn measure(common: &CommonArgs, args: &BenchArgs) -> anyhow::Re
     };
     start::with_pipeline(pipeline, Signals::stop()?, async |pipeline| {
         let mut reports = Vec::with_capacity(asked.len());
-        let mut load = Load::new(pipeline, args)?;
+        let mut load = LoadBench::new(pipeline, args)?;
         load.run(&[SimRequest::at_once(WARM_UP.0, WARM_UP.1)])
             .await?;
         for (rate, requests) in &asked {
@@ -144,7 +144,7 @@ fn settings(args: &BenchArgs, asked: &[(f64, Vec<SimRequest>)], n_parallel: u32)
 }
 
 /// A pipeline that loads are put on.
-struct Load<'a> {
+struct LoadBench<'a> {
     pipeline: &'a Pipeline,
     ground: Ground,
     tokens: RandomTokens,
@@ -152,7 +152,7 @@ struct Load<'a> {
     shared: Vec<Token>,
 }
 
-impl<'a> Load<'a> {
+impl<'a> LoadBench<'a> {
     fn new(pipeline: &'a Pipeline, args: &BenchArgs) -> anyhow::Result<Self> {
         let config = &pipeline.config;
         let (_, info) = config.open_model()?;

@@ -25,7 +25,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 pub(crate) use self::evidence::{Evidence, Trial, Trials};
 pub(crate) use self::plan::Plan;
-use super::answer::{AnswerStream, Part};
+use super::answer::{AnswerPiece, AnswerStream};
 use super::planner_client::{PlannerClient, Whole};
 use super::prompt::{GenerateOptions, Prompt};
 use super::stream::StreamItem;
@@ -198,7 +198,7 @@ impl Outliner {
     ) -> Result<Completion> {
         while let Some(part) = answer.next().await {
             match part? {
-                Part::Text { id, mut text } => {
+                AnswerPiece::Text { id, mut text } => {
                     if has_space {
                         text = text.trim_start().to_owned();
                         has_space = text.is_empty();
@@ -207,7 +207,7 @@ impl Outliner {
                     self.has_shown = true;
                     send(items, StreamItem::Token { id, text });
                 }
-                Part::Done(done) => return Ok(done),
+                AnswerPiece::Done(done) => return Ok(done),
             }
         }
         Err(Error::Stopped)

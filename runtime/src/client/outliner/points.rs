@@ -5,7 +5,7 @@ use futures::StreamExt;
 use jupiter_actors::request::{Completion, Deadline, DeadlineKind, FinishReason, LengthLimit};
 
 use super::{Items, Outliner, send};
-use crate::client::answer::{AnswerStream, Part};
+use crate::client::answer::{AnswerPiece, AnswerStream};
 use crate::client::branches::Branches;
 use crate::client::prompt::{GenerateOptions, Prompt};
 use crate::client::stream::StreamItem;
@@ -142,14 +142,14 @@ impl Outliner {
             tokio::select! {
                 Some(part) = outline.next() => {
                     match part? {
-                        Part::Text { text, .. } => {
+                        AnswerPiece::Text { text, .. } => {
                             self.first_token();
                             if writing.reader.push(&text) == Progress::Closed {
                                 outline.finish();
                             }
                             self.show(writing, items);
                         }
-                        Part::Done(done) => {
+                        AnswerPiece::Done(done) => {
                             let ended = writing.end_outline(&done);
                             self.count(done);
                             if let Err(why) = ended {
@@ -303,12 +303,12 @@ impl Writing {
     }
 
     /// What a point goes on with. With the end of a sentence it is over before its budget is used up.
-    fn event(&mut self, branch: usize, part: Part) -> Option<BranchEvent> {
+    fn event(&mut self, branch: usize, part: AnswerPiece) -> Option<BranchEvent> {
         let (n_most, _) = self.budget;
         let point = self.points.get_mut(branch)?;
         match part {
-            Part::Text { .. } if point.is_cut => None,
-            Part::Text { id, text } => {
+            AnswerPiece::Text { .. } if point.is_cut => None,
+            AnswerPiece::Text { id, text } => {
                 point.n_tokens += u32::from(id.is_some());
                 point.is_cut = point.n_tokens > n_most;
                 if point.is_cut {
@@ -320,7 +320,7 @@ impl Writing {
                 }
                 Some(BranchEvent::Text { branch, text })
             }
-            Part::Done(done) => Some(BranchEvent::End {
+            AnswerPiece::Done(done) => Some(BranchEvent::End {
                 branch,
                 end: match done.reason {
                     FinishReason::Stop if !point.is_cut => BranchEnd::Stop,

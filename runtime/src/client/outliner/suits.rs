@@ -6,7 +6,7 @@ use futures::StreamExt;
 use jupiter_actors::request::Completion;
 
 use super::{Items, Outliner, send};
-use crate::client::answer::Part;
+use crate::client::answer::AnswerPiece;
 use crate::client::prompt::Prompt;
 use crate::client::stream::StreamItem;
 use crate::error::{Error, Result};
@@ -35,12 +35,12 @@ impl Outliner {
         let mut first = None;
         let done = loop {
             match answer.next().await.ok_or(Error::Stopped)?? {
-                Part::Text { id, text } => {
+                AnswerPiece::Text { id, text } => {
                     first.get_or_insert_with(Instant::now);
                     said.push_str(&text);
                     begun.push(StreamItem::Token { id, text });
                 }
-                Part::Done(done) => break Some(done),
+                AnswerPiece::Done(done) => break Some(done),
             }
             match is_long(&said) {
                 Some(true) => {
@@ -48,7 +48,7 @@ impl Outliner {
                     answer.finish();
                     // To its end, so that the cells of the question are there for the outline.
                     while let Some(part) = answer.next().await {
-                        if let Part::Done(done) = part? {
+                        if let AnswerPiece::Done(done) = part? {
                             self.count(done);
                         }
                     }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::checked;
-use super::motion::Part;
+use super::motion::TimedMessage;
 use crate::config::Ros2Topic;
 use crate::error::{Result, Ros2Error};
 use crate::ros2::types::Types;
@@ -70,7 +70,7 @@ impl Driver {
     }
 
     /// The parts of a motion, the last of which stands still; or why there is none.
-    pub(super) fn parts(&mut self, answer: &str) -> Result<Vec<Part>, String> {
+    pub(super) fn parts(&mut self, answer: &str) -> Result<Vec<TimedMessage>, String> {
         let answer = answer.trim();
         if !answer.starts_with('{') {
             return Err(answer.to_owned());
@@ -106,7 +106,7 @@ impl Driver {
         }
     }
 
-    fn drive(&self, metres: f64, speed: Option<f64>) -> Result<Part, String> {
+    fn drive(&self, metres: f64, speed: Option<f64>) -> Result<TimedMessage, String> {
         let speed = match speed {
             Some(speed) => speed,
             None => self.at_most("linear.x", metres, SPEED)?,
@@ -119,7 +119,7 @@ impl Driver {
         self.part(speed.copysign(metres), 0.0, metres.abs() / speed)
     }
 
-    fn turn(&self, radians: f64) -> Result<Part, String> {
+    fn turn(&self, radians: f64) -> Result<TimedMessage, String> {
         let rate = self.at_most("angular.z", radians, TURN_RATE)?;
         self.part(0.0, rate.copysign(radians), radians.abs() / rate)
     }
@@ -140,9 +140,9 @@ impl Driver {
         }
     }
 
-    fn part(&self, linear: f64, angular: f64, seconds: f64) -> Result<Part, String> {
+    fn part(&self, linear: f64, angular: f64, seconds: f64) -> Result<TimedMessage, String> {
         let message = checked(&self.types, &self.topic, &twist(linear, angular))?;
-        Ok(Part { message, seconds })
+        Ok(TimedMessage { message, seconds })
     }
 }
 
@@ -175,8 +175,8 @@ mod tests {
     fn parts(driver: &mut Driver, actions: Value) -> Result<Vec<[f64; 3]>, String> {
         let parts = driver.parts(&json!({ "actions": actions }).to_string())?;
         let number = |value: &Value| value.as_f64().unwrap();
-        let of = |part: &Part| {
-            let Part { message, seconds } = part;
+        let of = |part: &TimedMessage| {
+            let TimedMessage { message, seconds } = part;
             let (x, z) = (&message["linear"]["x"], &message["angular"]["z"]);
             [number(x), number(z), *seconds]
         };

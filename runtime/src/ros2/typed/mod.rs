@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::{Value, json};
 
 use self::drive::Driver;
-use self::motion::{Motion, Part};
+use self::motion::{Motion, TimedMessage};
 use super::node::{Node, Publisher};
 use super::types::{Grammar, Types};
 use super::wire::Qos;
@@ -203,7 +203,7 @@ impl TypedTopics {
             Out::Motion(motion, driver) => {
                 let mut driver = driver.lock().unwrap_or_else(PoisonError::into_inner);
                 driver.parts(text).map(|parts| {
-                    let told = json!({ &topics[0].name: parts.iter().map(Part::told).collect::<Vec<_>>() });
+                    let told = json!({ &topics[0].name: parts.iter().map(TimedMessage::told).collect::<Vec<_>>() });
                     motion.begin(parts);
                     told
                 })

@@ -17,12 +17,12 @@ const INTERVAL: Duration = Duration::from_millis(100);
 
 /// A message, and how long it holds; one without a time is said once.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Part {
+pub(super) struct TimedMessage {
     pub(super) message: Value,
     pub(super) seconds: f64,
 }
 
-impl Part {
+impl TimedMessage {
     /// What is told of it.
     pub(super) fn told(&self) -> Value {
         json!({ "message": self.message, "seconds": self.seconds })
@@ -53,7 +53,7 @@ impl Motion {
     }
 
     /// Begins a motion, whose last part stands still. Its first message is out when this returns.
-    pub(super) fn begin(&self, parts: Vec<Part>) {
+    pub(super) fn begin(&self, parts: Vec<TimedMessage>) {
         let n = {
             let mut state = self.0.state();
             if state.is_closed {
@@ -97,7 +97,7 @@ impl Drop for Motion {
 
 impl Shared {
     /// The rest of a motion, behind its first message.
-    async fn go_on(self: Arc<Self>, n: u64, parts: Vec<Part>) {
+    async fn go_on(self: Arc<Self>, n: u64, parts: Vec<TimedMessage>) {
         let (mut begin, mut is_first) = (Instant::now(), true);
         for part in parts {
             let end = begin + Duration::from_secs_f64(part.seconds);

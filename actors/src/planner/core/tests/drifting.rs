@@ -25,7 +25,7 @@ const TRUE: Truth = Truth {
 };
 
 /// Clients that come at random, and devices that take what they really take.
-struct Load {
+struct Traffic {
     world: World,
     dice: Dice,
     answers: Vec<UnboundedReceiver<StreamEvent>>,
@@ -39,13 +39,13 @@ struct Load {
     began: Instant,
 }
 
-impl Load {
+impl Traffic {
     /// Two nodes; the second one has so many times the profile of the first.
-    fn new(seed: u64, times: f64) -> Load {
+    fn new(seed: u64, times: f64) -> Traffic {
         let mut world = planned(2);
         world.joins_with(0, TRUE.row_ms, TRUE.context_ms, PLENTY);
         world.joins_with(1, TRUE.row_ms * times, TRUE.context_ms * times, PLENTY);
-        Load {
+        Traffic {
             began: world.now,
             world,
             dice: Dice::new(seed),
@@ -140,7 +140,7 @@ fn is_noticed(world: &mut World) -> bool {
 #[test]
 fn random_loads_on_equal_devices_move_nothing() {
     for seed in 0..20 {
-        let mut load = Load::new(seed, 1.0);
+        let mut load = Traffic::new(seed, 1.0);
         for rate in [0.2, 2.0, 0.05, 1.0] {
             load.rate = rate;
             load.run(120.0, never);
@@ -153,7 +153,7 @@ fn random_loads_on_equal_devices_move_nothing() {
 #[test]
 fn random_loads_on_devices_as_unequal_as_they_said_move_nothing() {
     for seed in 0..10 {
-        let mut load = Load::new(seed, 2.0);
+        let mut load = Traffic::new(seed, 2.0);
         let before = load.layers();
         assert!(before[0] > before[1], "{before:?}");
         load.run(300.0, never);
@@ -164,7 +164,7 @@ fn random_loads_on_devices_as_unequal_as_they_said_move_nothing() {
 #[test]
 fn a_device_that_halves_is_noticed_in_twenty_seconds_and_loses_layers_once() {
     for seed in 0..10 {
-        let mut load = Load::new(seed, 1.0);
+        let mut load = Traffic::new(seed, 1.0);
         load.run(60.0, never);
         assert_eq!(load.layers(), [2, 2]);
         load.slow[1] = 2.5;
@@ -184,7 +184,7 @@ fn a_device_that_halves_is_noticed_in_twenty_seconds_and_loses_layers_once() {
 
 #[test]
 fn a_profile_that_was_wrong_is_mended_by_one_move() {
-    let mut load = Load::new(1, 1.0);
+    let mut load = Traffic::new(1, 1.0);
     load.slow = [2.5, 1.0];
     load.run(600.0, never);
     assert_eq!(load.epoch(), 2);
@@ -193,7 +193,7 @@ fn a_profile_that_was_wrong_is_mended_by_one_move() {
 
 #[test]
 fn a_program_that_comes_and_goes_moves_layers_less_and_less() {
-    let mut load = Load::new(1, 1.0);
+    let mut load = Traffic::new(1, 1.0);
     let mut moved_at_s = Vec::new();
     for minute in 0..100 {
         load.slow[0] = if minute % 4 < 2 { 3.0 } else { 1.0 };
@@ -209,7 +209,7 @@ fn a_program_that_comes_and_goes_moves_layers_less_and_less() {
 
 #[test]
 fn a_move_has_to_pay_for_the_time_that_it_takes() {
-    let mut load = Load::new(1, 1.0);
+    let mut load = Traffic::new(1, 1.0);
     load.world.load_ms = 30_000;
     // Loaded anew, so that it is known what that takes.
     load.world.core.cluster.moves = Moves::default();
