@@ -32,6 +32,11 @@ const GATED_RMS: f32 = 0.6;
 const TIED_CONTROL_SCALE: f32 = 0.1;
 /// Biases, and other numbers that are added to something.
 const BIAS: Fill = Fill::Random { std: 0.2 };
+/// Factors.
+const ONES: Fill = Fill::Gain {
+    mean: 1.0,
+    signed: false,
+};
 
 /// A tensor to generate.
 #[derive(Clone, Debug)]
@@ -222,18 +227,10 @@ impl Plan<'_> {
                 self.push(name, &[of(size), spec.n_expert], quantize::F32, BIAS);
             }
             LayerTensor::Scale(name, size) => {
-                let fill = Fill::Gain {
-                    mean: 1.0,
-                    signed: false,
-                };
-                self.small(&format!("blk.{il}.{name}.scale"), of(size), fill);
+                self.small(&format!("blk.{il}.{name}.scale"), of(size), ONES);
             }
             LayerTensor::Factor(name) => {
-                let fill = Fill::Gain {
-                    mean: 1.0,
-                    signed: false,
-                };
-                self.small(&format!("blk.{il}.{name}.weight"), 1, fill);
+                self.small(&format!("blk.{il}.{name}.weight"), 1, ONES);
             }
             LayerTensor::Numbers(name, size) => {
                 self.small(&format!("blk.{il}.{name}.weight"), of(size), BIAS);
