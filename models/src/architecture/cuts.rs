@@ -32,6 +32,17 @@ pub struct LayerKind {
     pub layers: Vec<u32>,
 }
 
+impl LayerKind {
+    /// The layers that have a flag.
+    pub(super) fn flagged(what: &str, flags: impl IntoIterator<Item = bool>) -> LayerKind {
+        let flagged = (0..).zip(flags).filter(|(_, flag)| *flag);
+        LayerKind {
+            what: what.into(),
+            layers: flagged.map(|(il, _)| il).collect(),
+        }
+    }
+}
+
 impl Default for Cuts {
     /// Anywhere.
     fn default() -> Self {

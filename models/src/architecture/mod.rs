@@ -109,14 +109,8 @@ impl Architecture {
             Some(sliding) if sliding.without == Without::Impossible => {
                 let window = info.sliding_window.as_ref();
                 let flags = window.map_or(&[][..], |window| &window.layers);
-                cuts.kinds = vec![LayerKind {
-                    what: "with a sliding window".into(),
-                    layers: (0..)
-                        .zip(flags)
-                        .filter(|(_, f)| **f)
-                        .map(|(i, _)| i)
-                        .collect(),
-                }];
+                let sliding = flags.iter().copied();
+                cuts.kinds = vec![LayerKind::flagged("with a sliding window", sliding)];
             }
             _ => {}
         }
@@ -173,15 +167,12 @@ fn kinds_of_memory(recurrent: &RecurrentInfo) -> Vec<LayerKind> {
     if recurrent.attends_too {
         return Vec::new();
     }
-    let kind = |what: &str, is_recurrent: bool| {
-        let layers = (0..).zip(&recurrent.layers);
-        let layers = layers.filter(|(_, recurrent)| **recurrent == is_recurrent);
-        LayerKind {
-            what: what.into(),
-            layers: layers.map(|(il, _)| il).collect(),
-        }
-    };
-    vec![kind("that attends", false), kind("that is recurrent", true)]
+    let recurrent = recurrent.layers.iter().copied();
+    let attends = recurrent.clone().map(|is_recurrent| !is_recurrent);
+    vec![
+        LayerKind::flagged("that attends", attends),
+        LayerKind::flagged("that is recurrent", recurrent),
+    ]
 }
 
 fn least_common_multiple(a: u32, b: u32) -> u32 {
