@@ -8,16 +8,36 @@ use std::time::Instant;
 
 use super::batching::RequestRows;
 
-/// What an observation counts in the mean of all before it.
-const WEIGHT: f64 = 0.05;
+/// The least that an observation counts in the mean of all before it.
+const MIN_WEIGHT: f64 = 0.05;
+
+/// The mean of what was observed, of all in the beginning, so that a first step that reads the weights from
+/// a disk does not stand for those after it.
+#[derive(Debug, Default)]
+struct Mean {
+    value: f64,
+    n: u32,
+}
+
+impl Mean {
+    fn observe(&mut self, value: f64) {
+        self.n = self.n.saturating_add(1);
+        self.value += (1.0 / f64::from(self.n)).max(MIN_WEIGHT) * (value - self.value);
+    }
+
+    /// None before anything was seen.
+    fn get(&self) -> Option<f64> {
+        (self.n > 0).then_some(self.value)
+    }
+}
 
 /// What the cluster takes for each row of a prompt and each token of an answer, as far as it was seen.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     /// Seconds of a row of a prompt.
-    row: Option<f64>,
+    row: Mean,
     /// Seconds of a token of an answer, beside those of other answers.
-    token: Option<f64>,
+    token: Mean,
     reported: Option<Instant>,
     /// Rows of prompts that were computed since the start.
     pub(super) n_prompt_rows: u64,
@@ -50,24 +70,20 @@ impl Pace {
         }
         match (n_rows, n_tokens) {
             (0, 0) => {}
-            (0, n) => blend(&mut self.token, seconds / n as f64),
+            (0, n) => self.token.observe(seconds / n as f64),
             (n, n_tokens) => {
-                let of_tokens = self.token.unwrap_or_default() * n_tokens as f64;
-                blend(&mut self.row, (seconds - of_tokens).max(0.0) / n as f64);
+                let of_tokens = self.token.get().unwrap_or_default() * n_tokens as f64;
+                self.row.observe((seconds - of_tokens).max(0.0) / n as f64);
             }
         }
     }
 
     /// Seconds that it takes; none before anything was seen.
     pub(super) fn seconds(&self, of: Demand) -> Option<f64> {
-        let row = self.row.or(self.token)?;
-        let token = self.token.or(self.row)?;
+        let row = self.row.get().or(self.token.get())?;
+        let token = self.token.get().or(self.row.get())?;
         Some(of.rows as f64 * row + of.tokens as f64 * token)
     }
-}
-
-fn blend(mean: &mut Option<f64>, value: f64) {
-    *mean = Some(mean.map_or(value, |mean| mean + WEIGHT * (value - mean)));
 }
 
 #[cfg(test)]
@@ -99,9 +115,9 @@ mod tests {
             let sent = at(10 * n);
             pace.observe(&[part(1, false)], sent, at(10 * (n + 2)));
         }
-        // The first one was alone on its way: 20 ms.
+        // The first one was alone on its way: 20 ms, and 10 ms each of three others.
         let token = seconds(&pace, 0, 1).unwrap();
-        assert!(token > 0.010 && token < 0.020, "{token}");
+        assert!((token - 0.0125).abs() < 1e-6, "{token}");
         let mixed = [part(3, false), part(100, true)];
         pace.observe(&mixed, at(40), at(50 + 100 + (1e3 * token) as u64));
         let row = seconds(&pace, 1, 0).unwrap();

@@ -69,6 +69,10 @@ impl Text {
                 let whole = expected(&self.prompt, self.n.unwrap_or(N_CTX));
                 assert!(whole.starts_with(&tokens));
             }
+            // Steps that took seconds, and many that wait for such.
+            (tokens, Some(StreamEvent::Failed(RequestError::Busy { waiting, .. }))) => {
+                assert!(tokens.is_empty() && waiting > 0);
+            }
             (_, Some(StreamEvent::Failed(error))) => {
                 let error = error.to_string();
                 let is_known = may_fail.iter().any(|part| error.contains(part));
