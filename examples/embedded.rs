@@ -33,6 +33,8 @@ async fn answer(text: &str, model: Option<&str>) -> anyhow::Result<()> {
             StreamItem::Done(done) => writeln!(std::io::stdout(), "\n({} tokens)", done.n_eval)?,
             // How the points of a long answer grow side by side: all of it comes as tokens too.
             StreamItem::Outline { .. } | StreamItem::Branch(_) => {}
+            // What a model thinks before it answers.
+            StreamItem::Thought { .. } => {}
         }
     }
     runtime.shutdown().await;

@@ -30,6 +30,15 @@ pub enum BranchItem {
         /// Its text.
         text: String,
     },
+    /// What the model thinks before an answer; no part of it.
+    Thought {
+        /// Before which one, from 0.
+        branch: usize,
+        /// The token; none for text that was held back.
+        id: Option<Token>,
+        /// Its text.
+        text: String,
+    },
     /// An answer is complete.
     End {
         /// Which one, from 0.
@@ -143,6 +152,10 @@ impl BranchStream {
             AnswerPiece::Text { id, text } => {
                 self.first.get_or_insert_with(Instant::now);
                 BranchItem::Token { branch, id, text }
+            }
+            AnswerPiece::Thought { id, text } => {
+                self.first.get_or_insert_with(Instant::now);
+                BranchItem::Thought { branch, id, text }
             }
             AnswerPiece::Done(completion) => BranchItem::End { branch, completion },
         }

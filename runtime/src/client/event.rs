@@ -22,6 +22,13 @@ pub enum Event<'a> {
         /// Its text.
         text: &'a str,
     },
+    /// A part of what the model thinks before it answers; no part of the answer.
+    Thought {
+        /// The token; null for text that was held back.
+        id: Option<Token>,
+        /// Its text.
+        text: &'a str,
+    },
     /// The points of the answer as far as they are known; all of them when `complete`. They are written
     /// side by side, the first ones while others are still to come, and the `token` events are the answer
     /// in order all the same.
@@ -108,6 +115,7 @@ impl<'a> From<&'a StreamItem> for Event<'a> {
     fn from(item: &'a StreamItem) -> Self {
         match item {
             StreamItem::Token { id, text } => Self::Token { id: *id, text },
+            StreamItem::Thought { id, text } => Self::Thought { id: *id, text },
             StreamItem::Outline {
                 outline,
                 is_complete,

@@ -3,8 +3,10 @@
 //! Each uses only those before it; [`Client`] is what programs see of them.
 //!
 //! - `activity`: how many answers are being written
+//! - `commands`: what the default model may write
 //! - `chat_format`, [`prompt`]: the template that chats are written with, and what is asked
-//! - `stop_filter`, `answer`: one sequence of tokens as text, up to a stop string
+//! - `stop_filter`, `thoughts`, `answer`: one sequence of tokens as text, up to a stop string, thoughts and
+//!   answer told apart
 //! - `planner_client`: asks the Planner
 //! - `usage`, [`branches`]: several answers side by side, and what they took together
 //! - [`stream`], [`event`]: an answer as programs see it, and the same as JSON
@@ -14,12 +16,14 @@ mod activity;
 mod answer;
 pub(crate) mod branches;
 pub(crate) mod chat_format;
+pub(crate) mod commands;
 pub mod event;
 pub(crate) mod outliner;
 pub(crate) mod planner_client;
 pub(crate) mod prompt;
 mod stop_filter;
 pub(crate) mod stream;
+mod thoughts;
 mod usage;
 
 use std::sync::Arc;
@@ -87,6 +91,17 @@ impl Client {
         }
     }
 
+    /// What the default model begins as a command, it ends as one. An answer that somebody else has begun
+    /// goes on as that wants.
+    fn keep_commands_whole(&self, prompt: &Prompt, options: &mut GenerateOptions) {
+        let Prompt::Chat(chat) = prompt else { return };
+        let is_asked = chat.last().is_some_and(|last| last.role == "user");
+        if is_asked && self.is_default_model() {
+            let grammar = &mut options.sampling.grammar;
+            grammar.get_or_insert_with(commands::grammar);
+        }
+    }
+
     /// How this cluster's model is best asked: [`GenerateOptions::default`], but the default model
     /// always takes the likeliest token. It is so small that any other is seldom right.
     pub fn default_options(&self) -> GenerateOptions {
@@ -130,12 +145,13 @@ impl Client {
     async fn write(
         &self,
         mut prompt: Prompt,
-        options: GenerateOptions,
+        mut options: GenerateOptions,
         n_others: Option<usize>,
     ) -> Result<TokenStream> {
         self.planner.check(&options)?;
         self.adapt(&mut prompt);
         let plan = Plan::new(&self.outline, &prompt, &options, n_others);
+        self.keep_commands_whole(&prompt, &mut options);
         match (plan, prompt) {
             (Some(plan), Prompt::Chat(chat)) if plan.verdict != Verdict::Plain => {
                 let (planner, setup) = (self.planner.clone(), self.outline.clone());
@@ -169,7 +185,9 @@ impl Client {
         let whole = self.planner.begin_whole();
         let mut branches = Branches::new(self.planner.clone(), whole.id());
         for prompt in prompts {
-            branches.begin(prompt, options.clone()).await?;
+            let mut options = options.clone();
+            self.keep_commands_whole(&prompt, &mut options);
+            branches.begin(prompt, options).await?;
         }
         Ok(BranchStream::new(branches, whole, busy))
     }

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use super::answer::AnswerStream;
 use super::chat_format::ChatFormat;
 use super::prompt::{GenerateOptions, Prompt};
+use super::thoughts::begun_in;
 use crate::error::{Error, Result};
 use crate::outline::Asked;
 use crate::planner;
@@ -105,18 +106,20 @@ impl PlannerClient {
         if asked.begun.is_empty() {
             return Ok(Some(tokens));
         }
-        let vocabulary = &self.shared.vocabulary;
-        let end = &tokens[tokens.len().saturating_sub(THOUGHT_TOKENS)..];
-        let end: Vec<u8> = end
-            .iter()
-            .flat_map(|&token| vocabulary.token_bytes(token, true))
-            .collect();
-        let end = String::from_utf8_lossy(&end);
-        if end.rfind("<think>") > end.rfind("</think>") {
+        if self.begun_in(&tokens).is_some() {
             return Ok(None);
         }
+        let vocabulary = &self.shared.vocabulary;
         tokens.extend(vocabulary.tokenize(&asked.begun, false, false));
         Ok(Some(tokens))
+    }
+
+    /// The tag up to which what follows these tokens is thought, if it is.
+    fn begun_in(&self, tokens: &[Token]) -> Option<&'static str> {
+        let end = &tokens[tokens.len().saturating_sub(THOUGHT_TOKENS)..];
+        let bytes = |&token| self.shared.vocabulary.token_bytes(token, true);
+        let end: Vec<u8> = end.iter().flat_map(bytes).collect();
+        begun_in(&String::from_utf8_lossy(&end))
     }
 
     /// Asks for an answer in one piece, or for what is a part of one.
@@ -175,6 +178,7 @@ impl PlannerClient {
             client: options.client,
             ..GenerateRequest::new(self.next_id(), prompt)
         };
+        let begun_in = self.begun_in(&request.prompt);
         let (sink, events) = mpsc::unbounded_channel();
         let stream = AnswerStream::new(
             request.id,
@@ -182,6 +186,7 @@ impl PlannerClient {
             events,
             Detokenizer::new(self.shared.vocabulary.clone()),
             &options.stop,
+            begun_in,
         );
         (request, sink, stream)
     }

@@ -88,7 +88,7 @@ impl StopFilter {
 }
 
 /// Bytes of the longest end of `text` that `stop` begins with.
-fn overlap(text: &str, stop: &str) -> usize {
+pub(super) fn overlap(text: &str, stop: &str) -> usize {
     let starts = text.char_indices().map(|(at, _)| at);
     let candidates = starts.filter(|at| text.len() - at < stop.len());
     candidates

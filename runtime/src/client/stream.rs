@@ -25,6 +25,14 @@ pub enum StreamItem {
         /// Its text, and what the tokens before it left open. Empty when it is held back.
         text: String,
     },
+    /// The next part of what the model thinks before it answers, where it does (`<think>`, channels): it
+    /// is no part of the answer.
+    Thought {
+        /// The token; none for text that was held back.
+        id: Option<Token>,
+        /// Its text, as of [`StreamItem::Token`].
+        text: String,
+    },
     /// The points of the answer as far as they are known, in order.
     Outline {
         /// The points.
@@ -48,6 +56,7 @@ impl TokenStream {
     pub(crate) fn plain(answer: AnswerStream, usage: Option<OutlineUsage>) -> Self {
         let item = move |part| match part {
             AnswerPiece::Text { id, text } => StreamItem::Token { id, text },
+            AnswerPiece::Thought { id, text } => StreamItem::Thought { id, text },
             AnswerPiece::Done(done) => StreamItem::Done(Completion {
                 outline: usage.clone(),
                 ..done

@@ -135,7 +135,7 @@ async fn timed(
                 points.truncate(if has_points { points.len() } else { 0 });
                 return Ok((begun.elapsed(), points));
             }
-            StreamItem::Branch(_) | StreamItem::Token { .. } => {}
+            StreamItem::Branch(_) | StreamItem::Token { .. } | StreamItem::Thought { .. } => {}
         }
     }
     Err(Error::Stopped)

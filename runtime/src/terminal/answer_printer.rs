@@ -44,6 +44,8 @@ pub struct AnswerPrinter<W: Write> {
     text: String,
     /// Bytes of it that are printed.
     n_printed: usize,
+    /// Whether thoughts stand before the answer's first word.
+    has_thought: bool,
     view: OutlineView,
     mode: Mode,
 }
@@ -77,6 +79,7 @@ impl<W: Write> AnswerPrinter<W> {
             is_terminal: false,
             text: String::new(),
             n_printed: 0,
+            has_thought: false,
             view: OutlineView::new(),
             mode: Mode::Begin,
         }
@@ -144,6 +147,7 @@ impl<W: Write> AnswerPrinter<W> {
                     Mode::Begin | Mode::Sketch(_) => self.be_plain(),
                 }
             }
+            StreamItem::Thought { text, .. } => self.think(text),
             StreamItem::Outline {
                 outline,
                 is_complete,
@@ -221,6 +225,16 @@ impl<W: Write> AnswerPrinter<W> {
         }
     }
 
+    /// Shows on a terminal what the model thinks, in faint letters; a pipe gets the answer alone.
+    fn think(&mut self, text: &str) -> io::Result<()> {
+        if !self.is_terminal || text.is_empty() || self.is_live() {
+            return Ok(());
+        }
+        self.has_thought = true;
+        let faint = console::style(shown(text)).dim().to_string();
+        self.write(&faint)
+    }
+
     /// Whether the text so far is the beginning of the outline that is shown.
     fn is_in_sketch(&self) -> bool {
         let first = format!("1. {}", self.view.first_title().unwrap_or_default());
@@ -274,7 +288,11 @@ impl<W: Write> AnswerPrinter<W> {
             _ => text,
         };
         self.n_printed += text.len();
-        shown(text).into_owned()
+        let gap = match !text.is_empty() && std::mem::take(&mut self.has_thought) {
+            true => "\n\n",
+            false => "",
+        };
+        format!("{gap}{}", shown(text))
     }
 
     fn write(&mut self, text: &str) -> io::Result<()> {

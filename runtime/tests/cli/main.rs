@@ -13,6 +13,7 @@ mod load;
 mod plan;
 mod simulate;
 mod templates;
+mod thoughts;
 mod top;
 
 use std::io::{BufRead, BufReader, Write};

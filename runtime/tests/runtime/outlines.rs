@@ -65,6 +65,7 @@ async fn read(mut stream: TokenStream) -> Outlined {
     while let Some(item) = tokio::time::timeout(PATIENCE, stream.next()).await.unwrap() {
         match item.unwrap() {
             StreamItem::Token { text, .. } => seen.text.push_str(&text),
+            StreamItem::Thought { text, .. } => panic!("a thought: {text}"),
             StreamItem::Outline {
                 outline,
                 is_complete,
@@ -382,7 +383,7 @@ async fn a_worker_that_is_killed_costs_no_point() {
         match stream.next().await.unwrap().unwrap() {
             StreamItem::Branch(_) => break,
             StreamItem::Token { text: part, .. } => text.push_str(&part),
-            StreamItem::Outline { .. } => {}
+            StreamItem::Thought { .. } | StreamItem::Outline { .. } => {}
             StreamItem::Done(done) => panic!("it ended too soon: {done:?}"),
         }
     }

@@ -97,6 +97,7 @@ async fn points_go_on_while_the_outline_is_written() {
                 StreamItem::Outline { outline, .. } => n_known = outline.points.len(),
                 StreamItem::Branch(_) => _ = n_points.get_or_insert(n_known),
                 StreamItem::Token { text: more, .. } => text += &more,
+                StreamItem::Thought { text, .. } => panic!("a thought: {text}"),
                 StreamItem::Done(done) => assert_eq!(done.outline.unwrap().n_points, 10),
             }
         }

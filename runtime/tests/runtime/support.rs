@@ -141,7 +141,7 @@ pub(crate) async fn collect(mut stream: jupiter::TokenStream) -> Answer {
                 tokens.extend(id);
                 text.push_str(&piece);
             }
-            StreamItem::Outline { .. } | StreamItem::Branch(_) => {}
+            StreamItem::Thought { .. } | StreamItem::Outline { .. } | StreamItem::Branch(_) => {}
             StreamItem::Done(done) => {
                 assert!(stream.next().await.is_none(), "something follows the end");
                 return Answer { tokens, text, done };

@@ -90,6 +90,22 @@ async fn a_stop_string_may_name_control_tokens() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stop_string_may_stand_in_a_thought_but_not_reach_into_the_answer() {
+    let said = ["<think>", "They", " greet", "</", "think>", "Hi", "."];
+    let (_dir, runtime) = scripted(&ScriptedSpec::saying(&said), 2).await;
+    for (stop, expected) in [(" greet", ""), ("greetHi", "Hi."), ("Hi", ""), (".", "Hi")] {
+        let options = GenerateOptions {
+            stop: vec![stop.to_owned()],
+            ..options()
+        };
+        let answer = ask(&runtime.client(), Prompt::text("Hello"), options).await;
+        assert_eq!(answer.text, expected, "{stop:?}");
+        assert_eq!(answer.done.reason, FinishReason::Stop);
+    }
+    runtime.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_model_without_a_usable_template_still_answers() {
     let broken = [None, Some(""), Some(" \n"), Some("{% for %}"), Some("{{")];
     for template in broken {

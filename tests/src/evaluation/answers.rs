@@ -133,7 +133,7 @@ async fn answer(
         match item? {
             StreamItem::Token { text: part, .. } => text += &part,
             StreamItem::Done(done) => return Ok((text, done.reason == FinishReason::Stop)),
-            StreamItem::Outline { .. } | StreamItem::Branch(_) => {}
+            StreamItem::Thought { .. } | StreamItem::Outline { .. } | StreamItem::Branch(_) => {}
         }
     }
     Err(anyhow::anyhow!("the answer has no end")).context(text)

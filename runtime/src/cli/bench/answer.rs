@@ -32,7 +32,7 @@ pub(super) async fn complete(
     let mut tokens = Vec::new();
     while let Some(item) = stream.next().await {
         match item? {
-            StreamItem::Token { id, .. } => tokens.extend(id),
+            StreamItem::Token { id, .. } | StreamItem::Thought { id, .. } => tokens.extend(id),
             StreamItem::Outline { .. } | StreamItem::Branch(_) => {}
             StreamItem::Done(done) => {
                 ensure_whole(&done)?;

@@ -81,7 +81,7 @@ pub(super) async fn side_by_side(
         match branches.next().await {
             Some(item) => match item? {
                 BranchItem::Done(done) => break done,
-                BranchItem::Token { .. } | BranchItem::End { .. } => {}
+                BranchItem::Token { .. } | BranchItem::Thought { .. } | BranchItem::End { .. } => {}
             },
             None => anyhow::bail!("the branches broke off"),
         }

@@ -245,7 +245,9 @@ impl Heard {
         let mut stream = client.generate(Prompt::tokens(prompt), options).await?;
         while let Some(item) = stream.next().await {
             match item? {
-                StreamItem::Token { id: Some(_), .. } => self.take_token(arrived),
+                StreamItem::Token { id: Some(_), .. } | StreamItem::Thought { id: Some(_), .. } => {
+                    self.take_token(arrived);
+                }
                 StreamItem::Done(done) => {
                     self.done = Some(done);
                     return Ok(());

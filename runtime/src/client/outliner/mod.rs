@@ -207,6 +207,11 @@ impl Outliner {
                     self.has_shown = true;
                     send(items, StreamItem::Token { id, text });
                 }
+                AnswerPiece::Thought { id, text } => {
+                    self.first_token();
+                    self.has_shown = true;
+                    send(items, StreamItem::Thought { id, text });
+                }
                 AnswerPiece::Done(done) => return Ok(done),
             }
         }

@@ -149,6 +149,8 @@ impl Outliner {
                             }
                             self.show(writing, items);
                         }
+                        // What was begun for it is an outline already.
+                        AnswerPiece::Thought { .. } => {}
                         AnswerPiece::Done(done) => {
                             let ended = writing.end_outline(&done);
                             self.count(done);
@@ -307,6 +309,7 @@ impl Writing {
         let (n_most, _) = self.budget;
         let point = self.points.get_mut(branch)?;
         match part {
+            AnswerPiece::Thought { .. } => None,
             AnswerPiece::Text { .. } if point.is_cut => None,
             AnswerPiece::Text { id, text } => {
                 point.n_tokens += u32::from(id.is_some());

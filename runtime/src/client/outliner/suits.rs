@@ -40,6 +40,8 @@ impl Outliner {
                     said.push_str(&text);
                     begun.push(StreamItem::Token { id, text });
                 }
+                // It was taught none.
+                AnswerPiece::Thought { .. } => {}
                 AnswerPiece::Done(done) => break Some(done),
             }
             match is_long(&said) {

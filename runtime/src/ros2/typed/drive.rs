@@ -21,21 +21,12 @@ use crate::config::Ros2Topic;
 use crate::error::{Result, Ros2Error};
 use crate::ros2::types::Types;
 
-/// What the default model writes as a command.
-const COMMANDS: &str = include_str!("../../../../models/world/src/commands.gbnf");
-
 /// The only type that is made of commands.
 const TWIST: &str = "geometry_msgs/msg/Twist";
 
 /// Metres per second of a drive, and radians per second of a turn, where nobody said another.
 const SPEED: f64 = 0.2;
 const TURN_RATE: f64 = 0.5;
-
-/// A grammar of commands, and of answers that are none: questions stay questions.
-pub(super) fn grammar() -> String {
-    let root = "root ::= command | [^{] [^\\x00]*\ncommand ::=";
-    COMMANDS.replacen("root ::=", root, 1)
-}
 
 /// Makes velocities of commands.
 #[derive(Clone)]

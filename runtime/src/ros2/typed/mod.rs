@@ -20,6 +20,7 @@ use self::motion::{Motion, TimedMessage};
 use super::node::{Node, Publisher};
 use super::types::{Grammar, Types};
 use super::wire::Qos;
+use crate::client::commands;
 use crate::client::prompt::{GenerateOptions, Prompt};
 use crate::config::{OutlineMode, Ros2Topic};
 use crate::error::{BadRequest, Result, Ros2Error};
@@ -77,7 +78,7 @@ impl Plan {
         let (grammar, way) = match is_default_model {
             true => {
                 let driver = Driver::new(types, &topics)?;
-                (drive::grammar(), Way::Commands(driver))
+                (commands::grammar(), Way::Commands(driver))
             }
             false => {
                 let grammar = grammar.finish(&format!(r#""{{" ({}) "}}""#, ways.join(" | ")));

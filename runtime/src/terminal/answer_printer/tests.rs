@@ -191,6 +191,37 @@ fn answer_in_parts() -> (Vec<StreamItem>, String) {
 }
 
 #[test]
+fn thoughts_stand_before_the_answer_on_a_terminal_and_not_in_a_pipe() {
+    let thought = |text: &str| StreamItem::Thought {
+        id: None,
+        text: text.to_owned(),
+    };
+    let token = |text: &str| StreamItem::Token {
+        id: None,
+        text: text.to_owned(),
+    };
+    let items = [
+        thought("They "),
+        thought("greet."),
+        token(""),
+        token("Hello."),
+    ];
+    let terminal = Terminal::new(40, 12);
+    let mut printer = terminal.printer();
+    items.iter().for_each(|item| printer.take(item).unwrap());
+    printer.complete().unwrap();
+    assert_eq!(terminal.answer(), "They greet.\n\nHello.");
+    assert_eq!(printer.into_answer(None).text, "Hello.");
+
+    let mut pipe = Vec::new();
+    let mut printer = AnswerPrinter::new(&mut pipe, || None);
+    items.iter().for_each(|item| printer.take(item).unwrap());
+    printer.complete().unwrap();
+    drop(printer);
+    assert_eq!(pipe, b"Hello.\n");
+}
+
+#[test]
 fn the_beginning_of_an_answer_leaves_the_view_of_its_outline() {
     let terminal = Terminal::new(30, 9);
     let mut printer = terminal.printer();

@@ -158,7 +158,10 @@ pub async fn write_as(
                 answer.ended = done.reason == FinishReason::Stop;
                 return Ok(answer);
             }
-            StreamItem::Token { .. } | StreamItem::Outline { .. } | StreamItem::Branch(_) => {}
+            StreamItem::Token { .. }
+            | StreamItem::Thought { .. }
+            | StreamItem::Outline { .. }
+            | StreamItem::Branch(_) => {}
         }
     }
     bail!("the answer has no end: {}", answer.text)
