@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use jupiter_world::{Example, Split, World};
+use jupiter_world::{Example, Kind, Split, World};
 
 use crate::tokenizer::Tokenizer;
 
@@ -20,6 +20,11 @@ pub(crate) struct Batch {
     /// For each target, how many more tokens its answer has after it.
     pub(crate) remaining: Vec<u32>,
 }
+
+/// Of long answers, one in so many is read to its end: of the others only the beginning, which tells what
+/// was understood, so that more questions are read in the same time.
+const WHOLE_EVERY: u64 = 3;
+const CUT_TOKENS: usize = 32;
 
 /// Conversations of the endless stream that one worker takes: every `step`-th.
 pub(crate) struct Stream<'a> {
@@ -38,8 +43,10 @@ impl Stream<'_> {
         let mut packer = Packer::default();
         while packer.tokens.len() < n_tokens {
             let example = self.world.example(self.split, self.seed, self.next);
+            let is_cut = example.kind == Kind::Long && !self.next.is_multiple_of(WHOLE_EVERY);
+            let n_most = if is_cut { CUT_TOKENS } else { usize::MAX };
             self.next += self.step;
-            packer.add(&example, self.tokenizer);
+            packer.add(&example, n_most, self.tokenizer);
         }
         packer.finish()
     }
@@ -55,13 +62,14 @@ struct Packer {
 }
 
 impl Packer {
-    fn add(&mut self, example: &Example, tokenizer: &Tokenizer) {
+    /// With at most `n_most` tokens of each answer.
+    fn add(&mut self, example: &Example, n_most: usize, tokenizer: &Tokenizer) {
         let start = self.tokens.len();
         for turn in &example.turns {
             self.tokens.extend(tokenizer.user(&turn.user));
             let answer = tokenizer.answer(&turn.assistant);
-            let n = answer.len();
-            for (i, token) in answer.into_iter().enumerate() {
+            let n = answer.len().min(n_most);
+            for (i, token) in answer.into_iter().take(n).enumerate() {
                 self.rows.push(self.tokens.len() as u32 - 1);
                 self.targets.push(token);
                 self.remaining.push((n - 1 - i) as u32);

@@ -27,6 +27,7 @@ mod trainer;
 mod transformer;
 mod weights;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -38,7 +39,7 @@ use jupiter_world::{Split, World};
 
 use crate::export::MatrixType;
 use crate::medusa::Medusa;
-use crate::recipe::{N_HEADS, N_TOKENIZER_EXAMPLES, N_VOCAB, Settings, Subset};
+use crate::recipe::{N_HEADS, N_TOKENIZER_EXAMPLES, N_VOCAB, Settings, Subset, WORD_WEIGHT};
 use crate::tokenizer::Tokenizer;
 use crate::trainer::Objective;
 use crate::transformer::Transformer;
@@ -209,6 +210,13 @@ fn print_text(world: &World, split: Split, seed: u64, n: u64) {
     }
 }
 
+/// The words of an answer, each with the space before it.
+fn words_of(answer: &str) -> Vec<String> {
+    let words = answer.split(|c: char| !c.is_ascii_alphabetic() && c != '-');
+    let words = words.filter(|word| !word.is_empty());
+    words.map(|word| format!(" {word}")).collect()
+}
+
 /// The runs under one folder.
 struct Runs<'a> {
     world: &'a World,
@@ -240,12 +248,19 @@ impl Runs<'_> {
             return Ok(());
         }
         std::fs::create_dir_all(self.out).with_context(|| self.out.display().to_string())?;
-        let texts = (0..N_TOKENIZER_EXAMPLES).flat_map(|index| {
+        let example = |index| {
             let example = self.world.example(Split::Training, TOKENIZER_SEED, index);
-            let turns = example.turns.into_iter();
-            turns.flat_map(|turn| [turn.user, turn.assistant])
-        });
-        let tokenizer = Tokenizer::train(texts, N_VOCAB)?;
+            example.turns
+        };
+        let turns = || (0..N_TOKENIZER_EXAMPLES).flat_map(example);
+        let words: BTreeSet<String> = turns().flat_map(|turn| words_of(&turn.assistant)).collect();
+        let whole = words
+            .iter()
+            .flat_map(|word| vec![word.clone(); WORD_WEIGHT]);
+        let texts = turns().flat_map(|turn| [turn.user, turn.assistant]);
+        let tokenizer = Tokenizer::train(texts.chain(whole), N_VOCAB)?;
+        let n_cut = words.iter().filter(|word| tokenizer.encode(word).len() > 1);
+        eprintln!("{} of {} words are cut", n_cut.count(), words.len());
         ensure!(
             tokenizer.n_vocab() == N_VOCAB,
             "the text holds only {} tokens, not {N_VOCAB}",

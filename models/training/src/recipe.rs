@@ -6,9 +6,12 @@ use crate::trainer::Pace;
 use crate::transformer::Shape;
 
 /// Entries of the vocabulary.
-pub(crate) const N_VOCAB: usize = 2048;
+pub(crate) const N_VOCAB: usize = 4096;
 /// Examples that the tokenizer learns from.
 pub(crate) const N_TOKENIZER_EXAMPLES: u64 = 40_000;
+/// How often each word of the answers counts beside what it counts in the examples: words that are one
+/// token cannot be misspelt.
+pub(crate) const WORD_WEIGHT: usize = 400;
 /// Medusa heads.
 pub(crate) const N_HEADS: usize = 4;
 /// Seed of the text and of fresh weights.
@@ -65,9 +68,9 @@ impl Subset {
             n_ff: 160,
         };
         let (shape, n_steps, step_tokens, peak_rate) = match self {
-            Self::Model => (model, 12_000, 2048, 3e-3),
-            Self::Draft => (draft, 12_000, 1536, 5e-3),
-            Self::Medusa => (model, 3000, 1536, 2e-3),
+            Self::Model => (model, 18_500, 2048, 3e-3),
+            Self::Draft => (draft, 10_000, 1536, 5e-3),
+            Self::Medusa => (model, 2000, 1536, 2e-3),
         };
         let pace = Pace {
             n_steps,

@@ -1,21 +1,28 @@
-//! Random draws that are the same on every machine, and the typist who is sometimes careless.
+//! Random draws that are the same on every machine.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 /// A stream of draws that depends on nothing but its seed words.
-pub(crate) struct Draw(ChaCha8Rng);
+pub(crate) struct Draw {
+    random: ChaCha8Rng,
+    /// Whether nobody misspells anything.
+    pub(crate) is_careful: bool,
+}
 
 impl Draw {
     /// The stream of these words; every word changes it.
     pub(crate) fn new(words: [u64; 4]) -> Draw {
         let mixed = words.iter().fold(0, |state, &word| mix(state ^ word));
-        Draw(ChaCha8Rng::seed_from_u64(mixed))
+        Draw {
+            random: ChaCha8Rng::seed_from_u64(mixed),
+            is_careful: false,
+        }
     }
 
     /// A number below `n` (0 for an empty range).
     pub(crate) fn below(&mut self, n: usize) -> usize {
-        ((u64::from(self.0.next_u32()) * n as u64) >> 32) as usize
+        ((u64::from(self.random.next_u32()) * n as u64) >> 32) as usize
     }
 
     /// True `percent` times in a hundred.
@@ -38,15 +45,6 @@ impl Draw {
             left -= weight;
         }
         0
-    }
-
-    /// A sentence as somebody types it: as it is, without its capital, or without its last mark.
-    pub(crate) fn typed(&mut self, sentence: String) -> String {
-        match self.weighted(&[70, 15, 15]) {
-            1 => lower_first(&sentence),
-            2 => sentence.trim_end_matches(['.', '?', '!']).to_owned(),
-            _ => sentence,
-        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::draw::Draw;
 use crate::held_out::Subset;
-use crate::{Check, World, command, long, outline, outside, short, turns, unknown};
+use crate::{Check, World, ability, command, long, outline, outside, short, turns, unknown};
 
 /// Which of the two streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,11 +42,13 @@ pub enum Kind {
     Points,
     /// A question about a subject that the knowledge does not answer.
     Unknown,
+    /// A question about what could be commanded: no command.
+    Ability,
 }
 
 impl Kind {
     /// All kinds, in the order of their definition.
-    pub const ALL: [Kind; 13] = [
+    pub const ALL: [Kind; 14] = [
         Kind::Define,
         Kind::Purpose,
         Kind::Fact,
@@ -60,22 +62,22 @@ impl Kind {
         Kind::Talk,
         Kind::Points,
         Kind::Unknown,
+        Kind::Ability,
     ];
 
     /// How often the kind occurs in the stream of all kinds, relative to the others. Long answers
-    /// are many tokens each; commands and single points take many examples to learn.
+    /// are many tokens each; commands, facts and what a question means take many examples to learn.
     fn weight(self) -> usize {
         match self {
-            Kind::Command => 60,
-            Kind::Points => 16,
-            Kind::Turns => 18,
-            Kind::Long => 13,
-            Kind::Outline => 12,
-            Kind::Expand => 10,
-            Kind::Fact => 8,
-            Kind::Compare | Kind::Refuse | Kind::Unknown => 5,
-            Kind::Talk => 4,
-            Kind::Define | Kind::Purpose => 3,
+            Kind::Command => 220,
+            Kind::Fact => 52,
+            Kind::Long => 24,
+            Kind::Unknown => 22,
+            Kind::Define | Kind::Purpose => 20,
+            Kind::Outline => 18,
+            Kind::Ability => 16,
+            Kind::Compare | Kind::Refuse | Kind::Turns => 12,
+            Kind::Expand | Kind::Points | Kind::Talk => 10,
         }
     }
 }
@@ -147,7 +149,11 @@ impl World {
 
     /// The same for one kind.
     pub fn example_of(&self, kind: Kind, split: Split, seed: u64, index: u64) -> Example {
-        let mut draw = Draw::new([seed, split as u64, kind as u64, index]);
+        let draw = Draw::new([seed, split as u64, kind as u64, index]);
+        self.example_by(kind, split, draw)
+    }
+
+    pub(crate) fn example_by(&self, kind: Kind, split: Split, mut draw: Draw) -> Example {
         let part = Subset::of(split, &mut draw);
         // A draw fails where a subject happens to have no phrasing in this part; every kind has
         // many that do, so this ends after a few rounds.
@@ -170,6 +176,7 @@ impl World {
             Kind::Refuse => outside::refuse(self, part, draw),
             Kind::Talk => outside::talk(self, part, draw),
             Kind::Unknown => unknown::unknown(self, part, draw),
+            Kind::Ability => ability::ability(self, part, draw),
             Kind::Expand => return outline::expand(self, part, draw),
             Kind::Points => return outline::points(self, part, draw),
             Kind::Turns => return turns::turns(self, part, draw),

@@ -49,6 +49,13 @@ impl Subset {
         draw.pick(&allowed).copied()
     }
 
+    /// One of some words that stand for themselves: one in eight is held out, wherever it stands.
+    pub(crate) fn own_words<'a>(self, draw: &mut Draw, words: &'a [String]) -> Option<&'a str> {
+        let fits = |words: &&String| held(&["own words", words]) == (self != Subset::Training);
+        let allowed: Vec<&String> = words.iter().filter(fits).collect();
+        draw.pick(&allowed).map(|words| words.as_str())
+    }
+
     /// One of `count` phrasings, where only the phrasing decides: for lists whose combinations
     /// are counted elsewhere.
     pub(crate) fn free_phrasing(self, draw: &mut Draw, count: usize) -> usize {

@@ -23,6 +23,7 @@ const OUTSIDE: &str = include_str!("../knowledge/outside.toml");
 /// Every sixth phrasing is held out, so a shorter list would have none.
 const LEAST_OF_A_LIST: usize = 6;
 const UNKNOWN: &str = include_str!("../knowledge/unknown.toml");
+const ABILITIES: &str = include_str!("../knowledge/abilities.toml");
 const SMALLTALK: &str = include_str!("../knowledge/smalltalk.toml");
 
 /// All that the assistant knows; see [`World::load`].
@@ -31,6 +32,9 @@ pub struct World {
     pub(crate) subjects: Vec<Subject>,
     pub(crate) outside: Outside,
     pub(crate) unknown: Unknown,
+    pub(crate) abilities: Vec<Ability>,
+    /// What no command makes the robot do: verb phrases.
+    pub(crate) inabilities: Vec<String>,
     pub(crate) talks: Vec<Talk>,
 }
 
@@ -65,6 +69,9 @@ pub(crate) struct Fact {
     pub(crate) answer: String,
     /// The heart of the answer, word for word.
     pub(crate) key: String,
+    /// The question in people's own words.
+    #[serde(default)]
+    pub(crate) asked: Vec<String>,
 }
 
 /// What a long answer is about.
@@ -99,6 +106,12 @@ pub(crate) struct Topic {
     /// Of causes: fits "Why can it happen that {when}?".
     #[serde(default)]
     pub(crate) when: String,
+    /// Other words for `do` or `when`, which fit where those do.
+    #[serde(default)]
+    pub(crate) also: Vec<String>,
+    /// The question in people's own words.
+    #[serde(default)]
+    pub(crate) asked: Vec<String>,
     #[serde(rename = "point")]
     pub(crate) points: Vec<Point>,
 }
@@ -131,17 +144,45 @@ pub(crate) struct Unknown {
     pub(crate) tasks: Vec<Gap>,
     #[serde(rename = "fact")]
     pub(crate) facts: Vec<Gap>,
+    #[serde(rename = "trouble")]
+    pub(crate) troubles: Vec<Gap>,
 }
 
-/// One task or fact, with `{the}` for the subject.
+/// One task, fact or trouble, with `{the}` for the subject.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Gap {
-    /// Fits "How do I ...?" (a task) or "What is ...?" (a fact).
-    #[serde(alias = "do")]
+    /// Fits "How do I ...?" (a task), "What is ...?" (a fact) or "Why is it that ...?" (a trouble).
+    #[serde(alias = "do", alias = "when")]
     pub(crate) ask: String,
-    /// Beginnings of words that the subject's own tasks and facts must not hold.
+    /// Beginnings of words that the subject's own tasks, facts and causes must not hold.
     pub(crate) unless: Vec<String>,
+    /// Other words for `ask`, which fit where that does.
+    #[serde(default)]
+    pub(crate) also: Vec<String>,
+    /// The question in people's own words.
+    #[serde(default)]
+    pub(crate) asked: Vec<String>,
+}
+
+/// What a command makes the robot do, and how people ask about that.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Ability {
+    /// Verb phrases: "Can the robot ...?"
+    #[serde(rename = "do")]
+    pub(crate) does: Vec<String>,
+    /// The same after "the robot": "drives backwards".
+    #[serde(rename = "is")]
+    pub(crate) acts: Vec<String>,
+    /// Whole questions.
+    #[serde(default)]
+    pub(crate) asked: Vec<String>,
+    /// How a command for it is said.
+    pub(crate) example: String,
+    /// Whether something moves that may hit a person.
+    #[serde(default)]
+    pub(crate) moves: bool,
 }
 
 /// What people say besides questions, and the reply.
@@ -158,6 +199,14 @@ pub(crate) struct Talk {
 struct SubjectFile {
     #[serde(rename = "subject")]
     subjects: Vec<Subject>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AbilityFile {
+    inabilities: Vec<String>,
+    #[serde(rename = "ability")]
+    abilities: Vec<Ability>,
 }
 
 #[derive(Deserialize)]
@@ -179,6 +228,7 @@ impl World {
         }
         let outside: Outside = parse("outside.toml", OUTSIDE)?;
         let unknown: Unknown = parse("unknown.toml", UNKNOWN)?;
+        let abilities: AbilityFile = parse("abilities.toml", ABILITIES)?;
         let talks = parse::<TalkFile>("smalltalk.toml", SMALLTALK)?.talks;
         check_lists(&outside, &talks)?;
         subjects.iter().try_for_each(check_subject)?;
@@ -187,6 +237,8 @@ impl World {
             subjects,
             outside,
             unknown,
+            abilities: abilities.abilities,
+            inabilities: abilities.inabilities,
             talks,
         })
     }

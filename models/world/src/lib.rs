@@ -10,12 +10,15 @@
 //! - `example`: [`World::example`], the streams of [`Example`]s
 //! - `held_out`: what never occurs in training
 //! - `phrasing`: how people ask, in lists
-//! - `short`, `long`, `outline`, `turns`, `outside`, `unknown`: the kinds of questions
+//! - `short`, `long`, `outline`, `turns`, `outside`, `unknown`, `ability`: the kinds of questions
+//! - `typist`: how sentences are typed
 //! - [`command`]: spoken commands and their JSON
 //! - [`prompts`]: the canonical prompts of an outline and its points
-//! - `check`: how an answer is judged
+//! - `check`: how an answer is judged; `answer_kind`: of what sort one is
 #![forbid(unsafe_code)]
 
+mod ability;
+mod answer_kind;
 mod check;
 pub mod command;
 mod draw;
@@ -30,11 +33,13 @@ mod phrasing;
 pub mod prompts;
 mod short;
 mod turns;
+mod typist;
 mod unknown;
 
 #[cfg(test)]
 mod tests;
 
+pub use answer_kind::AnswerKind;
 pub use check::{Check, Score};
 pub use error::WorldError;
 pub use example::{Example, Kind, Split, Turn};

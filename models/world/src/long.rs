@@ -4,8 +4,13 @@ use crate::draw::{Draw, upper_first};
 use crate::example::Asked;
 use crate::held_out::Subset;
 use crate::knowledge::{Subject, Topic, TopicKind};
-use crate::phrasing::{self, Called, fill, number_word};
+use crate::phrasing::{self, Called, fill, number_word, put};
 use crate::{Check, World};
+
+/// How often a topic is asked for in words that were found for it alone, and how often such words stand
+/// in a phrasing for all, in a hundred.
+const OWN_PERCENT: usize = 35;
+const ALSO_PERCENT: usize = 65;
 
 /// A topic in one paragraph.
 pub(crate) fn long(world: &World, part: Subset, draw: &mut Draw) -> Option<Asked> {
@@ -42,27 +47,43 @@ pub(crate) fn question(
     part: Subset,
     draw: &mut Draw,
 ) -> Option<String> {
+    let called = Called::draw(subject, draw);
+    if draw.chance(OWN_PERCENT) {
+        let question = called.rename(part.own_words(draw, &topic.asked)?);
+        return Some(put(question, part, draw));
+    }
     let templates = phrasing::long(topic.kind);
     let cell = [subject.id.as_str(), topic.kind.name(), use_as];
     let phrasing = part.phrasing(draw, templates.len(), &cell)?;
-    let called = Called::draw(subject, draw);
-    let question = fill_topic(templates[phrasing], called.the, topic, |text| {
+    let words = topic_words(topic, draw);
+    let question = fill_topic(templates[phrasing], called.the, words, |text| {
         called.rename(text)
     });
-    Some(draw.typed(question))
+    Some(put(question, part, draw))
 }
 
-/// A template filled for a topic, with the subject as `name` writes it.
+/// What is to be done or what is wrong, in one way of many.
+pub(crate) fn topic_words<'a>(topic: &'a Topic, draw: &mut Draw) -> &'a str {
+    let also = draw.chance(ALSO_PERCENT);
+    let also = also.then(|| Subset::Training.own_words(draw, &topic.also));
+    let usual = match topic.kind {
+        TopicKind::Causes => &topic.when,
+        TopicKind::About | TopicKind::Steps | TopicKind::Parts => &topic.task,
+    };
+    also.flatten().unwrap_or(usual)
+}
+
+/// A template filled for a topic in these words, with the subject as `name` writes it.
 pub(crate) fn fill_topic(
     template: &str,
     the: &str,
-    topic: &Topic,
+    words: &str,
     name: impl Fn(&str) -> String,
 ) -> String {
     let places = [
         ("{the}", the),
-        ("{do}", &name(&topic.task)),
-        ("{when}", &name(&topic.when)),
+        ("{do}", &name(words)),
+        ("{when}", &name(words)),
     ];
     // A clause that opens a later sentence stays as it is: "Please help, the wheel slips."
     fill(template, &places)

@@ -4,10 +4,10 @@ use crate::World;
 use crate::draw::{Draw, lower_first};
 use crate::example::Asked;
 use crate::held_out::{Subset, held_outside};
-use crate::phrasing::{self, fill};
+use crate::phrasing::{self, fill, put};
 
 /// The one answer to all that lies outside.
-const REFUSAL: &str = "I only know about the robot and the devices around it.";
+pub(crate) const REFUSAL: &str = "I only know about the robot and the devices around it.";
 
 /// A question from outside the world.
 pub(crate) fn refuse(world: &World, part: Subset, draw: &mut Draw) -> Option<Asked> {
@@ -33,7 +33,10 @@ pub(crate) fn refuse(world: &World, part: Subset, draw: &mut Draw) -> Option<Ask
         ("{q}", item),
         ("{lq}", &lower_first(item)),
     ];
-    Some(Asked::exactly(draw.typed(fill(template, &places)), REFUSAL))
+    Some(Asked::exactly(
+        put(fill(template, &places), part, draw),
+        REFUSAL,
+    ))
 }
 
 /// Small talk. A saying fits one talk alone, so that there are no combinations to hold out: only

@@ -3,24 +3,31 @@
 //!
 //! Places to fill: `{the}` and `{a}` a subject with its article, `{b}` another subject, `{q}` a
 //! whole question (`{lq}` without its capital), `{ask}` a noun phrase, `{do}` a verb phrase,
-//! `{when}` a clause, `{thing}` and `{task}` something from outside, `{n}` a number, `{word}` the
+//! `{when}` a clause, `{is}` what the robot does, `{thing}` and `{task}` something from outside, `{n}` a number, `{word}` the
 //! number as a word, `{nth}` as an ordinal, `{title}` a title.
 
+mod ability;
+mod frame;
 mod full;
 mod outline;
 mod outside;
 mod then;
 
-use crate::draw::{Draw, upper_first};
+use crate::draw::{Draw, lower_first, upper_first};
+use crate::held_out::Subset;
 use crate::knowledge::Subject;
 
+pub(crate) use ability::*;
+pub(crate) use frame::*;
 pub(crate) use full::*;
 pub(crate) use outline::*;
 pub(crate) use outside::*;
 pub(crate) use then::*;
 
 /// How often another name of the subject stands in a question, in a hundred.
-const ALSO_PERCENT: usize = 20;
+const ALSO_PERCENT: usize = 25;
+/// How often something stands before or behind a question, in a hundred.
+const FRAME_PERCENT: usize = 20;
 
 /// The template with its places filled and a capital at its start.
 pub(crate) fn fill(template: &str, places: &[(&str, &str)]) -> String {
@@ -31,6 +38,19 @@ pub(crate) fn fill(template: &str, places: &[(&str, &str)]) -> String {
     upper_first(&text)
 }
 
+/// The question as somebody puts it who says a word before, or has a reason, and types it as people do.
+pub(crate) fn put(question: String, part: Subset, draw: &mut Draw) -> String {
+    let mut text = question;
+    if draw.chance(FRAME_PERCENT) {
+        let opener = OPENERS[part.free_phrasing(draw, OPENERS.len())];
+        text = format!("{opener}{}", lower_first(&text));
+    }
+    if draw.chance(FRAME_PERCENT / 2) {
+        text += CLOSERS[part.free_phrasing(draw, CLOSERS.len())];
+    }
+    draw.typed(upper_first(&text))
+}
+
 /// How a question calls a subject.
 pub(crate) struct Called<'a> {
     pub(crate) the: &'a str,
@@ -39,11 +59,12 @@ pub(crate) struct Called<'a> {
 }
 
 impl<'a> Called<'a> {
-    /// By its usual name, or now and then by the other one.
+    /// By its usual name, or now and then by another one.
     pub(crate) fn draw(subject: &'a Subject, draw: &mut Draw) -> Called<'a> {
         let usual = subject.the.as_str();
-        match subject.also.first() {
-            Some(also) if draw.chance(ALSO_PERCENT) => Called {
+        let is_also = draw.chance(ALSO_PERCENT);
+        match draw.pick(&subject.also) {
+            Some(also) if is_also => Called {
                 the: also,
                 a: indefinite(also),
                 usual,

@@ -4,15 +4,18 @@ use crate::draw::{Draw, lower_first, upper_first};
 use crate::example::Asked;
 use crate::held_out::{Subset, held};
 use crate::knowledge::{Fact, Subject};
-use crate::phrasing::{self, Called, fill};
+use crate::phrasing::{self, Called, fill, put};
 use crate::{Check, World};
+
+/// How often a fact is asked for in words that were found for it alone, in a hundred.
+const OWN_PERCENT: usize = 60;
 
 /// What a subject is.
 pub(crate) fn define(subject: &Subject, part: Subset, draw: &mut Draw) -> Option<Asked> {
     let phrasing = part.phrasing(draw, phrasing::DEFINE.len(), &[&subject.id, "define"])?;
     let called = Called::draw(subject, draw);
     let question = fill(phrasing::DEFINE[phrasing], &[("{a}", &called.a)]);
-    Some(Asked::exactly(draw.typed(question), &subject.what))
+    Some(Asked::exactly(put(question, part, draw), &subject.what))
 }
 
 /// What it is for.
@@ -20,17 +23,21 @@ pub(crate) fn purpose(subject: &Subject, part: Subset, draw: &mut Draw) -> Optio
     let phrasing = part.phrasing(draw, phrasing::PURPOSE.len(), &[&subject.id, "purpose"])?;
     let called = Called::draw(subject, draw);
     let question = fill(phrasing::PURPOSE[phrasing], &[("{the}", called.the)]);
-    Some(Asked::exactly(draw.typed(question), &subject.purpose))
+    Some(Asked::exactly(put(question, part, draw), &subject.purpose))
 }
 
 /// One of its facts.
 pub(crate) fn fact(subject: &Subject, part: Subset, draw: &mut Draw) -> Option<Asked> {
     let fact = draw.pick(&subject.facts)?;
-    let cell = [subject.id.as_str(), "fact", &fact.ask];
-    let phrasing = part.phrasing(draw, phrasing::FACT.len(), &cell)?;
     let called = Called::draw(subject, draw);
-    let question = fact_question(phrasing::FACT[phrasing], fact, |text| called.rename(text));
-    Some(fact_answer(draw.typed(question), fact))
+    let question = if draw.chance(OWN_PERCENT) {
+        called.rename(part.own_words(draw, &fact.asked)?)
+    } else {
+        let cell = [subject.id.as_str(), "fact", &fact.ask];
+        let phrasing = part.phrasing(draw, phrasing::FACT.len(), &cell)?;
+        fact_question(phrasing::FACT[phrasing], fact, |text| called.rename(text))
+    };
+    Some(fact_answer(put(question, part, draw), fact))
 }
 
 /// A question for a fact, with the subject as `name` writes it.
@@ -64,7 +71,7 @@ pub(crate) fn compare(world: &World, part: Subset, draw: &mut Draw) -> Option<As
         phrasing::COMPARE[phrasing],
         &[("{the}", the), ("{b}", other)],
     );
-    Some(comparison(draw.typed(question), a, b))
+    Some(comparison(put(question, part, draw), a, b))
 }
 
 /// Whether a part may compare these two; their order does not matter.

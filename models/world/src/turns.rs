@@ -1,10 +1,10 @@
 //! Conversations of two to four turns, whose later questions point back.
 
-use crate::draw::Draw;
+use crate::draw::{Draw, upper_first};
 use crate::example::{Asked, Example, Kind, Turn};
 use crate::held_out::{Subset, held};
 use crate::knowledge::{Fact, Subject, Topic, TopicKind};
-use crate::long::{about_topic, answer, fill_topic};
+use crate::long::{about_topic, answer, fill_topic, topic_words};
 use crate::phrasing::{self, Called, fill, rename};
 use crate::short::{self, comparison, fact_answer, fact_question, may_compare};
 use crate::{World, command, outside};
@@ -13,6 +13,8 @@ use crate::{World, command, outside};
 const MOST_LONG: usize = 2;
 /// How often something else comes before the first question, in a hundred.
 const BEFORE_PERCENT: usize = 15;
+/// How often a fact is asked for in words that were found for it alone, in a hundred.
+const OWN_PERCENT: usize = 40;
 
 /// What a turn asks; its name is part of the combination that is held out.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -183,13 +185,13 @@ impl<'a> Talking<'a> {
             Ask::Fact => {
                 let fact = draw.pick(&subject.facts)?;
                 let template = choose(draw, phrasing::THEN_FACT)?;
-                let question = fact_about_it(template, fact, subject)?;
+                let question = fact_about_it(template, fact, subject, part, draw)?;
                 Some(fact_answer(draw.typed(question), fact))
             }
             Ask::Long(kind) => {
                 let topic = subject.topic(kind)?;
                 let template = choose(draw, phrasing::then_long(kind))?;
-                let question = topic_about_it(template, topic, subject)?;
+                let question = topic_about_it(template, topic, subject, draw)?;
                 Some(answer(draw.typed(question), subject, topic))
             }
             Ask::Compare => {
@@ -251,8 +253,19 @@ fn any_ask(subject: &Subject, draw: &mut Draw) -> Option<Ask> {
 }
 
 /// A question for a fact with "it", or `None` where the subject does not occur in it.
-fn fact_about_it(template: &str, fact: &Fact, subject: &Subject) -> Option<String> {
+pub(crate) fn fact_about_it(
+    template: &str,
+    fact: &Fact,
+    subject: &Subject,
+    part: Subset,
+    draw: &mut Draw,
+) -> Option<String> {
     let the = &subject.the;
+    if draw.chance(OWN_PERCENT) {
+        let own = part.own_words(draw, &fact.asked)?;
+        let question = rename(own, the, "it");
+        return (question != own).then(|| upper_first(&question));
+    }
     let source = if template.contains("{ask}") {
         &fact.ask
     } else {
@@ -274,15 +287,19 @@ fn its(text: &str, the: &str) -> String {
 }
 
 /// A question for a topic with "it", or `None` where the subject does not occur in it.
-fn topic_about_it(template: &str, topic: &Topic, subject: &Subject) -> Option<String> {
-    let source = match topic.kind {
-        TopicKind::Steps => &topic.task,
-        TopicKind::Causes => &topic.when,
-        TopicKind::About | TopicKind::Parts => return Some(template.to_owned()),
-    };
-    let points_back = rename(source, &subject.the, "it") != *source;
+pub(crate) fn topic_about_it(
+    template: &str,
+    topic: &Topic,
+    subject: &Subject,
+    draw: &mut Draw,
+) -> Option<String> {
+    if matches!(topic.kind, TopicKind::About | TopicKind::Parts) {
+        return Some(template.to_owned());
+    }
+    let words = topic_words(topic, draw);
+    let points_back = rename(words, &subject.the, "it") != words;
     points_back.then(|| {
-        fill_topic(template, &subject.the, topic, |text| {
+        fill_topic(template, &subject.the, words, |text| {
             rename(text, &subject.the, "it")
         })
     })

@@ -1,48 +1,105 @@
-//! Questions about a subject of the world that its knowledge does not answer.
+//! Questions that have no answer: about a subject whose knowledge does not tell, and about an "it" that
+//! nobody named.
 
 use crate::World;
 use crate::draw::Draw;
 use crate::example::Asked;
-use crate::held_out::Subset;
-use crate::knowledge::{Subject, TopicKind};
-use crate::phrasing::{self, Called, fill};
+use crate::held_out::{Subset, held};
+use crate::knowledge::{Gap, Subject, TopicKind};
+use crate::phrasing::{self, Called, fill, put};
+use crate::turns::{fact_about_it, topic_about_it};
 
-/// A task or a fact that the knowledge lacks for one subject at least.
+/// How often a gap is asked for in words that were found for it alone, and how often such words stand in a
+/// phrasing for all, in a hundred.
+const OWN_PERCENT: usize = 50;
+const ALSO_PERCENT: usize = 60;
+
+/// How it is said of a subject that the knowledge does not tell.
+pub(crate) const UNKNOWN: &str = "I do not know that about";
+
+/// What to say where "it" was not named.
+pub(crate) const WHICH: &str = "Which device or part do you mean?";
+
+/// A task, a fact or a trouble that the knowledge lacks for one subject at least, or something about "it".
 pub(crate) fn unknown(world: &World, part: Subset, draw: &mut Draw) -> Option<Asked> {
     let subject = draw.pick(&world.subjects)?;
-    let (gaps, templates, place) = if draw.chance(50) {
-        (&world.unknown.tasks, phrasing::STEPS, "{do}")
-    } else {
-        (&world.unknown.facts, phrasing::FACT, "{ask}")
+    let (gaps, templates, place) = match draw.weighted(&[25, 35, 20, 20]) {
+        0 => (&world.unknown.tasks, phrasing::STEPS, "{do}"),
+        1 => (&world.unknown.facts, phrasing::FACT, "{ask}"),
+        2 => (&world.unknown.troubles, phrasing::CAUSES, "{when}"),
+        _ => return nothing_named(subject, part, draw),
     };
     let gap = draw.pick(gaps)?;
     if gap.unless.iter().any(|word| tells(subject, word)) {
         return None;
     }
-    let cell = [subject.id.as_str(), "unknown", &gap.ask];
-    let template = templates[part.phrasing(draw, templates.len(), &cell)?];
-    // A whole question of its own, as facts have it, is not there.
-    if !template.contains(place) {
-        return None;
-    }
-    let asked = gap.ask.replace("{the}", Called::draw(subject, draw).the);
-    let question = fill(template, &[(place, &asked)]);
+    let the = Called::draw(subject, draw).the;
+    let question = if !gap.asked.is_empty() && draw.chance(OWN_PERCENT) {
+        part.own_words(draw, &gap.asked)?.replace("{the}", the)
+    } else {
+        let cell = [subject.id.as_str(), "unknown", &gap.ask];
+        let template = templates[part.phrasing(draw, templates.len(), &cell)?];
+        // A whole question of its own, as facts have it, is not there.
+        if !template.contains(place) {
+            return None;
+        }
+        let asked = words(gap, draw).replace("{the}", the);
+        fill(template, &[(place, &asked)])
+    };
     Some(Asked::exactly(
-        draw.typed(question),
-        &format!("I do not know that about {}.", subject.the),
+        put(question, part, draw),
+        &format!("{UNKNOWN} {}.", subject.the),
     ))
 }
 
-/// Whether the subject's own tasks and facts hold a word, or a longer one that begins with it.
+fn words<'a>(gap: &'a Gap, draw: &mut Draw) -> &'a str {
+    let also = draw.chance(ALSO_PERCENT);
+    let also = also.then(|| Subset::Training.own_words(draw, &gap.also));
+    also.flatten().unwrap_or(&gap.ask)
+}
+
+/// A question of a conversation's middle at its beginning. One in eight of these is held out, whichever
+/// subject it comes from.
+fn nothing_named(subject: &Subject, part: Subset, draw: &mut Draw) -> Option<Asked> {
+    let choose = |draw: &mut Draw, templates: &[&'static str]| {
+        templates[Subset::Training.free_phrasing(draw, templates.len())]
+    };
+    let question = match draw.weighted(&[10, 10, 30, 30, 20]) {
+        0 => choose(draw, phrasing::THEN_DEFINE).to_owned(),
+        1 => choose(draw, phrasing::THEN_PURPOSE).to_owned(),
+        2 => {
+            let fact = draw.pick(&subject.facts)?;
+            let template = choose(draw, phrasing::THEN_FACT);
+            fact_about_it(template, fact, subject, Subset::Training, draw)?
+        }
+        3 => {
+            let topic = draw.pick(&subject.topics)?;
+            // "Tell me more" and "what is inside" go on with something.
+            if matches!(topic.kind, TopicKind::About | TopicKind::Parts) {
+                return None;
+            }
+            let template = choose(draw, phrasing::then_long(topic.kind));
+            topic_about_it(template, topic, subject, draw)?
+        }
+        _ => choose(draw, phrasing::NAMELESS).to_owned(),
+    };
+    let fits = held(&["it", &question.to_lowercase()]) == (part != Subset::Training);
+    fits.then(|| Asked::exactly(draw.typed(question), WHICH))
+}
+
+/// Whether the subject's own tasks, facts and causes hold a word, or a longer one that begins with it.
 fn tells(subject: &Subject, word: &str) -> bool {
-    let tasks = subject
-        .topic(TopicKind::Steps)
-        .map(|topic| topic.task.as_str());
-    let facts = subject
-        .facts
-        .iter()
-        .flat_map(|fact| [fact.ask.as_str(), &fact.question, &fact.answer]);
-    tasks.into_iter().chain(facts).any(|text| {
+    let topics = [TopicKind::Steps, TopicKind::Causes];
+    let topics = topics.into_iter().filter_map(|kind| subject.topic(kind));
+    let topics = topics.flat_map(|topic| {
+        let own = topic.also.iter().chain(&topic.asked);
+        own.chain([&topic.task, &topic.when])
+    });
+    let facts = subject.facts.iter().flat_map(|fact| {
+        let own = fact.asked.iter();
+        own.chain([&fact.ask, &fact.question, &fact.answer])
+    });
+    topics.chain(facts).any(|text| {
         let text = format!(" {}", text.to_lowercase());
         text.contains(&format!(" {word}"))
     })

@@ -7,12 +7,12 @@ use futures::{StreamExt, TryStreamExt};
 use jupiter::{Client, FinishReason, GenerateOptions, OutlineMode, Prompt, Runtime, StreamItem};
 use jupiter_models::sampling::SamplingParams;
 use jupiter_models::text::ChatMessage;
-use jupiter_world::{Example, Kind, Score, Split, World};
+use jupiter_world::{AnswerKind, Example, Kind, Score, Split, World};
 
 use super::SEED;
 
 /// Answers written at the same time.
-const PARALLEL: u32 = 8;
+pub(super) const PARALLEL: u32 = 8;
 /// Tokens of context for each of them: four long turns.
 const CTX_PER_ANSWER: u32 = 1024;
 /// No answer of the generator is longer; one that goes on has not ended by itself.
@@ -31,6 +31,8 @@ pub struct Tally {
     pub perfect: u32,
     /// Those with something foreign in them.
     pub with_foreign: u32,
+    /// Those that are commands.
+    pub commands: u32,
     /// Things due, over all answers.
     pub due: u32,
     /// Of them, those found.
@@ -65,8 +67,8 @@ pub async fn start(path: &Path) -> Result<Runtime> {
     Ok(runtime)
 }
 
-/// Answers and judges `n` held-out examples of `kind`, with a grammar for the answer if one is
-/// given. `on_miss` gets every example that is not perfect, and its answer.
+/// Answers and judges `n` held-out examples of `kind`. `on_miss` gets every example that is not perfect,
+/// and its answer.
 ///
 /// # Errors
 /// When a request fails.
@@ -75,12 +77,11 @@ pub async fn judge(
     world: &World,
     kind: Kind,
     n: u64,
-    grammar: Option<&str>,
     on_miss: &mut dyn FnMut(&Example, &str),
 ) -> Result<Tally> {
     let answers = (0..n).map(|index| async move {
         let example = world.example_of(kind, Split::HeldOut, SEED, index);
-        let (answer, ended) = answer(client, &example, grammar).await?;
+        let (answer, ended) = answer(client, messages(&example), greedy()).await?;
         anyhow::Ok((example, answer, ended))
     });
     let mut answers = futures::stream::iter(answers).buffered(PARALLEL as usize);
@@ -88,6 +89,7 @@ pub async fn judge(
     while let Some((example, answer, ended)) = answers.try_next().await? {
         let score = example.check.score(&answer);
         tally.add(score, ended);
+        tally.commands += u32::from(world.kind_of(&answer) == AnswerKind::Command);
         if !score.is_perfect() || !ended {
             on_miss(&example, &answer);
         }
@@ -111,22 +113,26 @@ pub(super) fn messages(example: &Example) -> Vec<ChatMessage> {
     messages
 }
 
-/// What the model answers, and whether it ended by itself.
-async fn answer(
-    client: &Client,
-    example: &Example,
-    grammar: Option<&str>,
-) -> Result<(String, bool)> {
-    let options = GenerateOptions {
+/// The likeliest answer in one piece.
+pub(super) fn greedy() -> GenerateOptions {
+    GenerateOptions {
         n_predict: Some(MOST_TOKENS),
-        sampling: SamplingParams {
-            grammar: grammar.map(str::to_owned),
-            ..SamplingParams::greedy()
-        },
+        sampling: SamplingParams::greedy(),
         outline: Some(OutlineMode::Off),
         ..GenerateOptions::default()
-    };
-    let prompt = Prompt::chat(messages(example));
+    }
+}
+
+/// What the model answers, and whether it ended by itself.
+///
+/// # Errors
+/// When the request fails.
+pub async fn answer(
+    client: &Client,
+    messages: Vec<ChatMessage>,
+    options: GenerateOptions,
+) -> Result<(String, bool)> {
+    let prompt = Prompt::chat(messages);
     let mut stream = client.generate(prompt, options).await?;
     let mut text = String::new();
     while let Some(item) = stream.next().await {

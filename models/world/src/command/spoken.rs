@@ -55,25 +55,48 @@ pub(crate) fn spoken(part: Subset, draw: &mut Draw) -> Option<Asked> {
 /// The actions in one sentence; of a new phrasing, one action's is new.
 fn sentence(drawn: &[Drawn], part: Subset, draw: &mut Draw) -> String {
     let new = draw.below(drawn.len());
-    let opener = say::OPENERS[Subset::Training.free_phrasing(draw, say::OPENERS.len())];
-    let opener = if draw.chance(50) { "" } else { opener };
-    let mut text = opener.to_owned();
+    let mut phrases = Vec::new();
     for (place, drawn) in drawn.iter().enumerate() {
+        let part = if place == new { part } else { Subset::Training };
+        let phrase = drawn.phrases[part.free_phrasing(draw, drawn.phrases.len())];
+        phrases.push(phrase.replace("{x}", &called(&drawn.x, draw)));
+    }
+    let opener = say::OPENERS[Subset::Training.free_phrasing(draw, say::OPENERS.len())];
+    let fits = !is_question(&phrases[0]) || !opener.contains("you") && !opener.contains("go ");
+    let opener = if fits && draw.chance(50) { opener } else { "" };
+    let mut text = opener.to_owned();
+    for (place, phrase) in phrases.iter().enumerate() {
         if place > 0 {
             text += say::JOINERS[Subset::Training.free_phrasing(draw, say::JOINERS.len())];
         }
-        let part = if place == new { part } else { Subset::Training };
-        let phrase = drawn.phrases[part.free_phrasing(draw, drawn.phrases.len())];
-        text += &phrase.replace("{x}", &drawn.x);
+        text += phrase;
     }
-    let asks = ["can ", "could ", "would "]
-        .iter()
-        .any(|word| opener.starts_with(word));
-    if opener.is_empty() && draw.chance(15) {
-        text += ", please";
+    let asks = ["can ", "could ", "would "];
+    let asks = asks.iter().any(|word| opener.contains(word)) || is_question(&phrases[0]);
+    if draw.chance(18) {
+        text += say::CLOSERS[Subset::Training.free_phrasing(draw, say::CLOSERS.len())];
     }
     text.push(if asks { '?' } else { '.' });
     draw.typed(upper_first(&text))
+}
+
+/// Whether somebody asks for a report instead of ordering one.
+fn is_question(phrase: &str) -> bool {
+    let first = phrase.split(' ').next();
+    let words = [
+        "how", "what", "where", "which", "are", "is", "do", "at", "any",
+    ];
+    first.is_some_and(|first| words.contains(&first)) && !phrase.starts_with("do not")
+}
+
+/// A place or an object by its own name, or by another.
+fn called(name: &str, draw: &mut Draw) -> String {
+    let others = say::SYNONYMS.iter().filter(|(usual, _)| *usual == name);
+    let others: Vec<_> = others.map(|&(_, other)| other).collect();
+    match draw.pick(&others) {
+        Some(other) if draw.chance(30) => (*other).to_owned(),
+        _ => name.to_owned(),
+    }
 }
 
 /// One action of all kinds, each as likely as the others.
@@ -232,6 +255,9 @@ fn drive(draw: &mut Draw, forward: bool) -> Drawn {
 
 /// 15 to 180 degrees.
 fn turn(draw: &mut Draw, left: bool) -> Drawn {
+    if draw.chance(25) {
+        return plain_turn(draw);
+    }
     let value = 15 * (1 + draw.below(12));
     let (sign, phrases) = if left {
         (1.0, say::TURN_LEFT)
@@ -244,6 +270,23 @@ fn turn(draw: &mut Draw, left: bool) -> Drawn {
         action: Action::Turn { degrees },
         name: "turn",
         x,
+        phrases,
+    }
+}
+
+/// Around, or a quarter where nobody says how far.
+fn plain_turn(draw: &mut Draw) -> Drawn {
+    let (degrees, phrases) = [
+        (180.0, say::TURN_AROUND),
+        (90.0, say::TURN_LEFT_PLAIN),
+        (-90.0, say::TURN_RIGHT_PLAIN),
+    ][draw.below(3)];
+    Drawn {
+        action: Action::Turn {
+            degrees: Number(degrees),
+        },
+        name: "turn",
+        x: String::new(),
         phrases,
     }
 }

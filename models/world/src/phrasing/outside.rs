@@ -20,6 +20,18 @@ pub(crate) const OUTSIDE_THING: &[&str] = &[
     "Describe {thing} in detail.",
     "{thing}?",
     "Do you know anything about {thing}?",
+    "What's {thing}?",
+    "Who or what is {thing}?",
+    "Explain {thing} like I'm five.",
+    "Do you like {thing}?",
+    "How expensive is {thing}?",
+    "Is {thing} expensive?",
+    "What do you think of {thing}?",
+    "Where can I find {thing}?",
+    "{thing}, please.",
+    "Let's talk about {thing}.",
+    "How much is {thing}?",
+    "Where can I read about {thing}?",
 ];
 
 /// A task from outside, `{task}`.
@@ -36,6 +48,20 @@ pub(crate) const OUTSIDE_TASK: &[&str] = &[
     "Give me instructions to {task}.",
     "What is the right way to {task}?",
     "Explain step by step how to {task}.",
+    "{task}",
+    "Please {task}.",
+    "{task}, please.",
+    "Can you {task} for me?",
+    "I need to {task}.",
+    "I need you to {task} for me.",
+    "{task} for me.",
+    "Could you {task}?",
+    "How long does it take to {task}?",
+    "Teach me to {task}.",
+    "What is the best way to {task}?",
+    "Could you please {task} for me?",
+    "I'd like to {task}.",
+    "Help me {task}.",
 ];
 
 /// A whole question from outside.
@@ -46,4 +72,10 @@ pub(crate) const OUTSIDE_QUESTION: &[&str] = &[
     "Robot, {lq}",
     "One more thing: {lq}",
     "Say, {lq}",
+    "I was wondering, {lq}",
+    "Do you know, {lq}",
+    "{q} I need to know.",
+    "Just for fun, {lq}",
+    "Off topic: {lq}",
+    "Just wondering, {lq}",
 ];

@@ -140,6 +140,40 @@ pub(crate) const THEN_COMPARE: &[&str] = &[
     "Now compare it to {the}.",
 ];
 
+/// Trouble with "it", which nobody named before.
+pub(crate) const NAMELESS: &[&str] = &[
+    "It does not work.",
+    "It is broken.",
+    "Why does it not work?",
+    "It makes a noise.",
+    "How do I fix it?",
+    "Why is it broken?",
+    "What is this for?",
+    "How do I clean it?",
+    "Is it dangerous?",
+    "It is hot, is that normal?",
+    "Where is it?",
+    "Is it broken, and how do I fix it?",
+    "It fell down, what now?",
+    "How much does it cost?",
+    "How do I turn it off?",
+    "There is something wrong with it.",
+    "What does the thing do?",
+    "What is this thing for?",
+    "It stopped again.",
+    "Something is wrong here.",
+    "The red light is on.",
+    "How do I replace that?",
+    "What is that thing there?",
+    "Something is wrong with it again.",
+    "I broke it.",
+    "Can I touch it?",
+    "How long does it last?",
+    "How heavy is it?",
+    "How often do I have to do that?",
+    "How long does that last?",
+];
+
 /// The question before, of another subject.
 pub(crate) const THEN_SAME: &[&str] = &[
     "And {the}?",

@@ -55,14 +55,18 @@ fn check_sentences(subject: &Subject, mistakes: &mut Mistakes) {
         );
     }
     mistakes.need(
-        subject.also.len() <= 1,
+        subject.also.len() <= 4,
         &subject.id,
-        "has at most one other name",
+        "has at most four other names",
     );
 }
 
 fn check_facts(subject: &Subject, mistakes: &mut Mistakes) {
-    mistakes.need(subject.facts.len() == 3, &subject.id, "needs 3 facts");
+    mistakes.need(
+        (6..=8).contains(&subject.facts.len()),
+        &subject.id,
+        "needs 6 to 8 facts",
+    );
     for fact in &subject.facts {
         mistakes.need(
             fact.question.ends_with('?'),
@@ -81,6 +85,13 @@ fn check_facts(subject: &Subject, mistakes: &mut Mistakes) {
             &fact.key,
             "needs 1 to 4 words",
         );
+        let plain = fact.answer.is_ascii() && !fact.answer.contains([':', ';', '(', ')', '"']);
+        mistakes.need(plain, &fact.answer, "has odd punctuation");
+        mistakes.need(
+            fact.asked.len() >= 4,
+            &fact.ask,
+            "needs 4 questions in people's words",
+        );
     }
 }
 
@@ -91,9 +102,9 @@ fn check_topics(subject: &Subject, mistakes: &mut Mistakes) {
         .map(|topic| topic.kind.name())
         .collect();
     mistakes.need(
-        kinds.len() == 3 && subject.topics.len() == 3,
+        kinds.len() == subject.topics.len() && (3..=4).contains(&kinds.len()),
         &subject.id,
-        "needs 3 topics",
+        "needs 3 or 4 topics, each of another kind",
     );
     let mut titles = BTreeSet::new();
     for topic in &subject.topics {
@@ -107,6 +118,14 @@ fn check_topics(subject: &Subject, mistakes: &mut Mistakes) {
             &subject.id,
             "number of points",
         );
+        let (n_also, n_asked) = match topic.kind {
+            TopicKind::About | TopicKind::Parts => (0, 0),
+            TopicKind::Steps => (4, 3),
+            TopicKind::Causes => (5, 3),
+        };
+        let entry = format!("{} {}", subject.id, topic.kind.name());
+        let is_asked = topic.also.len() >= n_also && topic.asked.len() >= n_asked;
+        mistakes.need(is_asked, &entry, "needs people's words");
         check_points(topic, mistakes);
         for point in &topic.points {
             let new = titles.insert(point.title.to_lowercase());
