@@ -9,6 +9,8 @@
 //!
 //! Only what an answer begins with is a thought: in its midst such tags are words of it.
 
+use std::ops::Range;
+
 use super::stop_filter::overlap;
 
 /// What begins a thought and what ends it, as text or as the name of a control token.
@@ -45,8 +47,8 @@ pub(super) struct Thoughts {
     place: Place,
     /// What may be, or become, a part of a tag.
     held: String,
-    /// Bytes at the end of `held` that are the name of a control token, which is no text.
-    n_hidden: usize,
+    /// Bytes of it that are the name of a control token, which is no text.
+    hidden: Range<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,10 +74,8 @@ enum Place {
 /// The tag at whose end stands what was said last, if a thought has begun there: `end` is the end of a
 /// prompt, control tokens by their names.
 pub(super) fn begun_in(end: &str) -> Option<&'static str> {
-    let begun = TAGS
-        .iter()
-        .filter(|(begin, finish)| end.rfind(begin) > end.rfind(finish));
-    begun.map(|&(_, finish)| finish).next()
+    let begun = |(begin, finish): &&(&str, &str)| end.rfind(begin) > end.rfind(finish);
+    TAGS.iter().find(begun).map(|&(_, finish)| finish)
 }
 
 impl Thoughts {
@@ -84,7 +84,7 @@ impl Thoughts {
         Self {
             place: begun_in.map_or(Place::Begin, Place::Before),
             held: String::new(),
-            n_hidden: 0,
+            hidden: 0..0,
         }
     }
 
@@ -99,7 +99,6 @@ impl Thoughts {
     /// Takes the next text; gives what is certain.
     pub(super) fn push(&mut self, text: &str) -> Vec<Said> {
         self.held += text;
-        self.n_hidden = 0;
         let mut said = Vec::new();
         while self.advance(&mut said) {}
         said
@@ -126,8 +125,11 @@ impl Thoughts {
                 self.place = Place::Behind;
             }
             (Place::Begin, name) => {
+                // No tag goes on with a second one.
+                self.show();
+                let start = self.held.len();
                 self.held += name;
-                self.n_hidden = name.len();
+                self.hidden = start..self.held.len();
                 while self.advance(&mut said) {}
             }
             _ => {}
@@ -138,8 +140,10 @@ impl Thoughts {
     /// The rest, when no more text comes.
     pub(super) fn finish(&mut self) -> Option<Said> {
         let is_said = !matches!(self.place, Place::Channel | Place::Between);
-        let (n, is_thought) = (self.held.len() - self.n_hidden, self.is_thought());
-        is_said.then(|| self.take(n, is_thought)).flatten()
+        self.show();
+        is_said
+            .then(|| self.take(self.held.len(), self.is_thought()))
+            .flatten()
     }
 
     /// One step further in what is held; whether there may be another.
@@ -186,16 +190,21 @@ impl Thoughts {
         let text = self.held.trim_start();
         if let Some((begin, finish)) = TAGS.iter().find(|(begin, _)| text.starts_with(begin)) {
             self.held = text[begin.len()..].to_owned();
-            (self.n_hidden, self.place) = (0, Place::Before(finish));
+            (self.hidden, self.place) = (0..0, Place::Before(finish));
             return true;
         }
         if TAGS.iter().any(|(begin, _)| begin.starts_with(text)) {
             return false;
         }
-        let n = self.held.len() - self.n_hidden;
-        said.extend(self.take(n, false));
-        (self.held, self.n_hidden, self.place) = (String::new(), 0, Place::Answer);
+        self.show();
+        said.extend(self.take(self.held.len(), false));
+        self.place = Place::Answer;
         false
+    }
+
+    /// What is held is no tag: of it the text is left.
+    fn show(&mut self) {
+        self.held.drain(std::mem::take(&mut self.hidden));
     }
 
     fn take(&mut self, n: usize, is_thought: bool) -> Option<Said> {
@@ -253,6 +262,9 @@ mod tests {
                 "Hi",
             ),
             (no, &["{<|tool>}", "Hi"], "", "Hi"),
+            (no, &[" ", "{<|channel>}", "Hi"], "", " Hi"),
+            (no, &["{<|channel>}", "{<|tool>}", "Hi"], "", "Hi"),
+            (no, &["{<|channel>}"], "", ""),
             (
                 no,
                 &["So <think>", " is", "</think> a tag"],
