@@ -248,16 +248,17 @@ impl Runs<'_> {
             return Ok(());
         }
         std::fs::create_dir_all(self.out).with_context(|| self.out.display().to_string())?;
-        let example = |index| {
-            let example = self.world.example(Split::Training, TOKENIZER_SEED, index);
-            example.turns
-        };
-        let turns = || (0..N_TOKENIZER_EXAMPLES).flat_map(example);
-        let words: BTreeSet<String> = turns().flat_map(|turn| words_of(&turn.assistant)).collect();
+        let example = |index| self.world.example(Split::Training, TOKENIZER_SEED, index);
+        let turns = (0..N_TOKENIZER_EXAMPLES).flat_map(|index| example(index).turns);
+        let turns: Vec<_> = turns.collect();
+        let words = turns.iter().flat_map(|turn| words_of(&turn.assistant));
+        let words: BTreeSet<String> = words.collect();
         let whole = words
             .iter()
-            .flat_map(|word| vec![word.clone(); WORD_WEIGHT]);
-        let texts = turns().flat_map(|turn| [turn.user, turn.assistant]);
+            .flat_map(|word| std::iter::repeat_n(word.clone(), WORD_WEIGHT));
+        let texts = turns
+            .into_iter()
+            .flat_map(|turn| [turn.user, turn.assistant]);
         let tokenizer = Tokenizer::train(texts.chain(whole), N_VOCAB)?;
         let n_cut = words.iter().filter(|word| tokenizer.encode(word).len() > 1);
         eprintln!("{} of {} words are cut", n_cut.count(), words.len());

@@ -56,6 +56,18 @@ impl Subset {
         draw.pick(&allowed).map(|words| words.as_str())
     }
 
+    /// `usual`, or so often in a hundred other words for it that training may see.
+    pub(crate) fn or_other_words<'a>(
+        usual: &'a str,
+        percent: usize,
+        others: &'a [String],
+        draw: &mut Draw,
+    ) -> &'a str {
+        let others = draw.chance(percent).then_some(others);
+        let other = others.and_then(|others| Subset::Training.own_words(draw, others));
+        other.unwrap_or(usual)
+    }
+
     /// One of `count` phrasings, where only the phrasing decides: for lists whose combinations
     /// are counted elsewhere.
     pub(crate) fn free_phrasing(self, draw: &mut Draw, count: usize) -> usize {

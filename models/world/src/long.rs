@@ -64,13 +64,11 @@ pub(crate) fn question(
 
 /// What is to be done or what is wrong, in one way of many.
 pub(crate) fn topic_words<'a>(topic: &'a Topic, draw: &mut Draw) -> &'a str {
-    let also = draw.chance(ALSO_PERCENT);
-    let also = also.then(|| Subset::Training.own_words(draw, &topic.also));
     let usual = match topic.kind {
         TopicKind::Causes => &topic.when,
         TopicKind::About | TopicKind::Steps | TopicKind::Parts => &topic.task,
     };
-    also.flatten().unwrap_or(usual)
+    Subset::or_other_words(usual, ALSO_PERCENT, &topic.also, draw)
 }
 
 /// A template filled for a topic in these words, with the subject as `name` writes it.
@@ -80,11 +78,8 @@ pub(crate) fn fill_topic(
     words: &str,
     name: impl Fn(&str) -> String,
 ) -> String {
-    let places = [
-        ("{the}", the),
-        ("{do}", &name(words)),
-        ("{when}", &name(words)),
-    ];
+    let words = name(words);
+    let places = [("{the}", the), ("{do}", &words), ("{when}", &words)];
     // A clause that opens a later sentence stays as it is: "Please help, the wheel slips."
     fill(template, &places)
 }

@@ -3,8 +3,8 @@
 //!
 //! Places to fill: `{the}` and `{a}` a subject with its article, `{b}` another subject, `{q}` a
 //! whole question (`{lq}` without its capital), `{ask}` a noun phrase, `{do}` a verb phrase,
-//! `{when}` a clause, `{is}` what the robot does, `{thing}` and `{task}` something from outside, `{n}` a number, `{word}` the
-//! number as a word, `{nth}` as an ordinal, `{title}` a title.
+//! `{when}` a clause, `{is}` what the robot does, `{thing}` and `{task}` something from outside, `{n}` a
+//! number, `{word}` the number as a word, `{nth}` as an ordinal, `{title}` a title.
 
 mod ability;
 mod frame;

@@ -5,7 +5,7 @@ use crate::World;
 use crate::draw::Draw;
 use crate::example::Asked;
 use crate::held_out::{Subset, held};
-use crate::knowledge::{Gap, Subject, TopicKind};
+use crate::knowledge::{Subject, TopicKind};
 use crate::phrasing::{self, Called, fill, put};
 use crate::turns::{fact_about_it, topic_about_it};
 
@@ -43,19 +43,14 @@ pub(crate) fn unknown(world: &World, part: Subset, draw: &mut Draw) -> Option<As
         if !template.contains(place) {
             return None;
         }
-        let asked = words(gap, draw).replace("{the}", the);
+        let asked = Subset::or_other_words(&gap.ask, ALSO_PERCENT, &gap.also, draw);
+        let asked = asked.replace("{the}", the);
         fill(template, &[(place, &asked)])
     };
     Some(Asked::exactly(
         put(question, part, draw),
         &format!("{UNKNOWN} {}.", subject.the),
     ))
-}
-
-fn words<'a>(gap: &'a Gap, draw: &mut Draw) -> &'a str {
-    let also = draw.chance(ALSO_PERCENT);
-    let also = also.then(|| Subset::Training.own_words(draw, &gap.also));
-    also.flatten().unwrap_or(&gap.ask)
 }
 
 /// A question of a conversation's middle at its beginning. One in eight of these is held out, whichever
