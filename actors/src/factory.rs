@@ -6,9 +6,18 @@ use std::sync::Arc;
 use jupiter_models::draft_model::DraftModel;
 use jupiter_models::engine::StageEngine;
 use jupiter_models::medusa::MedusaHeads;
+use jupiter_models::mtp::MtpBlock;
 use jupiter_models::text::Vocabulary;
 
-use crate::message::{DrafterAssignment, StageAssignment};
+use crate::message::{DrafterAssignment, HeadsId, StageAssignment};
+
+/// What guesses beside the Verifier.
+pub enum Heads {
+    /// Each names tokens for its own place.
+    Medusa(Arc<MedusaHeads>),
+    /// Guesses one place upon the other.
+    Mtp(Box<MtpBlock>),
+}
 
 /// Held by engine threads: its channel closes when the last one that holds it has ended.
 pub type ThreadGuard = tokio::sync::mpsc::Sender<()>;
@@ -27,11 +36,11 @@ pub trait StageFactory: Send + Sync + 'static {
     /// When the model file cannot be read.
     fn vocabulary(&self, assignment: &StageAssignment) -> jupiter_models::Result<Arc<Vocabulary>>;
 
-    /// The Medusa heads with this content hash, for the Verifier.
+    /// What guesses beside the Verifier of that stage.
     ///
     /// # Errors
-    /// When this node has none, or others, or they do not fit the model.
-    fn medusa(&self, id: &str) -> jupiter_models::Result<Arc<MedusaHeads>>;
+    /// When this node has no such heads, or others, or they do not fit the model or the memory.
+    fn heads(&self, heads: &HeadsId, stage: &StageAssignment) -> jupiter_models::Result<Heads>;
 
     /// The draft model, for the Drafter.
     ///

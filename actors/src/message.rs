@@ -86,7 +86,7 @@ pub struct DraftRows {
     pub first_row: u32,
     /// For each guess, parents first, which row it follows, counted from the root's 0.
     pub parents: Vec<u16>,
-    /// Whether Medusa heads, where there are any, guess at what follows.
+    /// Whether what is beside the Verifier, where there is something, guesses at what follows.
     pub wants_guesses: bool,
 }
 
@@ -171,17 +171,17 @@ pub struct Acceptance {
     pub next_token: Token,
     /// Whether `next_token` ends the generation.
     pub is_eog: bool,
-    /// What Medusa heads guess at after `next_token`: for each place some tokens, the likeliest
-    /// first.
+    /// What was guessed beside the Verifier at after `next_token`: for each place some tokens, the
+    /// likeliest first.
     pub guesses: Vec<Vec<HeadGuess>>,
 }
 
-/// A Medusa head's guess.
+/// A guess at one place.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HeadGuess {
     /// The token.
     pub token: Token,
-    /// Its probability by the head, 0 to 1.
+    /// Its probability by what guessed, 0 to 1.
     pub probability: f32,
 }
 
@@ -279,8 +279,27 @@ pub struct StageAssignment {
     pub payload_dtype: HiddenDtype,
     /// Most steps that may wait at this stage; one more is a fault of the sender.
     pub credits: u32,
-    /// Content hash of the Medusa heads that the Verifier beside the last stage uses, if any.
-    pub medusa: Option<String>,
+    /// What guesses beside the Verifier of the last stage, if anything.
+    pub heads: Option<HeadsId>,
+}
+
+/// What guesses beside the Verifier, from the states that enter the output head.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HeadsId {
+    /// Medusa heads, by the content hash of their file.
+    Medusa(String),
+    /// The model's own block for multi-token prediction.
+    Mtp,
+}
+
+impl HeadsId {
+    /// As a source of guesses.
+    pub fn kind(&self) -> DraftKind {
+        match self {
+            Self::Medusa(_) => DraftKind::Medusa,
+            Self::Mtp => DraftKind::Mtp,
+        }
+    }
 }
 
 /// A source of guesses that computes.
@@ -288,6 +307,8 @@ pub struct StageAssignment {
 pub enum DraftKind {
     /// Medusa heads beside the Verifier.
     Medusa,
+    /// The model's block for multi-token prediction, beside the Verifier.
+    Mtp,
     /// A draft model.
     Model,
 }
@@ -296,6 +317,7 @@ impl fmt::Display for DraftKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Medusa => "Medusa heads",
+            Self::Mtp => "the block for multi-token prediction",
             Self::Model => "the draft model",
         })
     }

@@ -57,6 +57,8 @@ pub enum DraftChoice {
     Model,
     /// Medusa heads.
     Medusa,
+    /// The model's own block for multi-token prediction.
+    Mtp,
     /// One that knows the text: for benchmarks.
     Oracle(Oracle),
 }

@@ -5,6 +5,7 @@
 //! drafted tokens of each sequence, and answers the Planner over the [`Link`]. All that it knows of a
 //! sequence came in [`SequenceOpen`]: lose it, and the next epoch opens the sequence again.
 
+mod heads;
 mod judge;
 mod rules;
 
@@ -12,28 +13,24 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use jupiter_models::engine::Logits;
-use jupiter_models::medusa::MedusaHeads;
+use jupiter_models::mtp::MtpRows;
 use jupiter_models::sampling::Sampler;
 use jupiter_models::text::Vocabulary;
-use jupiter_models::{KvOp, SequenceId};
+use jupiter_models::{KvOp, ModelError, SequenceId};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 pub(crate) use self::judge::{Judge, Verifiers};
 use self::rules::TargetSampler;
-use crate::factory::StageFactory;
+use crate::factory::{Heads, StageFactory};
 use crate::link::{Link, send_report};
 use crate::message::{
-    Acceptance, DraftKind, DraftRows, HeadGuess, NodeReport, SequenceFailure, SequenceOpen,
-    StageAssignment, StepHeader, StepReport,
+    Acceptance, DraftRows, NodeReport, SequenceFailure, SequenceOpen, StageAssignment, StepHeader,
+    StepReport,
 };
 use crate::speculation::accept::AcceptanceRule;
 use crate::speculation::inflight::VerifierGate;
 use crate::speculation::tree::DraftTree;
 use crate::{NodeId, PlanEpoch};
-
-/// How many tokens each Medusa head names: beyond, a guess is hardly ever right (arXiv 2401.10774,
-/// figure 3).
-const GUESSES_PER_HEAD: usize = 4;
 
 /// What a Verifier is told.
 pub enum VerifierMessage {
@@ -77,7 +74,7 @@ impl Drop for VerifierState {
 /// What a living Verifier knows.
 struct Verified {
     vocabulary: Arc<Vocabulary>,
-    medusa: Option<Arc<MedusaHeads>>,
+    heads: Option<Heads>,
     epoch: PlanEpoch,
     sequences: HashMap<SequenceId, VerifiedSequence>,
 }
@@ -87,6 +84,8 @@ struct VerifiedSequence {
     rule: AcceptanceRule,
     /// None before its first rows.
     gate: Option<VerifierGate>,
+    /// What a block that guesses was not told yet.
+    untold: MtpRows,
 }
 
 impl Actor for Verifier {
@@ -102,23 +101,25 @@ impl Actor for Verifier {
         let (factory, assignment) = (args.factory, args.assignment);
         let load = move || {
             let vocabulary = factory.vocabulary(&assignment)?;
-            let medusa = assignment.medusa.as_deref();
-            let medusa = medusa.map(|id| factory.medusa(id)).transpose();
-            jupiter_models::Result::Ok((vocabulary, medusa))
+            let heads = assignment.heads.as_ref();
+            let heads = heads.map(|id| (id.kind(), factory.heads(id, &assignment)));
+            jupiter_models::Result::Ok((vocabulary, heads))
         };
-        let (vocabulary, medusa) = tokio::task::spawn_blocking(load).await??;
+        let (vocabulary, heads) = tokio::task::spawn_blocking(load).await??;
         // Without heads there is less speed, and the same text.
-        let medusa = medusa.unwrap_or_else(|error| {
-            let down = NodeReport::DraftsDown {
-                node: args.node.clone(),
-                source: DraftKind::Medusa,
-                why: error.to_string(),
+        let heads = heads.and_then(|(source, heads)| {
+            let tell = |error: &ModelError| {
+                let down = NodeReport::DraftsDown {
+                    node: args.node.clone(),
+                    source,
+                    why: error.to_string(),
+                };
+                send_report(args.link.as_ref(), down);
             };
-            send_report(args.link.as_ref(), down);
-            None
+            heads.inspect_err(tell).ok()
         });
         let verified = Verified {
-            medusa,
+            heads,
             vocabulary,
             epoch: PlanEpoch::default(),
             sequences: HashMap::new(),
@@ -146,15 +147,18 @@ impl Verified {
         if header.epoch != self.epoch {
             self.epoch = header.epoch;
             self.sequences.clear();
+            self.heads.iter_mut().for_each(Heads::clear);
         }
         for op in &header.kv_ops {
             if let KvOp::Drop { seq } = op {
                 self.sequences.remove(seq);
+                self.heads.iter_mut().for_each(|heads| heads.forget(*seq));
             }
         }
         let mut failures = Vec::new();
         for open in std::mem::take(&mut header.opens) {
             let seq = open.seq;
+            self.heads.iter_mut().for_each(|heads| heads.forget(seq));
             match self.open(open) {
                 Ok(sequence) => {
                     self.sequences.insert(seq, sequence);
@@ -178,7 +182,7 @@ impl Verified {
                     header.step
                 ));
             };
-            match sequence.judge(&draft, self.medusa.as_deref()) {
+            match sequence.judge(&draft, &mut self.heads) {
                 Ok(acceptance) => acceptances.extend(acceptance),
                 Err(why) => failures.push(SequenceFailure { seq, why }),
             }
@@ -205,6 +209,7 @@ impl Verified {
             target: TargetSampler::new(sampler, self.vocabulary.clone(), open.ignore_eos),
             rule: open.rule,
             gate: None,
+            untold: MtpRows::default(),
         })
     }
 }
@@ -257,6 +262,11 @@ impl<'a> JudgedDraft<'a> {
         self.first_logits + guess.map_or(0, |at| at + 1)
     }
 
+    /// What the output head saw after a guess; none: after the root.
+    fn state(&self, guess: Option<usize>) -> Option<&[f32]> {
+        self.logits.state(self.logits_at(guess))
+    }
+
     /// Logits after a guess; none: after the root.
     fn logits(&self, guess: Option<usize>) -> &[f32] {
         self.logits.row(self.logits_at(guess))
@@ -268,7 +278,7 @@ impl VerifiedSequence {
     fn judge(
         &mut self,
         draft: &JudgedDraft<'_>,
-        medusa: Option<&MedusaHeads>,
+        heads: &mut Option<Heads>,
     ) -> Result<Option<Acceptance>, String> {
         let (pos, token) = draft.root;
         let generation = draft.rows.generation;
@@ -285,30 +295,22 @@ impl VerifiedSequence {
             .map_err(|error| error.to_string())?;
         gate.judged(pos, draft.tree.len() + 1, verdict.path.len(), verdict.next);
         let last = verdict.path.last().copied();
-        let guesses = match medusa.filter(|_| draft.rows.wants_guesses && !verdict.next.ends) {
-            Some(heads) => guesses(heads, draft.logits.state(draft.logits_at(last))),
-            None => Vec::new(),
-        };
+        let seq = draft.rows.seq;
+        let guesses = heads
+            .as_mut()
+            .map(|heads| heads.judged(seq, &mut self.untold, draft, &verdict));
+        let guesses = guesses.transpose().unwrap_or_else(|error| {
+            tracing::warn!("guesses beside the Verifier: {error}: going on without them");
+            *heads = None;
+            None
+        });
         Ok(Some(Acceptance {
             seq: draft.rows.seq,
             pos,
             last: last.map_or(0, |at| at as u16 + 1),
             next_token: verdict.next.token,
             is_eog: verdict.next.ends,
-            guesses,
+            guesses: guesses.unwrap_or_default(),
         }))
     }
-}
-
-/// What the heads say of the state before the next token.
-fn guesses(heads: &MedusaHeads, state: Option<&[f32]>) -> Vec<Vec<HeadGuess>> {
-    let Some(state) = state else {
-        return Vec::new();
-    };
-    let guess = |(token, probability)| HeadGuess { token, probability };
-    heads
-        .guess(state, GUESSES_PER_HEAD)
-        .into_iter()
-        .map(|head| head.into_iter().map(guess).collect())
-        .collect()
 }

@@ -35,6 +35,7 @@ pub mod hidden;
 pub mod kernels;
 pub mod llama;
 pub mod medusa;
+pub mod mtp;
 pub mod profile;
 pub mod sampling;
 pub mod slice;

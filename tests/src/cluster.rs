@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use jupiter_actors::factory::StageFactory;
-use jupiter_actors::message::{DrafterAssignment, StageAssignment};
+use jupiter_actors::factory::{Heads, StageFactory};
+use jupiter_actors::message::{DrafterAssignment, HeadsId, StageAssignment};
 use jupiter_actors::planner::{
     ClusterStatus, DraftConfig, PlanGoal, PlannerConfig, PlannerMessage, Schedule, SplitPolicy,
 };
@@ -24,6 +24,7 @@ use jupiter_models::engine::{
 use jupiter_models::gguf::{GgufFile, ModelInfo};
 use jupiter_models::hidden::HiddenDtype;
 use jupiter_models::medusa::MedusaHeads;
+use jupiter_models::mtp::MtpBlock;
 use jupiter_models::profile::ModelProfile;
 use jupiter_models::slice::SliceCache;
 use jupiter_models::text::Vocabulary;
@@ -41,9 +42,6 @@ const N_BRANCHES: u32 = 6;
 
 /// Sequences for trees of guesses.
 const N_SPARE: u32 = 4;
-
-/// What the heads of a [`ClusterSpec`] are called.
-const MEDUSA: &str = "heads";
 
 /// What its draft model is called.
 const DRAFT: &str = "draft";
@@ -66,8 +64,8 @@ pub struct ClusterSpec {
     pub n_branches: u32,
     /// Parameters of the engines.
     pub engine: EngineParams,
-    /// Medusa heads, if any.
-    pub medusa: Option<PathBuf>,
+    /// What guesses beside the Verifier, if anything; Medusa heads by the path of their file.
+    pub heads: Option<HeadsId>,
     /// A draft model, if any; it runs on the last node.
     pub draft: Option<PathBuf>,
     /// What the network does to frames.
@@ -93,6 +91,11 @@ pub enum EngineFault {
     Refuse,
 }
 
+/// Medusa heads of a file.
+pub fn medusa(path: impl AsRef<Path>) -> HeadsId {
+    HeadsId::Medusa(path.as_ref().to_string_lossy().into_owned())
+}
+
 impl ClusterSpec {
     /// `n_stages` stages on as many nodes, without faults.
     pub fn new(model: &Path, n_stages: u32) -> Self {
@@ -106,7 +109,7 @@ impl ClusterSpec {
                 n_seq_max: N_PARALLEL + N_BRANCHES + N_SPARE,
                 ..engine_params()
             },
-            medusa: None,
+            heads: None,
             draft: None,
             rates: FaultRates::default(),
             n_faults: 0,
@@ -144,7 +147,6 @@ impl Cluster {
         let model = Arc::new(GgufFile::open(&spec.model)?);
         let factory = Arc::new(FaultyFactory {
             model: model.clone(),
-            medusa: spec.medusa.clone(),
             draft: spec.draft.clone(),
             cache: SliceCache::new(scratch().join("slices")),
             faults: spec.engine_faults.clone(),
@@ -325,11 +327,11 @@ fn planner_config(spec: &ClusterSpec, model: &GgufFile) -> Result<PlannerConfig>
         cache_cells: None,
         past: ModelInfo::from_gguf(model)?.past(),
         engine: EngineParams {
-            keeps_states: spec.medusa.is_some(),
+            keeps_states: spec.heads.is_some(),
             ..spec.engine.clone()
         },
         speculation: SpeculationParams::default(),
-        medusa: spec.medusa.as_ref().map(|_| MEDUSA.to_owned()),
+        heads: spec.heads.clone(),
         draft: spec.draft.as_ref().map(|_| DraftConfig {
             node: node_id(spec.n_nodes - 1),
             model: DRAFT.to_owned(),
@@ -346,7 +348,6 @@ fn planner_config(spec: &ClusterSpec, model: &GgufFile) -> Result<PlannerConfig>
 
 struct FaultyFactory {
     model: Arc<GgufFile>,
-    medusa: Option<PathBuf>,
     draft: Option<PathBuf>,
     cache: SliceCache,
     faults: Vec<(u64, EngineFault)>,
@@ -371,11 +372,14 @@ impl StageFactory for FaultyFactory {
         Ok(Arc::new(Vocabulary::load(self.model.path())?))
     }
 
-    fn medusa(&self, _: &str) -> jupiter_models::Result<Arc<MedusaHeads>> {
-        let what = || "no heads".to_owned();
-        let path = self.medusa.as_ref();
-        let path = path.ok_or_else(|| ModelError::BadInput { what: what() })?;
-        MedusaHeads::open(path).map(Arc::new)
+    fn heads(&self, heads: &HeadsId, stage: &StageAssignment) -> jupiter_models::Result<Heads> {
+        Ok(match heads {
+            HeadsId::Medusa(path) => Heads::Medusa(Arc::new(MedusaHeads::open(path)?)),
+            HeadsId::Mtp => {
+                let block = MtpBlock::load(&self.model, &self.cache, &stage.engine)?;
+                Heads::Mtp(Box::new(block))
+            }
+        })
     }
 
     fn draft_model(&self, assignment: &DrafterAssignment) -> jupiter_models::Result<DraftModel> {

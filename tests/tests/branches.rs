@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use jupiter_actors::planner::SplitPolicy;
 use jupiter_actors::request::{Completion, DraftChoice, SpeculationParams};
 use jupiter_models::Token;
-use jupiter_tests::cluster::{Cluster, ClusterSpec, read};
+use jupiter_tests::cluster::{Cluster, ClusterSpec, medusa, read};
 use jupiter_tests::guesses::{guessing, oracle, random_heads};
 use jupiter_tests::model::{greedy_text, scratch, tiny_model};
 
@@ -56,10 +56,8 @@ async fn each_part_is_as_if_it_were_alone() -> Result<()> {
     let texts = expected(&prompts, N_TOKENS)?;
     for n_stages in 1..=4 {
         let mut spec = ClusterSpec::new(&tiny_model()?, n_stages);
-        spec.medusa = Some(random_heads(
-            &tiny_model()?,
-            scratch().join("branch-heads.gguf"),
-        )?);
+        let heads = random_heads(&tiny_model()?, scratch().join("branch-heads.gguf"))?;
+        spec.heads = Some(medusa(heads));
         spec.draft = Some(tiny_model()?);
         let mut cluster = Cluster::start(&spec).await?;
         let source = |which: usize, i: usize| match which {

@@ -7,9 +7,11 @@ use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use jupiter_actors::message::HeadsId;
 use jupiter_actors::planner::{PlannerMessage, SplitPolicy};
 use jupiter_actors::request::DraftChoice;
 use jupiter_models::Token;
+use jupiter_models::gguf::{GgufFile, ModelInfo};
 use jupiter_models::synth::SynthArch;
 use jupiter_tests::cluster::{Answer, Cluster, ClusterSpec, EngineFault, read};
 use jupiter_tests::guesses::{guessing, oracle};
@@ -156,6 +158,8 @@ async fn assert_every_seed(model: &Path, n: u64) -> Result<()> {
         let replay = || format!("JUPITER_FAULT_SEED={seed} replays this");
         let mut spec = spec(seed, model);
         spec.draft = Some(tiny_model()?);
+        let has_block = ModelInfo::from_gguf(&GgufFile::open(model)?)?.has_mtp();
+        spec.heads = has_block.then_some(HeadsId::Mtp);
         let mut cluster = Cluster::start(&spec).await.with_context(replay)?;
         let answers = ask_all(&mut cluster, seed, &expected)
             .await

@@ -4,14 +4,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use jupiter_actors::RequestId;
+use jupiter_actors::message::HeadsId;
 use jupiter_actors::planner::SplitPolicy;
 use jupiter_actors::request::{Completion, DraftChoice, GenerateRequest, SpeculationParams};
 use jupiter_models::Token;
 use jupiter_models::default_model::{self, DefaultFile};
+use jupiter_models::gguf::GgufFile;
 use jupiter_models::sampling::SamplingParams;
 use jupiter_models::synth::{self, SynthArch, SynthSpec, SynthType};
 use jupiter_models::text::{ChatMessage, ChatTemplate, Vocabulary};
-use jupiter_tests::cluster::{Cluster, ClusterSpec, read};
+use jupiter_tests::cluster::{Cluster, ClusterSpec, medusa, read};
 use jupiter_tests::guesses::{guessing, oracle, random_heads};
 use jupiter_tests::model::{greedy_text, ranges_between, scratch, tiny_model, tiny_spec};
 
@@ -96,7 +98,7 @@ fn spec(model: &Path, cuts: &[u32], draft: &Path) -> Result<ClusterSpec> {
     spec.split = SplitPolicy::Ranges(ranges);
     let stem = model.file_stem().context("a name")?.to_string_lossy();
     let heads = scratch().join(format!("{stem}-heads.gguf"));
-    spec.medusa = Some(random_heads(model, heads)?);
+    spec.heads = Some(medusa(random_heads(model, heads)?));
     spec.draft = Some(draft.to_owned());
     Ok(spec)
 }
@@ -152,7 +154,7 @@ async fn the_default_model_says_the_same_with_its_own_sources() -> Result<()> {
         ChatTemplate::from_gguf(&jupiter_models::gguf::GgufFile::open(&model)?, &vocabulary)?;
     let template = template.context("a template")?;
     let mut spec = ClusterSpec::new(&model, 2);
-    spec.medusa = Some(default_model::path(DefaultFile::Medusa)?);
+    spec.heads = Some(medusa(default_model::path(DefaultFile::Medusa)?));
     spec.draft = Some(default_model::path(DefaultFile::Draft)?);
     let mut cluster = Cluster::start(&spec).await?;
     let mut n_guessed = [0; 2];
@@ -186,11 +188,95 @@ async fn the_default_model_says_the_same_with_its_own_sources() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_models_own_block_writes_the_same_and_is_right_where_it_knows() -> Result<()> {
+    for (arch, knows) in [
+        (SynthArch::Qwen35, false),
+        (SynthArch::Qwen35, true),
+        (SynthArch::Qwen35Moe, false),
+        (SynthArch::Glm4Moe, false),
+    ] {
+        let model = scratch().join(format!("{arch}-block-{knows}.gguf"));
+        let own = SynthSpec::new(arch);
+        let spec = SynthSpec {
+            n_layer: 8,
+            ty: if knows {
+                SynthType::F32
+            } else {
+                SynthType::Q4_0
+            },
+            arch,
+            n_expert: own.n_expert,
+            n_expert_used: own.n_expert_used,
+            ..tiny_spec()
+        };
+        synth::write(&spec, &model, &mut |_, _| {})?;
+        if knows {
+            make_knowing(&model)?;
+        }
+        let expected = greedy_text(&model, &prompt(), N_TOKENS as usize)?;
+        let mut spec = ClusterSpec::new(&model, 2);
+        spec.heads = Some(HeadsId::Mtp);
+        let mut cluster = Cluster::start(&spec).await?;
+        for (source, in_flight) in [
+            (DraftChoice::Mtp, Some(1)),
+            (DraftChoice::Mtp, None),
+            (DraftChoice::Auto, None),
+        ] {
+            let params = guessing(source.clone(), in_flight);
+            let greedy = SamplingParams::greedy();
+            let (tokens, done) = answer(&mut cluster, params, greedy).await?;
+            ensure!(
+                tokens == expected,
+                "{arch}: {tokens:?}, expected {expected:?}"
+            );
+            let used = done.speculation.context("it guessed")?;
+            if source == DraftChoice::Mtp && in_flight.is_some() {
+                ensure!(used.n_drafted > 0, "{arch}: nothing was guessed");
+                // Siblings of right guesses are wrong.
+                ensure!(!knows || used.tokens_per_step() > 2.5, "{arch}: {used:?}");
+            }
+        }
+        cluster.stop().await;
+    }
+    Ok(())
+}
+
+/// Changes a generated model of 32-bit weights: the next token follows from the last one alone, and the block
+/// behind the last layer reads nothing but that token, so that its guesses are right.
+fn make_knowing(path: &Path) -> Result<()> {
+    use std::os::unix::fs::FileExt;
+    let (changes, file) = {
+        let model = GgufFile::open(path)?;
+        let adds = ["attn_output", "ssm_out", "ffn_down"];
+        let mut changes = Vec::new();
+        for tensor in model.tensors() {
+            let mut values = vec![0f32; (tensor.n_bytes / 4) as usize];
+            if tensor.name.contains("nextn.eh_proj") {
+                let width = tensor.dims[0] as usize;
+                (0..width / 2).for_each(|i| values[i * width + i] = 1.0);
+            } else if !adds.iter().any(|name| tensor.name.contains(name)) {
+                continue;
+            }
+            let bytes: Vec<u8> = values
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect();
+            changes.push((tensor.offset, bytes));
+        }
+        (changes, std::fs::OpenOptions::new().write(true).open(path)?)
+    };
+    for (offset, bytes) in changes {
+        file.write_all_at(&bytes, offset)?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_source_that_cannot_be_used_costs_no_answer() -> Result<()> {
     let model = tiny_model()?;
     let expected = greedy_text(&model, &prompt(), N_TOKENS as usize)?;
     let mut spec = spec(&model, &[2], Path::new("no/such/draft.gguf"))?;
-    spec.medusa = Some("no/such/heads.gguf".into());
+    spec.heads = Some(medusa("no/such/heads.gguf"));
     check(&spec, &expected).await?;
     // A draft model with another vocabulary.
     let other = scratch().join("other-vocabulary.gguf");

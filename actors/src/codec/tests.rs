@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::message::{
     Acceptance, CancelRows, DraftGuess, DraftKind, DraftReply, DraftRequest, DraftRows,
-    DrafterAssignment, HeadGuess, NodeCommand, NodeReport, SequenceFailure, SequenceOpen,
+    DrafterAssignment, HeadGuess, HeadsId, NodeCommand, NodeReport, SequenceFailure, SequenceOpen,
     StageAssignment, StageTiming, StepReport,
 };
 use crate::speculation::accept::{AcceptanceRule, TypicalParams};
@@ -206,10 +206,11 @@ fn node_report() -> impl Strategy<Value = Message> {
             }
         ),
         (epoch(), node()).prop_map(|(epoch, node)| NodeReport::DrafterReady { epoch, node }),
-        (node(), any::<bool>(), ".*").prop_map(|(node, is_model, why)| {
-            let source = match is_model {
-                true => DraftKind::Model,
-                false => DraftKind::Medusa,
+        (node(), 0..3u8, ".*").prop_map(|(node, source, why)| {
+            let source = match source {
+                0 => DraftKind::Model,
+                1 => DraftKind::Mtp,
+                _ => DraftKind::Medusa,
             };
             NodeReport::DraftsDown { node, source, why }
         }),
@@ -239,7 +240,7 @@ fn assign(epoch: u64, n: u32) -> Message {
         },
         payload_dtype: HiddenDtype::F16,
         credits: n + 1,
-        medusa: (n > 2).then(|| "heads".into()),
+        heads: (n > 2).then(|| HeadsId::Medusa("heads".into())),
     });
     Message::Command(NodeCommand::Assign {
         epoch: PlanEpoch(epoch),

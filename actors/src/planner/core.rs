@@ -86,7 +86,7 @@ impl PlannerCore {
             },
             flight: Flight::new(timeout, now),
             pace: Pace::default(),
-            sources: Sources::new(config.medusa.is_some()),
+            sources: Sources::new(config.heads.as_ref()),
             trace: Trace::default(),
             outbox: Vec::new(),
             news: Vec::new(),

@@ -44,7 +44,7 @@ use self::core::PlannerCore;
 pub use self::flight::StepStats;
 pub use self::trace::StepTrace;
 use crate::link::{Link, send_message};
-use crate::message::{DraftReply, NodeReport, StepReport};
+use crate::message::{DraftReply, HeadsId, NodeReport, StepReport};
 use crate::planning::memory::MemoryDemand;
 use crate::request::{ClientId, Deadline, EventSink, GenerateRequest, Priority, SpeculationParams};
 use crate::{NodeId, PlanEpoch, RequestId, clock};
@@ -83,8 +83,8 @@ pub struct PlannerConfig {
     pub past: Option<u32>,
     /// How tokens are guessed ahead, for requests that do not say.
     pub speculation: SpeculationParams,
-    /// Content hash of the Medusa heads, if there are any.
-    pub medusa: Option<String>,
+    /// What guesses beside the Verifier, if anything.
+    pub heads: Option<HeadsId>,
     /// The draft model, if there is one.
     pub draft: Option<DraftConfig>,
     /// Most rows of a micro-batch, and of a chunk of a prompt.

@@ -79,7 +79,7 @@ pub(crate) fn planner(cluster: &Cluster, split: SplitPolicy, n_parallel: u32) ->
             source: DraftChoice::None,
             ..SpeculationParams::default()
         },
-        medusa: None,
+        heads: None,
         draft: None,
         payload_dtype: HiddenDtype::F16,
         step_timeout_ms: 600_000,

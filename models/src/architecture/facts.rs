@@ -31,6 +31,8 @@ pub struct Architecture {
     /// Whether layers behind the last one may guess tokens ahead (`nextn_predict_layers`); they are
     /// left out.
     pub(crate) next_tokens: bool,
+    /// Whether such a layer can be run for its guesses: its graph is known, and proven.
+    pub(crate) mtp: bool,
     /// Whether `residual_scale` follows from the number of layers where the file gives none
     /// (minicpm.cpp).
     pub(crate) residual_by_depth: bool,
@@ -51,6 +53,8 @@ pub struct Architecture {
     pub(crate) partial_rope: bool,
     /// Whether positions have sections (`rope.dimension_sections`), one at least above 0.
     pub(crate) sections: bool,
+    /// The name that the graph gives what leaves a layer (`cb(cur, "l_out", il)`).
+    pub(crate) output_node: &'static str,
     /// The key of the norms' epsilon; none where the graph reads none.
     pub(crate) epsilon: Option<&'static str>,
     /// Tensors of each layer that the loader does without, and the graph does not.
@@ -145,6 +149,8 @@ pub(crate) enum RecurrentLayers {
     AllButEvery(u32),
     /// Those without key heads.
     WithoutKeyHeads,
+    /// Those without key heads and without a feed-forward; layers have one of the three.
+    WithoutEither,
     /// All, and all attend too.
     All,
 }
@@ -178,6 +184,9 @@ impl State {
 const RMS: &str = "attention.layer_norm_rms_epsilon";
 pub(super) const LAYER_NORM: &str = "attention.layer_norm_epsilon";
 
+/// What nearly all graphs call what leaves a layer.
+pub(crate) const PLAIN_OUTPUT: &str = "l_out";
+
 /// An architecture without peculiarities.
 pub(super) const PLAIN: Architecture = Architecture {
     name: "",
@@ -193,6 +202,7 @@ pub(super) const PLAIN: Architecture = Architecture {
     whole_from: None,
     leading_dense: false,
     next_tokens: false,
+    mtp: false,
     residual_by_depth: false,
     bare_layer_keys: &[],
     dropped_keys: &[],
@@ -202,6 +212,7 @@ pub(super) const PLAIN: Architecture = Architecture {
     has_all_kv_heads: false,
     partial_rope: false,
     sections: false,
+    output_node: PLAIN_OUTPUT,
     epsilon: Some(RMS),
     needed: &[],
     needs_experts: false,

@@ -15,7 +15,7 @@ use crate::{LayerRange, ModelError, Result};
 
 pub use cuts::{Cuts, LayerKind};
 pub use facts::Architecture;
-pub(crate) use facts::{InputScale, RecurrentLayers, State, Window, Without};
+pub(crate) use facts::{InputScale, PLAIN_OUTPUT, RecurrentLayers, State, Window, Without};
 pub use others::Other;
 pub use table::ARCHITECTURES;
 
@@ -164,15 +164,15 @@ pub fn check_splittable(info: &ModelInfo, range: LayerRange, allow_unproven: boo
 /// A graph in which nothing uses one of the two memories aborts (`llm_graph_input_mem_hybrid::set_input`
 /// in llama-graph.cpp).
 fn kinds_of_memory(recurrent: &RecurrentInfo) -> Vec<LayerKind> {
-    if recurrent.attends_too {
-        return Vec::new();
-    }
-    let recurrent = recurrent.layers.iter().copied();
-    let attends = recurrent.clone().map(|is_recurrent| !is_recurrent);
-    vec![
-        LayerKind::flagged("that attends", attends),
-        LayerKind::flagged("that is recurrent", recurrent),
-    ]
+    let kinds = [
+        ("that attends", &recurrent.attends),
+        ("that is recurrent", &recurrent.layers),
+    ];
+    let kinds = kinds
+        .into_iter()
+        .filter(|(_, layers)| layers.contains(&false));
+    let kinds = kinds.map(|(name, layers)| LayerKind::flagged(name, layers.iter().copied()));
+    kinds.collect()
 }
 
 fn least_common_multiple(a: u32, b: u32) -> u32 {

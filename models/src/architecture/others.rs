@@ -102,8 +102,6 @@ const REFUSED: [(&str, &[&str]); 4] = [
             "mamba",
             "mamba2",
             "minimax-01",
-            "nemotron_h",
-            "nemotron_h_moe",
             "plamo2",
             "qwen4exp",
             "rwkv6",

@@ -299,6 +299,7 @@ pub static ARCHITECTURES: &[Architecture] = &[
         takes_only_tokens: true,
         leading_dense: true,
         next_tokens: true,
+        mtp: true,
         partial_rope: true,
         needs_experts: true,
         needs_shared: true,
@@ -351,6 +352,7 @@ pub static ARCHITECTURES: &[Architecture] = &[
         models: "Qwen 3.5",
         recurrent: Some(DELTA_NET),
         next_tokens: true,
+        mtp: true,
         partial_rope: true,
         sections: true,
         ..PLAIN
@@ -360,6 +362,7 @@ pub static ARCHITECTURES: &[Architecture] = &[
         models: "Qwen 3.5 A3B, A10B, A17B",
         recurrent: Some(DELTA_NET),
         next_tokens: true,
+        mtp: true,
         partial_rope: true,
         sections: true,
         needs_experts: true,
@@ -411,7 +414,31 @@ pub static ARCHITECTURES: &[Architecture] = &[
         }),
         ..PLAIN
     },
+    Architecture {
+        name: "nemotron_h",
+        models: "Nemotron Nano 9B and 12B v2, Nemotron H",
+        ..NEMOTRON_H
+    },
+    Architecture {
+        name: "nemotron_h_moe",
+        models: "Nemotron 3 Nano",
+        needs_experts: true,
+        ..NEMOTRON_H
+    },
 ];
+
+/// Its graph calls something else "l_out".
+const NEMOTRON_H: Architecture = Architecture {
+    recurrent: Some(Recurrent {
+        layers: RecurrentLayers::WithoutEither,
+        state: State::Mamba2,
+    }),
+    output_node: "nemotron_h_block_out",
+    // No layer rotates.
+    partial_rope: true,
+    epsilon: Some(LAYER_NORM),
+    ..PLAIN
+};
 
 const DELTA_NET: Recurrent = Recurrent {
     layers: RecurrentLayers::AllButEvery(4),

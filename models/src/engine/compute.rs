@@ -2,10 +2,10 @@
 
 use super::states::States;
 use super::{EngineParams, StepInput};
-use crate::architecture::Architecture;
+use crate::architecture::{Architecture, PLAIN_OUTPUT};
 use crate::embedding::EmbeddingTable;
 use crate::gguf::{GgufFile, ModelInfo};
-use crate::llama::context::{BatchInput, BatchRow, Context, Cut, HiddenInput, Tapped};
+use crate::llama::context::{BatchInput, BatchRow, Context, Cut, HiddenInput, STATE_NODE, Tapped};
 use crate::llama::model::LoadedModel;
 use crate::slice::StageSlice;
 use crate::{Result, Token};
@@ -32,8 +32,8 @@ impl Compute {
         let arch = Architecture::from_name(&info.arch);
         let cut = Cut {
             tapped: match slice.is_last() {
-                false => Tapped::Hidden,
-                true if params.keeps_states => Tapped::States,
+                false => Tapped::Hidden(arch.map_or(PLAIN_OUTPUT, |arch| arch.output_node)),
+                true if params.keeps_states => Tapped::States(STATE_NODE),
                 true => Tapped::Nothing,
             },
             input: match slice.is_whole() {
@@ -95,6 +95,7 @@ fn load_weights(
         &slice.path,
         params.n_gpu_layers,
         params.kernels.kernels()?,
+        false,
         progress,
     )?;
     check().map(|()| loaded)

@@ -118,7 +118,7 @@ impl EngineParams {
     }
 
     /// For a context of `n_ctx` cells, with `n_spare` sequences beside those of the steps.
-    pub(super) fn for_context(&self, n_ctx: u32, n_spare: u32) -> ContextParams {
+    pub(crate) fn for_context(&self, n_ctx: u32, n_spare: u32) -> ContextParams {
         ContextParams {
             n_ctx,
             n_batch: self.n_batch.min(n_ctx),
@@ -129,6 +129,7 @@ impl EngineParams {
             type_v: self.type_v,
             flash_attention: self.flash_attention,
             offload: self.n_gpu_layers > 0,
+            is_mtp: false,
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::info::{MAX_EXPERTS, MAX_LAYERS, MAX_WIDTH, ModelInfo, Reader};
 use super::{Array, TensorInfo};
 use crate::Result;
-use crate::architecture::Architecture;
+use crate::architecture::{Architecture, RecurrentLayers};
 use crate::llama::dequantize::is_weight_type;
 use crate::llama::quantize::F32;
 
@@ -216,12 +216,17 @@ impl Reader<'_> {
             "feed_forward_length",
         ];
         let n_equal = if arch.has_uneven_layers { 2 } else { all.len() };
+        // Layers of one part each have no number for the others.
+        let has_single_parts = (arch.recurrent)
+            .is_some_and(|recurrent| recurrent.layers == RecurrentLayers::WithoutEither);
         for suffix in &all[..n_equal] {
             let mut values = self.per_layer(suffix, info.n_layer)?.unwrap_or_default();
             if *suffix == "attention.head_count_kv" {
                 // Of those that attend.
                 let mut il = 0..;
                 values.retain(|_| il.next().is_none_or(|il| info.attends(il)));
+            } else if has_single_parts {
+                values.retain(|&n| n > 0);
             }
             if values.windows(2).any(|pair| pair[0] != pair[1]) {
                 return Err(self.bad(format!(

@@ -160,6 +160,12 @@ impl ModelInfo {
         }
     }
 
+    /// Whether a block behind the last layer can guess tokens ahead: `graph_mtp` takes just one.
+    pub fn has_mtp(&self) -> bool {
+        let arch = Architecture::from_name(&self.arch);
+        self.n_blocks == self.n_layer + 1 && arch.is_some_and(|arch| arch.mtp)
+    }
+
     /// Whether layer `il` has a state.
     pub(super) fn recurs(&self, il: usize) -> bool {
         let recurrent = self.recurrent.as_ref();
@@ -169,7 +175,7 @@ impl ModelInfo {
     /// Whether layer `il` has keys and values.
     pub(super) fn attends(&self, il: usize) -> bool {
         let recurrent = self.recurrent.as_ref();
-        !self.recurs(il) || recurrent.is_some_and(|recurrent| recurrent.attends_too)
+        recurrent.is_none_or(|recurrent| recurrent.attends.get(il) == Some(&true))
     }
 
     /// Bytes of the states of the layers of `range` for `n_seq` sequences.

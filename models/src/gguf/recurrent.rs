@@ -13,8 +13,8 @@ const MAX_STATE: u32 = 1 << 16;
 pub struct RecurrentInfo {
     /// For each layer, whether it does.
     pub layers: Vec<bool>,
-    /// Whether these layers have keys and values as well.
-    pub attends_too: bool,
+    /// For each layer, whether it has keys and values.
+    pub attends: Vec<bool>,
     /// Bytes of the state of one sequence in one such layer, in f32.
     pub state_bytes: u64,
 }
@@ -27,31 +27,50 @@ impl Reader<'_> {
         let Some(recurrent) = recurrent else {
             return Ok(None);
         };
-        let layers: Vec<bool> = match recurrent.layers {
+        let with = |suffix| {
+            let numbers = self.per_layer(suffix, n_layer)?;
+            let numbers = numbers.unwrap_or_else(|| vec![1; n_layer as usize]);
+            Ok(numbers.into_iter().map(|n| n > 0).collect::<Vec<bool>>())
+        };
+        let not = |flags: &[bool]| flags.iter().map(|flag| !flag).collect::<Vec<bool>>();
+        let (layers, attends) = match recurrent.layers {
             RecurrentLayers::AllButEvery(default) => {
                 let named = self.per_layer("attention.recurrent_layers", n_layer)?;
                 let interval = self.opt_bounded("full_attention_interval", 1, MAX_LAYERS)?;
                 let interval = interval.unwrap_or(default);
-                match named {
+                let layers: Vec<bool> = match named {
                     Some(flags) => flags.into_iter().map(|flag| flag != 0).collect(),
                     None => (0..n_layer).map(|il| (il + 1) % interval != 0).collect(),
-                }
+                };
+                let attends = not(&layers);
+                (layers, attends)
             }
             RecurrentLayers::WithoutKeyHeads => {
-                let heads = self.per_layer("attention.head_count_kv", n_layer)?;
-                let heads = heads.unwrap_or_else(|| vec![1; n_layer as usize]);
-                heads.into_iter().map(|n| n == 0).collect()
+                let attends = with("attention.head_count_kv")?;
+                (not(&attends), attends)
             }
-            RecurrentLayers::All => vec![true; n_layer as usize],
+            RecurrentLayers::WithoutEither => {
+                let heads = with("attention.head_count_kv")?;
+                let feeds = with("feed_forward_length")?;
+                let pairs = || heads.iter().zip(&feeds);
+                if let Some(il) = pairs().position(|(&heads, &feeds)| heads && feeds) {
+                    return Err(self.bad(format!(
+                        "layer {il} attends and has a feed-forward, which {} layers cannot",
+                        self.arch
+                    )));
+                }
+                let layers = pairs().map(|(&heads, &feeds)| !heads && !feeds).collect();
+                (layers, heads)
+            }
+            RecurrentLayers::All => (vec![true; n_layer as usize], vec![true; n_layer as usize]),
         };
-        let attends_too = recurrent.layers == RecurrentLayers::All;
-        if !attends_too && layers.iter().all(|&recurrent| recurrent == layers[0]) {
+        if !layers.contains(&true) || !attends.contains(&true) {
             return Err(self.bad("it needs layers that attend, and recurrent ones"));
         }
         let state_bytes = 4 * self.state_values(recurrent.state, n_embd)?;
         Ok(Some(RecurrentInfo {
             layers,
-            attends_too,
+            attends,
             state_bytes,
         }))
     }

@@ -10,7 +10,7 @@ pub use self::params::{ContextParams, MAX_SEQUENCES, MAX_THREADS};
 use super::kernels::{WrittenCells, decode_with};
 use super::log::{Captured, capture};
 use super::model::LoadedModel;
-pub use super::tap::{HiddenInput, Tapped};
+pub use super::tap::{HiddenInput, MTP_STATE_NODE, STATE_NODE, Tapped};
 use super::tap::{Tap, on_tensor};
 use crate::{ModelError, Result, SequenceId, Token};
 
@@ -41,6 +41,9 @@ pub enum BatchInput<'a> {
     Tokens(&'a [Token]),
     /// Hidden states, shape (n_rows, n_embd).
     Hidden(&'a [f32]),
+    /// For a block that guesses ahead: each row's token, and the state that the output head saw at the
+    /// position before, shape (n_rows, n_embd).
+    Both(&'a [Token], &'a [f32]),
 }
 
 /// A context and the model it belongs to.
@@ -212,17 +215,24 @@ impl Context {
                 self.n_batch
             )));
         }
-        let (expected, got) = match input {
-            BatchInput::Tokens(tokens) => (rows.len(), tokens.len()),
-            BatchInput::Hidden(values) => (rows.len() * self.model.n_embd() as usize, values.len()),
+        let (tokens, values) = match input {
+            BatchInput::Tokens(tokens) => (Some(tokens), None),
+            BatchInput::Hidden(values) => (None, Some(values)),
+            BatchInput::Both(tokens, values) => (Some(tokens), Some(values)),
         };
-        if expected != got {
-            return Err(bad_step(format!(
-                "the input of {} rows has {got} values, expected {expected}",
-                rows.len()
-            )));
+        let n_values = rows.len() * self.model.n_embd() as usize;
+        for (expected, got) in [
+            (rows.len(), tokens.map(<[Token]>::len)),
+            (n_values, values.map(<[f32]>::len)),
+        ] {
+            if let Some(got) = got.filter(|&got| got != expected) {
+                return Err(bad_step(format!(
+                    "the input of {} rows has {got} values, expected {expected}",
+                    rows.len()
+                )));
+            }
         }
-        if let BatchInput::Tokens(tokens) = input {
+        if let Some(tokens) = tokens {
             let n_vocab = self.model.n_vocab();
             if let Some(token) = tokens.iter().find(|&&t| t < 0 || t as u32 >= n_vocab) {
                 return Err(bad_step(format!("token {token} is not below {n_vocab}")));
@@ -247,7 +257,7 @@ impl Context {
     pub fn take_states(&mut self) -> Option<Vec<f32>> {
         // SAFETY: no step runs, so the tap is ours alone.
         let tap = unsafe { self.tap.as_mut()?.as_mut() };
-        let kept = tap.tapped() == Tapped::States && tap.has_output;
+        let kept = matches!(tap.tapped(), Tapped::States(_)) && tap.has_output;
         kept.then(|| std::mem::take(&mut tap.output))
     }
 
@@ -262,8 +272,8 @@ impl Context {
         tap.has_input = false;
         tap.output.clear();
         let n_tapped = match tap.tapped() {
-            Tapped::Hidden => n_rows,
-            Tapped::States => n_outputs,
+            Tapped::Hidden(_) => n_rows,
+            Tapped::States(_) => n_outputs,
             Tapped::Nothing => 0,
         };
         tap.output.resize(n_tapped * n_embd, 0.0);
@@ -303,6 +313,9 @@ impl Context {
                 (any_tokens.as_ptr().cast_mut(), std::ptr::null_mut())
             }
             BatchInput::Hidden(values) => (std::ptr::null_mut(), values.as_ptr().cast_mut()),
+            BatchInput::Both(tokens, values) => {
+                (tokens.as_ptr().cast_mut(), values.as_ptr().cast_mut())
+            }
         };
         let batch = sys::llama_batch {
             n_tokens: rows.len() as i32,
@@ -325,7 +338,7 @@ impl Context {
         if let Some(tap) = &mut self.tap {
             // SAFETY: the step has ended, so the tap is ours alone.
             let tap = unsafe { tap.as_mut() };
-            let stops_at_hidden = tap.tapped() == Tapped::Hidden;
+            let stops_at_hidden = matches!(tap.tapped(), Tapped::Hidden(_));
             let missed =
                 (!tap.input.is_empty() && !tap.has_input) || (stops_at_hidden && !tap.has_output);
             if missed {

@@ -35,7 +35,8 @@ unsafe impl Send for LoadedModel {}
 
 impl LoadedModel {
     /// Loads the GGUF at `path`, which our own reader must have checked, for `kernels` or, without
-    /// them, for llama.cpp's. `progress` is called with 0.0 to 1.0.
+    /// them, for llama.cpp's; with a block behind the last layer only where `loads_mtp`. `progress` is
+    /// called with 0.0 to 1.0.
     ///
     /// # Errors
     /// [`ModelError::Llama`] with what llama.cpp logged.
@@ -43,6 +44,7 @@ impl LoadedModel {
         path: &Path,
         n_gpu_layers: u32,
         kernels: Option<Kernels>,
+        loads_mtp: bool,
         progress: &mut dyn FnMut(f32),
     ) -> Result<Self> {
         let c_path = CString::new(path.as_os_str().as_encoded_bytes()).map_err(|_| {
@@ -66,6 +68,7 @@ impl LoadedModel {
                 let mut params = sys::llama_model_default_params();
                 params.n_gpu_layers = i32::try_from(n_gpu_layers).unwrap_or(i32::MAX);
                 params.load_mode = sys::LLAMA_LOAD_MODE_MMAP;
+                params.load_mtp = loads_mtp;
                 params.progress_callback = Some(on_progress);
                 params.progress_callback_user_data = user_data;
                 load_with(kernels, || {

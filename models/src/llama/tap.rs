@@ -34,15 +34,19 @@ impl HiddenInput {
 }
 
 /// The name that graphs give what enters the output head (`cb(cur, "result_norm", -1)`).
-const STATE_NODE: &str = "result_norm";
+pub const STATE_NODE: &str = "result_norm";
+/// The same in graphs of a block that guesses ahead (`graph_mtp`).
+pub const MTP_STATE_NODE: &str = "mtp_shared_head_norm";
 
 /// What is copied from a graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tapped {
-    /// The hidden states of all rows after the last layer, where the computation ends.
-    Hidden,
-    /// The states of the rows that have logits, as the output head sees them.
-    States,
+    /// The hidden states of all rows after the last layer, by the name that the graph gives them there;
+    /// the computation ends with them.
+    Hidden(&'static str),
+    /// The states of the rows that have logits, as the output head sees them, by the name that the graph
+    /// gives them.
+    States(&'static str),
     /// Nothing.
     Nothing,
 }
@@ -69,8 +73,8 @@ impl Tap {
     pub(super) fn new(n_layer: u32, tapped: Tapped, input: HiddenInput) -> Option<Tap> {
         let input_node = input.node();
         let output_node = match tapped {
-            Tapped::Hidden => Some(format!("l_out-{}", n_layer.saturating_sub(1))),
-            Tapped::States => Some(STATE_NODE.to_owned()),
+            Tapped::Hidden(node) => Some(format!("{node}-{}", n_layer.saturating_sub(1))),
+            Tapped::States(node) => Some(node.to_owned()),
             Tapped::Nothing => None,
         };
         (input_node.is_some() || output_node.is_some()).then_some(Tap {
@@ -134,7 +138,7 @@ pub(super) unsafe extern "C" fn on_tensor(
                 tap.has_output = true;
             }
         }
-        return tap.tapped != Tapped::Hidden;
+        return !matches!(tap.tapped, Tapped::Hidden(_));
     }
     // SAFETY: as above; writing to a tensor that was just computed and not yet read is what the
     // rest of the graph then reads.

@@ -21,16 +21,22 @@ pub(super) fn write_layer_facts(
             writer.set_u32(&name, lead.saturating_sub(range.start).min(range.len()))?;
         }
     }
+    let is_behind = range.start >= info.n_layer;
     if arch.next_tokens && info.n_blocks > info.n_layer {
-        writer.set_u32(&key("nextn_predict_layers"), 0)?;
+        let n_next = if is_behind { range.len() } else { 0 };
+        writer.set_u32(&key("nextn_predict_layers"), n_next)?;
     }
     if let (Some(recurrent), Some(RecurrentLayers::AllButEvery(_))) = (
         &info.recurrent,
         arch.recurrent.map(|recurrent| recurrent.layers),
     ) {
-        let layers = range.start as usize..range.end as usize;
         let named = key("attention.recurrent_layers");
-        writer.set_array_bool(&named, &recurrent.layers[layers])?;
+        // Those behind the last one are not.
+        let layers = (range.start..range.end).map(|il| recurrent.layers.get(il as usize));
+        let layers: Vec<bool> = layers
+            .map(|is_recurrent| is_recurrent == Some(&true))
+            .collect();
+        writer.set_array_bool(&named, &layers)?;
     }
     if let InputScale::Key(_) = arch.input_scale {
         // What enters is scaled already (`EmbeddingTable`), and a product with 1 has the same bits.

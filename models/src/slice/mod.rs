@@ -134,15 +134,43 @@ impl SliceCache {
         if range == info.all_layers() {
             return Ok(slice(model.path().to_owned()));
         }
+        self.cached(model, &info, range, progress).map(slice)
+    }
+
+    /// The block behind the last layer of `model` that guesses tokens ahead, with embedding and output
+    /// head, from the cache or written to it.
+    ///
+    /// # Errors
+    /// [`ModelError::BadInput`] where there is none that could be run; else as [`SliceCache::slice`].
+    pub fn mtp(&self, model: &GgufFile) -> Result<PathBuf> {
+        let info = ModelInfo::from_gguf(model)?;
+        if !info.has_mtp() {
+            return Err(ModelError::BadInput {
+                what: format!(
+                    "{}: it has no block for multi-token prediction that can be run",
+                    model.path().display()
+                ),
+            });
+        }
+        let range = LayerRange::new(info.n_layer, info.n_blocks);
+        self.cached(model, &info, range, &mut |_, _| ())
+    }
+
+    fn cached(
+        &self,
+        model: &GgufFile,
+        info: &ModelInfo,
+        range: LayerRange,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<PathBuf> {
         let hash = model.content_hash_in(&self.hashes)?;
         let path = self.path(&hash, range);
-        if self.is_whole(&path, &hash, range) {
-            return Ok(slice(path));
+        if !self.is_whole(&path, &hash, range) {
+            let recipe = Recipe::new(model, info, range, &hash)?;
+            self.write(model, &recipe, &path, progress)
+                .map_err(|error| self.explain(error, model, &recipe))?;
         }
-        let recipe = Recipe::new(model, &info, range, &hash)?;
-        self.write(model, &recipe, &path, progress)
-            .map_err(|error| self.explain(error, model, &recipe))?;
-        Ok(slice(path))
+        Ok(path)
     }
 
     /// Whether the file at `path` is that slice, with the bytes that were written into it.

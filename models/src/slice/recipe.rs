@@ -9,7 +9,8 @@
 //! - in slices without the last layer no vocabulary (`tokenizer.ggml.model = "none"`), and
 //!   embedding and head cut to 32 rows, because the loader insists on both;
 //! - in the slice with the last layer the vocabulary and the head. The loader wants the embedding
-//!   there as well: it is the head where no `output.weight` is, else a hole in the file.
+//!   there as well: it is the head where no `output.weight` is, else a hole in the file;
+//! - in that of the block behind the last layer (`mtp`) the vocabulary, the head and the embedding.
 
 use super::FORMAT;
 use super::layer_facts::write_layer_facts;
@@ -74,7 +75,7 @@ impl Recipe {
             write_sliding_window(&mut writer, model, info, arch, range)?;
             write_layer_facts(&mut writer, model, info, arch, range)?;
         }
-        let has_head = range.end == info.n_layer;
+        let has_head = has_head(info, range);
         let n_vocab = if has_head {
             u64::from(info.n_vocab)
         } else {
@@ -130,8 +131,8 @@ impl Recipe {
             dims[dim] = n_vocab;
             // The vocabulary is the last dim, so its first tokens are the first bytes.
             copied_bytes = Some(tensor.n_bytes / u64::from(info.n_vocab) * n_vocab);
-            let has_head = range.end == info.n_layer;
-            if name == "token_embd.weight" && has_head && !info.tied_head {
+            let takes_hidden = range.end == info.n_layer;
+            if name == "token_embd.weight" && takes_hidden && !info.tied_head {
                 copied_bytes = None;
             }
         }
@@ -151,6 +152,10 @@ fn loads_rope_freqs(info: &ModelInfo, range: LayerRange) -> bool {
     let layers = range.start as usize..range.end as usize;
     let window = info.sliding_window.as_ref();
     !of_full || window.is_none_or(|window| window.layers[layers].contains(&false))
+}
+
+fn has_head(info: &ModelInfo, range: LayerRange) -> bool {
+    range.end >= info.n_layer
 }
 
 fn stub_vocab(info: &ModelInfo) -> u64 {

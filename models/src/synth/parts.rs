@@ -169,8 +169,8 @@ pub(super) struct Shape {
     pub(super) name: &'static str,
     /// The attention of a layer.
     pub(super) attention: Groups,
-    /// That of layers that do it differently: that see everything, or are recurrent.
-    pub(super) others: SomeLayers,
+    /// That of layers that do it differently: that see everything, are recurrent, or do not attend at all.
+    pub(super) others: &'static [SomeLayers],
     /// Its feed-forward.
     pub(super) feed_forward: Groups,
     /// That of layers without experts.

@@ -69,6 +69,7 @@ pub(super) const EXPERTS: Parts = &[
     Experts("ffn_down_exps", [Ff, Embd], Std::Down),
     Experts("ffn_up_exps", [Embd, Ff], Std::Read),
 ];
+pub(super) const UNGATED_EXPERTS: Parts = &[EXPERTS[0], EXPERTS[2], EXPERTS[3]];
 pub(super) const EXPERTS_BIAS: Parts = &[
     Bias("ffn_gate_inp", Size::Experts),
     ExpertBias("ffn_gate_exps", Ff),
@@ -81,6 +82,7 @@ pub(super) const SHARED: Parts = &[
     Matrix("ffn_down_shexp", [Ff, Embd], Std::Down),
     Matrix("ffn_up_shexp", [Embd, Ff], Std::Read),
 ];
+pub(super) const UNGATED_SHARED: Parts = &[SHARED[1], SHARED[2]];
 pub(super) const SHARED_GATE: Parts = &[Numbers("ffn_gate_inp_shexp", Embd)];
 /// Scores are not divided by the root of the width.
 pub(super) const BARE_HEAD_NORMS: Parts = &[
@@ -221,7 +223,7 @@ pub(super) fn is_first(il: u32) -> bool {
 pub(super) const PLAIN: Shape = Shape {
     name: "llama",
     attention: &[NORM, QKV, OUT],
-    others: (&[], |_| false),
+    others: &[],
     feed_forward: &[FF_NORM, GATED],
     dense: (&[], |_| false),
     next: &[],
@@ -269,7 +271,7 @@ pub(super) const LONG_ROPE: &[Key] = &[
 pub(super) const GEMMA4: Shape = Shape {
     name: "gemma4",
     attention: &[NORM, QKV_TO_NORM, BARE_HEAD_NORMS, OUT, POST_NORM],
-    others: (&[NORM, FULL_ATTENTION, POST_NORM], is_third),
+    others: &[(&[NORM, FULL_ATTENTION, POST_NORM], is_third)],
     feed_forward: &[FF_NORM, GATED, POST_FF_NORM, OUT_SCALE],
     keys: &GEMMA4_KEYS,
     tied: Some(true),

@@ -141,4 +141,8 @@ shapes! {
     Qwen3Next: QWEN3_NEXT;
     /// Attention and Mamba 2 side by side in every layer.
     FalconH1: FALCON_H1;
+    /// Layers of a Mamba, attention or a feed-forward alone.
+    NemotronH: NEMOTRON_H;
+    /// The same with experts, one of them shared.
+    NemotronHMoe: NEMOTRON_H_MOE;
 }

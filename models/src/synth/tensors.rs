@@ -85,15 +85,9 @@ pub(super) fn plan(spec: &SynthSpec) -> Vec<SynthTensor> {
     };
     plan.ends();
     for il in 0..spec.n_layer {
-        let ((others, is_other), (dense, is_dense)) = (shape.others, shape.dense);
-        plan.parts(
-            il,
-            if is_other(il) {
-                others
-            } else {
-                shape.attention
-            },
-        );
+        let (dense, is_dense) = shape.dense;
+        let other = shape.others.iter().find(|(_, is_other)| is_other(il));
+        plan.parts(il, other.map_or(shape.attention, |(others, _)| others));
         plan.parts(
             il,
             if is_dense(il) {

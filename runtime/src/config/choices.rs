@@ -51,6 +51,8 @@ pub enum DraftSetting {
     Draft,
     /// Medusa heads.
     Medusa,
+    /// The model's own block for multi-token prediction.
+    Mtp,
 }
 
 /// What makes a guess right.

@@ -25,6 +25,7 @@ impl From<DraftSetting> for DraftChoice {
             DraftSetting::Ngram => Self::Ngram,
             DraftSetting::Draft => Self::Model,
             DraftSetting::Medusa => Self::Medusa,
+            DraftSetting::Mtp => Self::Mtp,
         }
     }
 }

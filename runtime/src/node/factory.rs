@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use jupiter_actors::NodeId;
-use jupiter_actors::factory::StageFactory;
-use jupiter_actors::message::{DrafterAssignment, StageAssignment};
+use jupiter_actors::factory::{Heads, StageFactory};
+use jupiter_actors::message::{DrafterAssignment, HeadsId, StageAssignment};
 use jupiter_actors::planning::profile::DeviceProfile;
 use jupiter_models::ModelError;
 use jupiter_models::draft_model::DraftModel;
@@ -12,7 +12,7 @@ use jupiter_models::engine::{Emulation, EngineParams, StageEngine, free_memory_b
 use jupiter_models::gguf::GgufFile;
 use jupiter_models::hidden::HiddenDtype;
 use jupiter_models::kernels::KernelChoice;
-use jupiter_models::medusa::MedusaHeads;
+use jupiter_models::mtp::MtpBlock;
 use jupiter_models::profile::{ModelProfile, device_kind, measure_cached, watched};
 use jupiter_models::slice::SliceCache;
 use jupiter_models::text::Vocabulary;
@@ -105,6 +105,17 @@ impl ModelFactory {
         }
     }
 
+    /// The model's block for multi-token prediction, where there is memory for it.
+    fn mtp(&self, stage: &StageAssignment) -> jupiter_models::Result<MtpBlock> {
+        self.check_model(stage)?;
+        let n_bytes = GgufFile::open(self.slices.mtp(&self.model)?)?.n_bytes();
+        if free_memory_bytes(&self.emulation).is_some_and(|free| free < n_bytes) {
+            let what = format!("{} MB are not free for it", n_bytes.div_ceil(1_000_000));
+            return Err(ModelError::OutOfMemory { what });
+        }
+        MtpBlock::load(&self.model, &self.slices, &self.params(&stage.engine))
+    }
+
     fn check_model(&self, assignment: &StageAssignment) -> jupiter_models::Result<()> {
         if assignment.model == self.id {
             return Ok(());
@@ -147,8 +158,11 @@ impl StageFactory for ModelFactory {
         Ok(self.vocabulary.clone())
     }
 
-    fn medusa(&self, id: &str) -> jupiter_models::Result<Arc<MedusaHeads>> {
-        self.drafts.medusa(id)
+    fn heads(&self, heads: &HeadsId, stage: &StageAssignment) -> jupiter_models::Result<Heads> {
+        match heads {
+            HeadsId::Medusa(id) => self.drafts.medusa(id).map(Heads::Medusa),
+            HeadsId::Mtp => self.mtp(stage).map(Box::new).map(Heads::Mtp),
+        }
     }
 
     fn draft_model(&self, assignment: &DrafterAssignment) -> jupiter_models::Result<DraftModel> {

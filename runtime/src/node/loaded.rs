@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
+use jupiter_actors::message::HeadsId;
 use jupiter_actors::planner::{DraftConfig, PlannerConfig};
+use jupiter_actors::request::DraftChoice;
+use jupiter_models::ModelError;
+use jupiter_models::gguf::ModelInfo;
 use jupiter_models::text::Vocabulary;
 
 use super::drafts::Drafts;
@@ -24,6 +28,19 @@ pub(super) struct Loaded {
     pub(super) factory: ModelFactory,
     pub(super) vocabulary: Arc<Vocabulary>,
     pub(super) format: ChatFormat,
+}
+
+/// What guesses beside the Verifier: Medusa heads that are there, or the model's own block.
+fn heads(drafts: &Drafts, config: &Config, info: &ModelInfo) -> Result<Option<HeadsId>> {
+    let source = &config.speculation.params.source;
+    let is_asked = *source == DraftChoice::Mtp;
+    if is_asked && !info.has_mtp() {
+        let what = "this model has no block for multi-token prediction: take --speculative auto";
+        return Err(ModelError::BadInput { what: what.into() }.into());
+    }
+    let mtp = (is_asked || *source == DraftChoice::Auto) && info.has_mtp();
+    let medusa = drafts.medusa_id().map(HeadsId::Medusa);
+    Ok(medusa.or(mtp.then_some(HeadsId::Mtp)))
 }
 
 /// Blocks while it reads, and hashes the file when others have to have the same, or something may be
@@ -48,8 +65,8 @@ pub(super) fn load_model(
             .unwrap_or_else(|| config.network.node.clone()),
         model,
     });
-    planner.medusa = drafts.medusa_id();
-    planner.engine.keeps_states = planner.medusa.is_some();
+    planner.heads = heads(&drafts, config, &info)?;
+    planner.engine.keeps_states = planner.heads.is_some();
     let vocabulary = Arc::new(Vocabulary::load(model.path())?);
     let format = ChatFormat::load(config.model.chat_template.as_deref(), &model, &vocabulary)?;
     // llama.cpp reads the vocabulary by the path.

@@ -130,7 +130,7 @@ fn for_model(
         past: None,
         engine,
         speculation: config.speculation.params.clone(),
-        medusa: None,
+        heads: None,
         draft: None,
         chunk: config.engine.chunk,
         schedule: pipeline.schedule,

@@ -211,4 +211,6 @@ alike! {
     lfm2: Lfm2,
     granitehybrid: GraniteHybrid,
     falcon_h1: FalconH1,
+    nemotron_h: NemotronH,
+    nemotron_h_moe: NemotronHMoe,
 }

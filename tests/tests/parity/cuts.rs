@@ -177,6 +177,8 @@ parity_of_every_allowed_cut! {
     granitehybrid: GraniteHybrid Q4_0,
     qwen3next: Qwen3Next Q4_0,
     falcon_h1: FalconH1 Q8_0,
+    nemotron_h: NemotronH Q4_0,
+    nemotron_h_moe: NemotronHMoe Q8_0,
 }
 
 fn assert_parity_everywhere(arch: SynthArch, ty: SynthType) {

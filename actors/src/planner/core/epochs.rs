@@ -255,7 +255,7 @@ impl PlannerCore {
                     engine: self.config.engine.clone(),
                     payload_dtype: self.config.payload_dtype,
                     credits: max_steps(n_stages as usize + 1) as u32,
-                    medusa: self.config.medusa.clone(),
+                    heads: self.config.heads.clone(),
                 });
         }
         let drafter = self.drafter_assignment();

@@ -9,7 +9,7 @@ use jupiter_models::Token;
 use self::speculator::{Available, Speculator, Took};
 use super::sequence::Sequence;
 use crate::RequestId;
-use crate::message::{DraftKind, DraftReply, DraftRequest};
+use crate::message::{DraftKind, DraftReply, DraftRequest, HeadsId};
 use crate::speculation::Result;
 use crate::speculation::draft::DraftLimits;
 use crate::speculation::tree::DraftTree;
@@ -33,9 +33,9 @@ pub(super) struct Sources {
 }
 
 impl Sources {
-    pub(super) fn new(has_heads: bool) -> Self {
+    pub(super) fn new(heads: Option<&HeadsId>) -> Self {
         let available = Available {
-            medusa: has_heads,
+            heads: heads.map(HeadsId::kind),
             // When the Drafter is ready.
             model: false,
         };
@@ -53,7 +53,7 @@ impl Sources {
     /// One is gone; for good, where it `failed`: a draft model is not loaded again.
     pub(super) fn down(&mut self, source: DraftKind, failed: bool) {
         match source {
-            DraftKind::Medusa => self.available.medusa = false,
+            DraftKind::Medusa | DraftKind::Mtp => self.available.heads = None,
             DraftKind::Model => {
                 self.available.model = false;
                 self.model_failed |= failed;
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn a_draft_model_that_is_late_too_often_is_not_asked_again() {
-        let mut sources = Sources::new(true);
+        let mut sources = Sources::new(Some(&HeadsId::Mtp));
         sources.model_ready();
         sources.count_late(2);
         assert!(!sources.is_too_late());
@@ -191,13 +191,13 @@ mod tests {
         sources.down(DraftKind::Model, true);
         sources.count_late(1);
         assert!(!sources.is_too_late(), "it is told once");
-        assert!(sources.available.medusa && !sources.available.model);
+        assert!(sources.available.heads.is_some() && !sources.available.model);
         assert!(sources.model_failed);
     }
 
     #[test]
     fn a_node_that_is_gone_may_come_back_with_its_draft_model() {
-        let mut sources = Sources::new(false);
+        let mut sources = Sources::new(None);
         sources.model_ready();
         sources.down(DraftKind::Model, false);
         assert!(!sources.available.model && !sources.model_failed);

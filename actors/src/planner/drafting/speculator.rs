@@ -10,7 +10,7 @@ use jupiter_models::Token;
 
 use self::model_source::ModelSource;
 use self::used::{DraftPlace, Source, Used};
-use crate::message::HeadGuess;
+use crate::message::{DraftKind, HeadGuess};
 use crate::planner::batching::step_times::StepCosts;
 use crate::request::{DraftChoice, SpeculationParams, SpeculationUsage};
 use crate::speculation::Result;
@@ -30,7 +30,8 @@ const PLAIN: ShapeLimits = ShapeLimits {
 /// Which computing sources this cluster has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::planner) struct Available {
-    pub(in crate::planner) medusa: bool,
+    /// What guesses beside the Verifier.
+    pub(in crate::planner) heads: Option<DraftKind>,
     pub(in crate::planner) model: bool,
 }
 
@@ -50,7 +51,7 @@ pub(in crate::planner) struct Speculator {
     widest: (ShapeLimits, Arc<StepCosts>),
     /// Counts of the whole answer; [`Speculator::usage`] adds the rest.
     usage: SpeculationUsage,
-    /// Steps since Medusa heads were asked.
+    /// Steps since what is beside the Verifier was asked.
     n_without_heads: u32,
 }
 
@@ -96,8 +97,8 @@ impl Speculator {
         speculator
     }
 
-    /// Whether Medusa heads are to guess at what follows the next step: they are in use, or it is
-    /// time to see whether they would be right.
+    /// Whether what is beside the Verifier is to guess at what follows the next step: it is in use, or it
+    /// is time to see whether it would be right.
     pub(in crate::planner) fn wants_guesses(&self) -> bool {
         let is_heads = |used: &Used| matches!(used.source, Source::Heads(_));
         let heads = self.used.iter().position(is_heads);
@@ -127,7 +128,7 @@ impl Speculator {
     /// Leaves out the sources that compute, where they are gone.
     pub(in crate::planner) fn restrict(&mut self, available: Available) {
         self.used.retain(|used| match used.source {
-            Source::Heads(_) => available.medusa,
+            Source::Heads(_) => available.heads.is_some(),
             Source::Model(_) => available.model,
             _ => true,
         });
@@ -180,7 +181,7 @@ impl Speculator {
         self.tell(&outcome.accepted);
     }
 
-    /// What Medusa heads say of the text as it is now.
+    /// What was guessed beside the Verifier for the text as it is now.
     pub(in crate::planner) fn take_guesses(&mut self, guesses: &[Vec<HeadGuess>]) {
         for used in &mut self.used {
             if let Source::Heads(source) = &mut used.source {
@@ -345,7 +346,7 @@ mod tests {
     #[test]
     fn a_source_of_nonsense_is_left_out() {
         let available = Available {
-            medusa: true,
+            heads: Some(DraftKind::Medusa),
             model: false,
         };
         let params = SpeculationParams {

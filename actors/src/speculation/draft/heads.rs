@@ -1,5 +1,6 @@
-//! Guesses of Medusa heads (arXiv 2401.10774): each head names tokens for its own place after the
-//! next token, whatever the others name. A tree takes the likeliest combinations.
+//! Guesses from beside the Verifier, some tokens for each place after the next token: those of Medusa heads
+//! (arXiv 2401.10774), whatever the others name, or of a block for multi-token prediction, upon the
+//! likeliest ones before. A tree takes the likeliest combinations.
 
 use jupiter_models::Token;
 
@@ -12,13 +13,22 @@ use crate::speculation::tree::DraftTree;
 const MAX_NODES: usize = 64;
 
 /// What the heads said of the last verified token.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct HeadsSource {
+    name: &'static str,
     /// For each place after the next token, tokens and their probabilities, the likeliest first.
     guesses: Vec<Vec<(Token, f64)>>,
 }
 
 impl HeadsSource {
+    /// A source that statistics call `name`.
+    pub fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            guesses: Vec::new(),
+        }
+    }
+
     /// New guesses, for what follows the text as it is now.
     pub fn set(&mut self, guesses: Vec<Vec<(Token, f64)>>) {
         self.guesses = guesses;
@@ -32,7 +42,7 @@ impl HeadsSource {
 
 impl DraftSource for HeadsSource {
     fn name(&self) -> &'static str {
-        "medusa"
+        self.name
     }
 
     /// What was known of the text before is worth nothing now.
@@ -65,7 +75,7 @@ mod tests {
     use super::*;
 
     fn source() -> HeadsSource {
-        let mut source = HeadsSource::default();
+        let mut source = HeadsSource::new("medusa");
         source.set(vec![vec![(5, 0.6), (6, 0.3)], vec![(7, 0.5), (8, 0.1)]]);
         source
     }
@@ -101,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_probability_that_is_none_is_named() {
-        let mut source = HeadsSource::default();
+        let mut source = HeadsSource::new("medusa");
         source.set(vec![vec![(5, f64::NAN)]]);
         let error = source.draft(&[], DraftLimits::line(1)).unwrap_err();
         assert!(error.to_string().contains("NaN"), "{error}");

@@ -4,7 +4,6 @@ use jupiter_models::ModelError;
 use jupiter_models::draft_model::DraftModel;
 use jupiter_models::engine::{EngineParams, StageEngine};
 use jupiter_models::hidden::HiddenDtype;
-use jupiter_models::medusa::MedusaHeads;
 use jupiter_models::text::Vocabulary;
 use jupiter_models::{LayerRange, Result, SequenceId};
 use ractor::{Actor, ActorProcessingErr};
@@ -13,8 +12,9 @@ use tokio::sync::mpsc;
 use super::super::StageFactory;
 use super::super::engine_thread::EngineArgs;
 use super::*;
+use crate::factory::Heads;
 use crate::link::{Address, Link, LinkError};
-use crate::message::{DrafterAssignment, StepHeader};
+use crate::message::{DrafterAssignment, HeadsId, StepHeader};
 use crate::verifier::Verifiers;
 
 /// In the place of a Stage: shows what it is told.
@@ -59,7 +59,7 @@ impl StageFactory for NoEngine {
     fn vocabulary(&self, _: &StageAssignment) -> Result<Arc<Vocabulary>> {
         none()
     }
-    fn medusa(&self, _: &str) -> Result<Arc<MedusaHeads>> {
+    fn heads(&self, _: &HeadsId, _: &StageAssignment) -> Result<Heads> {
         none()
     }
     fn draft_model(&self, _: &DrafterAssignment) -> Result<DraftModel> {
@@ -84,7 +84,7 @@ fn assignment() -> StageAssignment {
         engine: EngineParams::default(),
         payload_dtype: HiddenDtype::F32,
         credits: 2,
-        medusa: None,
+        heads: None,
     }
 }
 

@@ -30,6 +30,8 @@ pub struct ContextParams {
     pub flash_attention: bool,
     /// Whether the KV cache lies with the layers on their device.
     pub offload: bool,
+    /// Whether it is the block behind the last layer that computes, and not the layers.
+    pub is_mtp: bool,
 }
 
 impl ContextParams {
@@ -51,6 +53,9 @@ impl ContextParams {
         };
         c.type_k = ggml_type(self.type_k);
         c.type_v = ggml_type(self.type_v);
+        if self.is_mtp {
+            c.ctx_type = sys::LLAMA_CONTEXT_TYPE_MTP;
+        }
         c.offload_kqv = self.offload;
         c.op_offload = self.offload;
         // One cache for all sequences, so that forks share cells.

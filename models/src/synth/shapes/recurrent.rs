@@ -88,7 +88,7 @@ const KEY_HEADS: Key = (
 pub(super) const QWEN35: Shape = Shape {
     name: "qwen35",
     attention: &[NORM, GATED_QKV, HEAD_NORMS, OUT],
-    others: (&[NORM, DELTA_NET], is_even),
+    others: &[(&[NORM, DELTA_NET], is_even)],
     feed_forward: &[POST_AS_PRE_NORM, GATED],
     next: &[NEXT],
     n_layer: 8,
@@ -125,7 +125,7 @@ pub(super) const QWEN35_MOE: Shape = Shape {
 
 pub(super) const QWEN3_NEXT: Shape = Shape {
     name: "qwen3next",
-    others: (&[NORM, DELTA_NET_OF_PAIRS], is_even),
+    others: &[(&[NORM, DELTA_NET_OF_PAIRS], is_even)],
     next: &[],
     keys: &[
         INTERVAL,
@@ -153,7 +153,7 @@ pub(super) const FALCON_H1: Shape = Shape {
 pub(super) const LFM2: Shape = Shape {
     name: "lfm2",
     attention: &[NORM, QKV_TO_NORM, HEAD_NORMS, OUT],
-    others: (&[NORM, SHORT_CONVOLUTION], is_even),
+    others: &[(&[NORM, SHORT_CONVOLUTION], is_even)],
     keys: &[KEY_HEADS, ("shortconv.l_cache", Value::U32(SHORT))],
     output_norm: "token_embd_norm",
     n_layer: 8,
@@ -178,7 +178,7 @@ pub(super) const LFM2_MOE: Shape = Shape {
 
 pub(super) const GRANITE_HYBRID: Shape = Shape {
     name: "granitehybrid",
-    others: (&[NORM, MAMBA2], is_even),
+    others: &[(&[NORM, MAMBA2], is_even)],
     keys: &[
         KEY_HEADS,
         GRANITE_KEYS[0],
@@ -196,6 +196,70 @@ pub(super) const GRANITE_HYBRID: Shape = Shape {
     ..PLAIN
 };
 
+/// A Mamba layer, a feed-forward, one that attends, a feed-forward.
+pub(super) const NEMOTRON_H: Shape = Shape {
+    name: "nemotron_h",
+    others: &[(&[NORM, MAMBA2], is_fourth), (&[NORM], is_odd)],
+    feed_forward: &[UNGATED],
+    dense: (&[], is_even),
+    keys: &[
+        NEMOTRON_KEYS[0],
+        NEMOTRON_KEYS[1],
+        NEMOTRON_KEYS[2],
+        MAMBA2_KEYS[0],
+        MAMBA2_KEYS[1],
+        MAMBA2_KEYS[2],
+        MAMBA2_KEYS[3],
+        MAMBA2_KEYS[4],
+    ],
+    n_layer: 16,
+    ..PLAIN
+};
+
+pub(super) const NEMOTRON_H_MOE: Shape = Shape {
+    name: "nemotron_h_moe",
+    feed_forward: &[UNGATED_EXPERTS, CHOICE_BIAS, UNGATED_SHARED],
+    keys: &[
+        NEMOTRON_KEYS[0],
+        NEMOTRON_KEYS[1],
+        NEMOTRON_KEYS[2],
+        MAMBA2_KEYS[0],
+        MAMBA2_KEYS[1],
+        MAMBA2_KEYS[2],
+        MAMBA2_KEYS[3],
+        MAMBA2_KEYS[4],
+        N_EXPERT,
+        N_USED,
+        EXPERT_FF,
+        SHARED_FF,
+    ],
+    ..NEMOTRON_H
+};
+
+/// Layers have key heads, or a feed-forward, or neither.
+const NEMOTRON_KEYS: [Key; 3] = [
+    (
+        "attention.head_count_kv",
+        Value::Each(|spec, il| match il % 4 == 2 {
+            true => spec.n_head_kv,
+            false => 0,
+        }),
+    ),
+    (
+        "feed_forward_length",
+        Value::Each(|spec, il| if is_odd(il) { spec.n_ff } else { 0 }),
+    ),
+    ("attention.layer_norm_epsilon", Value::F32(1e-5)),
+];
+
 fn is_even(il: u32) -> bool {
     il.is_multiple_of(2)
+}
+
+fn is_odd(il: u32) -> bool {
+    !is_even(il)
+}
+
+fn is_fourth(il: u32) -> bool {
+    il.is_multiple_of(4)
 }

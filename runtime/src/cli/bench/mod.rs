@@ -135,7 +135,7 @@ pub(crate) struct BenchArgs {
     #[arg(
         long,
         env = "JUPITER_SPECULATIVE",
-        value_name = "ngram|draft|medusa|auto|oracle:P"
+        value_name = "ngram|draft|medusa|mtp|auto|oracle:P"
     )]
     speculative: Option<Speculative>,
 

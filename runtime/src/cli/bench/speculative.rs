@@ -24,7 +24,7 @@ impl FromStr for Speculative {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}`: take auto, ngram, draft, medusa, or oracle:0.8");
+        let wrong = || format!("`{text}`: take auto, ngram, draft, medusa, mtp, or oracle:0.8");
         if let Some(acceptance) = text.strip_prefix("oracle:") {
             let acceptance = acceptance.parse().ok();
             return acceptance

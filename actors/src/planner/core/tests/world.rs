@@ -15,7 +15,7 @@ use super::super::super::{DraftConfig, PlanGoal, Schedule, SplitPolicy};
 use super::super::*;
 pub(super) use super::asking::{Guessing, Parts};
 pub(super) use super::texts::*;
-use crate::message::{DraftRequest, NodeCommand, NodeReport, StageAssignment, StepHeader};
+use crate::message::{DraftRequest, HeadsId, NodeCommand, NodeReport, StageAssignment, StepHeader};
 use crate::planning::placement::Objective;
 use crate::request::SpeculationParams;
 use crate::speculation::inflight::VerifierGate;
@@ -97,7 +97,7 @@ pub(in crate::planner) fn config() -> PlannerConfig {
         cache_cells: None,
         past: None,
         speculation: SpeculationParams::default(),
-        medusa: Some("heads".into()),
+        heads: Some(HeadsId::Medusa("heads".into())),
         draft: Some(DraftConfig {
             node: NodeId("n0".into()),
             model: "d".into(),

@@ -4,6 +4,7 @@ use jupiter_models::Token;
 
 use super::model_source::ModelSource;
 use super::{Available, Drafted};
+use crate::message::DraftKind;
 use crate::planner::batching::step_times::{DraftCost, StepCosts};
 use crate::request::{DraftChoice, SpeculationParams};
 use crate::speculation::Result;
@@ -49,23 +50,21 @@ pub(super) enum Source {
 /// The sources that `params` ask for and the cluster has.
 pub(super) fn sources(params: &SpeculationParams, available: Available) -> Vec<Used> {
     let wants = |choice: DraftChoice| params.source == DraftChoice::Auto || params.source == choice;
-    let (heads, model) = (
-        available.medusa && wants(DraftChoice::Medusa),
-        available.model && wants(DraftChoice::Model),
-    );
+    let heads = available.heads.filter(|kind| wants(kind.choice()));
+    let model = available.model && wants(DraftChoice::Model);
     let mut used = Vec::new();
     if wants(DraftChoice::Ngram)
         && let Ok(source) = NgramSource::new(NgramParams::default())
     {
-        let rates = match heads || model {
+        let rates = match heads.is_some() || model {
             true => AcceptanceRates::expecting(NGRAM_BESIDE_MODEL),
             false => AcceptanceRates::default(),
         };
         used.push(Used::new(Source::Ngram(source), rates));
     }
     let mut add = |source| used.push(Used::new(source, AcceptanceRates::default()));
-    if heads {
-        add(Source::Heads(HeadsSource::default()));
+    if let Some(kind) = heads {
+        add(Source::Heads(HeadsSource::new(kind.source_name())));
     }
     if model {
         add(Source::Model(ModelSource::default()));
@@ -78,6 +77,26 @@ pub(super) fn sources(params: &SpeculationParams, available: Available) -> Vec<U
         }
     }
     used
+}
+
+impl DraftKind {
+    /// How it is asked for.
+    fn choice(self) -> DraftChoice {
+        match self {
+            DraftKind::Medusa => DraftChoice::Medusa,
+            DraftKind::Mtp => DraftChoice::Mtp,
+            DraftKind::Model => DraftChoice::Model,
+        }
+    }
+
+    /// What statistics call it.
+    fn source_name(self) -> &'static str {
+        match self {
+            DraftKind::Medusa => "medusa",
+            DraftKind::Mtp => "mtp",
+            DraftKind::Model => "draft model",
+        }
+    }
 }
 
 impl Source {
@@ -104,7 +123,7 @@ impl Source {
             Source::Ngram(source) => source.name(),
             Source::Oracle(source) => source.name(),
             Source::Heads(source) => source.name(),
-            Source::Model(_) => "draft model",
+            Source::Model(_) => DraftKind::Model.source_name(),
         }
     }
 }

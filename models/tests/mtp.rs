@@ -1,0 +1,187 @@
+//! The block that guesses ahead computes, in a file of its own, what it computes in the whole model.
+#![allow(clippy::unwrap_used)]
+
+use jupiter_models::engine::{EngineParams, ReferenceEngine, StageEngine, StepInput, StepOutput};
+use jupiter_models::gguf::{GgufFile, ModelInfo};
+use jupiter_models::llama::context::{
+    BatchInput, BatchRow, Context, ContextParams, Cut, HiddenInput, MTP_STATE_NODE, Tapped,
+};
+use jupiter_models::llama::model::LoadedModel;
+use jupiter_models::mtp::{MtpBlock, MtpRows};
+use jupiter_models::sampling::likeliest;
+use jupiter_models::slice::SliceCache;
+use jupiter_models::synth::{self, SynthArch, SynthSpec};
+use jupiter_models::{Row, SequenceId, Token};
+
+const SEQ: SequenceId = SequenceId(1);
+const N_PROMPT: usize = 5;
+const N_TOKENS: usize = 12;
+const DEPTH: usize = 3;
+
+fn params() -> EngineParams {
+    EngineParams {
+        n_ctx: 256,
+        n_seq_max: 2,
+        n_batch: 4,
+        n_threads: 1,
+        keeps_states: true,
+        ..EngineParams::default()
+    }
+}
+
+/// A greedy text, and the state before each of its tokens but the first.
+fn text_and_states(model: &GgufFile) -> (Vec<Token>, Vec<Vec<f32>>) {
+    let mut engine = ReferenceEngine::load(model, &params(), &mut |_| ()).unwrap();
+    let mut text: Vec<Token> = (20..20 + N_PROMPT as Token).collect();
+    let mut states = Vec::new();
+    for pos in 0..N_TOKENS {
+        let row = Row {
+            seq_ids: vec![SEQ],
+            pos: pos as u32,
+            token: text[pos],
+            wants_logits: true,
+        };
+        let output = engine.step(&[row], StepInput::Tokens).unwrap();
+        let StepOutput::Logits(logits) = output else {
+            panic!("the whole model gave hidden states");
+        };
+        states.push(logits.state(0).unwrap().to_vec());
+        if pos + 1 == text.len() {
+            text.push(likeliest(logits.row(0), 1)[0].0);
+        }
+    }
+    (text, states)
+}
+
+/// The rows of positions `from` to `end`.
+fn rows(text: &[Token], states: &[Vec<f32>], from: usize, end: usize) -> MtpRows {
+    MtpRows {
+        pos: from as u32,
+        tokens: text[from..end].to_vec(),
+        states: states[from - 1..end - 1].concat(),
+    }
+}
+
+/// What the block guesses after all rows, computed in the whole model's file, row by row.
+fn expected(path: &std::path::Path, rows: &MtpRows) -> Vec<Vec<(Token, f32)>> {
+    let engine = params();
+    let kernels = engine.kernels.kernels().unwrap();
+    let loaded = LoadedModel::load(path, 0, kernels, true, &mut |_| ()).unwrap();
+    let n_embd = loaded.n_embd() as usize;
+    let params = ContextParams {
+        n_ctx: engine.n_cells(),
+        n_batch: 4,
+        n_ubatch: 4,
+        n_seq_max: 2,
+        n_threads: 1,
+        type_k: engine.type_k,
+        type_v: engine.type_v,
+        flash_attention: true,
+        offload: false,
+        is_mtp: true,
+    };
+    let cut = Cut {
+        tapped: Tapped::States(MTP_STATE_NODE),
+        input: HiddenInput::Plain,
+    };
+    let mut context = Context::new(loaded, &params, cut).unwrap();
+    let mut step = |pos: u32, token: Token, state: &[f32]| {
+        let row = BatchRow {
+            seq_ids: &[SEQ],
+            pos,
+            output: true,
+        };
+        let logits = context.decode(&[row], BatchInput::Both(&[token], state));
+        (logits.unwrap(), context.take_states().unwrap())
+    };
+    let mut last = (Vec::new(), Vec::new());
+    for ((pos, &token), state) in (rows.pos..)
+        .zip(&rows.tokens)
+        .zip(rows.states.chunks(n_embd))
+    {
+        last = step(pos, token, state);
+    }
+    let mut guesses = Vec::new();
+    for pos in rows.end().. {
+        guesses.push(likeliest(&last.0, 2));
+        if guesses.len() == DEPTH {
+            break;
+        }
+        last = step(pos, guesses[guesses.len() - 1][0].0, &last.1);
+    }
+    guesses
+}
+
+#[test]
+fn a_block_of_its_own_guesses_what_it_guesses_in_the_whole_model() {
+    for arch in [SynthArch::Qwen35, SynthArch::Qwen35Moe, SynthArch::Glm4Moe] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model.gguf");
+        let spec = SynthSpec {
+            n_vocab: 320,
+            ..SynthSpec::new(arch)
+        };
+        synth::write(&spec, &path, &mut |_, _| ()).unwrap();
+        let model = GgufFile::open(&path).unwrap();
+        assert!(ModelInfo::from_gguf(&model).unwrap().has_mtp(), "{arch}");
+        let (text, states) = text_and_states(&model);
+        let slices = SliceCache::new(dir.path().join("slices"));
+        let mut block = MtpBlock::load(&model, &slices, &params()).unwrap();
+        let all = rows(&text, &states, N_PROMPT, N_TOKENS);
+        let whole = expected(&path, &all);
+        assert_eq!(whole.len(), DEPTH);
+
+        // More rows than a batch at once; then told in parts, with guesses between and a wrong end.
+        assert_eq!(block.guess(SEQ, &all, DEPTH, 2).unwrap(), whole, "{arch}");
+        block.clear();
+        let other = SequenceId(0);
+        let first = rows(&text, &states, N_PROMPT, N_PROMPT + 3);
+        block.guess(SEQ, &first, DEPTH, 2).unwrap();
+        block.guess(other, &first, DEPTH, 2).unwrap();
+        let mut wrong = rows(&text, &states, N_PROMPT + 3, N_TOKENS);
+        wrong.tokens.reverse();
+        let wrong_guesses = block.guess(SEQ, &wrong, DEPTH, 2).unwrap();
+        assert_ne!(wrong_guesses, whole, "{arch}");
+        let rest = rows(&text, &states, N_PROMPT + 3, N_TOKENS);
+        assert_eq!(block.guess(SEQ, &rest, 0, 2).unwrap().len(), 0);
+        assert_eq!(block.guess(SEQ, &rest, DEPTH, 2).unwrap(), whole, "{arch}");
+        block.forget(SEQ);
+        assert_eq!(block.guess(SEQ, &all, DEPTH, 2).unwrap(), whole, "{arch}");
+    }
+}
+
+#[test]
+fn a_model_without_a_block_says_so_and_a_full_cache_guesses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let slices = SliceCache::new(dir.path().join("slices"));
+    let write = |arch| {
+        let path = dir.path().join(format!("{arch}.gguf"));
+        let spec = SynthSpec {
+            n_vocab: 320,
+            ..SynthSpec::new(arch)
+        };
+        synth::write(&spec, &path, &mut |_, _| ()).unwrap();
+        GgufFile::open(&path).unwrap()
+    };
+    let plain = write(SynthArch::Llama);
+    let error = MtpBlock::load(&plain, &slices, &params()).err().unwrap();
+    assert!(
+        error
+            .to_string()
+            .contains("no block for multi-token prediction"),
+        "{error}"
+    );
+
+    let model = write(SynthArch::Qwen35);
+    let (text, states) = text_and_states(&model);
+    let mut block = MtpBlock::load(&model, &slices, &params()).unwrap();
+    let mut long = rows(&text, &states, N_PROMPT, N_TOKENS);
+    let (tokens, values) = (long.tokens.clone(), long.states.clone());
+    while long.tokens.len() < 300 {
+        long.tokens.extend(&tokens);
+        long.states.extend(&values);
+    }
+    assert!(block.guess(SEQ, &long, DEPTH, 2).unwrap().is_empty());
+    let all = rows(&text, &states, N_PROMPT, N_TOKENS);
+    assert_eq!(block.guess(SEQ, &all, DEPTH, 2).unwrap().len(), DEPTH);
+}
