@@ -43,8 +43,8 @@ pub use self::groups::{
 };
 pub use self::outline::OutlineConfig;
 pub use self::parts::{DEFAULT_CLUSTER, EmulationConfig, ModelConfig, NetworkConfig, Split};
-pub use self::ros2::{Ros2Config, Ros2Place, Ros2Settings};
-pub use self::ros2_name::Ros2Name;
+pub use self::ros2::{Ros2Config, Ros2Distro, Ros2Place, Ros2Settings};
+pub use self::ros2_name::{Remap, Ros2Name};
 pub use self::settings::Settings;
 pub use self::speculation::SpeculationConfig;
 pub use self::typed_topics::{Ros2Limit, Ros2Topic};

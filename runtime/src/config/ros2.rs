@@ -3,11 +3,11 @@
 use std::fmt::{Display, Formatter};
 use std::path::PathBuf;
 
-use clap::Args;
 use clap::builder::BoolishValueParser;
+use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-use super::ros2_name::Ros2Name;
+use super::ros2_name::{OFFERED, Remap, Ros2Name};
 use super::typed_topics::{self, Ros2Topic};
 use crate::error::{Result, Ros2Error};
 use crate::net::session::parse_endpoint;
@@ -38,6 +38,20 @@ pub struct Ros2Settings {
     /// Its ROS domain; without it ROS_DOMAIN_ID, or 0
     #[arg(long, env = "JUPITER_ROS2_DOMAIN", value_name = "N")]
     pub ros2_domain: Option<u32>,
+
+    /// What the robot runs; without it ROS_DISTRO, or one that is newer than Humble
+    #[arg(long, env = "JUPITER_ROS2_DISTRO", value_name = "DISTRO")]
+    pub ros2_distro: Option<Ros2Distro>,
+
+    /// Another name for what the node offers, as `prompt:=/robot/ask` or `/llm/answer:=said`; may be
+    /// repeated
+    #[arg(
+        long,
+        env = "JUPITER_ROS2_REMAP",
+        value_name = "FROM:=TO",
+        value_delimiter = ','
+    )]
+    pub ros2_remap: Vec<String>,
 
     /// Interfaces of the robot's own packages, which answers may be of too (`answer_type`): a package's
     /// folder, or one of packages as /opt/ros/jazzy/share; may be repeated
@@ -94,6 +108,22 @@ pub struct Ros2Settings {
     pub ros2_bridge: Option<bool>,
 }
 
+/// A distribution of ROS 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Ros2Distro {
+    /// Of 2022: it knows no hashes of types.
+    Humble,
+    /// Of 2024.
+    Jazzy,
+    /// Of 2025.
+    Kilted,
+    /// Of 2026.
+    Lyrical,
+    /// What comes next.
+    Rolling,
+}
+
 /// What is used of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ros2Config {
@@ -103,6 +133,10 @@ pub struct Ros2Config {
     pub name: Ros2Name,
     /// Its domain; without it the environment's `ROS_DOMAIN_ID`, or 0.
     pub domain: Option<u32>,
+    /// The robot's distribution; without it the environment's `ROS_DISTRO`.
+    pub distro: Option<Ros2Distro>,
+    /// Other names of what it offers.
+    pub remaps: Vec<Remap>,
     /// Folders with interfaces of the robot's own packages.
     pub interfaces: Vec<PathBuf>,
     /// Where prompts become messages; without one they are answered.
@@ -141,15 +175,35 @@ impl Ros2Config {
         let name = Ros2Name::parse(name)?;
         let domain = settings.ros2_domain.map(checked_domain).transpose()?;
         let topics = typed_topics::read(&settings.ros2_topic, &settings.ros2_limit, &name)?;
+        let remaps = settings.ros2_remap.iter();
+        let remaps = remaps.map(|said| Remap::parse(said, &name, &OFFERED));
+        let remaps = remaps.collect::<Result<_>>()?;
         Ok(Some(Self {
             place,
             name,
             domain,
+            distro: settings.ros2_distro,
+            remaps,
             topics,
             barge_in: settings.ros2_barge_in.unwrap_or(false),
             is_bridged: settings.ros2_bridge.unwrap_or(false),
             interfaces: settings.ros2_interfaces.clone(),
         }))
+    }
+
+    /// The whole name under which the node offers what it calls `name`: one of [`OFFERED`].
+    pub(crate) fn offered(&self, name: &str) -> String {
+        let own = self.name.relative(name);
+        let remap = self.remaps.iter().find(|remap| remap.from == own);
+        remap.map_or(own, |remap| remap.to.clone())
+    }
+
+    /// Whether the robot's nodes know types by their hashes, which the environment may tell.
+    pub(crate) fn has_hashes(&self) -> bool {
+        match self.distro {
+            Some(distro) => distro != Ros2Distro::Humble,
+            None => !std::env::var("ROS_DISTRO").is_ok_and(|name| name.trim() == "humble"),
+        }
     }
 
     /// The domain, which the environment may name.
@@ -181,7 +235,7 @@ impl Display for Ros2Config {
             name: topic, ty, ..
         } in &self.topics
         {
-            let prompt = self.name.relative("prompt");
+            let prompt = self.offered("prompt");
             write!(f, "\nwhat is said on {prompt} becomes {ty} on {topic}")?;
         }
         Ok(())
@@ -238,6 +292,28 @@ mod tests {
             Ros2Config::from_settings(&Ros2Settings::default()).unwrap(),
             None
         );
+        let remapped = |said: &str| {
+            Ros2Config::from_settings(&Ros2Settings {
+                ros2: Some("router".to_owned()),
+                ros2_remap: vec![said.to_owned()],
+                ..Ros2Settings::default()
+            })
+        };
+        let offered = |said: &str, name: &str| remapped(said).unwrap().unwrap().offered(name);
+        assert_eq!(offered("prompt:=/robot/ask", "prompt"), "/robot/ask");
+        assert_eq!(offered("/llm/answer:=said", "answer"), "/llm/said");
+        assert_eq!(offered("prompt:=/robot/ask", "answer"), "/llm/answer");
+        for bad in [
+            "prompt=/a",
+            "prompt:=",
+            "prompt:=/a//b",
+            "propmt:=/a",
+            "/prompt:=/a",
+            "prompt:=1a",
+        ] {
+            let error = remapped(bad).unwrap_err().to_string();
+            assert!(error.contains(bad) && !error.contains('\n'), "{error}");
+        }
         let alone = Ros2Settings {
             ros2_limit: vec!["linear.x=0..1".to_owned()],
             ..Ros2Settings::default()

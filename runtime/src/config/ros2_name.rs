@@ -2,6 +2,19 @@
 
 use crate::error::{Error, Result, Ros2Error};
 
+/// What the node offers in its namespace, beside parameters: topics, services and actions.
+pub(super) const OFFERED: [&str; 9] = [
+    "prompt",
+    "tokens",
+    "answer",
+    "model",
+    "status",
+    "reset",
+    "ask",
+    "generate",
+    "generate_response",
+];
+
 /// A node's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ros2Name {
@@ -34,14 +47,57 @@ impl Ros2Name {
         format!("{}/{name}", self.namespace.trim_end_matches('/'))
     }
 
+    /// As ROS has it: `/cmd_vel` is whole, `cmd_vel` in the node's namespace. Nothing for what is no name.
+    pub(super) fn whole(&self, name: &str) -> Option<String> {
+        let whole = match name.starts_with('/') {
+            true => name.to_owned(),
+            false => self.relative(name),
+        };
+        whole[1..].split('/').all(is_word).then_some(whole)
+    }
+
     /// The whole name.
     pub(crate) fn full(&self) -> String {
         self.relative(&self.node)
     }
 }
 
+/// Another name for something that a node offers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remap {
+    /// The whole name that it would have.
+    pub from: String,
+    /// The whole name that it has.
+    pub to: String,
+}
+
+impl Remap {
+    /// Reads `FROM:=TO`, whole names or such in the namespace of `node`, which offers `offered`.
+    ///
+    /// # Errors
+    /// When ROS would not take a name, or nothing has it.
+    pub(super) fn parse(said: &str, node: &Ros2Name, offered: &[&str]) -> Result<Self> {
+        let wrong = |why: String| {
+            Error::from(Ros2Error::Remap {
+                said: said.to_owned(),
+                why,
+            })
+        };
+        let form = || wrong("write FROM:=TO with names of ROS, as prompt:=/robot/ask".to_owned());
+        let (from, to) = said.split_once(":=").ok_or_else(form)?;
+        let (from, to) = (node.whole(from), node.whole(to));
+        let (from, to) = (from.ok_or_else(form)?, to.ok_or_else(form)?);
+        if !offered.iter().any(|name| node.relative(name) == from) {
+            let names = offered.join(", ");
+            let why = format!("the node offers nothing of the first name, but {names}");
+            return Err(wrong(why));
+        }
+        Ok(Self { from, to })
+    }
+}
+
 /// Whether ROS takes it as a part of a name.
-pub(super) fn is_word(word: &str) -> bool {
+fn is_word(word: &str) -> bool {
     !word.is_empty()
         && !word.starts_with(|c: char| c.is_ascii_digit())
         && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')

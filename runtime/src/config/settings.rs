@@ -23,11 +23,12 @@ use crate::hub::{self, HubModel, OnBytes};
 const ENV_PREFIX: &str = "JUPITER";
 
 /// Keys whose value in the environment is a list, separated by commas.
-const LIST_KEYS: [&str; 6] = [
+const LIST_KEYS: [&str; 7] = [
     "listen",
     "connect",
     "split",
     "ros2_interfaces",
+    "ros2_remap",
     "ros2_topic",
     "ros2_limit",
 ];

@@ -1,10 +1,7 @@
 //! Topics of ROS 2 on which prompts become messages, and what these may hold.
 
-use super::ros2_name::{Ros2Name, is_word};
+use super::ros2_name::{OFFERED, Ros2Name};
 use crate::error::{Result, Ros2Error};
-
-/// Topics that the node has anyway, in its namespace.
-const OWN: [&str; 5] = ["prompt", "answer", "tokens", "model", "status"];
 
 /// A topic on which prompts become messages.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,10 +41,13 @@ pub(super) fn read(
             .split_once('=')
             .filter(|(_, ty)| !ty.trim().is_empty())
             .ok_or_else(|| wrong("write NAME=PACKAGE/msg/TYPE"))?;
-        let name = whole_name(name.trim(), node)
+        let name = node
+            .whole(name.trim())
             .ok_or_else(|| wrong("a name is of letters, digits and `_`, no digit first"))?;
-        if OWN.iter().any(|own| node.relative(own) == name) {
-            return Err(wrong("the node has that topic for texts: take another name").into());
+        if OFFERED.iter().any(|own| node.relative(own) == name) {
+            return Err(
+                wrong("the node has that name for something else: take another name").into(),
+            );
         }
         if read.iter().any(|topic| topic.name == name) {
             return Err(wrong("this topic is named twice").into());
@@ -59,7 +59,7 @@ pub(super) fn read(
         let (topic, limit) = limit(said)?;
         let place = match topic {
             Some(topic) => {
-                let name = whole_name(topic, node);
+                let name = node.whole(topic);
                 read.iter_mut()
                     .find(|topic| name.as_deref() == Some(&topic.name))
             }
@@ -102,15 +102,6 @@ fn limit(said: &str) -> Result<(Option<&str>, Ros2Limit), Ros2Error> {
     }
     let field = field.to_owned();
     Ok((topic, Ros2Limit { field, min, max }))
-}
-
-/// As ROS has it: `/cmd_vel` is whole, `cmd_vel` in the node's namespace. Nothing for what is no name.
-fn whole_name(name: &str, node: &Ros2Name) -> Option<String> {
-    let whole = match name.starts_with('/') {
-        true => name.to_owned(),
-        false => node.relative(name),
-    };
-    whole[1..].split('/').all(is_word).then_some(whole)
 }
 
 #[cfg(test)]

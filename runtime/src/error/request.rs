@@ -3,6 +3,9 @@
 /// Why a request cannot be read; each message names the field.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadRequest {
+    /// What only models for pictures and sounds take.
+    #[error("{0}: only text is read here")]
+    Media(&'static str),
     /// More text than any context holds.
     #[error("the request has more than {max_bytes} bytes: send no more than that")]
     TooLong {

@@ -9,6 +9,14 @@ pub enum Ros2Error {
          digit first"
     )]
     Name(String),
+    /// Another name that cannot be.
+    #[error("ros2_remap {said:?}: {why}")]
+    Remap {
+        /// As it was said.
+        said: String,
+        /// What is wrong.
+        why: String,
+    },
     /// No domain of ROS 2.
     #[error("the ROS domain {0:?}: give a number from 0 to 232 (--ros2-domain, ROS_DOMAIN_ID)")]
     Domain(String),

@@ -1,10 +1,10 @@
-//! A node of ROS 2, for robots whose nodes speak rmw_zenoh (Jazzy or later), or a DDS behind
+//! A node of ROS 2, for robots whose nodes speak rmw_zenoh, or a DDS behind
 //! zenoh-bridge-ros2dds: no ROS here.
 //!
 //! ```text
 //! topics      prompt -> tokens, answer (std_msgs/String), messages of other types; model, status, latched
 //! services    reset (std_srvs/Trigger), ask (jupiter_msgs/Ask), those of parameters
-//! action      generate (jupiter_msgs/Generate)
+//! actions     generate (jupiter_msgs/Generate), generate_response (llama_msgs/GenerateResponse, where given)
 //! ```
 //!
 //! - `types`: interface files, their hashes, and bytes of messages as JSON
@@ -16,6 +16,7 @@
 //! - `goals`, `action`: an action server
 //! - `pieces`: an answer in pieces that subscribers keep up with
 //! - `typed`: prompts that become messages
+//! - `wording`, `llama_ros`: goals and results of the actions, as they say it
 //! - `desk`, `topics`, `condition`, `parameters`: what is offered
 
 mod action;
@@ -25,6 +26,7 @@ mod desk;
 mod goals;
 mod graph;
 mod latch;
+mod llama_ros;
 mod node;
 mod parameters;
 mod pieces;
@@ -33,6 +35,7 @@ mod topics;
 mod typed;
 mod types;
 mod wire;
+mod wording;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -222,21 +225,24 @@ impl Start {
         let name = &self.config.name;
         let dialect = match self.config.is_bridged {
             true => Dialect::Bridge,
-            false => Dialect::Rmw(self.domain),
+            false => Dialect::Rmw {
+                domain: self.domain,
+                has_hashes: self.config.has_hashes(),
+            },
         };
         let mut node = Node::new(session, self.types.clone(), name.clone(), dialect)?;
-        let model = node.publisher(&name.relative("model"), STRING, Qos::Latched)?;
+        let offered = |name| self.config.offered(name);
+        let model = node.publisher(&offered("model"), STRING, Qos::Latched)?;
         model.publish(&json!({ "data": self.model.0 }));
-        let status = node.publisher(&name.relative("status"), STRING, Qos::Latched)?;
+        let status = node.publisher(&offered("status"), STRING, Qos::Latched)?;
         let status = condition::tell(status, self.inbox.clone());
         parameters::serve(&mut node, &name.full(), self.parameters())?;
         let graph = Graph::watch(session, self.domain)?;
         let desk = Desk::new(self.client.clone(), self.types.clone(), graph.clone());
-        desk.serve(&mut node, &name.relative("generate"), &name.relative("ask"))?;
+        desk.serve(&mut node, &self.config)?;
         let typed = self.typed.clone();
         let typed = typed.map(|plan| TypedTopics::serve(&mut node, plan));
-        let barge_in = self.config.barge_in;
-        let topics = Topics::serve(&mut node, name, desk, typed.transpose()?, barge_in)?;
+        let topics = Topics::serve(&mut node, &self.config, desk, typed.transpose()?)?;
         graph.compare_with(node.offered());
         Ok(Serving {
             _topics: topics,

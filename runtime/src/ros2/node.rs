@@ -37,8 +37,8 @@ pub(super) struct Node {
 /// Whom it talks with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Dialect {
-    /// Nodes with rmw_zenoh in this domain.
-    Rmw(u32),
+    /// Nodes with rmw_zenoh in this domain, which know types by their hashes or, in Humble, do not.
+    Rmw { domain: u32, has_hashes: bool },
     /// Nodes behind zenoh-bridge-ros2dds.
     Bridge,
 }
@@ -180,7 +180,7 @@ impl Node {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let name = (self.name.namespace.as_str(), self.name.node.as_str());
         let token = match self.dialect {
-            Dialect::Rmw(domain) => {
+            Dialect::Rmw { domain, .. } => {
                 let place = (domain, self.zid.as_str());
                 Some(wire::token(place, (0, id), kind, name, endpoint))
             }
@@ -188,7 +188,7 @@ impl Node {
         };
         // Only rmw_zenoh knows endpoints by such a name.
         let gid = match self.dialect {
-            Dialect::Rmw(_) => token.as_deref().map(wire::gid),
+            Dialect::Rmw { .. } => token.as_deref().map(wire::gid),
             Dialect::Bridge => None,
         };
         if let Some(token) = token {
@@ -207,12 +207,21 @@ impl Node {
 
     fn key(&self, topic: &str, ty: &str, hash: &str) -> String {
         match self.dialect {
-            Dialect::Rmw(domain) => wire::key(domain, topic, ty, hash),
+            Dialect::Rmw { domain, .. } => wire::key(domain, topic, ty, hash),
             Dialect::Bridge => bridge::key(topic),
         }
     }
 
     fn hash(&self, ty: &str) -> Result<String> {
+        if matches!(
+            self.dialect,
+            Dialect::Rmw {
+                has_hashes: false,
+                ..
+            }
+        ) {
+            return Ok(wire::NO_HASH.to_owned());
+        }
         let hash = self.types.hash(ty);
         hash.map_err(|error| Ros2Error::Interface(error.to_string()).into())
     }

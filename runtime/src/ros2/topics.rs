@@ -20,7 +20,7 @@ use super::typed::{self, TypedTopics};
 use super::wire::{Gid, Qos};
 use crate::client::event::Event;
 use crate::client::stream::StreamItem;
-use crate::config::Ros2Name;
+use crate::config::Ros2Config;
 use crate::error::Result;
 use crate::gateway::request::busy;
 use crate::task::AbortOnDrop;
@@ -80,14 +80,13 @@ struct Entrance {
 impl Topics {
     pub(super) fn serve(
         node: &mut Node,
-        name: &Ros2Name,
+        config: &Ros2Config,
         desk: Arc<Desk>,
         typed: Option<TypedTopics>,
-        barge_in: bool,
     ) -> Result<Self> {
         let out = Arc::new(Out {
-            tokens: node.publisher(&name.relative("tokens"), STRING, Qos::Plain)?,
-            answer: node.publisher(&name.relative("answer"), STRING, Qos::Plain)?,
+            tokens: node.publisher(&config.offered("tokens"), STRING, Qos::Plain)?,
+            answer: node.publisher(&config.offered("answer"), STRING, Qos::Plain)?,
             typed,
         });
         let (prompts, waiting) = mpsc::channel(MAX_WAITING);
@@ -97,11 +96,11 @@ impl Topics {
             n_prompts: AtomicU64::new(0),
             prompts,
             stops,
-            barge_in,
+            barge_in: config.barge_in,
         });
         let own = entrance.clone();
         let hear = move |message: Value, client| own.hear(&message, client);
-        node.subscribe(&name.relative("prompt"), STRING, hear)?;
+        node.subscribe(&config.offered("prompt"), STRING, hear)?;
         let handle = tokio::runtime::Handle::current();
         let forget = move |call: Call| {
             entrance.reset();
@@ -109,7 +108,7 @@ impl Topics {
             let response = json!({ "success": true, "message": message });
             handle.spawn_blocking(move || call.answer(&response));
         };
-        node.serve(&name.relative("reset"), "std_srvs/srv/Trigger", forget)?;
+        node.serve(&config.offered("reset"), "std_srvs/srv/Trigger", forget)?;
         let task = tokio::spawn(answer_all(out.clone(), desk, waiting, stopped));
         let task = AbortOnDrop(task);
         Ok(Self { task, out })

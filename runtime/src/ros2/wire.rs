@@ -1,4 +1,4 @@
-//! What rmw_zenoh writes on the wire (Jazzy and later): keys, liveliness tokens, attachments.
+//! What rmw_zenoh writes on the wire: keys, liveliness tokens, attachments.
 //!
 //! ```text
 //! key         <domain>/<topic>/<type>/<hash>                  0/llm/answer/std_msgs::msg::dds_::String_/RIHS01_df66..
@@ -13,6 +13,9 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use twox_hash::XxHash3_128;
+
+/// What stands for a type's hash in Humble.
+pub(super) const NO_HASH: &str = "TypeHashNotSupported";
 
 /// What all tokens begin with.
 const ADMIN: &str = "@ros2_lv";

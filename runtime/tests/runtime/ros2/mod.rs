@@ -1,6 +1,7 @@
 //! Robots of ROS 2: what a node hears that speaks rmw_zenoh.
 
 mod bridge;
+mod others;
 mod robot;
 mod typed;
 

@@ -1,0 +1,99 @@
+//! The action `generate_response` as llama_ros has it, for robots that ask such a node already: its types come
+//! with `--ros2-interfaces`, since they change from version to version.
+
+use serde_json::{Map, Value, json};
+
+use super::action::ActionType;
+use super::wording::Wording;
+use crate::error::{BadRequest, Result};
+
+/// There where the types were given.
+pub(super) const GOAL: &str = "llama_msgs/action/GenerateResponse_Goal";
+
+/// The action `GenerateResponse` of llama_msgs.
+pub(super) const GENERATE_RESPONSE: Wording = Wording {
+    ty: ActionType {
+        feedback: "llama_msgs/action/GenerateResponse_FeedbackMessage",
+        send_goal: "llama_msgs/action/GenerateResponse_SendGoal",
+        get_result: "llama_msgs/action/GenerateResponse_GetResult",
+    },
+    request: |goal, _| Ok((request_of_goal(goal)?, None)),
+    feedback: |piece| json!({ "partial_response": { "text": piece.text } }),
+    result: |ended| json!({ "response": { "text": ended.text } }),
+};
+
+/// What `SamplingConfig` calls what requests call otherwise.
+const SAMPLING: [(&str, &str); 8] = [
+    ("temp", "temperature"),
+    ("top_k", "top_k"),
+    ("top_p", "top_p"),
+    ("min_p", "min_p"),
+    ("penalty_repeat", "repeat_penalty"),
+    ("penalty_last_n", "repeat_last_n"),
+    ("ignore_eos", "ignore_eos"),
+    ("seed", "seed"),
+];
+/// The seed that asks for a random one (`LLAMA_DEFAULT_SEED`).
+const RANDOM_SEED: u64 = u32::MAX as u64;
+
+/// The request that a goal means. Its text is sent in order, so it is not written point by point.
+fn request_of_goal(goal: &Value) -> Result<String> {
+    let is_there = |media: &Value| match media {
+        Value::Array(all) => !all.is_empty(),
+        one => one["data"].as_array().is_some_and(|data| !data.is_empty()),
+    };
+    for name in ["image", "images", "audios"] {
+        if is_there(&goal[name]) {
+            return Err(BadRequest::Media(name).into());
+        }
+    }
+    let mut fields = Map::new();
+    fields.insert("prompt".to_owned(), goal["prompt"].clone());
+    fields.insert("outline".to_owned(), "off".into());
+    if goal["stop"].as_array().is_some_and(|stop| !stop.is_empty()) {
+        fields.insert("stop".to_owned(), goal["stop"].clone());
+    }
+    let config = &goal["sampling_config"];
+    for (theirs, ours) in SAMPLING {
+        let value = &config[theirs];
+        let is_random = theirs == "seed" && value.as_u64() == Some(RANDOM_SEED);
+        if !value.is_null() && !is_random {
+            fields.insert(ours.to_owned(), value.clone());
+        }
+    }
+    let grammar = config["grammar"].as_str().unwrap_or_default();
+    if !grammar.is_empty() {
+        fields.insert("grammar".to_owned(), grammar.into());
+    }
+    Ok(Value::Object(fields).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_goal_is_asked_in_the_words_of_requests() {
+        let goal = json!({
+            "prompt": "x", "stop": ["a"], "image": { "data": [] }, "reset": true,
+            "sampling_config": {
+                "temp": 0.5, "top_k": 3, "penalty_repeat": 1.5, "seed": RANDOM_SEED, "grammar": "g",
+                "mirostat": 0,
+            },
+        });
+        let request: Value = serde_json::from_str(&request_of_goal(&goal).unwrap()).unwrap();
+        let expected = json!({
+            "prompt": "x", "outline": "off", "stop": ["a"], "temperature": 0.5, "top_k": 3,
+            "repeat_penalty": 1.5, "grammar": "g",
+        });
+        assert_eq!(request, expected);
+        for goal in [
+            json!({ "prompt": "x", "image": { "data": [1] } }),
+            json!({ "prompt": "x", "images": [{ "data": [] }] }),
+        ] {
+            let error = request_of_goal(&goal).unwrap_err().to_string();
+            assert!(error.contains("image") && !error.contains('\n'), "{error}");
+        }
+    }
+}
