@@ -86,8 +86,9 @@ pub struct DraftRows {
     pub first_row: u32,
     /// For each guess, parents first, which row it follows, counted from the root's 0.
     pub parents: Vec<u16>,
-    /// Whether what is beside the Verifier, where there is something, guesses at what follows.
-    pub wants_guesses: bool,
+    /// At how many places behind the next token what is beside the Verifier, where there is something, is to
+    /// guess; Medusa heads guess at all of theirs, or at none.
+    pub n_places: u8,
 }
 
 impl DraftRows {
@@ -307,10 +308,10 @@ impl HeadsId {
 pub enum DraftKind {
     /// Medusa heads beside the Verifier.
     Medusa,
-    /// The model's block for multi-token prediction, beside the Verifier.
-    Mtp,
     /// A draft model.
     Model,
+    /// The model's block for multi-token prediction, beside the Verifier.
+    Mtp,
 }
 
 impl fmt::Display for DraftKind {

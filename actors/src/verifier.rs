@@ -24,8 +24,8 @@ use self::rules::TargetSampler;
 use crate::factory::{Heads, StageFactory};
 use crate::link::{Link, send_report};
 use crate::message::{
-    Acceptance, DraftRows, NodeReport, SequenceFailure, SequenceOpen, StageAssignment, StepHeader,
-    StepReport,
+    Acceptance, DraftKind, DraftRows, HeadsId, NodeReport, SequenceFailure, SequenceOpen,
+    StageAssignment, StepHeader, StepReport,
 };
 use crate::speculation::accept::AcceptanceRule;
 use crate::speculation::inflight::VerifierGate;
@@ -36,6 +36,8 @@ use crate::{NodeId, PlanEpoch};
 pub enum VerifierMessage {
     /// From the last stage, which computes something else already: a step to judge.
     Step(ComputedStep),
+    /// From the last stage: it has computed its first step, so what it needs of the memory it has.
+    Begun,
     /// From the last stage: judging failed on its thread, and why. The actor fails with it, and is
     /// restarted.
     Died(String),
@@ -62,12 +64,12 @@ pub struct VerifierArgs {
 pub struct Verifier;
 
 /// A living Verifier.
-pub struct VerifierState(Arc<Judge>);
+pub struct VerifierState(Arc<VerifierArgs>);
 
 impl Drop for VerifierState {
     /// Stages still know the judge of a Verifier that failed or was killed.
     fn drop(&mut self) {
-        self.0.close();
+        self.0.judge.close();
     }
 }
 
@@ -75,6 +77,8 @@ impl Drop for VerifierState {
 struct Verified {
     vocabulary: Arc<Vocabulary>,
     heads: Option<Heads>,
+    /// Why they failed since they were loaded, until somebody is told.
+    heads_failure: Option<(DraftKind, String)>,
     epoch: PlanEpoch,
     sequences: HashMap<SequenceId, VerifiedSequence>,
 }
@@ -98,48 +102,68 @@ impl Actor for Verifier {
         myself: ActorRef<VerifierMessage>,
         args: VerifierArgs,
     ) -> Result<VerifierState, ActorProcessingErr> {
-        let (factory, assignment) = (args.factory, args.assignment);
-        let load = move || {
-            let vocabulary = factory.vocabulary(&assignment)?;
-            let heads = assignment.heads.as_ref();
-            let heads = heads.map(|id| (id.kind(), factory.heads(id, &assignment)));
-            jupiter_models::Result::Ok((vocabulary, heads))
+        let (factory, assignment) = (args.factory.clone(), args.assignment.clone());
+        let vocabulary = move || factory.vocabulary(&assignment);
+        let vocabulary = tokio::task::spawn_blocking(vocabulary).await??;
+        // A block takes memory, which is the stage's first.
+        let is_late = matches!(args.assignment.heads, Some(HeadsId::Mtp));
+        let heads = match is_late {
+            true => None,
+            false => heads(&args),
         };
-        let (vocabulary, heads) = tokio::task::spawn_blocking(load).await??;
-        // Without heads there is less speed, and the same text.
-        let heads = heads.and_then(|(source, heads)| {
-            let tell = |error: &ModelError| {
-                let down = NodeReport::DraftsDown {
-                    node: args.node.clone(),
-                    source,
-                    why: error.to_string(),
-                };
-                send_report(args.link.as_ref(), down);
-            };
-            heads.inspect_err(tell).ok()
-        });
         let verified = Verified {
             heads,
+            heads_failure: None,
             vocabulary,
             epoch: PlanEpoch::default(),
             sequences: HashMap::new(),
         };
-        args.judge.open(myself, args.node, args.link, verified);
-        Ok(VerifierState(args.judge))
+        let (node, link) = (args.node.clone(), args.link.clone());
+        args.judge.open(myself, (node, link), verified, is_late);
+        Ok(VerifierState(Arc::new(args)))
     }
 
     async fn handle(
         &self,
         _myself: ActorRef<VerifierMessage>,
         message: VerifierMessage,
-        VerifierState(judge): &mut VerifierState,
+        VerifierState(own): &mut VerifierState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            VerifierMessage::Step(step) => judge.judge_queued(step),
+            VerifierMessage::Step(step) if own.judge.is_slow() => {
+                let own = own.clone();
+                let judge = move || own.judge.judge_queued(step);
+                tokio::task::spawn_blocking(judge).await?;
+            }
+            VerifierMessage::Step(step) => own.judge.judge_queued(step),
+            VerifierMessage::Begun => {
+                let own = own.clone();
+                tokio::task::spawn_blocking(move || {
+                    if let Some(heads) = heads(&own) {
+                        own.judge.equip(heads);
+                    }
+                });
+            }
             VerifierMessage::Died(why) => return Err(why.into()),
         }
         Ok(())
     }
+}
+
+/// Loads what guesses beside a Verifier; the Planner is told where that fails. Without heads there is less
+/// speed, and the same text. Blocks.
+fn heads(args: &VerifierArgs) -> Option<Heads> {
+    let id = args.assignment.heads.as_ref()?;
+    let tell = |error: &ModelError| {
+        let down = NodeReport::DraftsDown {
+            node: args.node.clone(),
+            source: id.kind(),
+            why: error.to_string(),
+        };
+        send_report(args.link.as_ref(), down);
+    };
+    let heads = args.factory.heads(id, &args.assignment);
+    heads.inspect_err(tell).ok()
 }
 
 impl Verified {
@@ -182,7 +206,7 @@ impl Verified {
                     header.step
                 ));
             };
-            match sequence.judge(&draft, &mut self.heads) {
+            match sequence.judge(&draft, &mut self.heads, &mut self.heads_failure) {
                 Ok(acceptance) => acceptances.extend(acceptance),
                 Err(why) => failures.push(SequenceFailure { seq, why }),
             }
@@ -279,6 +303,7 @@ impl VerifiedSequence {
         &mut self,
         draft: &JudgedDraft<'_>,
         heads: &mut Option<Heads>,
+        heads_failure: &mut Option<(DraftKind, String)>,
     ) -> Result<Option<Acceptance>, String> {
         let (pos, token) = draft.root;
         let generation = draft.rows.generation;
@@ -300,8 +325,8 @@ impl VerifiedSequence {
             .as_mut()
             .map(|heads| heads.judged(seq, &mut self.untold, draft, &verdict));
         let guesses = guesses.transpose().unwrap_or_else(|error| {
-            tracing::warn!("guesses beside the Verifier: {error}: going on without them");
-            *heads = None;
+            let failed = heads.take().map(|heads| heads.kind());
+            *heads_failure = failed.map(|kind| (kind, error.to_string()));
             None
         });
         Ok(Some(Acceptance {

@@ -15,11 +15,16 @@ use crate::llama::context::{
 use crate::llama::model::LoadedModel;
 use crate::sampling::likeliest;
 use crate::slice::SliceCache;
-use crate::{ModelError, Result, SequenceId, Token};
+use crate::{LayerRange, ModelError, Result, SequenceId, Token};
+
+/// Most rows that it computes at once: each has room for logits, though only the last one has some.
+const MAX_BATCH: u32 = 64;
 
 /// The block, and what it was told of each sequence.
 pub struct MtpBlock {
     context: Context,
+    /// Its file, which nobody may write to meanwhile.
+    file: GgufFile,
     n_embd: usize,
     n_batch: usize,
     /// The position after the last one that was told.
@@ -45,14 +50,51 @@ impl MtpRows {
     }
 }
 
+/// Whether there is room for weights, cache and results.
+fn check_fits(
+    file: &GgufFile,
+    info: &ModelInfo,
+    params: &EngineParams,
+    free_bytes: Option<u64>,
+) -> Result<()> {
+    // Its attention is that of the layers.
+    let layers = (0..info.n_layer).map(|il| LayerRange::new(il, il + 1));
+    let n_cells = params.n_cells();
+    let cache = layers.map(|layer| info.kv_bytes(layer, n_cells, params.type_k, params.type_v));
+    let results = 4 * u64::from(params.n_batch) * u64::from(info.n_vocab);
+    let needed = file.n_bytes() + cache.max().unwrap_or(0) + results;
+    match free_bytes.filter(|&free| free < needed) {
+        None => Ok(()),
+        Some(free) => Err(ModelError::OutOfMemory {
+            what: format!(
+                "it needs {} MB, and {} MB are free",
+                needed.div_ceil(1_000_000),
+                free / 1_000_000
+            ),
+        }),
+    }
+}
+
 impl MtpBlock {
-    /// Loads the block of `model` for as many sequences and cells as an engine of `params` has.
+    /// Loads the block of `model` for as many sequences and cells as an engine of `params` has, if its
+    /// weights, cache and results fit into `free_bytes`.
     ///
     /// # Errors
-    /// Where there is none ([`SliceCache::mtp`]), or it cannot be loaded.
-    pub fn load(model: &GgufFile, slices: &SliceCache, params: &EngineParams) -> Result<Self> {
+    /// Where there is none ([`SliceCache::mtp`]), or it cannot be loaded; [`ModelError::OutOfMemory`].
+    pub fn load(
+        model: &GgufFile,
+        slices: &SliceCache,
+        params: &EngineParams,
+        free_bytes: Option<u64>,
+    ) -> Result<Self> {
         let info = ModelInfo::from_gguf(model)?;
         let path = slices.mtp(model)?;
+        let file = GgufFile::open(&path)?;
+        let params = EngineParams {
+            n_batch: params.n_batch.min(MAX_BATCH),
+            ..params.clone()
+        };
+        check_fits(&file, &info, &params, free_bytes)?;
         let kernels = params.kernels.kernels()?;
         let loaded = LoadedModel::load(&path, params.n_gpu_layers, kernels, true, &mut |_| ())?;
         let params = ContextParams {
@@ -65,6 +107,7 @@ impl MtpBlock {
         };
         Ok(Self {
             context: Context::new(loaded, &params, cut)?,
+            file,
             n_embd: info.n_embd as usize,
             n_batch: params.n_batch as usize,
             next: HashMap::new(),
@@ -90,6 +133,7 @@ impl MtpBlock {
     ) -> Result<Vec<Vec<(Token, f32)>>> {
         let width = rows.tokens.len() * self.n_embd;
         assert!(!rows.tokens.is_empty() && rows.states.len() == width);
+        self.file.check_unwritten()?;
         self.go_back(seq, rows.pos);
         match self.guessed(seq, rows, depth, n) {
             Err(ModelError::BadStep { .. }) => {

@@ -126,7 +126,7 @@ fn a_block_of_its_own_guesses_what_it_guesses_in_the_whole_model() {
         assert!(ModelInfo::from_gguf(&model).unwrap().has_mtp(), "{arch}");
         let (text, states) = text_and_states(&model);
         let slices = SliceCache::new(dir.path().join("slices"));
-        let mut block = MtpBlock::load(&model, &slices, &params()).unwrap();
+        let mut block = MtpBlock::load(&model, &slices, &params(), None).unwrap();
         let all = rows(&text, &states, N_PROMPT, N_TOKENS);
         let whole = expected(&path, &all);
         assert_eq!(whole.len(), DEPTH);
@@ -164,7 +164,9 @@ fn a_model_without_a_block_says_so_and_a_full_cache_guesses_nothing() {
         GgufFile::open(&path).unwrap()
     };
     let plain = write(SynthArch::Llama);
-    let error = MtpBlock::load(&plain, &slices, &params()).err().unwrap();
+    let error = MtpBlock::load(&plain, &slices, &params(), None)
+        .err()
+        .unwrap();
     assert!(
         error
             .to_string()
@@ -173,8 +175,14 @@ fn a_model_without_a_block_says_so_and_a_full_cache_guesses_nothing() {
     );
 
     let model = write(SynthArch::Qwen35);
+    let error = MtpBlock::load(&model, &slices, &params(), Some(1_000_000));
+    let error = error.err().unwrap().to_string();
+    assert!(
+        error.contains("it needs") && error.contains("1 MB are free"),
+        "{error}"
+    );
     let (text, states) = text_and_states(&model);
-    let mut block = MtpBlock::load(&model, &slices, &params()).unwrap();
+    let mut block = MtpBlock::load(&model, &slices, &params(), None).unwrap();
     let mut long = rows(&text, &states, N_PROMPT, N_TOKENS);
     let (tokens, values) = (long.tokens.clone(), long.states.clone());
     while long.tokens.len() < 300 {
@@ -184,4 +192,78 @@ fn a_model_without_a_block_says_so_and_a_full_cache_guesses_nothing() {
     assert!(block.guess(SEQ, &long, DEPTH, 2).unwrap().is_empty());
     let all = rows(&text, &states, N_PROMPT, N_TOKENS);
     assert_eq!(block.guess(SEQ, &all, DEPTH, 2).unwrap().len(), DEPTH);
+}
+
+/// The file of a generated model, changed.
+fn changed(arch: SynthArch, change: impl FnOnce(&mut Vec<u8>)) -> (tempfile::TempDir, GgufFile) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.gguf");
+    let spec = SynthSpec {
+        n_vocab: 320,
+        ..SynthSpec::new(arch)
+    };
+    synth::write(&spec, &path, &mut |_, _| ()).unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    change(&mut bytes);
+    std::fs::write(&path, bytes).unwrap();
+    (dir, GgufFile::open(&path).unwrap())
+}
+
+/// Where `text` ends in the file.
+fn behind(bytes: &[u8], text: &str) -> usize {
+    let mut windows = bytes.windows(text.len());
+    windows
+        .position(|window| window == text.as_bytes())
+        .unwrap()
+        + text.len()
+}
+
+/// Writes the value of a key of four bytes, which stands behind its name and type.
+fn set(bytes: &mut [u8], key: &str, value: [u8; 4]) {
+    let at = behind(bytes, key) + 4;
+    bytes[at..at + 4].copy_from_slice(&value);
+}
+
+#[test]
+fn what_llama_cpp_asserts_of_a_block_is_refused_before() {
+    type Change = fn(&mut Vec<u8>);
+    let changes: [(Change, &str); 3] = [
+        (
+            |bytes| {
+                set(
+                    bytes,
+                    "glm4moe.leading_dense_block_count",
+                    99_u32.to_le_bytes(),
+                )
+            },
+            "leading_dense_block_count",
+        ),
+        (
+            |bytes| {
+                let at = behind(bytes, "nextn.eh_proj.weight") - 1;
+                bytes[at] = b'X';
+            },
+            "nextn.eh_proj.weight` is missing",
+        ),
+        (
+            |bytes| {
+                let last = SynthSpec::new(SynthArch::Glm4Moe).n_layer;
+                let at = behind(bytes, &format!("blk.{last}.ffn_gate_inp.weight")) - 1;
+                bytes[at] = b'X';
+            },
+            "ffn_gate_inp.weight` is missing",
+        ),
+    ];
+    for (change, expected) in changes {
+        let (dir, model) = changed(SynthArch::Glm4Moe, change);
+        let slices = SliceCache::new(dir.path().join("slices"));
+        let error = MtpBlock::load(&model, &slices, &params(), None);
+        let error = error.err().unwrap().to_string();
+        assert!(error.contains(expected) && !error.contains('\n'), "{error}");
+    }
+    let key = "nemotron_h.attention.layer_norm_rms_epsilon";
+    let negative = (-1_f32).to_le_bytes();
+    let (_dir, model) = changed(SynthArch::NemotronH, |bytes| set(bytes, key, negative));
+    let error = ModelInfo::from_gguf(&model).unwrap_err().to_string();
+    assert!(error.contains("layer_norm_rms_epsilon"), "{error}");
 }

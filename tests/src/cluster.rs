@@ -376,7 +376,7 @@ impl StageFactory for FaultyFactory {
         Ok(match heads {
             HeadsId::Medusa(path) => Heads::Medusa(Arc::new(MedusaHeads::open(path)?)),
             HeadsId::Mtp => {
-                let block = MtpBlock::load(&self.model, &self.cache, &stage.engine)?;
+                let block = MtpBlock::load(&self.model, &self.cache, &stage.engine, None)?;
                 Heads::Mtp(Box::new(block))
             }
         })

@@ -80,7 +80,7 @@ fn draft() -> impl Strategy<Value = DraftRows> {
             seq,
             generation,
             first_row,
-            wants_guesses: parents.is_empty(),
+            n_places: u8::from(parents.is_empty()),
             parents,
         },
     )
@@ -371,7 +371,7 @@ fn small_step() -> Message {
                 generation: 4,
                 first_row: 1,
                 parents: Vec::new(),
-                wants_guesses: true,
+                n_places: 1,
             }],
             payload_dtype: HiddenDtype::F16,
             n_embd: 2,
@@ -388,10 +388,10 @@ fn small_step() -> Message {
 
 /// The bytes on the wire: when one of these changes, PROTOCOL_VERSION has to change with it.
 #[test]
-fn the_bytes_of_version_5() {
+fn the_bytes_of_version_6() {
     assert_eq!(
         hex(&encode(&small_step())),
-        "0501000027000000\
+        "0601000027000000\
          020301010200000201\
          0107fb580200010108fb5802010101\
          04010001010201\
@@ -415,7 +415,7 @@ fn the_bytes_of_version_5() {
     };
     assert_eq!(
         hex(&encode(&Message::Report(report))),
-        "050200000b000000020301010802\
+        "060200000b000000020301010802\
          0a01000000"
     );
     let cancel = CancelRows {
@@ -426,7 +426,7 @@ fn the_bytes_of_version_5() {
     };
     assert_eq!(
         hex(&encode(&Message::Cancel(cancel))),
-        "050500000400000002010307"
+        "060500000400000002010307"
     );
 }
 
@@ -447,7 +447,7 @@ fn what_is_wrong_is_named() {
     check(&[], "at least 8");
     check(
         &with(0, &[9]),
-        "protocol version 9, expected 5: install the same jupiter",
+        "protocol version 9, expected 6: install the same jupiter",
     );
     check(&with(1, &[77]), "unknown kind 77");
     check(&with(2, &[1]), "reserved");

@@ -107,7 +107,7 @@ mod tests {
             generation,
             first_row,
             parents: parents.to_vec(),
-            wants_guesses: false,
+            n_places: 0,
         };
         StepHeader {
             epoch: PlanEpoch(1),

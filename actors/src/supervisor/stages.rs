@@ -69,7 +69,12 @@ impl SupervisorState {
                 failures: Failures::default(),
                 resting: false,
             });
+            let has_others = slot.assignment.heads != assignment.heads;
             slot.assignment = assignment;
+            if let Some(actor) = slot.verifier.take_if(|_| has_others) {
+                self.verifiers.set(stage, None);
+                let _ = actor.stop_and_wait(None, Some(STOP_TIMEOUT)).await;
+            }
             self.bring_up(myself, stage).await;
         }
     }

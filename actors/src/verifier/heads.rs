@@ -5,7 +5,7 @@ use jupiter_models::mtp::MtpRows;
 
 use super::JudgedDraft;
 use crate::factory::Heads;
-use crate::message::HeadGuess;
+use crate::message::{DraftKind, HeadGuess};
 use crate::speculation::accept::Verdict;
 
 /// How many tokens are named for a place: beyond, a guess is hardly ever right (arXiv 2401.10774,
@@ -14,8 +14,8 @@ const GUESSES_PER_PLACE: usize = 4;
 /// Places that a block for multi-token prediction guesses at: each takes a layer and the output head, and
 /// models are trained for one or two.
 const MTP_PLACES: usize = 3;
-/// So many accepted tokens wait until such a block is told of them, where no guess is wanted.
-const MOST_UNTOLD: usize = 32;
+/// So many accepted tokens wait for such a block to be asked; then they are forgotten.
+const MOST_UNTOLD: usize = 64;
 
 impl Heads {
     /// Guesses at what follows the verdict on `draft` of `seq`, where they are wanted. `untold` are the
@@ -27,29 +27,45 @@ impl Heads {
         draft: &JudgedDraft<'_>,
         verdict: &Verdict,
     ) -> jupiter_models::Result<Vec<Vec<HeadGuess>>> {
-        let wants_guesses = draft.rows.wants_guesses;
+        let n_places = draft.rows.n_places as usize;
         let guesses = match self {
             _ if verdict.next.ends => Vec::new(),
             Heads::Medusa(heads) => {
                 let last = verdict.path.last().copied();
-                let state = draft.state(last).filter(|_| wants_guesses);
+                let state = draft.state(last).filter(|_| n_places > 0);
                 state.map_or(Vec::new(), |state| heads.guess(state, GUESSES_PER_PLACE))
             }
             Heads::Mtp(block) => {
                 let is_known = untold.append(draft, verdict).is_some();
-                let is_due = wants_guesses || untold.tokens.len() >= MOST_UNTOLD;
-                if !is_known || !is_due {
+                if n_places == 0 && untold.tokens.len() >= MOST_UNTOLD {
+                    // Nobody asks any more.
+                    *untold = MtpRows::default();
+                    block.forget(seq);
+                }
+                if n_places == 0 || !is_known {
                     return Ok(Vec::new());
                 }
-                let n_places = if wants_guesses { MTP_PLACES } else { 0 };
                 let rows = std::mem::take(untold);
                 untold.pos = rows.end();
-                block.guess(seq, &rows, n_places, GUESSES_PER_PLACE)?
+                block.guess(seq, &rows, n_places.min(MTP_PLACES), GUESSES_PER_PLACE)?
             }
         };
         let guess = |(token, probability)| HeadGuess { token, probability };
         let of_place = |place: Vec<_>| place.into_iter().map(guess).collect();
         Ok(guesses.into_iter().map(of_place).collect())
+    }
+
+    /// As a source of guesses.
+    pub(super) fn kind(&self) -> DraftKind {
+        match self {
+            Heads::Medusa(_) => DraftKind::Medusa,
+            Heads::Mtp(_) => DraftKind::Mtp,
+        }
+    }
+
+    /// Whether a guess takes so long that nobody should wait for it who only hands a step over.
+    pub(super) fn is_slow(&self) -> bool {
+        matches!(self, Heads::Mtp(_))
     }
 
     /// Another text begins in `seq`, or none.
@@ -114,7 +130,7 @@ mod tests {
             generation: 0,
             first_row: 0,
             parents: vec![0, 1],
-            wants_guesses: false,
+            n_places: 0,
         };
         let logits = Logits {
             n_rows: 3,

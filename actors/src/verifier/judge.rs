@@ -3,13 +3,14 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ractor::ActorRef;
 
 use super::{ComputedStep, Verified, VerifierMessage};
 use crate::NodeId;
+use crate::factory::Heads;
 use crate::link::{Address, Link, send_from_own_thread, send_message, send_report};
 use crate::message::{Message, NodeReport};
 
@@ -37,13 +38,19 @@ impl Verifiers {
 /// A Verifier's part that both threads may run. Steps are judged in the order given.
 #[derive(Default)]
 pub(crate) struct Judge {
+    /// Held only to hand something over.
+    verifier: Mutex<Option<ActorRef<VerifierMessage>>>,
+    /// Held while a step is judged.
     state: Mutex<Option<State>>,
     /// Steps in the actor's mailbox, or in its hands.
     n_queued: AtomicUsize,
+    /// Whether the Verifier wants to hear of the first step.
+    waits: AtomicBool,
+    /// Whether judging takes so long that the last stage never does it itself.
+    is_slow: AtomicBool,
 }
 
 struct State {
-    verifier: ActorRef<VerifierMessage>,
     node: NodeId,
     link: Arc<dyn Link>,
     verified: Verified,
@@ -58,42 +65,62 @@ impl Judge {
     pub(super) fn open(
         &self,
         verifier: ActorRef<VerifierMessage>,
-        node: NodeId,
-        link: Arc<dyn Link>,
+        (node, link): (NodeId, Arc<dyn Link>),
         verified: Verified,
+        waits: bool,
     ) {
+        self.waits.store(waits, Ordering::Release);
         *self.lock() = Some(State {
-            verifier,
             node,
             link,
             verified,
         });
+        *self.verifier() = Some(verifier);
     }
 
     /// Judges nothing more.
     pub(super) fn close(&self) {
+        *self.verifier() = None;
         *self.lock() = None;
+    }
+
+    /// Takes what guesses from now on.
+    pub(super) fn equip(&self, heads: Heads) {
+        if let Some(state) = self.lock().as_mut() {
+            self.is_slow.store(heads.is_slow(), Ordering::Release);
+            state.verified.heads = Some(heads);
+        }
+    }
+
+    /// Whether judging takes long.
+    pub(super) fn is_slow(&self) -> bool {
+        self.is_slow.load(Ordering::Acquire)
     }
 
     /// From the last stage's thread, `is_idle` when no other step waits for it: judges the step, or
     /// has it judged. Whether the Verifier lives.
     pub(crate) fn take(&self, step: ComputedStep, is_idle: bool) -> bool {
+        let Some(verifier) = self.verifier().clone() else {
+            return false;
+        };
+        if self.waits.swap(false, Ordering::AcqRel) {
+            let _ = verifier.cast(VerifierMessage::Begun);
+        }
+        if !is_idle || self.n_queued.load(Ordering::Acquire) > 0 || self.is_slow() {
+            self.n_queued.fetch_add(1, Ordering::AcqRel);
+            return verifier.cast(VerifierMessage::Step(step)).is_ok();
+        }
         let mut lock = self.lock();
         let Some(state) = lock.as_mut() else {
             return false;
         };
-        if !is_idle || self.n_queued.load(Ordering::Acquire) > 0 {
-            self.n_queued.fetch_add(1, Ordering::AcqRel);
-            return state.verifier.cast(VerifierMessage::Step(step)).is_ok();
-        }
         let judged = catch_unwind(AssertUnwindSafe(|| state.judge(step, true)));
         if judged.is_ok() {
             return true;
         }
         // Half of a judgement is none: the Verifier starts anew.
         let died = VerifierMessage::Died("judging a step panicked".into());
-        lock.take()
-            .is_some_and(|state| state.verifier.cast(died).is_ok())
+        lock.take().is_some_and(|_| verifier.cast(died).is_ok())
     }
 
     /// From the actor: judges a step that was in its mailbox.
@@ -102,6 +129,10 @@ impl Judge {
             state.judge(step, false);
         }
         self.n_queued.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    fn verifier(&self) -> MutexGuard<'_, Option<ActorRef<VerifierMessage>>> {
+        self.verifier.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<State>> {
@@ -114,7 +145,12 @@ impl State {
     fn judge(&mut self, ComputedStep { header, logits }: ComputedStep, may_wait: bool) {
         let epoch = header.epoch;
         let link = self.link.as_ref();
-        match self.verified.verify(header, &logits) {
+        let verified = self.verified.verify(header, &logits);
+        if let Some((source, why)) = self.verified.heads_failure.take() {
+            let node = self.node.clone();
+            send_report(link, NodeReport::DraftsDown { node, source, why });
+        }
+        match verified {
             Ok(report) => {
                 let to = Address::Accept { epoch };
                 let report = Message::Report(report);

@@ -181,8 +181,8 @@ impl State {
     }
 }
 
-const RMS: &str = "attention.layer_norm_rms_epsilon";
-pub(super) const LAYER_NORM: &str = "attention.layer_norm_epsilon";
+pub(crate) const RMS: &str = "attention.layer_norm_rms_epsilon";
+pub(crate) const LAYER_NORM: &str = "attention.layer_norm_epsilon";
 
 /// What nearly all graphs call what leaves a layer.
 pub(crate) const PLAIN_OUTPUT: &str = "l_out";

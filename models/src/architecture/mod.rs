@@ -15,7 +15,9 @@ use crate::{LayerRange, ModelError, Result};
 
 pub use cuts::{Cuts, LayerKind};
 pub use facts::Architecture;
-pub(crate) use facts::{InputScale, PLAIN_OUTPUT, RecurrentLayers, State, Window, Without};
+pub(crate) use facts::{
+    InputScale, LAYER_NORM, PLAIN_OUTPUT, RMS, RecurrentLayers, State, Window, Without,
+};
 pub use others::Other;
 pub use table::ARCHITECTURES;
 

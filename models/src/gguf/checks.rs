@@ -3,7 +3,7 @@
 use super::info::{MAX_EXPERTS, MAX_LAYERS, MAX_WIDTH, ModelInfo, Reader};
 use super::{Array, TensorInfo};
 use crate::Result;
-use crate::architecture::{Architecture, RecurrentLayers};
+use crate::architecture::{Architecture, LAYER_NORM, RMS, RecurrentLayers};
 use crate::llama::dequantize::is_weight_type;
 use crate::llama::quantize::F32;
 
@@ -13,6 +13,15 @@ const ROPE_SCALINGS: [&str; 4] = ["none", "linear", "yarn", "longrope"];
 const MAX_GATING: u32 = 4;
 /// The tokenizers of the proven architectures: SentencePiece, byte-pair, both, and a slice's own.
 const TOKENIZERS: [&str; 4] = ["llama", "gpt2", "gemma4", "none"];
+
+/// What may differ between layers.
+pub(super) const PER_LAYER: [&str; 5] = [
+    "expert_used_count",
+    "expert_feed_forward_length",
+    "attention.head_count",
+    "attention.head_count_kv",
+    "feed_forward_length",
+];
 
 impl Reader<'_> {
     /// Every condition that llama.cpp asserts for the supported architectures, so that a hostile
@@ -75,8 +84,12 @@ impl Reader<'_> {
 
     fn check_norm_and_attention(&self, arch: &Architecture) -> Result<()> {
         if let Some(epsilon) = arch.epsilon {
-            let value = self.meta.f32(&self.key(epsilon))?;
-            if !value.is_finite() || value < 0.0 {
+            self.meta.f32(&self.key(epsilon))?;
+        }
+        // Some graphs take the one that there is.
+        for epsilon in [LAYER_NORM, RMS] {
+            let value = self.meta.opt_f32(&self.key(epsilon))?;
+            if value.is_some_and(|value| !value.is_finite() || value < 0.0) {
                 return Err(self.bad(format!("`{epsilon}` must be a number from 0 on")));
             }
         }
@@ -208,18 +221,15 @@ impl Reader<'_> {
 
     /// llama.cpp's graphs of these architectures take the first layer's numbers for all layers.
     fn check_equal_layers(&self, arch: &Architecture, info: &ModelInfo) -> Result<()> {
-        let all = [
-            "expert_used_count",
-            "expert_feed_forward_length",
-            "attention.head_count",
-            "attention.head_count_kv",
-            "feed_forward_length",
-        ];
-        let n_equal = if arch.has_uneven_layers { 2 } else { all.len() };
+        let n_equal = if arch.has_uneven_layers {
+            2
+        } else {
+            PER_LAYER.len()
+        };
         // Layers of one part each have no number for the others.
         let has_single_parts = (arch.recurrent)
             .is_some_and(|recurrent| recurrent.layers == RecurrentLayers::WithoutEither);
-        for suffix in &all[..n_equal] {
+        for suffix in &PER_LAYER[..n_equal] {
             let mut values = self.per_layer(suffix, info.n_layer)?.unwrap_or_default();
             if *suffix == "attention.head_count_kv" {
                 // Of those that attend.
@@ -341,12 +351,25 @@ impl Reader<'_> {
             let of_state = of_state.map_or(&[][..], |recurrent| recurrent.state.needed());
             for suffix in arch.needed.iter().chain(of_state) {
                 let name = format!("blk.{il}.{suffix}");
-                if self.file.tensor(&name).is_none() {
-                    return Err(self.bad(format!("the tensor `{name}` is missing")));
-                }
+                self.needs(&name)?;
+            }
+            // Experts of fewer values than the hidden state, between two matrices (nemotron-h.cpp).
+            let has_experts = |name: &str| self.file.tensor(&format!("blk.{il}.{name}")).is_some();
+            let is_latent = self
+                .opt_bounded("moe_latent_size", 0, MAX_WIDTH)?
+                .unwrap_or(0)
+                > 0;
+            if is_latent && has_experts("ffn_gate_inp.weight") {
+                self.needs(&format!("blk.{il}.ffn_latent_down.weight"))?;
+                self.needs(&format!("blk.{il}.ffn_latent_up.weight"))?;
             }
         }
         Ok(())
+    }
+
+    pub(super) fn needs(&self, tensor: &str) -> Result<&TensorInfo> {
+        let missing = || self.bad(format!("the tensor `{tensor}` is missing"));
+        self.file.tensor(tensor).ok_or_else(missing)
     }
 
     /// Norms and biases are F32 (kernels know no other), matrices of a type with kernels.

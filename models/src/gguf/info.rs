@@ -99,11 +99,7 @@ impl ModelInfo {
     /// all that llama.cpp would assert; others only for what is read here.
     pub fn from_gguf(file: &GgufFile) -> Result<ModelInfo> {
         file.check_is_model()?;
-        let reader = Reader {
-            file,
-            meta: file.metadata(),
-            arch: arch_name(file)?,
-        };
+        let reader = Reader::of(file)?;
         match Architecture::from_name(&reader.arch) {
             Some(arch) => {
                 let info = reader.read()?;
@@ -207,6 +203,16 @@ pub(super) struct Reader<'a> {
     pub(super) file: &'a GgufFile,
     pub(super) meta: &'a Metadata,
     pub(super) arch: String,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn of(file: &'a GgufFile) -> Result<Self> {
+        Ok(Self {
+            file,
+            meta: file.metadata(),
+            arch: arch_name(file)?,
+        })
+    }
 }
 
 impl Reader<'_> {

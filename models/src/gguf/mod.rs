@@ -10,6 +10,7 @@
 //! A string is a u64 length and that many bytes; everything is little endian
 //! (ggml/docs/gguf.md in the ggml repository).
 
+mod block;
 mod checks;
 mod content_hash;
 mod cursor;
@@ -34,6 +35,7 @@ use crate::{ModelError, Result};
 use self::file_id::FileId;
 pub(crate) use self::parts::PART_KEYS;
 use self::parts::Part;
+pub use block::check_mtp;
 pub use info::{KvDtype, ModelInfo, SlidingWindow};
 pub use metadata::{Array, Metadata, Value};
 pub use recurrent::RecurrentInfo;

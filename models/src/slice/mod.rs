@@ -26,7 +26,7 @@ use std::time::SystemTime;
 use self::recipe::Recipe;
 use crate::architecture::check_splittable;
 use crate::cache::{self, cache_root};
-use crate::gguf::{GgufFile, ModelInfo};
+use crate::gguf::{GgufFile, ModelInfo, check_mtp};
 use crate::split::check_range;
 use crate::{LayerRange, ModelError, Result};
 
@@ -152,6 +152,7 @@ impl SliceCache {
                 ),
             });
         }
+        check_mtp(model, &info)?;
         let range = LayerRange::new(info.n_layer, info.n_blocks);
         self.cached(model, &info, range, &mut |_, _| ())
     }

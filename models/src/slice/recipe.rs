@@ -90,7 +90,7 @@ impl Recipe {
             parts: Vec::new(),
         };
         for (source, tensor) in model.tensors().iter().enumerate() {
-            recipe.add(source, tensor, info, range, n_vocab)?;
+            recipe.add((source, tensor), model, info, range, n_vocab)?;
         }
         Ok(recipe)
     }
@@ -102,8 +102,8 @@ impl Recipe {
 
     fn add(
         &mut self,
-        source: usize,
-        tensor: &TensorInfo,
+        (source, tensor): (usize, &TensorInfo),
+        model: &GgufFile,
         info: &ModelInfo,
         range: LayerRange,
         n_vocab: u64,
@@ -131,8 +131,7 @@ impl Recipe {
             dims[dim] = n_vocab;
             // The vocabulary is the last dim, so its first tokens are the first bytes.
             copied_bytes = Some(tensor.n_bytes / u64::from(info.n_vocab) * n_vocab);
-            let takes_hidden = range.end == info.n_layer;
-            if name == "token_embd.weight" && takes_hidden && !info.tied_head {
+            if !is_read(&name, model, info, range) {
                 copied_bytes = None;
             }
         }
@@ -152,6 +151,21 @@ fn loads_rope_freqs(info: &ModelInfo, range: LayerRange) -> bool {
     let layers = range.start as usize..range.end as usize;
     let window = info.sliding_window.as_ref();
     !of_full || window.is_none_or(|window| window.layers[layers].contains(&false))
+}
+
+/// Whether the graph of `range` reads a tensor of the vocabulary that the loader wants in any case.
+fn is_read(name: &str, model: &GgufFile, info: &ModelInfo, range: LayerRange) -> bool {
+    let has_own = |what: &str| {
+        let own = format!("blk.{}.nextn.{what}.weight", info.n_layer);
+        range.start >= info.n_layer && model.tensor(&own).is_some()
+    };
+    let is_head = info.tied_head && has_head(info, range) && !has_own("shared_head_head");
+    match name {
+        "token_embd.weight" if range.end == info.n_layer => is_head,
+        "token_embd.weight" => is_head || !has_own("embed_tokens"),
+        "output.weight" => !has_own("shared_head_head"),
+        _ => true,
+    }
 }
 
 fn has_head(info: &ModelInfo, range: LayerRange) -> bool {

@@ -108,12 +108,11 @@ impl ModelFactory {
     /// The model's block for multi-token prediction, where there is memory for it.
     fn mtp(&self, stage: &StageAssignment) -> jupiter_models::Result<MtpBlock> {
         self.check_model(stage)?;
-        let n_bytes = GgufFile::open(self.slices.mtp(&self.model)?)?.n_bytes();
-        if free_memory_bytes(&self.emulation).is_some_and(|free| free < n_bytes) {
-            let what = format!("{} MB are not free for it", n_bytes.div_ceil(1_000_000));
-            return Err(ModelError::OutOfMemory { what });
-        }
-        MtpBlock::load(&self.model, &self.slices, &self.params(&stage.engine))
+        let (params, free) = (
+            self.params(&stage.engine),
+            free_memory_bytes(&self.emulation),
+        );
+        MtpBlock::load(&self.model, &self.slices, &params, free)
     }
 
     fn check_model(&self, assignment: &StageAssignment) -> jupiter_models::Result<()> {

@@ -321,7 +321,7 @@ impl Filling<'_> {
             generation: sent.generation,
             first_row: batch.rows.len() as u32,
             parents: sent.parents,
-            wants_guesses: speculator.wants_guesses(),
+            n_places: speculator.n_places(),
         });
         speculator.step_sent();
         batch.rows.extend(sent.rows);

@@ -66,7 +66,7 @@ pub(in crate::planner) struct StepTimes {
     stages: Vec<StageTimes>,
     /// What a step alone in the pipeline takes beyond the engines' times.
     overhead: Mean,
-    /// What a step alone takes beyond the engines' times where Medusa heads guess.
+    /// What a step alone takes beyond the engines' times where heads guess beside the Verifier.
     overhead_with_heads: Mean,
 }
 
@@ -181,7 +181,7 @@ impl StepTimes {
     }
 
     /// A decode step of `work` was reported; `alone_for` is its time from end to end, if it had
-    /// the stages to itself. With `has_heads`, Medusa heads guessed at what follows.
+    /// the stages to itself. With `has_heads`, heads beside the Verifier guessed at what follows.
     pub(in crate::planner) fn observe(
         &mut self,
         work: Work,
@@ -259,7 +259,7 @@ impl StepTimes {
         (links.sum::<u64>() + self.ends_ns) as f64
     }
 
-    /// What Medusa heads take, where both ways were seen.
+    /// What heads beside the Verifier take, where both ways were seen.
     fn heads_ns(&self) -> f64 {
         let with = self.overhead_with_heads.get().zip(self.overhead.get());
         with.map_or(0.0, |(with, without)| (with - without).max(0.0))
@@ -318,7 +318,7 @@ pub(in crate::planner) struct CostsOf {
 #[derive(Clone, Debug, Default)]
 pub(in crate::planner) struct StepCosts {
     rows: Vec<RowCosts>,
-    /// What Medusa heads take beside a step.
+    /// What heads beside the Verifier take beside a step.
     pub(in crate::planner) heads_ns: f64,
 }
 

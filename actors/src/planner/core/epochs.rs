@@ -237,6 +237,8 @@ impl PlannerCore {
             *asked = now;
         }
         let n_stages = self.cluster.stages.len() as u32;
+        let is_there = self.sources.available.heads.is_some();
+        let heads = self.config.heads.clone().filter(|_| is_there);
         let mut by_node: BTreeMap<NodeId, Vec<StageAssignment>> = self
             .cluster
             .assigned
@@ -255,7 +257,7 @@ impl PlannerCore {
                     engine: self.config.engine.clone(),
                     payload_dtype: self.config.payload_dtype,
                     credits: max_steps(n_stages as usize + 1) as u32,
-                    heads: self.config.heads.clone(),
+                    heads: heads.clone(),
                 });
         }
         let drafter = self.drafter_assignment();

@@ -97,22 +97,25 @@ impl Speculator {
         speculator
     }
 
-    /// Whether what is beside the Verifier is to guess at what follows the next step: it is in use, or it
-    /// is time to see whether it would be right.
-    pub(in crate::planner) fn wants_guesses(&self) -> bool {
+    /// At how many places behind the next token what is beside the Verifier is to guess: as many as may be
+    /// where it is in use, and one where it is time to see whether it would be right.
+    pub(in crate::planner) fn n_places(&self) -> u8 {
         let is_heads = |used: &Used| matches!(used.source, Source::Heads(_));
-        let heads = self.used.iter().position(is_heads);
-        heads.is_some_and(|heads| {
-            let is_chosen = self.chosen.iter().any(|&(at, _)| at == heads);
-            is_chosen || self.n_without_heads + 1 >= PROBE_EVERY
-        })
+        let Some(heads) = self.used.iter().position(is_heads) else {
+            return 0;
+        };
+        let most = u8::try_from(self.params.draft_max).unwrap_or(u8::MAX);
+        match self.chosen.iter().any(|&(at, _)| at == heads) {
+            true => most,
+            false => most.min(u8::from(self.n_without_heads + 1 >= PROBE_EVERY)),
+        }
     }
 
     /// A step was sent, in which heads guess if that was wanted.
     pub(in crate::planner) fn step_sent(&mut self) {
-        self.n_without_heads = match self.wants_guesses() {
-            true => 0,
-            false => (self.n_without_heads + 1).min(PROBE_EVERY),
+        self.n_without_heads = match self.n_places() {
+            0 => (self.n_without_heads + 1).min(PROBE_EVERY),
+            _ => 0,
         };
     }
 

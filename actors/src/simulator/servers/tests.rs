@@ -38,7 +38,7 @@ fn step(id: u64, n_guesses: u32) -> StepHeader {
         generation,
         first_row,
         parents: (0..n_guesses as u16).collect(),
-        wants_guesses: false,
+        n_places: 0,
     };
     let line = (0..=n_guesses).map(|pos| row(1, pos));
     StepHeader {

@@ -16,15 +16,19 @@ const MAX_NODES: usize = 64;
 #[derive(Clone, Debug)]
 pub struct HeadsSource {
     name: &'static str,
+    /// Whether guesses at a place hold only behind the likeliest ones before.
+    is_chain: bool,
     /// For each place after the next token, tokens and their probabilities, the likeliest first.
     guesses: Vec<Vec<(Token, f64)>>,
 }
 
 impl HeadsSource {
-    /// A source that statistics call `name`.
-    pub fn new(name: &'static str) -> Self {
+    /// A source that statistics call `name`; where it `is_chain`, guesses at a place hold only behind the
+    /// likeliest ones before.
+    pub fn new(name: &'static str, is_chain: bool) -> Self {
         Self {
             name,
+            is_chain,
             guesses: Vec::new(),
         }
     }
@@ -56,6 +60,10 @@ impl DraftSource for HeadsSource {
         let heads = &heads[..heads.len().min(limits.depth)];
         let n_ranks = limits.lines;
         let candidates = |parent: Option<usize>, chosen: &[ShapeNode]| {
+            let is_beside = parent.is_some_and(|at| chosen[at].rank > 0);
+            if self.is_chain && is_beside {
+                return Vec::new();
+            }
             let depth = parent.map_or(0, |at| chosen[at].depth as usize);
             let head = heads.get(depth).map_or(&[][..], Vec::as_slice);
             head.iter().take(n_ranks).map(|&(_, p)| p).collect()
@@ -75,7 +83,7 @@ mod tests {
     use super::*;
 
     fn source() -> HeadsSource {
-        let mut source = HeadsSource::new("medusa");
+        let mut source = HeadsSource::new("medusa", false);
         source.set(vec![vec![(5, 0.6), (6, 0.3)], vec![(7, 0.5), (8, 0.1)]]);
         source
     }
@@ -111,7 +119,7 @@ mod tests {
 
     #[test]
     fn a_probability_that_is_none_is_named() {
-        let mut source = HeadsSource::new("medusa");
+        let mut source = HeadsSource::new("medusa", false);
         source.set(vec![vec![(5, f64::NAN)]]);
         let error = source.draft(&[], DraftLimits::line(1)).unwrap_err();
         assert!(error.to_string().contains("NaN"), "{error}");

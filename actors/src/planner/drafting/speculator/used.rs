@@ -64,7 +64,10 @@ pub(super) fn sources(params: &SpeculationParams, available: Available) -> Vec<U
     }
     let mut add = |source| used.push(Used::new(source, AcceptanceRates::default()));
     if let Some(kind) = heads {
-        add(Source::Heads(HeadsSource::new(kind.source_name())));
+        add(Source::Heads(HeadsSource::new(
+            kind.source_name(),
+            kind == DraftKind::Mtp,
+        )));
     }
     if model {
         add(Source::Model(ModelSource::default()));
