@@ -10,6 +10,7 @@ mod judge;
 mod rules;
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use jupiter_models::engine::Logits;
@@ -21,11 +22,11 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 pub(crate) use self::judge::{Judge, Verifiers};
 use self::rules::TargetSampler;
-use crate::factory::{Heads, StageFactory};
-use crate::link::{Link, send_report};
+use crate::factory::{Heads, StageFactory, ThreadGuard};
+use crate::link::Link;
 use crate::message::{
-    Acceptance, DraftKind, DraftRows, HeadsId, NodeReport, SequenceFailure, SequenceOpen,
-    StageAssignment, StepHeader, StepReport,
+    Acceptance, DraftKind, DraftRows, HeadsId, SequenceFailure, SequenceOpen, StageAssignment,
+    StepHeader, StepReport,
 };
 use crate::speculation::accept::AcceptanceRule;
 use crate::speculation::inflight::VerifierGate;
@@ -58,18 +59,32 @@ pub struct VerifierArgs {
     pub(crate) factory: Arc<dyn StageFactory>,
     pub(crate) assignment: StageAssignment,
     pub(crate) judge: Arc<Judge>,
+    /// Held by threads that load or judge beside the actor.
+    pub(crate) guards: [ThreadGuard; 2],
 }
 
 /// The actor; its state is [`VerifierState`].
 pub struct Verifier;
 
 /// A living Verifier.
-pub struct VerifierState(Arc<VerifierArgs>);
+pub struct VerifierState {
+    own: Own,
+    /// None when it is stopped: the state outlives the actor, in the mailbox of the Supervisor.
+    guards: Option<[ThreadGuard; 2]>,
+}
+
+/// What threads beside the actor need of it.
+#[derive(Clone)]
+struct Own {
+    factory: Arc<dyn StageFactory>,
+    assignment: StageAssignment,
+    judge: Arc<Judge>,
+}
 
 impl Drop for VerifierState {
     /// Stages still know the judge of a Verifier that failed or was killed.
     fn drop(&mut self) {
-        self.0.judge.close();
+        self.own.judge.close();
     }
 }
 
@@ -102,46 +117,71 @@ impl Actor for Verifier {
         myself: ActorRef<VerifierMessage>,
         args: VerifierArgs,
     ) -> Result<VerifierState, ActorProcessingErr> {
-        let (factory, assignment) = (args.factory.clone(), args.assignment.clone());
-        let vocabulary = move || factory.vocabulary(&assignment);
-        let vocabulary = tokio::task::spawn_blocking(vocabulary).await??;
-        // A block takes memory, which is the stage's first.
-        let is_late = matches!(args.assignment.heads, Some(HeadsId::Mtp));
-        let heads = match is_late {
-            true => None,
-            false => heads(&args),
+        let own = Own {
+            factory: args.factory,
+            assignment: args.assignment,
+            judge: args.judge,
         };
+        // A block takes memory, which is the stage's first.
+        let is_late = matches!(own.assignment.heads, Some(HeadsId::Mtp));
+        let loading = own.clone();
+        let load = move || {
+            let vocabulary = loading.factory.vocabulary(&loading.assignment)?;
+            let heads = if is_late { None } else { loading.heads() };
+            jupiter_models::Result::Ok((vocabulary, heads))
+        };
+        let (vocabulary, heads) = tokio::task::spawn_blocking(load).await??;
         let verified = Verified {
-            heads,
+            heads: None,
             heads_failure: None,
             vocabulary,
             epoch: PlanEpoch::default(),
             sequences: HashMap::new(),
         };
-        let (node, link) = (args.node.clone(), args.link.clone());
-        args.judge.open(myself, (node, link), verified, is_late);
-        Ok(VerifierState(Arc::new(args)))
+        own.judge
+            .open(myself, (args.node, args.link), verified, is_late);
+        if let Some((kind, heads)) = heads {
+            own.judge.equip(kind, heads);
+        }
+        Ok(VerifierState {
+            own,
+            guards: Some(args.guards),
+        })
+    }
+
+    async fn post_stop(
+        &self,
+        _myself: ActorRef<VerifierMessage>,
+        state: &mut VerifierState,
+    ) -> Result<(), ActorProcessingErr> {
+        state.own.judge.close();
+        state.guards = None;
+        Ok(())
     }
 
     async fn handle(
         &self,
         _myself: ActorRef<VerifierMessage>,
         message: VerifierMessage,
-        VerifierState(own): &mut VerifierState,
+        VerifierState { own, guards }: &mut VerifierState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            VerifierMessage::Step(step) if own.judge.is_slow() => {
-                let own = own.clone();
-                let judge = move || own.judge.judge_queued(step);
+            VerifierMessage::Step(step) if own.judge.is_slow(&step) => {
+                let (own, guards) = (own.clone(), guards.clone());
+                let judge = move || {
+                    own.judge.judge_queued(step);
+                    drop(guards);
+                };
                 tokio::task::spawn_blocking(judge).await?;
             }
             VerifierMessage::Step(step) => own.judge.judge_queued(step),
             VerifierMessage::Begun => {
-                let own = own.clone();
+                let (own, guards) = (own.clone(), guards.clone());
                 tokio::task::spawn_blocking(move || {
-                    if let Some(heads) = heads(&own) {
-                        own.judge.equip(heads);
+                    if let Some((kind, heads)) = own.heads() {
+                        own.judge.equip(kind, heads);
                     }
+                    drop(guards);
                 });
             }
             VerifierMessage::Died(why) => return Err(why.into()),
@@ -150,20 +190,18 @@ impl Actor for Verifier {
     }
 }
 
-/// Loads what guesses beside a Verifier; the Planner is told where that fails. Without heads there is less
-/// speed, and the same text. Blocks.
-fn heads(args: &VerifierArgs) -> Option<Heads> {
-    let id = args.assignment.heads.as_ref()?;
-    let tell = |error: &ModelError| {
-        let down = NodeReport::DraftsDown {
-            node: args.node.clone(),
-            source: id.kind(),
-            why: error.to_string(),
-        };
-        send_report(args.link.as_ref(), down);
-    };
-    let heads = args.factory.heads(id, &args.assignment);
-    heads.inspect_err(tell).ok()
+impl Own {
+    /// Loads what guesses beside the Verifier. Blocks.
+    fn heads(&self) -> Option<(DraftKind, jupiter_models::Result<Heads>)> {
+        let id = self.assignment.heads.as_ref()?;
+        let load = || self.factory.heads(id, &self.assignment);
+        let heads = catch_unwind(AssertUnwindSafe(load));
+        let heads = heads.unwrap_or_else(|_| {
+            let what = "loading it panicked".to_owned();
+            Err(ModelError::Llama { what })
+        });
+        Some((id.kind(), heads))
+    }
 }
 
 impl Verified {

@@ -52,7 +52,7 @@ impl MtpRows {
 
 /// Whether there is room for weights, cache and results.
 fn check_fits(
-    file: &GgufFile,
+    weight_bytes: u64,
     info: &ModelInfo,
     params: &EngineParams,
     free_bytes: Option<u64>,
@@ -62,7 +62,7 @@ fn check_fits(
     let n_cells = params.n_cells();
     let cache = layers.map(|layer| info.kv_bytes(layer, n_cells, params.type_k, params.type_v));
     let results = 4 * u64::from(params.n_batch) * u64::from(info.n_vocab);
-    let needed = file.n_bytes() + cache.max().unwrap_or(0) + results;
+    let needed = weight_bytes + cache.max().unwrap_or(0) + results;
     match free_bytes.filter(|&free| free < needed) {
         None => Ok(()),
         Some(free) => Err(ModelError::OutOfMemory {
@@ -88,13 +88,13 @@ impl MtpBlock {
         free_bytes: Option<u64>,
     ) -> Result<Self> {
         let info = ModelInfo::from_gguf(model)?;
-        let path = slices.mtp(model)?;
+        let (path, n_bytes) = slices.mtp(model)?;
         let file = GgufFile::open(&path)?;
         let params = EngineParams {
             n_batch: params.n_batch.min(MAX_BATCH),
             ..params.clone()
         };
-        check_fits(&file, &info, &params, free_bytes)?;
+        check_fits(n_bytes, &info, &params, free_bytes)?;
         let kernels = params.kernels.kernels()?;
         let loaded = LoadedModel::load(&path, params.n_gpu_layers, kernels, true, &mut |_| ())?;
         let params = ContextParams {

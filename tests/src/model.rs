@@ -1,11 +1,12 @@
 //! Tiny generated models, and the texts that they have to write.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use anyhow::{Result, anyhow, bail};
 use jupiter_models::engine::{EngineParams, ReferenceEngine, StageEngine, StepInput, StepOutput};
 use jupiter_models::gguf::GgufFile;
+use jupiter_models::sampling::{Sampler, SamplingParams};
 use jupiter_models::synth::{self, SynthArch, SynthSpec, SynthType};
 use jupiter_models::text::Vocabulary;
 use jupiter_models::{LayerRange, Row, SequenceId, Token};
@@ -103,6 +104,31 @@ pub fn greedy_text(model: &Path, prompt: &[Token], n: usize) -> Result<Vec<Token
         if vocabulary.is_eog(token) {
             return None;
         }
+        text.push(token);
+        Some(token)
+    })?;
+    Ok(text)
+}
+
+/// What the whole model writes after `prompt` when it is sampled, one token at a time.
+///
+/// # Errors
+/// When the engine fails, or the parameters are wrong.
+pub fn sampled_text(
+    model: &Path,
+    prompt: &[Token],
+    n: usize,
+    sampling: &SamplingParams,
+) -> Result<Vec<Token>> {
+    let vocabulary = Arc::new(Vocabulary::load(model)?);
+    let mut sampler = Sampler::new(&vocabulary, sampling, prompt, &[])?;
+    let mut text = Vec::new();
+    reference(model, prompt, n, |logits| {
+        let token = sampler.sample(logits);
+        if vocabulary.is_eog(token) {
+            return None;
+        }
+        sampler.accept(token);
         text.push(token);
         Some(token)
     })?;

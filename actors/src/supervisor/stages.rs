@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use ractor::{Actor, ActorCell, ActorRef};
+use ractor::{Actor, ActorCell, ActorRef, SpawnErr};
 use tokio::sync::mpsc;
 
 use super::failures::Failures;
@@ -20,9 +20,23 @@ pub(super) struct HeldStage {
     /// Answers when the stage's engine thread has ended and its memory is free.
     engine_ended: Option<mpsc::Receiver<()>>,
     verifier: Option<ActorRef<VerifierMessage>>,
+    /// The same of what guesses beside the Verifier.
+    guesses_ended: Option<mpsc::Receiver<()>>,
     failures: Failures,
     /// Whether a restart waits for its backoff.
     pub(super) resting: bool,
+}
+
+impl HeldStage {
+    /// Ends the Verifier, and waits for what guesses beside it.
+    async fn end_verifier(&mut self) {
+        if let Some(actor) = self.verifier.take() {
+            let _ = actor.stop_and_wait(None, Some(STOP_TIMEOUT)).await;
+        }
+        if let Some(mut ended) = self.guesses_ended.take() {
+            let _ = tokio::time::timeout(STOP_TIMEOUT, ended.recv()).await;
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -66,14 +80,15 @@ impl SupervisorState {
                 stage: None,
                 engine_ended: None,
                 verifier: None,
+                guesses_ended: None,
                 failures: Failures::default(),
                 resting: false,
             });
             let has_others = slot.assignment.heads != assignment.heads;
             slot.assignment = assignment;
-            if let Some(actor) = slot.verifier.take_if(|_| has_others) {
+            if has_others {
                 self.verifiers.set(stage, None);
-                let _ = actor.stop_and_wait(None, Some(STOP_TIMEOUT)).await;
+                slot.end_verifier().await;
             }
             self.bring_up(myself, stage).await;
         }
@@ -87,27 +102,17 @@ impl SupervisorState {
         if slot.resting {
             return;
         }
-        let assignment = &slot.assignment;
+        let assignment = slot.assignment.clone();
         let is_last = assignment.stage + 1 == assignment.n_stages;
-        if is_last && slot.verifier.is_none() {
-            let judge = Judge::new();
-            let args = VerifierArgs {
-                node: self.args.node.clone(),
-                link: self.args.link.clone(),
-                factory: self.args.factory.clone(),
-                assignment: assignment.clone(),
-                judge: judge.clone(),
-            };
-            match Actor::spawn_linked(None, Verifier, args, myself.get_cell()).await {
-                Ok((verifier, _)) => {
-                    self.verifiers.set(stage, Some(judge));
-                    slot.verifier = Some(verifier);
-                }
-                Err(error) => {
-                    return self.report_down(stage, format!("verifier: {error}"), false);
-                }
-            }
+        if is_last
+            && slot.verifier.is_none()
+            && let Err(error) = self.start_verifier(myself, assignment.clone()).await
+        {
+            return self.report_down(stage, format!("verifier: {error}"), false);
         }
+        let Some(slot) = self.slots.get_mut(&stage) else {
+            return;
+        };
         if let Some(living) = &slot.stage {
             // Failing means that its end is in our mailbox already.
             let _ = living.cast(StageMessage::Reset(self.epoch, assignment.clone()));
@@ -139,6 +144,30 @@ impl SupervisorState {
         }
     }
 
+    async fn start_verifier(
+        &mut self,
+        myself: &ActorRef<SupervisorMessage>,
+        assignment: StageAssignment,
+    ) -> Result<(), SpawnErr> {
+        let (judge, stage) = (Judge::new(), assignment.stage);
+        let (guard, ended) = mpsc::channel(1);
+        let args = VerifierArgs {
+            node: self.args.node.clone(),
+            link: self.args.link.clone(),
+            factory: self.args.factory.clone(),
+            assignment,
+            judge: judge.clone(),
+            guards: [self.guard.clone(), guard],
+        };
+        let (verifier, _) = Actor::spawn_linked(None, Verifier, args, myself.get_cell()).await?;
+        self.verifiers.set(stage, Some(judge));
+        if let Some(slot) = self.slots.get_mut(&stage) {
+            slot.verifier = Some(verifier);
+            slot.guesses_ended = Some(ended);
+        }
+        Ok(())
+    }
+
     /// Ends what lives of a stage and waits for its engine, so that its memory is free for the next.
     async fn release(&mut self, stage: u32) {
         self.args.inbox.set_stage(stage, None);
@@ -152,9 +181,7 @@ impl SupervisorState {
         if let Some(mut ended) = slot.engine_ended.take() {
             let _ = tokio::time::timeout(STOP_TIMEOUT, ended.recv()).await;
         }
-        if let Some(actor) = slot.verifier.take() {
-            let _ = actor.stop_and_wait(None, Some(STOP_TIMEOUT)).await;
-        }
+        slot.end_verifier().await;
     }
 
     /// A Stage or Verifier failed: the Planner is told, and it begins again after its backoff.

@@ -1,5 +1,6 @@
 //! Where the last stage's steps are judged: on the engine's thread while it has nothing else to do,
-//! since waking another takes longer than sampling; else by the actor, beside the next step.
+//! since waking another takes longer than sampling; else, and where guesses take long, by the actor,
+//! beside the next step.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,7 +13,7 @@ use super::{ComputedStep, Verified, VerifierMessage};
 use crate::NodeId;
 use crate::factory::Heads;
 use crate::link::{Address, Link, send_from_own_thread, send_message, send_report};
-use crate::message::{Message, NodeReport};
+use crate::message::{DraftKind, Message, NodeReport};
 
 /// The living Verifiers of a node, each beside a stage. Clones are the same.
 #[derive(Clone, Default)]
@@ -46,8 +47,8 @@ pub(crate) struct Judge {
     n_queued: AtomicUsize,
     /// Whether the Verifier wants to hear of the first step.
     waits: AtomicBool,
-    /// Whether judging takes so long that the last stage never does it itself.
-    is_slow: AtomicBool,
+    /// Whether guesses take long.
+    has_slow: AtomicBool,
 }
 
 struct State {
@@ -84,17 +85,27 @@ impl Judge {
         *self.lock() = None;
     }
 
-    /// Takes what guesses from now on.
-    pub(super) fn equip(&self, heads: Heads) {
-        if let Some(state) = self.lock().as_mut() {
-            self.is_slow.store(heads.is_slow(), Ordering::Release);
-            state.verified.heads = Some(heads);
+    /// Takes what guesses from now on. The Planner is told where it could not be loaded: without it there is
+    /// less speed, and the same text.
+    pub(super) fn equip(&self, kind: DraftKind, heads: jupiter_models::Result<Heads>) {
+        let mut lock = self.lock();
+        // A Verifier that has ended has nobody to guess for.
+        let Some(state) = lock.as_mut() else {
+            return;
+        };
+        match heads {
+            Ok(heads) => {
+                self.has_slow.store(heads.is_slow(), Ordering::Release);
+                state.verified.heads = Some(heads);
+            }
+            Err(error) => state.tell_down(kind, error.to_string()),
         }
     }
 
-    /// Whether judging takes long.
-    pub(super) fn is_slow(&self) -> bool {
-        self.is_slow.load(Ordering::Acquire)
+    /// Whether judging the step takes so long that the last stage never does it itself.
+    pub(super) fn is_slow(&self, step: &ComputedStep) -> bool {
+        let guesses = step.header.drafts.iter().any(|rows| rows.n_places > 0);
+        guesses && self.has_slow.load(Ordering::Acquire)
     }
 
     /// From the last stage's thread, `is_idle` when no other step waits for it: judges the step, or
@@ -106,7 +117,7 @@ impl Judge {
         if self.waits.swap(false, Ordering::AcqRel) {
             let _ = verifier.cast(VerifierMessage::Begun);
         }
-        if !is_idle || self.n_queued.load(Ordering::Acquire) > 0 || self.is_slow() {
+        if !is_idle || self.n_queued.load(Ordering::Acquire) > 0 || self.is_slow(&step) {
             self.n_queued.fetch_add(1, Ordering::AcqRel);
             return verifier.cast(VerifierMessage::Step(step)).is_ok();
         }
@@ -141,14 +152,21 @@ impl Judge {
 }
 
 impl State {
+    fn tell_down(&self, source: DraftKind, why: String) {
+        let node = self.node.clone();
+        send_report(
+            self.link.as_ref(),
+            NodeReport::DraftsDown { node, source, why },
+        );
+    }
+
     /// Judges a step and reports; a thread that `may_wait` for the network sends itself.
     fn judge(&mut self, ComputedStep { header, logits }: ComputedStep, may_wait: bool) {
         let epoch = header.epoch;
         let link = self.link.as_ref();
         let verified = self.verified.verify(header, &logits);
         if let Some((source, why)) = self.verified.heads_failure.take() {
-            let node = self.node.clone();
-            send_report(link, NodeReport::DraftsDown { node, source, why });
+            self.tell_down(source, why);
         }
         match verified {
             Ok(report) => {

@@ -138,11 +138,12 @@ impl SliceCache {
     }
 
     /// The block behind the last layer of `model` that guesses tokens ahead, with embedding and output
-    /// head, from the cache or written to it.
+    /// head where it has none of its own, from the cache or written to it; and the bytes in the file that are
+    /// no holes.
     ///
     /// # Errors
     /// [`ModelError::BadInput`] where there is none that could be run; else as [`SliceCache::slice`].
-    pub fn mtp(&self, model: &GgufFile) -> Result<PathBuf> {
+    pub fn mtp(&self, model: &GgufFile) -> Result<(PathBuf, u64)> {
         let info = ModelInfo::from_gguf(model)?;
         if !info.has_mtp() {
             return Err(ModelError::BadInput {
@@ -154,7 +155,9 @@ impl SliceCache {
         }
         check_mtp(model, &info)?;
         let range = LayerRange::new(info.n_layer, info.n_blocks);
-        self.cached(model, &info, range, &mut |_, _| ())
+        let path = self.cached(model, &info, range, &mut |_, _| ())?;
+        let recipe = Recipe::new(model, &info, range, "")?;
+        Ok((path, recipe.copied_bytes()))
     }
 
     fn cached(

@@ -10,7 +10,8 @@
 //!   embedding and head cut to 32 rows, because the loader insists on both;
 //! - in the slice with the last layer the vocabulary and the head. The loader wants the embedding
 //!   there as well: it is the head where no `output.weight` is, else a hole in the file;
-//! - in that of the block behind the last layer (`mtp`) the vocabulary, the head and the embedding.
+//! - in that of the block behind the last layer (`mtp`) the vocabulary, and head and embedding, which are holes
+//!   where it has its own.
 
 use super::FORMAT;
 use super::layer_facts::write_layer_facts;

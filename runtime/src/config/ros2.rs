@@ -178,7 +178,7 @@ impl Ros2Config {
         let remaps = settings.ros2_remap.iter();
         let remaps = remaps.map(|said| Remap::parse(said, &name, &OFFERED));
         let remaps = remaps.collect::<Result<_>>()?;
-        Ok(Some(Self {
+        let config = Self {
             place,
             name,
             domain,
@@ -188,7 +188,25 @@ impl Ros2Config {
             barge_in: settings.ros2_barge_in.unwrap_or(false),
             is_bridged: settings.ros2_bridge.unwrap_or(false),
             interfaces: settings.ros2_interfaces.clone(),
-        }))
+        };
+        config.check_names()?;
+        Ok(Some(config))
+    }
+
+    /// A node that hears what it says would answer itself.
+    fn check_names(&self) -> Result<()> {
+        let offered = OFFERED.map(|name| self.offered(name));
+        let typed = self.topics.iter().map(|topic| topic.name.clone());
+        let mut names: Vec<String> = offered.into_iter().chain(typed).collect();
+        names.sort_unstable();
+        match names.windows(2).find(|pair| pair[0] == pair[1]) {
+            None => Ok(()),
+            Some(pair) => Err(Ros2Error::Remap {
+                said: pair[0].clone(),
+                why: "the node would have two things of that name".to_owned(),
+            }
+            .into()),
+        }
     }
 
     /// The whole name under which the node offers what it calls `name`: one of [`OFFERED`].
@@ -303,6 +321,7 @@ mod tests {
         assert_eq!(offered("prompt:=/robot/ask", "prompt"), "/robot/ask");
         assert_eq!(offered("/llm/answer:=said", "answer"), "/llm/said");
         assert_eq!(offered("prompt:=/robot/ask", "answer"), "/llm/answer");
+        assert!(remapped("prompt:=answer").is_err() && remapped("prompt:=/llm/tokens").is_err());
         for bad in [
             "prompt=/a",
             "prompt:=",

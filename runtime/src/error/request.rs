@@ -6,6 +6,9 @@ pub enum BadRequest {
     /// What only models for pictures and sounds take.
     #[error("{0}: only text is read here")]
     Media(&'static str),
+    /// A JSON schema, which is no grammar.
+    #[error("{0}: send a grammar (GBNF) instead")]
+    Schema(&'static str),
     /// More text than any context holds.
     #[error("the request has more than {max_bytes} bytes: send no more than that")]
     TooLong {

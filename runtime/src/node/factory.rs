@@ -108,11 +108,17 @@ impl ModelFactory {
     /// The model's block for multi-token prediction, where there is memory for it.
     fn mtp(&self, stage: &StageAssignment) -> jupiter_models::Result<MtpBlock> {
         self.check_model(stage)?;
-        let (params, free) = (
-            self.params(&stage.engine),
-            free_memory_bytes(&self.emulation),
-        );
-        MtpBlock::load(&self.model, &self.slices, &params, free)
+        // What the system calls free is without the stage; a limit is with it.
+        let slice = self
+            .slices
+            .slice(&self.model, stage.layers, &mut |_, _| ())?;
+        let held = GgufFile::open(&slice.path)?.n_bytes();
+        let limit = self.emulation.memory_limit_bytes;
+        let free = free_memory_bytes(&Emulation {
+            memory_limit_bytes: limit.map(|limit| limit.saturating_sub(held)),
+            ..self.emulation
+        });
+        MtpBlock::load(&self.model, &self.slices, &self.params(&stage.engine), free)
     }
 
     fn check_model(&self, assignment: &StageAssignment) -> jupiter_models::Result<()> {

@@ -99,7 +99,11 @@ impl Desk {
                 let reason = reason_name(done.reason);
                 (Status::Succeeded, reason, String::new(), Some(done))
             }
-            Some(Err(error)) => (Status::Aborted, "error".to_owned(), error.to_string(), None),
+            Some(Err(error)) => {
+                // Not every action has a place for it.
+                tracing::warn!("a goal is aborted: {error}");
+                (Status::Aborted, "error".to_owned(), error.to_string(), None)
+            }
         };
         let first_s = pieces.first.map(|first| (first - start).as_secs_f32());
         let result = (wording.result)(&Ended {

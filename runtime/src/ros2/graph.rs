@@ -134,6 +134,13 @@ fn difference(offered: &[Offered], token: &Token) -> Option<String> {
         return None;
     }
     let node = &token.node;
+    if ours.hash == wire::NO_HASH || hash == wire::NO_HASH {
+        return Some(format!(
+            "{node} has {topic} with the type {hash}, ours is {}: one of us is of Humble, the other is not \
+             (--ros2-distro)",
+            ours.hash
+        ));
+    }
     Some(format!(
         "{node} has {topic} with another type and hears nothing of us there: {ty} {hash}, ours is {} {}: \
          build it with the same definition",
@@ -166,5 +173,7 @@ mod tests {
         for part in ["/robot", "RIHS01_aa", "RIHS01_bb"] {
             assert!(line.contains(part), "{line}");
         }
+        let line = difference(&offered, &token(wire::NO_HASH)).unwrap();
+        assert!(line.contains("--ros2-distro"), "{line}");
     }
 }

@@ -47,6 +47,12 @@ fn request_of_goal(goal: &Value) -> Result<String> {
             return Err(BadRequest::Media(name).into());
         }
     }
+    for name in ["grammar_schema", "gramar_schema"] {
+        let schema = &goal["sampling_config"][name];
+        if schema.as_str().is_some_and(|schema| !schema.is_empty()) {
+            return Err(BadRequest::Schema(name).into());
+        }
+    }
     let mut fields = Map::new();
     fields.insert("prompt".to_owned(), goal["prompt"].clone());
     fields.insert("outline".to_owned(), "off".into());
@@ -72,6 +78,8 @@ fn request_of_goal(goal: &Value) -> Result<String> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::client::prompt::GenerateOptions;
+    use crate::gateway::request::parse;
 
     #[test]
     fn a_goal_is_asked_in_the_words_of_requests() {
@@ -88,12 +96,21 @@ mod tests {
             "repeat_penalty": 1.5, "grammar": "g",
         });
         assert_eq!(request, expected);
+        let config = json!({
+            "temp": 0.5, "top_k": 3, "top_p": 0.5, "min_p": 0.1, "penalty_repeat": 1.5,
+            "penalty_last_n": 8, "ignore_eos": true, "seed": 3,
+        });
+        let goal = json!({ "prompt": "x", "sampling_config": config });
+        let request = request_of_goal(&goal).unwrap();
+        parse(request.as_bytes(), false, GenerateOptions::default()).unwrap();
         for goal in [
             json!({ "prompt": "x", "image": { "data": [1] } }),
             json!({ "prompt": "x", "images": [{ "data": [] }] }),
+            json!({ "prompt": "x", "sampling_config": { "gramar_schema": "image" } }),
         ] {
             let error = request_of_goal(&goal).unwrap_err().to_string();
-            assert!(error.contains("image") && !error.contains('\n'), "{error}");
+            let named = error.contains("image") || error.contains("gramar_schema");
+            assert!(named && !error.contains('\n'), "{error}");
         }
     }
 }

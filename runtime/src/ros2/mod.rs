@@ -167,6 +167,7 @@ fn types(folders: &[PathBuf]) -> Result<Types, TypeError> {
     for folder in folders {
         types.add_folder(folder)?;
     }
+    types.check()?;
     Ok(types)
 }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use zenoh::liveliness::LivelinessToken;
 use zenoh::pubsub::Subscriber;
 use zenoh::query::{Query, Queryable};
@@ -162,7 +162,9 @@ impl Node {
                 }),
                 Err(why) => {
                     complaints.say(&why);
-                    let _ = query.reply_err(why).wait();
+                    // A client of ROS waits for ever after an error; a response without anything says no.
+                    let types = types.clone();
+                    Reply { query, types, ty }.send(attachment, &json!({}));
                 }
             }
         };

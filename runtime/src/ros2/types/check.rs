@@ -14,7 +14,7 @@ const MAX_EMPTY_BYTES: usize = 1 << 20;
 impl Types {
     /// # Errors
     /// The first type that names one that is not there, contains itself, or is too large.
-    pub(super) fn check(&self) -> Result<(), TypeError> {
+    pub(in crate::ros2) fn check(&self) -> Result<(), TypeError> {
         let mut sizes = HashMap::new();
         for name in self.messages.keys() {
             self.size(name, 0, &mut sizes)?;

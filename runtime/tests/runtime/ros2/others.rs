@@ -44,6 +44,8 @@ async fn humble_has_no_hashes_and_names_can_be_others() {
     let answer = answer.unwrap().unwrap();
     assert_eq!(Read::of(&answer.payload().to_bytes()).text(), "I am here.");
     let tokens = robot.tokens().await;
+    let of_ask = tokens.iter().filter(|token| token.contains("%robot%ask"));
+    assert_eq!(of_ask.count(), 1, "{tokens:?}");
     assert!(
         tokens.iter().all(|token| !token.contains("RIHS01")),
         "{tokens:?}"
@@ -62,9 +64,11 @@ async fn who_asks_llama_ros_is_answered_under_its_names() {
     for (path, text) in [
         (
             "action/GenerateResponse.action",
-            "string prompt\nstring[] stop\nbool reset\nSamplingConfig sampling_config\n---\n\
-             Response response\n---\nPartialResponse partial_response",
+            "string prompt\npictures/Picture[] images\nstring[] stop\nbool reset\n\
+             SamplingConfig sampling_config\n---\nResponse response\n---\n\
+             PartialResponse partial_response",
         ),
+        ("../pictures/msg/Picture.msg", "uint8[] data"),
         (
             "msg/SamplingConfig.msg",
             "float32 temp 0.8\nint32 n_prev 64",
@@ -77,7 +81,9 @@ async fn who_asks_llama_ros_is_answered_under_its_names() {
         std::fs::write(path, text).unwrap();
     }
     let mut settings = Settings::default();
-    settings.ros2.ros2_interfaces = vec![package];
+    // What the first names is in the second.
+    let other = package.join("../pictures");
+    settings.ros2.ros2_interfaces = vec![package, other];
     settings.ros2.ros2_name = Some("/llama/llama_node".to_owned());
     let (_dir, runtime, robot) = start(settings).await;
     let part = |name: &str, ty: &str| {
@@ -88,6 +94,7 @@ async fn who_asks_llama_ros_is_answered_under_its_names() {
     let goal = Cdr::default()
         .raw(&[1; 16])
         .text("Where are you?")
+        .put(&0_u32.to_le_bytes()) // images
         .put(&0_u32.to_le_bytes()) // stop
         .raw(&[0]) // reset
         .put(&0_f32.to_le_bytes())
