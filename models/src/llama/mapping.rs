@@ -5,8 +5,10 @@ use std::io;
 
 use memmap2::{Mmap, MmapOptions};
 
+use super::residency::mappings_change;
+
 /// A read-only mapping of a whole file.
-pub struct FileMapping(Mmap);
+pub struct FileMapping(Option<Mmap>);
 
 impl FileMapping {
     /// Maps `file` as long as it is now.
@@ -18,11 +20,18 @@ impl FileMapping {
         // slices are replaced by renaming, never written in place, so the bytes do not change
         // under the shared slice; a foreign program that truncates one causes SIGBUS, the
         // documented limit of every mapping (`GgufFile`).
-        Ok(Self(unsafe { MmapOptions::new().map(file)? }))
+        Ok(Self(Some(unsafe { MmapOptions::new().map(file)? })))
     }
 
     /// The file's bytes.
     pub fn bytes(&self) -> &[u8] {
-        &self.0
+        self.0.as_deref().unwrap_or_default()
+    }
+}
+
+impl Drop for FileMapping {
+    fn drop(&mut self) {
+        let _change = mappings_change();
+        self.0 = None;
     }
 }

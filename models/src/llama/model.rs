@@ -3,13 +3,14 @@
 use std::ffi::{CString, c_void};
 use std::path::Path;
 use std::ptr::NonNull;
+use std::sync::RwLockReadGuard;
 
 use jupiter_kernels::Kernels;
 use llama_cpp_sys_2 as sys;
 
 use super::kernels::{lacking_memory, load_with};
 use super::log::capture;
-use super::residency::release_file_pages;
+use super::residency::{mappings_change, release_file_pages};
 use crate::{ModelError, Result};
 
 /// While weights are copied out of the mapping, the pages behind them are given back this often, so
@@ -22,6 +23,8 @@ struct Loading<'a> {
     path: &'a Path,
     n_bytes: u64,
     released: u64,
+    /// llama.cpp ends mappings, and parts of them, while it loads; none while it is asked how far it is.
+    change: Option<RwLockReadGuard<'static, ()>>,
 }
 
 /// Weights that llama.cpp has loaded; freed on drop.
@@ -58,6 +61,7 @@ impl LoadedModel {
             path,
             n_bytes,
             released: 0,
+            change: Some(mappings_change()),
         };
         let user_data = (&raw mut loading).cast::<c_void>();
         let (model, log) = capture(|| {
@@ -76,6 +80,7 @@ impl LoadedModel {
                 })
             }
         });
+        drop(loading);
         let Some(model) = NonNull::new(model) else {
             let path = path.display();
             return Err(match lacking_memory() {
@@ -135,6 +140,7 @@ impl LoadedModel {
 
 impl Drop for LoadedModel {
     fn drop(&mut self) {
+        let _change = mappings_change();
         // SAFETY: the model came from llama_model_load_from_file, is freed once, and its context
         // is freed before it (`Context` drops that first).
         unsafe { sys::llama_model_free(self.model.as_ptr()) };
@@ -150,7 +156,9 @@ unsafe extern "C" fn on_progress(progress: f32, user_data: *mut c_void) -> bool 
     let done = (f64::from(progress) * loading.n_bytes as f64) as u64;
     if done.saturating_sub(loading.released) >= RELEASE_BYTES {
         loading.released = done;
+        loading.change = None;
         release_file_pages(loading.path);
+        loading.change = Some(mappings_change());
     }
     (loading.report)(progress);
     true

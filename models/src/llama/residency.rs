@@ -5,10 +5,23 @@
 //! because their weights are used in place, come back from the page cache on the first step.
 
 use std::path::Path;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
-/// Drops the resident pages of all mappings of `path` in this process, without unmapping them.
+/// Held while mappings of model files are made or ended, by as many threads as like; alone by who gives
+/// pages back by their addresses. An address whose mapping has ended may belong to memory of any other
+/// thread, which would read zeroes then.
+static MAPPINGS: RwLock<()> = RwLock::new(());
+
+/// Who makes or ends mappings of model files holds one meanwhile.
+pub(super) fn mappings_change() -> RwLockReadGuard<'static, ()> {
+    MAPPINGS.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Drops the resident pages of all mappings of `path` in this process, without unmapping them. Whoever
+/// holds [`mappings_change`] gives that back before.
 #[cfg(target_os = "linux")]
 pub fn release_file_pages(path: &Path) {
+    let _alone = MAPPINGS.write().unwrap_or_else(PoisonError::into_inner);
     let Ok(path) = std::fs::canonicalize(path) else {
         return;
     };
@@ -16,12 +29,9 @@ pub fn release_file_pages(path: &Path) {
         return;
     };
     for (start, end) in read_only_mappings(&maps, &path.to_string_lossy()) {
-        // SAFETY: the range was a read-only, shared, file-backed mapping of this process a moment
-        // ago; for such, MADV_DONTNEED only drops page-table entries, and later reads bring the
-        // same bytes back from the file (madvise(2)). If the range was unmapped or replaced since,
-        // it could hit another mapping: model files are mapped and unmapped only by loads and
-        // drops of engines and files, which change no anonymous memory at an address that still
-        // belongs to a live engine; the window is closed by the caller holding that engine.
+        // SAFETY: the range is a read-only, shared, file-backed mapping of this process; for such,
+        // MADV_DONTNEED only drops page-table entries, and later reads bring the same bytes back from the
+        // file (madvise(2)). Nobody has ended it since it was listed: that takes `mappings_change`.
         unsafe {
             libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED);
         }
