@@ -36,7 +36,7 @@ impl Heads {
                 state.map_or(Vec::new(), |state| heads.guess(state, GUESSES_PER_PLACE))
             }
             Heads::Mtp(block) => {
-                let is_known = untold.append(draft, verdict).is_some();
+                let is_known = append(untold, draft, verdict).is_some();
                 if n_places == 0 && untold.tokens.len() >= MOST_UNTOLD {
                     // Nobody asks any more.
                     *untold = MtpRows::default();
@@ -83,32 +83,25 @@ impl Heads {
     }
 }
 
-/// Tokens with the states before them.
-trait Untold {
-    /// Adds the accepted guesses of `draft` and the token after them; none where the engine keeps no
-    /// states.
-    fn append(&mut self, draft: &JudgedDraft<'_>, verdict: &Verdict) -> Option<()>;
-}
-
-impl Untold for MtpRows {
-    fn append(&mut self, draft: &JudgedDraft<'_>, verdict: &Verdict) -> Option<()> {
-        let first = draft.root.0 + 1;
-        if self.end() != first {
-            *self = MtpRows {
-                pos: first,
-                ..MtpRows::default()
-            };
-        }
-        let mut before = None;
-        for &at in &verdict.path {
-            self.states.extend_from_slice(draft.state(before)?);
-            self.tokens.push(draft.tree.nodes()[at].token);
-            before = Some(at);
-        }
-        self.states.extend_from_slice(draft.state(before)?);
-        self.tokens.push(verdict.next.token);
-        Some(())
+/// Adds the accepted guesses of `draft` and the token after them, each with the state before it; none where
+/// the engine keeps no states.
+fn append(untold: &mut MtpRows, draft: &JudgedDraft<'_>, verdict: &Verdict) -> Option<()> {
+    let first = draft.root.0 + 1;
+    if untold.end() != first {
+        *untold = MtpRows {
+            pos: first,
+            ..MtpRows::default()
+        };
     }
+    let mut before = None;
+    for &at in &verdict.path {
+        untold.states.extend_from_slice(draft.state(before)?);
+        untold.tokens.push(draft.tree.nodes()[at].token);
+        before = Some(at);
+    }
+    untold.states.extend_from_slice(draft.state(before)?);
+    untold.tokens.push(verdict.next.token);
+    Some(())
 }
 
 #[cfg(test)]
@@ -149,7 +142,7 @@ mod tests {
             token: 99,
             ends: false,
         };
-        untold.append(&draft, &Verdict { path, next })
+        append(untold, &draft, &Verdict { path, next })
     }
 
     #[test]
