@@ -29,6 +29,21 @@ fn params() -> EngineParams {
     }
 }
 
+/// A generated model, whose file is changed before it is opened; and its folder.
+fn changed(arch: SynthArch, change: impl FnOnce(&mut Vec<u8>)) -> (tempfile::TempDir, GgufFile) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.gguf");
+    let spec = SynthSpec {
+        n_vocab: 320,
+        ..SynthSpec::new(arch)
+    };
+    synth::write(&spec, &path, &mut |_, _| ()).unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    change(&mut bytes);
+    std::fs::write(&path, bytes).unwrap();
+    (dir, GgufFile::open(&path).unwrap())
+}
+
 /// A greedy text, and the state before each of its tokens but the first.
 fn text_and_states(model: &GgufFile) -> (Vec<Token>, Vec<Vec<f32>>) {
     let mut engine = ReferenceEngine::load(model, &params(), &mut |_| ()).unwrap();
@@ -115,20 +130,13 @@ fn expected(path: &std::path::Path, rows: &MtpRows) -> Vec<Vec<(Token, f32)>> {
 #[test]
 fn a_block_of_its_own_guesses_what_it_guesses_in_the_whole_model() {
     for arch in [SynthArch::Qwen35, SynthArch::Qwen35Moe, SynthArch::Glm4Moe] {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("model.gguf");
-        let spec = SynthSpec {
-            n_vocab: 320,
-            ..SynthSpec::new(arch)
-        };
-        synth::write(&spec, &path, &mut |_, _| ()).unwrap();
-        let model = GgufFile::open(&path).unwrap();
+        let (dir, model) = changed(arch, |_| ());
         assert!(ModelInfo::from_gguf(&model).unwrap().has_mtp(), "{arch}");
         let (text, states) = text_and_states(&model);
         let slices = SliceCache::new(dir.path().join("slices"));
         let mut block = MtpBlock::load(&model, &slices, &params(), None).unwrap();
         let all = rows(&text, &states, N_PROMPT, N_TOKENS);
-        let whole = expected(&path, &all);
+        let whole = expected(model.path(), &all);
         assert_eq!(whole.len(), DEPTH);
 
         // More rows than a batch at once; then told in parts, with guesses between and a wrong end.
@@ -152,18 +160,8 @@ fn a_block_of_its_own_guesses_what_it_guesses_in_the_whole_model() {
 
 #[test]
 fn a_model_without_a_block_says_so_and_a_full_cache_guesses_nothing() {
-    let dir = tempfile::tempdir().unwrap();
+    let (dir, plain) = changed(SynthArch::Llama, |_| ());
     let slices = SliceCache::new(dir.path().join("slices"));
-    let write = |arch| {
-        let path = dir.path().join(format!("{arch}.gguf"));
-        let spec = SynthSpec {
-            n_vocab: 320,
-            ..SynthSpec::new(arch)
-        };
-        synth::write(&spec, &path, &mut |_, _| ()).unwrap();
-        GgufFile::open(&path).unwrap()
-    };
-    let plain = write(SynthArch::Llama);
     let error = MtpBlock::load(&plain, &slices, &params(), None)
         .err()
         .unwrap();
@@ -174,7 +172,7 @@ fn a_model_without_a_block_says_so_and_a_full_cache_guesses_nothing() {
         "{error}"
     );
 
-    let model = write(SynthArch::Qwen35);
+    let (_dir, model) = changed(SynthArch::Qwen35, |_| ());
     let error = MtpBlock::load(&model, &slices, &params(), Some(1_000_000));
     let error = error.err().unwrap().to_string();
     assert!(
@@ -192,21 +190,6 @@ fn a_model_without_a_block_says_so_and_a_full_cache_guesses_nothing() {
     assert!(block.guess(SEQ, &long, DEPTH, 2).unwrap().is_empty());
     let all = rows(&text, &states, N_PROMPT, N_TOKENS);
     assert_eq!(block.guess(SEQ, &all, DEPTH, 2).unwrap().len(), DEPTH);
-}
-
-/// The file of a generated model, changed.
-fn changed(arch: SynthArch, change: impl FnOnce(&mut Vec<u8>)) -> (tempfile::TempDir, GgufFile) {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("model.gguf");
-    let spec = SynthSpec {
-        n_vocab: 320,
-        ..SynthSpec::new(arch)
-    };
-    synth::write(&spec, &path, &mut |_, _| ()).unwrap();
-    let mut bytes = std::fs::read(&path).unwrap();
-    change(&mut bytes);
-    std::fs::write(&path, bytes).unwrap();
-    (dir, GgufFile::open(&path).unwrap())
 }
 
 /// Where `text` ends in the file.

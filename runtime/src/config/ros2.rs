@@ -176,7 +176,7 @@ impl Ros2Config {
         let domain = settings.ros2_domain.map(checked_domain).transpose()?;
         let topics = typed_topics::read(&settings.ros2_topic, &settings.ros2_limit, &name)?;
         let remaps = settings.ros2_remap.iter();
-        let remaps = remaps.map(|said| Remap::parse(said, &name, &OFFERED));
+        let remaps = remaps.map(|said| Remap::parse(said, &name));
         let remaps = remaps.collect::<Result<_>>()?;
         let config = Self {
             place,

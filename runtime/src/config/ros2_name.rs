@@ -72,11 +72,11 @@ pub struct Remap {
 }
 
 impl Remap {
-    /// Reads `FROM:=TO`, whole names or such in the namespace of `node`, which offers `offered`.
+    /// Reads `FROM:=TO`, whole names or such in the namespace of `node`, which offers [`OFFERED`].
     ///
     /// # Errors
     /// When ROS would not take a name, or nothing has it.
-    pub(super) fn parse(said: &str, node: &Ros2Name, offered: &[&str]) -> Result<Self> {
+    pub(super) fn parse(said: &str, node: &Ros2Name) -> Result<Self> {
         let wrong = |why: String| {
             Error::from(Ros2Error::Remap {
                 said: said.to_owned(),
@@ -87,8 +87,8 @@ impl Remap {
         let (from, to) = said.split_once(":=").ok_or_else(form)?;
         let (from, to) = (node.whole(from), node.whole(to));
         let (from, to) = (from.ok_or_else(form)?, to.ok_or_else(form)?);
-        if !offered.iter().any(|name| node.relative(name) == from) {
-            let names = offered.join(", ");
+        if !OFFERED.iter().any(|name| node.relative(name) == from) {
+            let names = OFFERED.join(", ");
             let why = format!("the node offers nothing of the first name, but {names}");
             return Err(wrong(why));
         }
