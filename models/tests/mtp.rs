@@ -129,7 +129,12 @@ fn expected(path: &std::path::Path, rows: &MtpRows) -> Vec<Vec<(Token, f32)>> {
 
 #[test]
 fn a_block_of_its_own_guesses_what_it_guesses_in_the_whole_model() {
-    for arch in [SynthArch::Qwen35, SynthArch::Qwen35Moe, SynthArch::Glm4Moe] {
+    for arch in [
+        SynthArch::Qwen35,
+        SynthArch::Qwen35Moe,
+        SynthArch::Glm4Moe,
+        SynthArch::DeepSeek2,
+    ] {
         let (dir, model) = changed(arch, |_| ());
         assert!(ModelInfo::from_gguf(&model).unwrap().has_mtp(), "{arch}");
         let (text, states) = text_and_states(&model);

@@ -150,6 +150,9 @@ every_seed_of_memory! {
     delta_nets: Qwen35,
     short_convolutions: Lfm2,
     mamba2: GraniteHybrid,
+    states_alone: Mamba2,
+    latent_vectors: DeepSeek2,
+    latent_vectors_and_deltas: KimiLinear,
 }
 
 async fn assert_every_seed(model: &Path, n: u64) -> Result<()> {

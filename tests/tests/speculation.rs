@@ -199,6 +199,7 @@ async fn the_models_own_block_writes_the_same_and_is_right_where_it_knows() -> R
         (SynthArch::Qwen35, true),
         (SynthArch::Qwen35Moe, false),
         (SynthArch::Glm4Moe, false),
+        (SynthArch::DeepSeek2, false),
     ] {
         let model = scratch().join(format!("{arch}-block-{knows}.gguf"));
         let own = SynthSpec::new(arch);

@@ -20,6 +20,8 @@ pub struct Architecture {
     pub(crate) cut_step: u32,
     /// Which layers differ where `cut_step` is not 1.
     pub(crate) cut_step_why: &'static str,
+    /// Whether all heads share one narrow vector of each position, and how queries then come about.
+    pub(crate) latent: Option<Latent>,
     /// The fewest layers of a range, and of a model.
     pub(crate) min_layers: u32,
     /// Layer counts by which llama.cpp chooses constants: neither such a model nor such a range.
@@ -36,6 +38,9 @@ pub struct Architecture {
     /// Whether `residual_scale` follows from the number of layers where the file gives none
     /// (minicpm.cpp).
     pub(crate) residual_by_depth: bool,
+    /// Whether `expert_gating_func` follows from the number of layers where the file gives none
+    /// (deepseek2.cpp).
+    pub(crate) gating_by_depth: bool,
     /// Keys without the architecture's name that may hold an element for each layer.
     pub(crate) bare_layer_keys: &'static [&'static str],
     /// Keys for images, which slices do without.
@@ -132,6 +137,16 @@ pub(crate) enum Without {
     Impossible,
 }
 
+/// How queries come about where keys and values come from a narrow vector (multi-head latent attention).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Latent {
+    /// From one matrix.
+    OneQueryMatrix,
+    /// From one matrix in models of so many layers, of that vocabulary where one is told (`is_lite` in
+    /// deepseek2.cpp); from two in all others, which have no stages of such counts.
+    OneQueryMatrixAt(&'static [(u32, Option<u32>)]),
+}
+
 /// Which layers are recurrent (`is_recr` in llama-hparams.cpp), and what their state is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Recurrent {
@@ -153,6 +168,8 @@ pub(crate) enum RecurrentLayers {
     WithoutEither,
     /// All, and all attend too.
     All,
+    /// All, and none attends.
+    Only,
 }
 
 /// What a recurrent layer keeps of a sequence, in f32 (`n_embd_r` and `n_embd_s` in
@@ -168,13 +185,23 @@ pub(crate) enum State {
     Mamba2,
     /// The same, twice as wide as the hidden state.
     TwiceWide,
+    /// Those of three convolutions, of as many heads as attend, and a matrix for each head (Kimi delta
+    /// attention).
+    KimiDelta,
+}
+
+impl RecurrentLayers {
+    /// Whether all layers are of one kind.
+    pub(super) fn are_alike(self) -> bool {
+        matches!(self, RecurrentLayers::All | RecurrentLayers::Only)
+    }
 }
 
 impl State {
     /// Tensors of a recurrent layer that the loader does without, and the graph does not.
     pub(crate) fn needed(self) -> &'static [&'static str] {
         match self {
-            State::ShortConvolution => &[],
+            State::ShortConvolution | State::KimiDelta => &[],
             State::DeltaNet => &["attn_qkv.weight", "attn_gate.weight"],
             State::Mamba2 | State::TwiceWide => &["ssm_conv1d.bias"],
         }
@@ -197,6 +224,7 @@ pub(super) const PLAIN: Architecture = Architecture {
     recurrent: None,
     cut_step: 1,
     cut_step_why: "",
+    latent: None,
     min_layers: 1,
     special_lengths: &[],
     whole_from: None,
@@ -204,6 +232,7 @@ pub(super) const PLAIN: Architecture = Architecture {
     next_tokens: false,
     mtp: false,
     residual_by_depth: false,
+    gating_by_depth: false,
     bare_layer_keys: &[],
     dropped_keys: &[],
     has_full_rope_freqs: false,

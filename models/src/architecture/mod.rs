@@ -16,7 +16,7 @@ use crate::{LayerRange, ModelError, Result};
 pub use cuts::{Cuts, LayerKind};
 pub use facts::Architecture;
 pub(crate) use facts::{
-    InputScale, LAYER_NORM, PLAIN_OUTPUT, RMS, RecurrentLayers, State, Window, Without,
+    InputScale, LAYER_NORM, Latent, PLAIN_OUTPUT, RMS, RecurrentLayers, State, Window, Without,
 };
 pub use others::Other;
 pub use table::ARCHITECTURES;
@@ -57,12 +57,19 @@ impl Architecture {
         }
         if self
             .recurrent
-            .is_some_and(|recurrent| recurrent.layers != RecurrentLayers::All)
+            .is_some_and(|recurrent| !recurrent.layers.are_alike())
         {
             words.push("each stage with an attending and a recurrent layer".into());
         }
         for n in self.special_lengths {
             words.push(format!("not models or stages of {n} layers"));
+        }
+        if let Some(Latent::OneQueryMatrixAt(models)) = self.latent {
+            let counts: Vec<_> = models.iter().map(|(n, _)| n.to_string()).collect();
+            words.push(format!(
+                "not stages of {} layers but in lite models",
+                counts.join(", ")
+            ));
         }
         if let Some(most) = self.whole_from {
             words.push(format!("not models of {most} layers or more"));
@@ -98,6 +105,11 @@ impl Architecture {
             kinds: info.recurrent.as_ref().map_or(vec![], kinds_of_memory),
             ..Cuts::default()
         };
+        if let (Some(Latent::OneQueryMatrixAt(models)), Some(latent)) = (self.latent, info.latent)
+            && !latent.has_one_query_matrix
+        {
+            cuts.special_lengths.extend(models.iter().map(|(n, _)| n));
+        }
         match &self.sliding {
             Some(sliding) if !is_windowed => {
                 if !sliding.is_cut_unwindowed {
@@ -172,7 +184,7 @@ fn kinds_of_memory(recurrent: &RecurrentInfo) -> Vec<LayerKind> {
     ];
     let kinds = kinds
         .into_iter()
-        .filter(|(_, layers)| layers.contains(&false));
+        .filter(|(_, layers)| layers.contains(&false) && layers.contains(&true));
     let kinds = kinds.map(|(name, layers)| LayerKind::flagged(name, layers.iter().copied()));
     kinds.collect()
 }
@@ -190,6 +202,7 @@ fn least_common_multiple(a: u32, b: u32) -> u32 {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::gguf::LatentInfo;
     use crate::gguf::tests::info;
 
     fn check(arch: &str, n_layer: u32, range: (u32, u32), allow: bool) -> String {
@@ -246,5 +259,24 @@ mod tests {
             "this model cannot be split: layers 0..62 are 62, a count that stands for another \
              model: cut it elsewhere"
         );
+    }
+
+    #[test]
+    fn a_stage_as_long_as_a_lite_model_is_refused_where_the_model_is_none() {
+        let check = |has_one_query_matrix, end| {
+            let latent = LatentInfo {
+                is_absorbed: true,
+                has_one_query_matrix,
+            };
+            let info = ModelInfo {
+                latent: Some(latent),
+                ..info("deepseek2", 61)
+            };
+            check_splittable(&info, LayerRange::new(0, end), false)
+        };
+        check(false, 30).unwrap();
+        check(true, 27).unwrap();
+        let refusal = check(false, 27).unwrap_err().to_string();
+        assert!(refusal.contains("layers 0..27 are 27"), "{refusal}");
     }
 }

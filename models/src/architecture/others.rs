@@ -45,7 +45,7 @@ const UNTESTED: [&str; 24] = [
 ];
 
 /// Everything else that writes text one token at a time and has a KV cache.
-const WHOLE: [&str; 34] = [
+const WHOLE: [&str; 33] = [
     "afmoe",
     "baichuan",
     "bloom",
@@ -53,7 +53,6 @@ const WHOLE: [&str; 34] = [
     "cohere2moe",
     "deci",
     "deepseek",
-    "deepseek2",
     "exaone-moe",
     "gemma3n",
     "gpt2",
@@ -98,9 +97,7 @@ const REFUSED: [(&str, &[&str]); 4] = [
             "glm5-next",
             "jamba",
             "kimi-k3",
-            "kimi-linear",
             "mamba",
-            "mamba2",
             "minimax-01",
             "plamo2",
             "qwen4exp",

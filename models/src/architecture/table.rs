@@ -6,8 +6,8 @@
 //! in here with a generated model (`synth`) and the parity tests, which take both from this table.
 
 use super::facts::{
-    Architecture, InputScale, LAYER_NORM, PLAIN, Recurrent, RecurrentLayers, Sliding, State,
-    THREE_OF_FOUR, Window, Without,
+    Architecture, InputScale, LAYER_NORM, Latent, PLAIN, Recurrent, RecurrentLayers, Sliding,
+    State, THREE_OF_FOUR, Window, Without,
 };
 
 /// All of them, by how they came in.
@@ -306,6 +306,25 @@ pub static ARCHITECTURES: &[Architecture] = &[
         ..PLAIN
     },
     Architecture {
+        name: "deepseek2",
+        models: "DeepSeek V2 and V3, GLM 4.7 Flash, Kanana 2",
+        // 16B Lite and GigaChat 3 10B, and Kanana 2.
+        latent: Some(Latent::OneQueryMatrixAt(&[
+            (26, None),
+            (27, None),
+            (48, Some(128_256)),
+        ])),
+        leading_dense: true,
+        next_tokens: true,
+        mtp: true,
+        gating_by_depth: true,
+        partial_rope: true,
+        needs_experts: true,
+        needs_shared: true,
+        grouped_experts: true,
+        ..PLAIN
+    },
+    Architecture {
         name: "dots1",
         models: "dots.llm1",
         has_all_kv_heads: true,
@@ -403,6 +422,30 @@ pub static ARCHITECTURES: &[Architecture] = &[
         next_tokens: true,
         partial_rope: true,
         needs_experts: true,
+        ..PLAIN
+    },
+    Architecture {
+        name: "kimi-linear",
+        models: "Kimi Linear",
+        recurrent: Some(Recurrent {
+            layers: RecurrentLayers::WithoutKeyHeads,
+            state: State::KimiDelta,
+        }),
+        latent: Some(Latent::OneQueryMatrix),
+        leading_dense: true,
+        needs_experts: true,
+        needs_gating: true,
+        needs_shared: true,
+        grouped_experts: true,
+        ..PLAIN
+    },
+    Architecture {
+        name: "mamba2",
+        models: "Mamba 2, Codestral Mamba",
+        recurrent: Some(Recurrent {
+            layers: RecurrentLayers::Only,
+            state: State::Mamba2,
+        }),
         ..PLAIN
     },
     Architecture {

@@ -165,7 +165,9 @@ impl Engine {
         let n_rows_max = params.n_batch.min(compute.context.n_ctx());
         Ok(Engine {
             n_rows_max,
-            states: info.recurrent.map(|_| States::new(params, n_rows_max)),
+            states: info.recurrent.map(|recurrent| {
+                States::new(params, n_rows_max, recurrent.attends.contains(&true))
+            }),
             files: match compute.embedding {
                 Some(_) => vec![file, model.clone()],
                 None => vec![file],

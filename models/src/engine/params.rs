@@ -101,6 +101,13 @@ impl EngineParams {
                 what: "a q8_0 cache of values (-ctv) needs flash attention (-fa)".into(),
             });
         }
+        if model.values_are_keys() && self.type_k != self.type_v {
+            return Err(ModelError::BadInput {
+                what:
+                    "this model caches values as a part of keys: give -ctk and -ctv the same type"
+                        .into(),
+            });
+        }
         for (dtype, n, flag) in [
             (self.type_k, model.n_embd_head_k, "-ctk"),
             (self.type_v, model.n_embd_head_v, "-ctv"),

@@ -20,6 +20,15 @@ impl Reader<'_> {
         if width.is_some_and(|width| width != info.n_embd) {
             return Err(self.bad("`embedding_length_out` is not `embedding_length`"));
         }
+        // The graph of a latent attention's block asserts it (deepseek2.cpp).
+        let temperature = self
+            .meta
+            .opt_f32(&self.key("attention.temperature_scale"))?;
+        if info.latent.is_some() && temperature.is_some_and(|scale| scale != 0.0) {
+            return Err(
+                self.bad("its attention grows sharper with the position, which its block cannot")
+            );
+        }
         let lead = self.opt_bounded("leading_dense_block_count", 0, MAX_LAYERS)?;
         if lead.is_some_and(|lead| lead > info.n_layer) {
             return Err(self.bad("`leading_dense_block_count` is more than all layers"));

@@ -134,6 +134,9 @@ impl Reader<'_> {
             return Err(self.bad(format!("`{}` is missing", self.key("attention.head_count"))));
         }
         self.check_head_counts(info)?;
+        if !(0..info.n_layer as usize).any(|il| info.attends(il)) {
+            return Ok(());
+        }
         if arch.has_all_kv_heads && info.n_head != info.n_head_kv {
             return Err(self.bad(format!(
                 "{} models have as many key-value heads as heads",
@@ -141,6 +144,9 @@ impl Reader<'_> {
             )));
         }
         self.check_equal_layers(arch, info)?;
+        if let Some(latent) = info.latent {
+            return self.check_latent(info, latent);
+        }
         // Their loaders take the attention to be as wide as the hidden state.
         let width = u64::from(info.n_embd_head_k) * u64::from(info.n_head[0]);
         if arch.square_heads && width != u64::from(info.n_embd) {
@@ -259,6 +265,8 @@ impl Reader<'_> {
         }
         if arch.needs_gating {
             self.bounded("expert_gating_func", 1, MAX_GATING)?;
+        } else if arch.gating_by_depth {
+            self.opt_bounded("expert_gating_func", 0, MAX_GATING)?;
         }
         if arch.needs_shared {
             self.bounded("expert_shared_count", 1, MAX_EXPERTS)?;

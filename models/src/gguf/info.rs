@@ -1,7 +1,7 @@
 //! What the rest of the project wants to know of a model, checked so that llama.cpp's assertions
 //! (which abort the process) cannot fire.
 
-use super::{GgufFile, Metadata, RecurrentInfo, bad};
+use super::{GgufFile, LatentInfo, Metadata, RecurrentInfo, bad};
 use crate::architecture::{Architecture, Window, check_runs};
 use crate::types::MAX_CELLS;
 use crate::{LayerRange, ModelError, Result};
@@ -54,6 +54,8 @@ pub struct ModelInfo {
     pub sliding_window: Option<SlidingWindow>,
     /// The layers that keep a state of the past instead of its keys and values, if there are any.
     pub recurrent: Option<RecurrentInfo>,
+    /// How heads come from one narrow vector of each position, if they do.
+    pub latent: Option<LatentInfo>,
     /// Whether the token embedding serves as the output head too.
     pub tied_head: bool,
 }
@@ -140,6 +142,7 @@ impl ModelInfo {
                 true => (self.n_embd_head_k_swa, self.n_embd_head_v_swa),
                 false => (self.n_embd_head_k, self.n_embd_head_v),
             };
+            let width_v = if self.values_are_keys() { 0 } else { width_v };
             k.bytes(heads.saturating_mul(u64::from(width_k)))
                 .saturating_add(v.bytes(heads.saturating_mul(u64::from(width_v))))
                 .saturating_mul(u64::from(n_ctx))
@@ -156,10 +159,19 @@ impl ModelInfo {
         }
     }
 
-    /// Whether a block behind the last layer can guess tokens ahead: `graph_mtp` takes just one.
+    /// Whether a block behind the last layer can guess tokens ahead: `graph_mtp` takes just one, and of latent
+    /// attention one kind.
     pub fn has_mtp(&self) -> bool {
         let arch = Architecture::from_name(&self.arch);
-        self.n_blocks == self.n_layer + 1 && arch.is_some_and(|arch| arch.mtp)
+        let is_known = |latent: LatentInfo| latent.is_absorbed && !latent.has_one_query_matrix;
+        self.n_blocks == self.n_layer + 1
+            && arch.is_some_and(|arch| arch.mtp)
+            && self.latent.is_none_or(is_known)
+    }
+
+    /// Whether cached values are a part of the cached keys.
+    pub(crate) fn values_are_keys(&self) -> bool {
+        self.latent.is_some_and(|latent| latent.is_absorbed)
     }
 
     /// Whether layer `il` has a state.
@@ -245,13 +257,14 @@ impl Reader<'_> {
         let head_k = head("attention.key_length", by_heads)?;
         let head_v = head("attention.value_length", by_heads)?;
         let is_above_0 = |suffix| Ok(self.opt_bounded(suffix, 0, MAX_WIDTH)?.unwrap_or(0) > 0);
+        let n_vocab = self.n_vocab(n_embd)?;
         Ok(ModelInfo {
             arch: self.arch.clone(),
             name: self.meta.opt_str("general.name")?.map(str::to_owned),
             n_layer,
             n_blocks,
             n_embd,
-            n_vocab: self.n_vocab(n_embd)?,
+            n_vocab,
             n_ctx_train: self.bounded("context_length", 1, i32::MAX as u32)?,
             n_embd_head_k: head_k,
             n_embd_head_v: head_v,
@@ -269,6 +282,7 @@ impl Reader<'_> {
                 || is_above_0("attention.shared_kv_layers")?,
             sliding_window: self.sliding_window(n_layer)?,
             recurrent: self.recurrent(n_layer, n_embd)?,
+            latent: self.latent(n_layer, n_vocab)?,
             tied_head: self.file.tensor("output.weight").is_none(),
             n_head,
             n_head_kv,

@@ -63,8 +63,10 @@ impl Reader<'_> {
                 (layers, heads)
             }
             RecurrentLayers::All => (vec![true; n_layer as usize], vec![true; n_layer as usize]),
+            RecurrentLayers::Only => (vec![true; n_layer as usize], vec![false; n_layer as usize]),
         };
-        if !layers.contains(&true) || !attends.contains(&true) {
+        let may_attend = recurrent.layers != RecurrentLayers::Only;
+        if !layers.contains(&true) || may_attend && !attends.contains(&true) {
             return Err(self.bad("it needs layers that attend, and recurrent ones"));
         }
         let state_bytes = 4 * self.state_values(recurrent.state, n_embd)?;
@@ -82,6 +84,14 @@ impl Reader<'_> {
             return Ok(u64::from(n_embd) * u64::from(n - 1));
         }
         let n_conv = self.bounded("ssm.conv_kernel", 2, MAX_CONVOLUTION)?;
+        if state == State::KimiDelta {
+            let head = u64::from(self.bounded("kda.head_dim", 1, MAX_STATE)?);
+            let heads = self
+                .per_layer("attention.head_count", 1)?
+                .unwrap_or_default();
+            let inner = head * u64::from(heads.first().copied().unwrap_or(0).min(MAX_STATE));
+            return Ok(3 * u64::from(n_conv - 1) * inner + head * inner);
+        }
         let inner = self.bounded("ssm.inner_size", 1, MAX_WIDTH)?;
         let n_state = self.bounded("ssm.state_size", 1, MAX_STATE)?;
         let n_heads = self.bounded("ssm.time_step_rank", 1, MAX_STATE)?;

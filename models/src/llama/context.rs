@@ -76,8 +76,7 @@ impl Context {
         }
         if !model.is_decoder() {
             return Err(ModelError::Llama {
-                what: "the model has no KV cache, or writes its text otherwise than token by token"
-                    .into(),
+                what: "the model writes its text otherwise than token by token".into(),
             });
         }
         let tap = Tap::new(model.n_layer(), cut.tapped, cut.input)

@@ -118,14 +118,13 @@ impl LoadedModel {
         unsafe { sys::llama_model_n_layer(self.as_ptr()) }.unsigned_abs()
     }
 
-    /// Whether it writes text token by token, with a KV cache at least in some layers.
+    /// Whether it writes text token by token.
     pub fn is_decoder(&self) -> bool {
         let model = self.as_ptr();
         // SAFETY: the model is live.
         unsafe {
             sys::llama_model_has_decoder(model)
                 && !sys::llama_model_has_encoder(model)
-                && !sys::llama_model_is_recurrent(model)
                 && !sys::llama_model_is_diffusion(model)
         }
     }

@@ -42,13 +42,7 @@ pub(super) fn write_layer_facts(
         // What enters is scaled already (`EmbeddingTable`), and a product with 1 has the same bits.
         writer.set_f32(&key("embedding_scale"), 1.0)?;
     }
-    if arch.residual_by_depth {
-        let name = key("residual_scale");
-        if meta.opt_f32(&name)?.is_none() {
-            // As minicpm.cpp computes it, in f32.
-            writer.set_f32(&name, 1.4 / (info.n_layer as f32).sqrt())?;
-        }
-    }
+    write_by_depth(writer, model, info, arch)?;
     for suffix in arch.dropped_keys {
         let name = key(suffix);
         if meta.get(&name).is_some() {
@@ -56,4 +50,38 @@ pub(super) fn write_layer_facts(
         }
     }
     Ok(())
+}
+
+/// What the whole model's number of layers stands for.
+fn write_by_depth(
+    writer: &mut GgufWriter,
+    model: &GgufFile,
+    info: &ModelInfo,
+    arch: &Architecture,
+) -> Result<()> {
+    let key = |suffix: &str| format!("{}.{suffix}", info.arch);
+    let meta = model.metadata();
+    if (info.latent).is_some_and(|latent| latent.has_one_query_matrix) {
+        writer.set_u32(&key("attention.q_lora_rank"), 0)?;
+    }
+    let name = key("expert_gating_func");
+    if arch.gating_by_depth && meta.opt_u32(&name)?.unwrap_or(0) == 0 {
+        writer.set_u32(&name, gating(info))?;
+    }
+    let name = key("residual_scale");
+    if arch.residual_by_depth && meta.opt_f32(&name)?.is_none() {
+        // As minicpm.cpp computes it, in f32.
+        writer.set_f32(&name, 1.4 / (info.n_layer as f32).sqrt())?;
+    }
+    Ok(())
+}
+
+/// How experts are chosen where the file does not say, as deepseek2.cpp guesses
+/// (`llama_expert_gating_func_type`).
+fn gating(info: &ModelInfo) -> u32 {
+    const SOFTMAX: u32 = 1;
+    const SIGMOID: u32 = 2;
+    // GLM 4.7 Flash.
+    let is_glm = matches!(info.n_layer, 47 | 48) && info.n_vocab == 154_880;
+    if is_glm { SIGMOID } else { SOFTMAX }
 }

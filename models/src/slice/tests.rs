@@ -149,6 +149,23 @@ fn per_layer_metadata_is_cut_and_periods_become_flags() {
 }
 
 #[test]
+fn what_the_number_of_layers_tells_is_spelled_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = synth_model(dir.path(), SynthArch::DeepSeek2Lite, false);
+    let cache = SliceCache::new(dir.path().join("cache"));
+    for key in ["attention.q_lora_rank", "expert_gating_func"] {
+        let key = format!("deepseek2.{key}");
+        assert!(model.metadata().get(&key).is_none());
+    }
+    let part = GgufFile::open(slice(&cache, &model, 0, 13).unwrap().path).unwrap();
+    let number = |key: &str| part.metadata().u32(&format!("deepseek2.{key}")).unwrap();
+    assert_eq!(number("attention.q_lora_rank"), 0);
+    assert_eq!(number("expert_gating_func"), 1, "softmax");
+    let latent = ModelInfo::from_gguf(&part).unwrap().latent.unwrap();
+    assert!(latent.has_one_query_matrix && !latent.is_absorbed);
+}
+
+#[test]
 fn a_cached_slice_is_found_and_a_damaged_one_written_again() {
     let dir = tempfile::tempdir().unwrap();
     let model = synth_model(dir.path(), SynthArch::Llama, true);

@@ -39,6 +39,12 @@ pub(super) enum Size {
     TwoFf,
     /// The number of experts.
     Experts,
+    /// The narrow vector of a latent attention: twice a head.
+    Latent,
+    /// The same with the rotated values that all heads share.
+    LatentKey,
+    /// What queries come from there.
+    LatentQuery,
     /// What the convolution of a Mamba layer reads.
     Mamba,
     /// The same, with a gate and a time step for each head.
@@ -69,6 +75,9 @@ impl Size {
             Size::Ff => spec.n_ff,
             Size::TwoFf => 2 * spec.n_ff,
             Size::Experts => spec.n_expert,
+            Size::Latent => 2 * width,
+            Size::LatentKey => 3 * width,
+            Size::LatentQuery => spec.n_embd / 2,
             Size::Mamba => 2 * spec.n_embd + 2 * MAMBA_STATE,
             Size::MambaIn => 4 * spec.n_embd + 2 * MAMBA_STATE + spec.n_head,
         }
@@ -113,6 +122,8 @@ pub(super) enum Mean {
 pub(super) enum LayerTensor {
     /// A matrix.
     Matrix(&'static str, [Size; 2], Std),
+    /// A matrix for each head.
+    Heads(&'static str, [Size; 2], Std),
     /// A matrix for each expert.
     Experts(&'static str, [Size; 2], Std),
     /// A matrix that stays f32: what chooses experts, and what makes a state.

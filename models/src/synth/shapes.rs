@@ -4,10 +4,12 @@
 
 mod dense;
 mod experts;
+mod latent;
 mod recurrent;
 
 use self::dense::*;
 use self::experts::*;
+use self::latent::*;
 use self::recurrent::*;
 use super::parts::Shape;
 use super::pieces::{GEMMA4, PLAIN};
@@ -119,6 +121,11 @@ shapes! {
     Glm4: GLM4;
     /// A dense layer first, a shared expert, a layer behind the last.
     Glm4Moe: GLM4_MOE;
+    /// Latent attention; a dense layer first, a shared expert, a layer behind the last.
+    DeepSeek2: DEEPSEEK2;
+    /// The same with queries from one matrix, and every head's keys and values in the cache. By its name the
+    /// one before is made.
+    DeepSeek2Lite: DEEPSEEK2_LITE;
     /// A dense layer first, a shared expert, as many key as query heads.
     Dots1: DOTS1;
     /// Experts are chosen before attention; every fourth layer, from the first on, sees everything and
@@ -139,6 +146,10 @@ shapes! {
     GraniteHybrid: GRANITE_HYBRID;
     /// As `Qwen35Moe`, with two matrices of the delta net in one.
     Qwen3Next: QWEN3_NEXT;
+    /// Kimi delta attention, and every other layer attends latently; a dense layer first, a shared expert.
+    KimiLinear: KIMI_LINEAR;
+    /// Mamba 2 alone.
+    Mamba2: MAMBA2_ALONE;
     /// Attention and Mamba 2 side by side in every layer.
     FalconH1: FALCON_H1;
     /// Layers of a Mamba, attention or a feed-forward alone.

@@ -192,6 +192,11 @@ impl Plan<'_> {
                 let std = self.std(of(from), std);
                 self.layer(il, name, &[of(from), of(to)], random(std));
             }
+            LayerTensor::Heads(name, [from, to], std) => {
+                let std = self.std(of(from), std);
+                let dims = [of(from), of(to), spec.n_head];
+                self.layer(il, name, &dims, random(std));
+            }
             LayerTensor::Experts(name, [from, to], std) => {
                 let std = self.std(of(from), std);
                 let dims = [of(from), of(to), spec.n_expert];
@@ -258,6 +263,7 @@ impl Plan<'_> {
 
     fn layer(&mut self, il: u32, name: &str, dims: &[u32], fill: Fill) {
         let ggml_type = self.spec.ty.of_matrix(name, Some(il), self.spec.n_layer);
+        let ggml_type = fitting(ggml_type, dims[0]);
         self.push(format!("blk.{il}.{name}.weight"), dims, ggml_type, fill);
     }
 
@@ -279,6 +285,14 @@ impl Plan<'_> {
             fill,
         });
     }
+}
+
+/// What rows of `n` values can be where they are no whole blocks of that type: some of the narrow ones of
+/// latent attention are not, and get more bits in published files too.
+fn fitting(ggml_type: u32, n: u32) -> u32 {
+    let fits = |ty: &u32| quantize::row_size(*ty, n as usize).is_some();
+    let narrower = [ggml_type, quantize::Q8_0].into_iter().find(fits);
+    narrower.unwrap_or(quantize::F16)
 }
 
 /// Whether row `row` of a vocabulary tensor belongs to a control token.

@@ -261,7 +261,7 @@ pub struct ClusterSettings {
 pub struct SpeculationSettings {
     /// Who guesses tokens ahead, for the model to check several at once: the source that brings
     /// most (auto), nobody, what stood in the text before, a draft model, Medusa heads, or the model's
-    /// own block for multi-token prediction (Qwen 3.5, GLM 4.5 to 4.7)
+    /// own block for multi-token prediction (Qwen 3.5, GLM 4.5 to 4.7, DeepSeek V3)
     #[arg(long, env = "JUPITER_SPECULATIVE", value_name = "SOURCE")]
     pub speculative: Option<DraftSetting>,
 

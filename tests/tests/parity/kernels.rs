@@ -13,7 +13,8 @@ const N_PROMPT: usize = 40;
 /// its own way, and every layer adds to it; floats are only added in another order.
 fn bound(ty: SynthType) -> f64 {
     match ty {
-        SynthType::F32 => 1e-3,
+        // Sums of the f16 cache, and of norms.
+        SynthType::F32 => 2e-3,
         // llama.cpp rounds activations to the type of the weights.
         SynthType::F16 => 5e-3,
         SynthType::Bf16 => 3e-2,
@@ -56,6 +57,10 @@ fn logits_of_every_type_are_llama_cpps_but_for_rounding() {
 #[test]
 fn logits_of_every_architecture_are_llama_cpps_but_for_rounding() {
     for arch in SynthArch::ALL {
+        // Of this one llama.cpp's own kernels make no numbers in floats.
+        if arch != SynthArch::Qwen2Moe {
+            assert_close(arch, SynthType::F32);
+        }
         assert_close(arch, SynthType::Q4_0);
     }
     for arch in SynthArch::COMMON {

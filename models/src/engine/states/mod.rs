@@ -44,6 +44,8 @@ pub(super) struct States {
     /// Sequences of the context that are no checkpoint now.
     spare: Vec<SequenceId>,
     n_rows_max: usize,
+    /// Whether some layers attend: memory of states alone takes rows of one sequence each.
+    attends: bool,
 }
 
 #[derive(Default)]
@@ -78,13 +80,14 @@ impl States {
         n_seq_max.min(MAX_SPARE)
     }
 
-    pub(super) fn new(params: &EngineParams, n_rows_max: u32) -> States {
+    pub(super) fn new(params: &EngineParams, n_rows_max: u32, attends: bool) -> States {
         let first = params.n_seq_max;
         let spare = first..first + States::n_spare(first);
         States {
             sequences: (0..first).map(|_| Sequence::default()).collect(),
             spare: spare.map(SequenceId).collect(),
             n_rows_max: n_rows_max as usize,
+            attends,
         }
     }
 
@@ -284,11 +287,14 @@ impl States {
     ) -> Result<(Vec<f32>, Vec<f32>)> {
         let mut results = Results::new(n_results);
         let sets: Vec<&[SequenceId]> = work.iter().map(|work| &*work.seq_ids).collect();
-        for call in calls::of(&sets, self.n_rows_max) {
+        for call in calls::of(&sets, self.n_rows_max, !self.attends) {
             let batch: Vec<BatchRow<'_>> = call
                 .iter()
                 .map(|&at| BatchRow {
-                    seq_ids: &work[at].seq_ids,
+                    seq_ids: match self.attends {
+                        true => &work[at].seq_ids,
+                        false => &work[at].seq_ids[..1],
+                    },
                     pos: work[at].pos,
                     output: compute.gives_all() || work[at].place.is_some(),
                 })
@@ -308,8 +314,13 @@ impl States {
             let places: Vec<Option<usize>> = with_output.map(|(&at, _)| work[at].place).collect();
             results.put(&places, &data, &states);
             for work in call.iter().map(|&at| &work[at]) {
-                for seq in &work.seq_ids {
+                for &seq in &work.seq_ids {
                     self.sequences[seq.0 as usize].n_computed = work.pos as usize + 1;
+                    if !self.attends && seq != work.seq_ids[0] {
+                        // The first one's row was computed, and is the same for all.
+                        compute.context.remove(seq, 0);
+                        compute.context.share(work.seq_ids[0], seq, work.pos + 1);
+                    }
                 }
             }
         }

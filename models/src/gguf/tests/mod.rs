@@ -40,6 +40,7 @@ pub(crate) fn info(arch: &str, n_layer: u32) -> ModelInfo {
         shares_across_layers: false,
         sliding_window: None,
         recurrent: None,
+        latent: None,
         tied_head: true,
     }
 }

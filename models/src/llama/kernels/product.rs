@@ -16,7 +16,7 @@ pub(super) struct Product<'a> {
     /// Bytes of a packed matrix.
     matrix_bytes: usize,
     packed: *const u8,
-    n_experts: usize,
+    n_matrices: usize,
     x: &'a sys::ggml_tensor,
     out: &'a sys::ggml_tensor,
     /// Which experts compute which rows; none for a plain product.
@@ -43,7 +43,7 @@ impl<'a> Product<'a> {
             shape,
             matrix_bytes,
             packed: w.data.cast_const().cast(),
-            n_experts: count(w.ne[2]),
+            n_matrices: count(w.ne[2]),
             x,
             out: op,
             ids,
@@ -67,9 +67,9 @@ impl Product<'_> {
     pub(super) fn work_bytes(&self) -> usize {
         let n = self.n_rows();
         match self.ids {
-            None => self.panel_bytes(n),
-            // Each expert's panels begin on a line of their own.
-            Some(_) => Routing::bytes(self.n_experts, n) + n * self.panel_bytes(1),
+            // Each matrix's panels begin on a line of their own.
+            None => self.n_matrices * self.panel_bytes(n / self.n_matrices.max(1)),
+            Some(_) => Routing::bytes(self.n_matrices, n) + n * self.panel_bytes(1),
         }
     }
 
@@ -84,28 +84,34 @@ impl Product<'_> {
         }
     }
 
-    /// A plain product: rows of all matrices of activations with the same weights.
+    /// A plain product: rows of all matrices of activations with the same weights, or each matrix with its
+    /// own (heads of a latent attention).
     fn compute_plain(&self, team: &Team<'_>) {
-        let n = self.n_rows();
-        for i in (team.ith..n).step_by(team.nth) {
-            // SAFETY: this thread alone writes row i of the panels, which lie in the work memory.
-            unsafe { self.quantize(self.x_row(i), i, n, team.work) };
+        let n_matrices = self.n_matrices.max(1);
+        let n = self.n_rows() / n_matrices;
+        let bytes = self.panel_bytes(n);
+        let panels = |matrix: usize| team.work.wrapping_add(matrix * bytes);
+        for row in (team.ith..n_matrices * n).step_by(team.nth) {
+            // SAFETY: this thread alone writes this row of the panels, which lie in the work memory.
+            unsafe { self.quantize(self.x_row(row), row % n, n, panels(row / n)) };
         }
         team.gather(|| ());
         let n_groups = self.shape.n_rows.div_ceil(GROUP);
-        let n_shares = team.n_shares(n_groups);
-        team.take_shares(n_shares, |share| {
-            let groups = share * n_groups / n_shares..(share + 1) * n_groups / n_shares;
-            // SAFETY: all rows are quantized; nobody else writes these columns of the output.
+        let n_parts = team.n_shares(n_groups).div_ceil(n_matrices);
+        team.take_shares(n_matrices * n_parts, |share| {
+            let (matrix, part) = (share / n_parts, share % n_parts);
+            let groups = part * n_groups / n_parts..(part + 1) * n_groups / n_parts;
+            // SAFETY: the matrix is one of the tensor's; all rows are quantized; nobody else writes these
+            // columns of these rows.
             unsafe {
                 self.kernels.matmul(
                     self.weights,
                     self.shape,
-                    self.packed,
+                    self.packed.add(matrix * self.matrix_bytes),
                     groups,
-                    team.work,
+                    panels(matrix),
                     n,
-                    &|i| self.out_row(i),
+                    &|i| self.out_row(matrix * n + i),
                 );
             }
         });
@@ -114,7 +120,7 @@ impl Product<'_> {
     /// A product in which `ids` says for each token which experts' weights are used, in the order of
     /// its columns of outputs.
     fn compute_routed(&self, team: &Team<'_>, ids: &sys::ggml_tensor) {
-        let (n_slots, n_experts) = (self.n_rows(), self.n_experts);
+        let (n_slots, n_experts) = (self.n_rows(), self.n_matrices);
         // SAFETY: the work memory begins with the table, as work_size has counted.
         team.gather(|| unsafe { Routing::write(team.work.cast(), ids, n_experts) });
         // SAFETY: the table is written, and nobody changes it any more.

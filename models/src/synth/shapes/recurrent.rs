@@ -54,7 +54,7 @@ const MAMBA2: Parts = &[
 ];
 
 /// Positions of a convolution.
-const CONVOLUTION: u32 = 4;
+pub(super) const CONVOLUTION: u32 = 4;
 const SHORT: u32 = 3;
 
 /// Every other layer attends.
@@ -147,6 +147,23 @@ pub(super) const FALCON_H1: Shape = Shape {
     attention: &[NORM, QKV, OUT, MAMBA2],
     feed_forward: &[&[Bare("ffn_norm", &[Embd], 1.0)], GATED],
     keys: &MAMBA2_KEYS,
+    ..PLAIN
+};
+
+pub(super) const MAMBA2_ALONE: Shape = Shape {
+    name: "mamba2",
+    attention: &[NORM, MAMBA2],
+    feed_forward: &[],
+    keys: &[
+        ("attention.head_count", Value::U32(0)),
+        ("attention.head_count_kv", Value::U32(0)),
+        ("feed_forward_length", Value::U32(0)),
+        MAMBA2_KEYS[0],
+        MAMBA2_KEYS[1],
+        MAMBA2_KEYS[2],
+        MAMBA2_KEYS[3],
+        MAMBA2_KEYS[4],
+    ],
     ..PLAIN
 };
 
@@ -252,7 +269,7 @@ const NEMOTRON_KEYS: [Key; 3] = [
     ("attention.layer_norm_epsilon", Value::F32(1e-5)),
 ];
 
-fn is_even(il: u32) -> bool {
+pub(super) fn is_even(il: u32) -> bool {
     il.is_multiple_of(2)
 }
 
