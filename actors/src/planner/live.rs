@@ -44,6 +44,8 @@ pub(super) struct Live {
     pub(super) base: Option<SequenceId>,
     /// Tokens whose cells it got, or gets, from others.
     pub(super) n_shared: usize,
+    /// Tokens after which its state is kept for others that begin so, and goes to those that wait for it.
+    pub(super) fork_point: Option<usize>,
     pub(super) phase: Phase,
     /// Tokens whose rows were sent in this epoch and are not known to be dead; the last ones may be
     /// under way.
@@ -82,6 +84,7 @@ impl Live {
             seq: place.seq,
             base: None,
             n_shared: 0,
+            fork_point: None,
             phase: PREFILL,
             n_computed: 0,
             chunks: VecDeque::new(),
@@ -101,7 +104,7 @@ impl Live {
         // What it waits for is as much in the way of its tokens.
         self.sequence.n_stalled += u32::from(self.n_computed > 0 || self.base.is_some());
         (self.phase, self.base) = (PREFILL, None);
-        (self.n_shared, self.n_computed) = (0, 0);
+        (self.n_shared, self.n_computed, self.fork_point) = (0, 0, None);
         self.chunks.clear();
         self.steps = InFlight::new(self.seq, 0);
         self.drafting.rewind();
@@ -145,7 +148,16 @@ impl Live {
             n_computed: self.n_computed,
             whose: self.sequence.whose(),
             n_max: self.sequence.n_max,
+            fork_point: self.fork_point,
         }
+    }
+
+    /// The first tokens of its text, where these and no more are computed or under way, and others begin
+    /// with them.
+    pub(super) fn reach_fork_point(&mut self) -> Option<Vec<Token>> {
+        let n = self.fork_point.take_if(|n| self.n_computed >= *n)?;
+        let is_there = self.n_computed == n && self.base.is_none();
+        is_there.then(|| self.sequence.tokens[..n].to_vec())
     }
 
     /// Tokens that it does not get from others.
@@ -199,6 +211,8 @@ impl Live {
     /// room, and what is left is planned anew.
     pub(super) fn next_chunk(&mut self, chunking: Option<&Chunking>, room: usize) -> Option<usize> {
         let n_uncomputed = self.n_uncomputed();
+        let n_before = self.fork_point.map(|n| n.saturating_sub(self.n_computed));
+        let room = n_before.filter(|&n| n > 0).map_or(room, |n| n.min(room));
         let Phase::Prefill { chunks } = &mut self.phase else {
             return None;
         };

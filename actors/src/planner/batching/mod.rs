@@ -106,6 +106,7 @@ pub(super) fn next_batch(
     progress: &Progress,
 ) -> (Option<MicroBatch>, Vec<WantedDraft>) {
     // KV operations come before the rows of their step: what this one computes is forked later.
+    fork_states(live, kv);
     let may_begin = may_begin(live);
     let memory = batching.memory(progress);
     let load = Backlog::of(live, &may_begin, progress);
@@ -122,6 +123,23 @@ pub(super) fn next_batch(
     filling.take_chunks(live, &may_begin, &budget);
     let Filling { batch, wishes, .. } = filling;
     ((!batch.rows.is_empty()).then_some(batch), wishes)
+}
+
+/// States go to those who wait for them, and are kept, before the sequences that have them go on.
+fn fork_states(live: &mut BTreeMap<RequestId, Live>, kv: &mut Kv) {
+    let reached: Vec<_> = live
+        .values_mut()
+        .filter_map(|live| Some((live.reach_fork_point()?, live.seq, live.sequence.whose())))
+        .collect();
+    for (tokens, seq, whose) in reached {
+        let is_next = |live: &&mut Live| live.base == Some(seq) && live.n_shared == tokens.len();
+        for next in live.values_mut().filter(is_next) {
+            if let Some((base, n_shared)) = next.fork() {
+                kv.fork(base, next.seq, n_shared);
+            }
+        }
+        kv.keep(seq, tokens, whose);
+    }
 }
 
 /// The sequences whose bases have computed, in steps that are sent, what both begin with.

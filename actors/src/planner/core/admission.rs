@@ -8,11 +8,14 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::super::drafting::speculator::Available;
-use super::super::kv::{Found, Place};
+use super::super::kv::{Computing, Found, Place};
 use super::super::live::Live;
 use super::super::sequence::Sequence;
 use super::PlannerCore;
 use crate::RequestId;
+
+/// Most waiting requests whose beginnings are compared with those of one that begins.
+const MAX_COMPARED: usize = 64;
 
 impl PlannerCore {
     /// Admits waiting sequences, one by one in their order, while there is room for the one that is next.
@@ -29,6 +32,13 @@ impl PlannerCore {
             }
             let (found, n_text) = (self.find(next, |_| true), next.tokens.len());
             let is_part = next.turn.is_part();
+            let n_shared = found.map_or(0, |found| found.n_shared());
+            if let Some((id, n)) = self.find_to_stop(next, n_shared) {
+                if let Some(live) = self.live.get_mut(&id) {
+                    live.fork_point = Some(n);
+                }
+                continue;
+            }
             let has_room = self.is_expected_to_fit(next, found) && self.fits_for_good(next);
             let place = has_room.then(|| self.kv.place(found, n_text)).flatten();
             let Some(place) = place else {
@@ -83,6 +93,27 @@ impl PlannerCore {
         self.kv.find(&sequence.wanted(), live.map(Live::computing))
     }
 
+    /// The live sequence that could stop for the next one, and where; `n_shared` tokens it gets from others.
+    fn find_to_stop(&self, next: &Sequence, n_shared: usize) -> Option<(RequestId, usize)> {
+        let wanted = next.wanted();
+        let running = self.live.values().filter(|live| live.fork_point.is_none());
+        let points = running.filter_map(|live| {
+            let Computing { text, whose, .. } = live.computing();
+            let n = self.kv.n_worth_a_state(&wanted, text, whose);
+            (n > live.n_computed.max(n_shared)).then_some((n, live.sequence.id))
+        });
+        points.max().map(|(n, id)| (id, n))
+    }
+
+    /// Where a sequence that begins with `n_shared` tokens of others stops for those that begin as it does.
+    fn fork_point(&self, sequence: &Sequence, n_shared: usize) -> Option<usize> {
+        let live = self.live.values().map(|live| &live.sequence);
+        let waiting = self.queue.requests().take(MAX_COMPARED);
+        let others = live.chain(waiting).filter(|other| other.id != sequence.id);
+        let others = others.map(|other| (&other.tokens[..], other.whose()));
+        self.kv.fork_point(&sequence.wanted(), n_shared, others)
+    }
+
     /// Whether there are cells for its text, and for what it and those that run are expected to become.
     /// Where nobody runs, there are.
     fn is_expected_to_fit(&self, sequence: &Sequence, found: Option<Found>) -> bool {
@@ -110,7 +141,9 @@ impl PlannerCore {
             ..self.sources.available
         };
         let id = sequence.id;
-        let live = Live::new(sequence, place, available, now);
+        let fork_point = self.fork_point(&sequence, place.n_shared);
+        let mut live = Live::new(sequence, place, available, now);
+        live.fork_point = fork_point;
         self.live.insert(id, live);
         if is_new {
             self.tell_drafter(id);
@@ -140,8 +173,10 @@ impl PlannerCore {
             match self.kv.place(found, sequence.tokens.len()) {
                 Some(place) => {
                     placed.insert(id);
+                    let fork_point = self.fork_point(sequence, place.n_shared);
                     if let Some(live) = self.live.get_mut(&id) {
                         live.put(place);
+                        live.fork_point = fork_point;
                     }
                 }
                 None => self.wait_again(id),

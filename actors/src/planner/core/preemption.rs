@@ -138,7 +138,7 @@ impl PlannerCore {
         let Some(live) = self.live.get(&id) else {
             return;
         };
-        let (src, base) = (live.seq, live.base);
+        let (src, base, fork_point) = (live.seq, live.base, live.fork_point);
         let n_of_base = base.map_or(0, |_| live.n_shared);
         let waiting = self.live.values().filter(|live| live.base == Some(src));
         let mut waiting: Vec<_> = waiting.map(|l| (l.n_shared, l.sequence.id)).collect();
@@ -157,6 +157,7 @@ impl PlannerCore {
                 _ => {
                     let n = n_shared.min(n_computed);
                     live.inherit(n);
+                    live.fork_point = fork_point.or(live.fork_point);
                     if n > 0 {
                         self.kv.fork(src, live.seq, n);
                     }

@@ -26,6 +26,8 @@ pub(in crate::planner) struct Computing<'a> {
     pub(in crate::planner) whose: Whose,
     /// Tokens that its text may become.
     pub(in crate::planner) n_max: usize,
+    /// Tokens after which it stops for others, where layers have a state.
+    pub(in crate::planner) fork_point: Option<usize>,
 }
 
 /// Who shares most with a text.
@@ -56,7 +58,7 @@ pub(in crate::planner) struct Place {
 }
 
 impl Wanted<'_> {
-    fn may_use(&self, of: Whose) -> bool {
+    pub(super) fn may_use(&self, of: Whose) -> bool {
         let is_open = self.whose.is_open && of.is_open;
         is_open || self.is_its_own(of)
     }
@@ -67,7 +69,7 @@ impl Wanted<'_> {
 
     /// Tokens that the text begins with as `tokens` do, if they are worth it, but for its last one: its row
     /// brings the first logits.
-    fn n_shared(&self, tokens: &[Token], whose: Whose) -> usize {
+    pub(super) fn n_shared(&self, tokens: &[Token], whose: Whose) -> usize {
         let text = &self.text[..self.text.len().saturating_sub(1)];
         let pairs = tokens.iter().zip(text);
         let n_shared = pairs.take_while(|(a, b)| a == b).count();
@@ -94,8 +96,12 @@ impl Kv {
         };
         let of_live = |live: Computing<'_>| {
             let n_shared = wanted.n_shared(live.text, live.whose);
+            let stop = live
+                .fork_point
+                .filter(|&n| (live.n_computed..=n_shared).contains(&n));
+            let n_shared = stop.unwrap_or(n_shared);
             // It may have gone on by as much before the fork.
-            let is_safe = self.is_safe(n_shared, live.n_max);
+            let is_safe = stop.is_some() || self.is_safe(n_shared, live.n_max);
             let is_found = n_shared > 0 && is_safe && wanted.may_use(live.whose);
             is_found.then_some((n_shared, live.n_computed.min(n_shared), 0, live.seq, true))
         };
@@ -164,7 +170,8 @@ impl Kv {
         if let Use::Kept(node) = &mut self.slots.get_mut(src.0 as usize)?.holds {
             node.used = used;
         }
-        let goes_on = self.len(src) < len + MIN_COMMON;
+        let is_for_many = self.node(src).is_some_and(|node| node.is_for_many);
+        let goes_on = self.len(src) < len + MIN_COMMON && !is_for_many;
         let dst = (!goes_on).then(|| self.free_slot(Some(src))).flatten();
         match dst {
             Some(dst) => self.fork(src, dst, len),

@@ -50,9 +50,9 @@ impl Kv {
         self.free().next()
     }
 
-    /// Nodes whose cells another node has: who could go on from them can go on from that one.
+    /// Nodes whose cells another node has: who could go on from them can go on from that one, but for states.
     pub(super) fn drop_what_is_within(&mut self, seq: SequenceId) {
-        let Some(node) = self.node(seq) else {
+        let Some(node) = self.node(seq).filter(|_| !self.has_state()) else {
             return;
         };
         let (whose, cells) = (node.whose, &self.slots[seq.0 as usize].cells);
@@ -79,8 +79,7 @@ impl Kv {
         let n_alone = self.n_alone(seq);
         let n_gone = n.min(n_alone);
         let n_left = self.len(seq) - n_gone;
-        let has_state = self.past == Some(0);
-        if n_alone == 0 || n_left < MIN_COMMON || has_state {
+        if n_alone == 0 || n_left < MIN_COMMON || self.has_state() {
             return self.discard(seq);
         }
         let pos = n_left as u32;

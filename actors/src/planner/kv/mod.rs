@@ -17,6 +17,7 @@ mod cells;
 #[cfg(any(test, debug_assertions))]
 mod check;
 mod evict;
+mod states;
 
 use jupiter_models::{KvOp, SequenceId, Token};
 
@@ -92,6 +93,8 @@ struct Node {
     whose: Whose,
     /// When it was used last, in the order of all.
     used: u64,
+    /// Whether it stays as it is when somebody goes on from it: others begin so, too.
+    is_for_many: bool,
 }
 
 /// Who may go on from what a sequence has.
@@ -229,6 +232,7 @@ impl Kv {
             tokens: leaving.tokens,
             whose: leaving.whose,
             used: self.n_uses,
+            is_for_many: false,
         };
         self.set(seq, Use::Kept(node));
         self.count();

@@ -39,6 +39,7 @@ fn computing(place: Place, text: &[Token], n_computed: usize) -> Computing<'_> {
         n_computed,
         whose: whose(8, true),
         n_max: text.len() + 10,
+        fork_point: None,
     }
 }
 
@@ -366,4 +367,48 @@ fn a_state_is_given_up_as_a_whole() {
     assert!(kv.evict(20));
     assert_eq!(kv.take_ops(), [KvOp::Drop { seq }]);
     assert_eq!((kv.n_used(), cached(&kv)), (0, vec![]));
+}
+
+#[test]
+fn a_state_is_kept_where_most_is_spared() {
+    let mut kv = Kv {
+        past: Some(0),
+        ..kv(400)
+    };
+    let text: Vec<Token> = (0..100).collect();
+    let as_far_as = |n: usize| [&text[..n], &[900; 10]].concat();
+    let others = [90, 60, 60, 60, 20].map(as_far_as);
+    let others = || others.iter().map(|text| (&text[..], whose(8, true)));
+    let private = || [(&text[..], whose(8, false))].into_iter();
+    assert_eq!(kv.fork_point(&wanted(&text), 0, others()), Some(60));
+    assert_eq!(kv.fork_point(&wanted(&text), 60, others()), Some(90));
+    assert_eq!(kv.fork_point(&wanted(&text), 90, others()), None);
+    assert_eq!(kv.fork_point(&wanted(&text[..25]), 0, others()), None);
+    assert_eq!(kv.fork_point(&wanted(&text), 0, private()), None);
+
+    // Who begins alike waits for it, until it has gone on.
+    let first = admit(&mut kv, &text).unwrap();
+    let other = as_far_as(60);
+    let at = |n_computed, fork_point| Computing {
+        fork_point,
+        ..computing(first, &text, n_computed)
+    };
+    let found = kv.find(&wanted(&other), [at(10, Some(60))].into_iter());
+    assert_eq!(found.map(|found| found.n_shared()), Some(60));
+    for gone in [at(61, Some(60)), at(10, None), at(10, Some(70))] {
+        assert_eq!(kv.find(&wanted(&other), [gone].into_iter()), None);
+    }
+    let second = kv.place(found, other.len()).unwrap();
+    assert_eq!(second.base, Some(first.seq));
+
+    // It stays for the next ones, however many there are.
+    kv.keep(first.seq, text[..60].to_vec(), whose(8, true));
+    for end in [70, 71] {
+        let next = [&text[..60], &[end; 9]].concat();
+        let place = admit(&mut kv, &next).unwrap();
+        assert_eq!((place.n_shared, place.base), (60, None));
+        kv.leave(place.seq, leaving(&next));
+    }
+    kv = Kv { past: None, ..kv };
+    assert_eq!(kv.fork_point(&wanted(&text), 0, others()), None);
 }

@@ -260,8 +260,11 @@ proptest! {
     fn whatever_happens_every_text_is_right(
         events in proptest::collection::vec(event(), 1..40),
         hears_cancels: bool,
+        has_states: bool,
     ) {
-        let mut world = World::new(3, SplitPolicy::Stages(2));
+        let split = SplitPolicy::Stages(2);
+        let past = has_states.then_some(0);
+        let mut world = World::of(3, PlannerConfig { split, past, ..config() });
         world.hears_cancels = hears_cancels;
         let mut history = History::new(world);
         events.into_iter().for_each(|event| history.happen(event));
@@ -296,8 +299,10 @@ proptest! {
         events in proptest::collection::vec(crowd(), 1..60),
         hears_cancels: bool,
         cache_cells in proptest::option::of(0..60_u32),
+        has_states: bool,
     ) {
         let mut config = crowded(8);
+        config.past = has_states.then_some(0);
         config.cache_cells = cache_cells;
         let mut world = World::of(3, config);
         world.hears_cancels = hears_cancels;

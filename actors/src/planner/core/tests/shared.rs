@@ -51,6 +51,87 @@ fn what_many_begin_with_is_computed_once_though_they_come_at_once() {
     assert!(assert_text(events, prompt, 4).n_cached as usize >= N_SHARED);
 }
 
+fn with_states(n: u32) -> PlannerConfig {
+    let mut config = crowded(n);
+    config.past = Some(0);
+    config
+}
+
+#[test]
+fn a_state_that_many_begin_with_is_computed_once() {
+    let mut world = World::of(2, with_states(8));
+    let mut asked = ask_alike(&mut world, 16, 3);
+    assert!(world.core.live.len() > 3);
+    world.run();
+    assert_eq!(n_beside(&world, &mut asked, 3), N_SHARED);
+    assert_eq!(world.n_torn, 0);
+    // It stays: whoever comes later goes on from it.
+    for id in 20..24 {
+        let own = [700 + id as Token; 3];
+        let prompt = [&(0..N_SHARED as Token).collect::<Vec<_>>()[..], &own].concat();
+        let mut events = world.ask(id, &prompt, 4);
+        world.run();
+        assert_eq!(
+            assert_text(&mut events, &prompt, 4).n_cached,
+            N_SHARED as u32
+        );
+    }
+    assert_eq!(world.n_torn, 0);
+    assert_idle(&world);
+}
+
+#[test]
+fn a_state_is_kept_for_the_third_where_the_second_begins_as_the_first_did() {
+    let mut world = World::of(1, with_states(4));
+    let mut n_cached = Vec::new();
+    for id in 1..5 {
+        let own = [500 + id as Token; 3];
+        let prompt = [&(0..N_SHARED as Token).collect::<Vec<_>>()[..], &own].concat();
+        let mut events = world.ask(id, &prompt, 4);
+        world.run();
+        n_cached.push(assert_text(&mut events, &prompt, 4).n_cached as usize);
+    }
+    assert_eq!(n_cached, [0, 0, N_SHARED, N_SHARED]);
+    assert_eq!(world.n_torn, 0);
+}
+
+#[test]
+fn when_the_one_that_computes_a_state_is_cancelled_another_goes_on() {
+    for n_steps in 0..12 {
+        let mut world = World::of(2, with_states(8));
+        let mut asked = ask_alike(&mut world, 5, 3);
+        (0..n_steps).for_each(|_| _ = world.step());
+        world.core.cancel(RequestId(1), world.now);
+        world.settle();
+        world.run();
+        asked.remove(0);
+        let n = n_beside(&world, &mut asked, 3);
+        assert!(
+            (N_SHARED..=N_SHARED + 6).contains(&n),
+            "{n} rows after {n_steps}"
+        );
+        assert_eq!(world.n_torn, 0, "after {n_steps}");
+        assert_idle(&world);
+    }
+}
+
+#[test]
+fn after_a_fault_a_state_is_computed_once_again() {
+    let mut world = World::of(2, with_states(8));
+    let mut asked = ask_alike(&mut world, 6, 3);
+    (0..12).for_each(|_| _ = world.step());
+    let n_before = world.n_cells;
+    world.pipeline.clear();
+    world.tick(3000);
+    world.run();
+    for (prompt, events) in &mut asked {
+        assert_text(events, prompt, 4);
+    }
+    let n_again = (world.n_cells - n_before) as usize;
+    assert!(n_again <= N_SHARED + 6 * (3 + 4), "{n_again} rows");
+    assert_eq!(world.n_torn, 0);
+}
+
 #[test]
 fn who_waits_for_cells_of_another_is_told_that_they_are_not_its_own_work() {
     let mut world = World::crowded(1, 4);

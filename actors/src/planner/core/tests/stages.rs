@@ -80,6 +80,7 @@ impl World {
                 }
                 KvOp::Fork { src, dst, len } => {
                     let shared = self.kv[&src][..len as usize].to_vec();
+                    self.n_torn += usize::from(shared.len() < self.kv[&src].len());
                     self.kv.insert(dst, shared);
                 }
             }

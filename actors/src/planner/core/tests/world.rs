@@ -61,6 +61,8 @@ pub(super) struct World {
     /// Steps that were sent and not yet answered.
     pub(super) pipeline: VecDeque<StepHeader>,
     pub(super) n_commands: usize,
+    /// Forks of sequences that had gone on, which a state cannot give.
+    pub(super) n_torn: usize,
     /// What stages take to load, in milliseconds.
     pub(super) load_ms: u64,
 }
@@ -165,6 +167,7 @@ impl World {
             told: HashMap::new(),
             pipeline: VecDeque::new(),
             n_commands: 0,
+            n_torn: 0,
             load_ms: 0,
         };
         for i in 0..n_nodes {
