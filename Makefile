@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites chat test sanitize aarch64 check-aarch64 lint format layering size deny bench plans load paper speculation outlines ros2-golden evaluation train install
+.PHONY: help prerequisites chat test sanitize aarch64 check-aarch64 lint format layering size deny bench plans load paper speculation outlines ros2-peers ros2-golden evaluation train install
 
 # rustup's folder, for shells that have not read its profile yet.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
@@ -79,6 +79,10 @@ speculation: prerequisites ## What guessing ahead can bring on 1, 2, 4 and 8 sta
 
 outlines: prerequisites ## What writing point by point brings to the default model, as a table and a picture (or ARGS="-m FILE")
 	$(CARGO) run --release --bin outlines -- $(ARGS)
+
+ros2-peers: prerequisites ## Let two ROS 2 implementations of PyPI talk with our node (needs python3 with venv)
+	$(CARGO) build -q $(MEMBERS) --locked --bin jupiter
+	@.ci/ros2-peers "$${CARGO_TARGET_DIR:-target}/debug/jupiter"
 
 ros2-golden: ## Make the embedded interfaces of ROS 2 and the golden data of its tests again (PyPI, Python 3.11)
 	@folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; python3 -m venv $$folder; \
