@@ -57,6 +57,8 @@ pub(crate) struct Launch {
     pub kernels: KernelChoice,
     /// The file of Medusa heads, if there is one.
     pub medusa: Option<PathBuf>,
+    /// The draft model's file, if there is one.
+    pub draft: Option<PathBuf>,
     /// What each child emulates, in the order of the nodes; the others emulate nothing.
     pub emulations: Vec<EmulationSettings>,
     /// How much they log; at 0 only their last words are kept, for when they fail.
@@ -231,8 +233,11 @@ impl Keeper {
             .args(["--cluster", &self.launch.cluster])
             .args(["--connect", &self.launch.connect])
             .arg("--end-with-stdin");
-        if let Some(path) = &self.launch.medusa {
-            command.arg("--medusa").arg(path);
+        let Launch { medusa, draft, .. } = &self.launch;
+        for (flag, path) in [("--medusa", medusa), ("--model-draft", draft)] {
+            if let Some(path) = path {
+                command.arg(flag).arg(path);
+            }
         }
         command.args(["--kernels", &self.launch.kernels.to_string()]);
         if self.launch.allow_unproven {

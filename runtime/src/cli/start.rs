@@ -150,6 +150,12 @@ async fn start(args: &PipelineArgs<'_>) -> anyhow::Result<Pipeline> {
             None => n_stages(&config.pipeline.split)?,
         };
         config.pipeline.host_stages = false;
+        // This process computes nothing, and other nodes are not here.
+        let is_stage =
+            |node: &NodeId| (0..config.pipeline.n_workers).any(|i| node.0 == stage_node(i));
+        let named = config.speculation.draft_node.take().filter(is_stage);
+        let first = NodeId(stage_node(0));
+        config.speculation.draft_node = Some(named.unwrap_or(first));
     }
     output::tell_default_model(args.common, &config);
     let bars = Arc::new(ProgressBars::new());
@@ -167,6 +173,11 @@ async fn start(args: &PipelineArgs<'_>) -> anyhow::Result<Pipeline> {
     }
     bars.clear();
     Ok(pipeline)
+}
+
+/// The node of a stage's process.
+fn stage_node(stage: u32) -> String {
+    format!("stage-{stage}")
 }
 
 /// How many processes a split needs.
@@ -190,15 +201,14 @@ async fn start_processes(pipeline: &mut Pipeline, args: &PipelineArgs<'_>) -> an
         .first()
         .context("the head does not listen")?;
     let launch = Launch {
-        nodes: (0..config.pipeline.n_workers)
-            .map(|i| format!("stage-{i}"))
-            .collect(),
+        nodes: (0..config.pipeline.n_workers).map(stage_node).collect(),
         cluster: config.network.cluster.clone(),
         connect: connect.clone(),
         model: config.model_path()?,
         allow_unproven: config.model.allow_unproven,
         kernels: config.engine.kernels,
         medusa: config.speculation.medusa_path(&config.model)?,
+        draft: config.speculation.draft_path(&config.model)?,
         emulations: args.emulations.to_vec(),
         verbose: args.common.verbose,
     };

@@ -69,7 +69,8 @@ fn stages_give_the_text_of_the_whole_model() {
     let run = ["run", "-p", QUESTION, "-n", "64", "-t", "1", "--json"];
     let ask = |more: &[&str]| {
         let output = jupiter(&[&run, more].concat());
-        told(&output);
+        let told = told(&output);
+        assert!(!told.contains("no guesses"), "{told}");
         let (ids, done) = events(&text(&output.stdout));
         (ids, done["stages"].as_array().unwrap().len())
     };
