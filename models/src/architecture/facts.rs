@@ -143,7 +143,8 @@ pub(crate) enum Latent {
     /// From one matrix.
     OneQueryMatrix,
     /// From one matrix in models of so many layers, of that vocabulary where one is told (`is_lite` in
-    /// deepseek2.cpp); from two in all others, which have no stages of such counts.
+    /// deepseek2.cpp). All others say how many values lie between two matrices (`q_lora_rank`; 0: there is
+    /// one), and where there are two no stage has such a count.
     OneQueryMatrixAt(&'static [(u32, Option<u32>)]),
 }
 

@@ -49,9 +49,10 @@ impl Reader<'_> {
             false => "attention.key_length",
         };
         let head = self.bounded(key, 1, MAX_WIDTH)?;
-        if head <= n_rot || !n_rot.is_multiple_of(2) {
+        let is_even = n_rot.is_multiple_of(2) && head.is_multiple_of(2);
+        if head <= n_rot || !is_even {
             return Err(self.bad(format!(
-                "of a head's {head} values {n_rot} are rotated: it must be an even number below that"
+                "of a head's {head} values {n_rot} are rotated: both must be even, and some not rotated"
             )));
         }
         let cached = [info.n_embd_head_k, info.n_embd_head_v];
@@ -67,13 +68,13 @@ impl Reader<'_> {
             false => info.n_head_kv[il] == info.n_head[il],
         };
         let layers = (0..info.n_layer as usize).filter(|&il| info.attends(il));
-        if latent.is_absorbed {
-            for il in layers.clone() {
-                self.needs(&format!("blk.{il}.attn_k_b.weight"))?;
-                self.needs(&format!("blk.{il}.attn_v_b.weight"))?;
-            }
+        for il in layers.clone() {
+            self.check_matrices(il, latent)?;
         }
-        if info.n_embd_head_v == 0 || !layers.clone().all(fits) {
+        if info.n_embd_head_v == 0 {
+            return Err(self.bad(format!("`{}` is 0", self.key("attention.value_length"))));
+        }
+        if !layers.clone().all(fits) {
             return Err(self.bad(format!(
                 "`{}` must be {}",
                 self.key("attention.head_count_kv"),
@@ -90,6 +91,20 @@ impl Reader<'_> {
             self.bounded("attention.temperature_length", 1, i32::MAX as u32)?;
         }
         Ok(())
+    }
+
+    /// Graphs tell by the matrices of layer `il` what is cached, and have to find what the widths say.
+    fn check_matrices(&self, il: usize, latent: LatentInfo) -> Result<()> {
+        let name = |matrix: &str| format!("blk.{il}.{matrix}.weight");
+        if !latent.is_absorbed {
+            return self.needs(&name("attn_kv_b")).map(drop);
+        }
+        self.needs(&name("attn_k_b"))?;
+        self.needs(&name("attn_v_b"))?;
+        match self.file.tensor(&name("attn_kv_b")) {
+            Some(tensor) => Err(self.bad(format!("the tensor `{}` is one too many", tensor.name))),
+            None => Ok(()),
+        }
     }
 }
 

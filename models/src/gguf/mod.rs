@@ -14,6 +14,7 @@ mod block;
 mod checks;
 mod content_hash;
 mod cursor;
+mod experts;
 mod file_id;
 mod info;
 mod kind;

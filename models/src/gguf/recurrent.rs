@@ -90,7 +90,7 @@ impl Reader<'_> {
                 .per_layer("attention.head_count", 1)?
                 .unwrap_or_default();
             let inner = head * u64::from(heads.first().copied().unwrap_or(0).min(MAX_STATE));
-            return Ok(3 * u64::from(n_conv - 1) * inner + head * inner);
+            return self.counted([3 * u64::from(n_conv - 1) * inner, head * inner]);
         }
         let inner = self.bounded("ssm.inner_size", 1, MAX_WIDTH)?;
         let n_state = self.bounded("ssm.state_size", 1, MAX_STATE)?;
@@ -111,6 +111,17 @@ impl Reader<'_> {
             )));
         }
         let channels = u64::from(inner) + 2 * u64::from(n_groups) * u64::from(n_state);
-        Ok(u64::from(n_conv - 1) * channels + u64::from(n_state) * u64::from(inner))
+        self.counted([
+            u64::from(n_conv - 1) * channels,
+            u64::from(n_state) * u64::from(inner),
+        ])
+    }
+
+    /// All values of a state, of each part of which llama.cpp counts 32 bits.
+    fn counted(&self, parts: [u64; 2]) -> Result<u64> {
+        match parts.iter().find(|part| **part > u64::from(u32::MAX)) {
+            Some(part) => Err(self.bad(format!("a state of {part} values is too large"))),
+            None => Ok(parts.iter().sum()),
+        }
     }
 }

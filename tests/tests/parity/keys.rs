@@ -138,7 +138,7 @@ fn no_tensor_that_is_missing_ends_the_process() {
 fn tiny(arch: SynthArch) -> Model {
     let model = Model::new(&SynthSpec {
         n_embd: 64,
-        n_ff: 64,
+        n_ff: 96,
         n_vocab: 300,
         n_expert: 4,
         n_swa: 16,

@@ -22,6 +22,7 @@ use self::step_times::StepTimes;
 use super::drafting::speculator::Drafted;
 use super::kv::Kv;
 use super::live::{Live, Phase};
+use super::queue::Turn;
 use crate::message::{DraftRows, SequenceOpen};
 use crate::planning::cost::Work;
 use crate::speculation::draft::DraftLimits;
@@ -132,11 +133,16 @@ fn fork_states(live: &mut BTreeMap<RequestId, Live>, kv: &mut Kv) {
         .filter_map(|live| Some((live.reach_fork_point()?, live.seq, live.sequence.whose())))
         .collect();
     for (tokens, seq, whose) in reached {
-        let is_next = |live: &&mut Live| live.base == Some(seq) && live.n_shared == tokens.len();
-        for next in live.values_mut().filter(is_next) {
-            if let Some((base, n_shared)) = next.fork() {
+        let mut later = None;
+        for next in live.values_mut().filter(|live| live.base == Some(seq)) {
+            if next.n_shared > tokens.len() {
+                later = Some(later.map_or(next.n_shared, |n: usize| n.min(next.n_shared)));
+            } else if let Some((base, n_shared)) = next.fork() {
                 kv.fork(base, next.seq, n_shared);
             }
+        }
+        if let Some(live) = live.values_mut().find(|live| live.seq == seq) {
+            live.fork_point = later;
         }
         kv.keep(seq, tokens, whose);
     }
@@ -158,6 +164,17 @@ pub(super) fn may_begin(live: &BTreeMap<RequestId, Live>) -> BTreeSet<RequestId>
         .filter(is_there)
         .map(|live| live.sequence.id)
         .collect()
+}
+
+/// The earliest turn of those that wait for each sequence: it computes for them.
+fn turns_of_waiting(live: &BTreeMap<RequestId, Live>) -> BTreeMap<SequenceId, Turn> {
+    let mut turns = BTreeMap::new();
+    for live in live.values() {
+        let Some(base) = live.base else { continue };
+        let turn = turns.entry(base).or_insert(live.sequence.turn);
+        *turn = live.sequence.turn.min(*turn);
+    }
+    turns
 }
 
 impl Batching {
@@ -227,7 +244,7 @@ impl Filling<'_> {
         self.kv.n_within_reach(live.seq).saturating_sub(n_sent)
     }
 
-    /// Fills the micro-batch with rows of prompts, in the order of the queue. What is forked begins when it
+    /// Fills the micro-batch with rows of prompts, in the order of the queue, what others wait for in theirs. What is forked begins when it
     /// is among those that `may_begin`, a few in one micro-batch.
     fn take_chunks(
         &mut self,
@@ -245,8 +262,12 @@ impl Filling<'_> {
             Prefill::Planned => (Some(&self.batching.chunking), usize::MAX),
             Prefill::AtMost(n_rows) => (None, n_rows),
         };
+        let waiting = turns_of_waiting(live);
         let mut due: Vec<&mut Live> = live.values_mut().filter(|live| may_go(live)).collect();
-        due.sort_by_key(|live| live.sequence.turn);
+        due.sort_by_key(|live| {
+            let (own, of_waiting) = (live.sequence.turn, waiting.get(&live.seq));
+            of_waiting.map_or(own, |&turn| own.min(turn))
+        });
         for live in due {
             let n_taken = self.batch.rows.len() - n_before;
             let room = self.room().min(most - n_taken);

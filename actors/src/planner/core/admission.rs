@@ -14,9 +14,6 @@ use super::super::sequence::Sequence;
 use super::PlannerCore;
 use crate::RequestId;
 
-/// Most waiting requests whose beginnings are compared with those of one that begins.
-const MAX_COMPARED: usize = 64;
-
 impl PlannerCore {
     /// Admits waiting sequences, one by one in their order, while there is room for the one that is next.
     pub(super) fn admit(&mut self, now: Instant) {
@@ -100,7 +97,8 @@ impl PlannerCore {
         let points = running.filter_map(|live| {
             let Computing { text, whose, .. } = live.computing();
             let n = self.kv.n_worth_a_state(&wanted, text, whose);
-            (n > live.n_computed.max(n_shared)).then_some((n, live.sequence.id))
+            let n_before = live.n_computed.max(live.n_shared).max(n_shared);
+            (n > n_before).then_some((n, live.sequence.id))
         });
         points.max().map(|(n, id)| (id, n))
     }
@@ -108,9 +106,10 @@ impl PlannerCore {
     /// Where a sequence that begins with `n_shared` tokens of others stops for those that begin as it does.
     fn fork_point(&self, sequence: &Sequence, n_shared: usize) -> Option<usize> {
         let live = self.live.values().map(|live| &live.sequence);
-        let waiting = self.queue.requests().take(MAX_COMPARED);
-        let others = live.chain(waiting).filter(|other| other.id != sequence.id);
-        let others = others.map(|other| (&other.tokens[..], other.whose()));
+        let others = live.chain(self.queue.requests());
+        let others = others.filter(|other| other.id != sequence.id);
+        // The last token's row is everybody's own.
+        let others = others.map(|other| (&other.tokens[..other.tokens.len() - 1], other.whose()));
         self.kv.fork_point(&sequence.wanted(), n_shared, others)
     }
 

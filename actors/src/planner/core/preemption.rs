@@ -138,32 +138,38 @@ impl PlannerCore {
         let Some(live) = self.live.get(&id) else {
             return;
         };
-        let (src, base, fork_point) = (live.seq, live.base, live.fork_point);
+        let (src, base) = (live.seq, live.base);
         let n_of_base = base.map_or(0, |_| live.n_shared);
         let waiting = self.live.values().filter(|live| live.base == Some(src));
         let mut waiting: Vec<_> = waiting.map(|l| (l.n_shared, l.sequence.id)).collect();
         waiting.sort_unstable();
-        let mut heir = None;
+        let (mut heir, mut n_of_heir) = (None, None);
         for (n_shared, id) in waiting.into_iter().rev() {
             let Some(live) = self.live.get_mut(&id) else {
                 continue;
             };
             match (heir, base) {
                 (Some(heir), _) if n_shared > n_computed.max(n_of_base) => {
-                    live.rebase(heir, n_shared)
+                    live.rebase(heir, n_shared);
+                    n_of_heir = Some(n_shared);
                 }
                 // It waits itself for another.
                 (_, Some(base)) => live.rebase(base, n_shared.min(n_of_base)),
                 _ => {
                     let n = n_shared.min(n_computed);
                     live.inherit(n);
-                    live.fork_point = fork_point.or(live.fork_point);
                     if n > 0 {
                         self.kv.fork(src, live.seq, n);
                     }
                 }
             }
             heir.get_or_insert(live.seq);
+        }
+        // A state is forked where it stops: there for the one that shares least, then for the next.
+        let n_of_heir = n_of_heir.filter(|_| self.kv.has_state());
+        let mut live = self.live.values_mut();
+        if let (Some(n), Some(heir)) = (n_of_heir, live.find(|live| Some(live.seq) == heir)) {
+            heir.fork_point = Some(heir.fork_point.map_or(n, |own| own.min(n)));
         }
     }
 }

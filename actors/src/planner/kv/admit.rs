@@ -162,7 +162,7 @@ impl Kv {
     }
 
     /// A slot with the first cells of a node: another one, so that the node stays, or the node's own where
-    /// all of it goes on, and where there is no other.
+    /// all of it goes on and it is not for many, and where there is no other.
     fn fork_node(&mut self, found: Found) -> Option<SequenceId> {
         let (src, len) = (found.seq, found.n_shared);
         self.n_uses += 1;

@@ -41,13 +41,18 @@ impl Kv {
 
     /// A slot for a sequence. A node gives up its own where none is free; not `except`.
     pub(super) fn free_slot(&mut self, except: Option<SequenceId>) -> Option<SequenceId> {
-        let is_main = |holds: &Use| matches!(holds, Use::Live { .. } | Use::Kept(_));
-        let n_main = self.slots.iter().filter(|slot| is_main(&slot.holds));
-        if n_main.count() >= self.n_main() {
+        if self.is_full() {
             let oldest = self.oldest(except)?;
             self.discard(oldest);
         }
         self.free().next()
+    }
+
+    /// Whether sequences and nodes have all slots that are for them.
+    pub(super) fn is_full(&self) -> bool {
+        let is_main = |holds: &Use| matches!(holds, Use::Live { .. } | Use::Kept(_));
+        let n_main = self.slots.iter().filter(|slot| is_main(&slot.holds));
+        n_main.count() >= self.n_main()
     }
 
     /// Nodes whose cells another node has: who could go on from them can go on from that one, but for states.
@@ -68,7 +73,7 @@ impl Kv {
         }
     }
 
-    fn oldest(&self, except: Option<SequenceId>) -> Option<SequenceId> {
+    pub(super) fn oldest(&self, except: Option<SequenceId>) -> Option<SequenceId> {
         let nodes = nodes(&self.slots).filter(|(seq, _)| Some(*seq) != except);
         let oldest = nodes.min_by_key(|(_, node)| node.used);
         oldest.map(|(seq, _)| seq)

@@ -12,7 +12,7 @@ const MIN_FORK_POINT: usize = 32;
 
 impl Kv {
     /// Whether layers have a state, which goes on from its end alone.
-    pub(super) fn has_state(&self) -> bool {
+    pub(in crate::planner) fn has_state(&self) -> bool {
         self.past == Some(0)
     }
 
@@ -51,8 +51,12 @@ impl Kv {
     }
 
     /// What the live sequence in `src` has computed, `tokens` and no more, stays as a node too, where there
-    /// is a slot for it.
+    /// is a slot for it, or one of a node that spares less.
     pub(in crate::planner) fn keep(&mut self, src: SequenceId, tokens: Vec<Token>, whose: Whose) {
+        let spares_more = |seq: SequenceId| self.len(seq) >= tokens.len();
+        if self.is_full() && self.oldest(None).is_none_or(spares_more) {
+            return;
+        }
         let Some(dst) = self.free_slot(None) else {
             return;
         };

@@ -22,13 +22,16 @@ pub(super) fn of(sets: &[&[SequenceId]], n_max: usize, in_order: bool) -> Vec<Ve
     let mut runs = runs(sets);
     let mut calls = Vec::new();
     while !runs.is_empty() {
-        let ready: Vec<usize> = (0..runs.len())
+        let mut ready: Vec<usize> = (0..runs.len())
             .filter(|&at| {
                 runs[..at]
                     .iter()
                     .all(|before| !meet(before.set, runs[at].set))
             })
             .collect();
+        if in_order {
+            ready.sort_by_key(|&at| runs[at].set.first().copied());
+        }
         let n = runs[ready[0]].rows.len().min(n_max.max(1));
         let mut call: Vec<usize> = Vec::new();
         let mut last = None;
@@ -87,8 +90,8 @@ mod tests {
     fn sequences_with_equally_many_rows_share_a_call() {
         assert_eq!(calls(&[&[0], &[1], &[2]], 8, false), [[0, 1, 2]]);
         assert_eq!(
-            calls(&[&[0], &[2], &[1], &[3]], 8, true),
-            [vec![0, 2], vec![1, 3]]
+            calls(&[&[0], &[2], &[1], &[4]], 8, true),
+            [vec![0, 2, 1], vec![3]]
         );
         assert_eq!(
             calls(&[&[0], &[1], &[0], &[1], &[2]], 8, false),

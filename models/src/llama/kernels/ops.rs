@@ -41,12 +41,6 @@ unsafe extern "C" fn supports(op: *const sys::ggml_tensor) -> bool {
         None if w.data.is_null() => loading(),
         kernels => kernels,
     };
-    let does_each_fit = match op.op {
-        // The same matrix for all rows, or one for each of the activations'.
-        sys::GGML_OP_MUL_MAT => w.ne[2] == 1 || (x.ne[2] == w.ne[2] && x.ne[3] == 1),
-        sys::GGML_OP_MUL_MAT_ID => true,
-        _ => return false,
-    };
     // A hint says what the weights are (ggml_mul_mat_set_hint); ours are none of these.
     let is_plain = op.op != sys::GGML_OP_MUL_MAT || op.op_params[1] == 0;
     // llama.cpp asks for a product with the factors beside a matrix too, and multiplies value by value.
@@ -54,7 +48,7 @@ unsafe extern "C" fn supports(op: *const sys::ggml_tensor) -> bool {
     let name = unsafe { CStr::from_ptr(sys::ggml_get_name(w)) };
     let is_possible = is_plain
         && !name.to_bytes().ends_with(b".scale")
-        && does_each_fit
+        && Product::has_a_matrix_for_each(op.op, w, x)
         && x.type_ == sys::GGML_TYPE_F32
         && x.nb[0] == size_of::<f32>();
     is_possible && kernels.is_some() && packing(w).is_some()

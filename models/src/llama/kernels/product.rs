@@ -34,6 +34,9 @@ impl<'a> Product<'a> {
             sys::GGML_OP_MUL_MAT_ID => Some(ids?),
             _ => return None,
         };
+        if !Self::has_a_matrix_for_each(op.op, w, x) {
+            return None;
+        }
         // SAFETY: by contract.
         let kernels = unsafe { kernels_of(w) }?;
         let (weights, shape, matrix_bytes) = packing(w)?;
@@ -48,6 +51,20 @@ impl<'a> Product<'a> {
             out: op,
             ids,
         })
+    }
+
+    /// Whether it is known which matrix of `w` each row of `x` is for: the same for all, one for each matrix
+    /// of rows, or what the operation says.
+    pub(super) fn has_a_matrix_for_each(
+        op: sys::ggml_op,
+        w: &sys::ggml_tensor,
+        x: &sys::ggml_tensor,
+    ) -> bool {
+        match op {
+            sys::GGML_OP_MUL_MAT => w.ne[2] == 1 || (x.ne[2] == w.ne[2] && x.ne[3] == 1),
+            sys::GGML_OP_MUL_MAT_ID => true,
+            _ => false,
+        }
     }
 
     fn n_rows(&self) -> usize {

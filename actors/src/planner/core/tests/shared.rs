@@ -80,6 +80,41 @@ fn a_state_that_many_begin_with_is_computed_once() {
     assert_idle(&world);
 }
 
+/// Of three texts two begin with 60 tokens, the third as both with 35: whatever ends, no state is asked for
+/// that has gone on, and nobody waits for ever.
+#[test]
+fn states_of_several_lengths_are_forked_where_they_are() {
+    for (order, ends) in [([0, 1, 2], 0), ([2, 0, 1], 1), ([0, 2, 1], 2)] {
+        for n_steps in 0..10 {
+            let mut world = World::of(2, with_states(8));
+            let prompt = |which: usize| match which {
+                2 => [&(0..35).collect::<Vec<Token>>()[..], &[700; 20]].concat(),
+                _ => [
+                    &(0..60).collect::<Vec<Token>>()[..],
+                    &[710 + which as Token; 5],
+                ]
+                .concat(),
+            };
+            let ask = |(at, which): (usize, usize)| {
+                let id = at as u64 + 1;
+                (id, prompt(which), world.ask(id, &prompt(which), 4))
+            };
+            let asked: Vec<_> = order.into_iter().enumerate().map(ask).collect();
+            (0..n_steps).for_each(|_| _ = world.step());
+            world.core.cancel(RequestId(ends + 1), world.now);
+            world.settle();
+            world.run();
+            for (id, prompt, mut events) in asked {
+                if id != ends + 1 {
+                    assert_text(&mut events, &prompt, 4);
+                }
+            }
+            assert_eq!(world.n_torn, 0, "{order:?} without {ends} after {n_steps}");
+            assert_idle(&world);
+        }
+    }
+}
+
 #[test]
 fn a_state_is_kept_for_the_third_where_the_second_begins_as_the_first_did() {
     let mut world = World::of(1, with_states(4));
