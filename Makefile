@@ -93,7 +93,7 @@ ros2-golden: ## Make the embedded interfaces of ROS 2 and the golden data of its
 evaluation: prerequisites ## Judge the default model on questions that it was never trained on
 	$(CARGO) run --release --bin evaluation -- $(ARGS)
 
-train: prerequisites ## Train the default model anew (about two hours on two cores; goes on where it stopped)
+train: prerequisites ## Train the default model anew (about two and a half hours on two cores; goes on where it stopped)
 	$(CARGO) run --release -p jupiter-training -- all $(ARGS)
 
 install: prerequisites ## Install the command jupiter into Cargo's folder

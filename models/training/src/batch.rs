@@ -4,6 +4,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use jupiter_world::{Example, Kind, Split, World};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
 
 use crate::tokenizer::Tokenizer;
 
@@ -25,6 +27,19 @@ pub(crate) struct Batch {
 /// was understood, so that more questions are read in the same time.
 const WHOLE_EVERY: u64 = 3;
 const CUT_TOKENS: usize = 32;
+/// How often a token of a question is another one, drawn from all: people use words that no training holds,
+/// and a question must be understood by the others. Not where each word counts, as in commands.
+const BLURRED: f64 = 0.025;
+const BLURRED_KINDS: [Kind; 8] = [
+    Kind::Define,
+    Kind::Purpose,
+    Kind::Fact,
+    Kind::Compare,
+    Kind::Long,
+    Kind::Refuse,
+    Kind::Unknown,
+    Kind::Ability,
+];
 
 /// Conversations of the endless stream that one worker takes: every `step`-th.
 pub(crate) struct Stream<'a> {
@@ -45,8 +60,10 @@ impl Stream<'_> {
             let example = self.world.example(self.split, self.seed, self.next);
             let is_cut = example.kind == Kind::Long && !self.next.is_multiple_of(WHOLE_EVERY);
             let n_most = if is_cut { CUT_TOKENS } else { usize::MAX };
+            let is_blurred = self.split == Split::Training && BLURRED_KINDS.contains(&example.kind);
+            let mut blur = is_blurred.then(|| ChaCha8Rng::seed_from_u64(self.seed ^ self.next));
             self.next += self.step;
-            packer.add(&example, n_most, self.tokenizer);
+            packer.add(&example, n_most, self.tokenizer, blur.as_mut());
         }
         packer.finish()
     }
@@ -62,11 +79,21 @@ struct Packer {
 }
 
 impl Packer {
-    /// With at most `n_most` tokens of each answer.
-    fn add(&mut self, example: &Example, n_most: usize, tokenizer: &Tokenizer) {
+    /// With at most `n_most` tokens of each answer, and questions blurred by `blur`.
+    fn add(
+        &mut self,
+        example: &Example,
+        n_most: usize,
+        tokenizer: &Tokenizer,
+        mut blur: Option<&mut ChaCha8Rng>,
+    ) {
         let start = self.tokens.len();
         for turn in &example.turns {
-            self.tokens.extend(tokenizer.user(&turn.user));
+            let mut question = tokenizer.user(&turn.user);
+            if let Some(random) = &mut blur {
+                tokenizer.blur(&mut question, BLURRED, random);
+            }
+            self.tokens.extend(question);
             let answer = tokenizer.answer(&turn.assistant);
             let n = answer.len().min(n_most);
             for (i, token) in answer.into_iter().take(n).enumerate() {

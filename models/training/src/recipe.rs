@@ -68,7 +68,7 @@ impl Subset {
             n_ff: 160,
         };
         let (shape, n_steps, step_tokens, peak_rate) = match self {
-            Self::Model => (model, 18_500, 2048, 3e-3),
+            Self::Model => (model, 31_500, 2048, 3e-3),
             Self::Draft => (draft, 10_000, 1536, 5e-3),
             Self::Medusa => (model, 2000, 1536, 2e-3),
         };

@@ -6,6 +6,8 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use jupiter_models::gguf::{Array, GgufFile};
 use jupiter_models::text::Vocabulary;
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::digits::Digits;
@@ -150,6 +152,16 @@ impl Tokenizer {
         tokens
     }
 
+    /// Each token of text in `tokens` becomes any other text so often, of one; controls stay.
+    pub(crate) fn blur(&self, tokens: &mut [u32], share: f64, random: &mut ChaCha8Rng) {
+        let text = CONTROLS.len() as u32..self.n_vocab() as u32;
+        for token in tokens.iter_mut().filter(|token| text.contains(*token)) {
+            if random.random_bool(share) {
+                *token = random.random_range(text.clone());
+            }
+        }
+    }
+
     /// An answer and its end.
     pub(crate) fn answer(&self, text: &str) -> Vec<u32> {
         let mut tokens = self.encode(text);
@@ -202,8 +214,6 @@ fn cutting(model: BPE) -> Impl {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use jupiter_world::{Split, World};
-    use rand::RngExt;
-    use rand_chacha::ChaCha8Rng;
     use rand_chacha::rand_core::SeedableRng;
 
     use super::*;
@@ -260,6 +270,23 @@ mod tests {
             let chars: String = (0..n).map(|_| rng.random::<char>()).collect();
             tokenizer.check_against(&vocabulary, &chars).unwrap();
         }
+    }
+
+    #[test]
+    fn a_blur_changes_text_as_often_as_asked_and_no_control() {
+        let (tokenizer, _) = both();
+        let clear: Vec<u32> = (0..250).cycle().take(10_000).collect();
+        let mut blurred = clear.clone();
+        tokenizer.blur(&mut blurred, 0.1, &mut ChaCha8Rng::seed_from_u64(1));
+        let changed = |(a, b): &(&u32, &u32)| a != b;
+        let pairs: Vec<_> = clear.iter().zip(&blurred).filter(changed).collect();
+        assert!((800..1200).contains(&pairs.len()), "{}", pairs.len());
+        let n_controls = CONTROLS.len() as u32;
+        assert!(
+            pairs
+                .iter()
+                .all(|(a, b)| **a >= n_controls && **b >= n_controls)
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::draw::Draw;
 use crate::example::Asked;
-use crate::held_out::Subset;
+use crate::held_out::{Percent, Subset};
 use crate::knowledge::Ability;
 use crate::phrasing::{self, fill, put};
 use crate::{World, outside};
@@ -12,7 +12,10 @@ const DANGER: &str =
     "Keep clear of the robot while it moves, although it stops when a person comes near.";
 
 /// How often a question is one that was found for its ability alone, in a hundred.
-const OWN_PERCENT: usize = 25;
+const OWN_WORDS: Percent = Percent {
+    training: 45,
+    held_out: 11,
+};
 
 /// Whether and how the robot does something, whether that is dangerous, or something that it cannot do.
 pub(crate) fn ability(world: &World, part: Subset, draw: &mut Draw) -> Option<Asked> {
@@ -20,7 +23,7 @@ pub(crate) fn ability(world: &World, part: Subset, draw: &mut Draw) -> Option<As
         return inability(world, part, draw);
     }
     let ability = draw.pick(&world.abilities)?;
-    if draw.chance(OWN_PERCENT) {
+    if OWN_WORDS.of(part, draw) {
         let question = part.own_words(draw, &ability.asked)?.to_owned();
         return Some(Asked::exactly(put(question, part, draw), &told(ability)));
     }

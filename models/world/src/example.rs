@@ -70,13 +70,13 @@ impl Kind {
     fn weight(self) -> usize {
         match self {
             Kind::Command => 220,
-            Kind::Fact => 52,
-            Kind::Long => 24,
-            Kind::Unknown => 22,
-            Kind::Define | Kind::Purpose => 20,
-            Kind::Outline => 18,
-            Kind::Ability => 16,
-            Kind::Compare | Kind::Refuse | Kind::Turns => 12,
+            Kind::Fact => 80,
+            Kind::Long => 34,
+            Kind::Unknown => 28,
+            Kind::Ability => 24,
+            Kind::Define | Kind::Purpose | Kind::Outline => 18,
+            Kind::Turns => 14,
+            Kind::Compare | Kind::Refuse => 12,
             Kind::Expand | Kind::Points | Kind::Talk => 10,
         }
     }

@@ -10,6 +10,24 @@ const PHRASING_GROUP: usize = 6;
 /// One in this many combinations is held out.
 const CELL_GROUP: u64 = 8;
 
+/// How often a question is in words that were found for one thing alone, in a hundred. Of what is held out as
+/// many are as when the knowledge had few such words: else figures would fall with every one that it gets, as
+/// more and more of them would be asked, and be no measure of a model.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Percent {
+    pub(crate) training: usize,
+    pub(crate) held_out: usize,
+}
+
+impl Percent {
+    pub(crate) fn of(self, part: Subset, draw: &mut Draw) -> bool {
+        draw.chance(match part {
+            Subset::Training => self.training,
+            Subset::NewPhrasing | Subset::NewCell => self.held_out,
+        })
+    }
+}
+
 /// Where an example comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Subset {

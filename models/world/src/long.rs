@@ -2,14 +2,17 @@
 
 use crate::draw::{Draw, upper_first};
 use crate::example::Asked;
-use crate::held_out::Subset;
+use crate::held_out::{Percent, Subset};
 use crate::knowledge::{Subject, Topic, TopicKind};
 use crate::phrasing::{self, Called, fill, number_word, put};
 use crate::{Check, World};
 
 /// How often a topic is asked for in words that were found for it alone, and how often such words stand
 /// in a phrasing for all, in a hundred.
-const OWN_PERCENT: usize = 35;
+const OWN_WORDS: Percent = Percent {
+    training: 50,
+    held_out: 21,
+};
 const ALSO_PERCENT: usize = 65;
 
 /// A topic in one paragraph.
@@ -48,7 +51,7 @@ pub(crate) fn question(
     draw: &mut Draw,
 ) -> Option<String> {
     let called = Called::draw(subject, draw);
-    if draw.chance(OWN_PERCENT) {
+    if OWN_WORDS.of(part, draw) {
         let question = called.rename(part.own_words(draw, &topic.asked)?);
         return Some(put(question, part, draw));
     }

@@ -42,13 +42,36 @@ pub(crate) fn fill(template: &str, places: &[(&str, &str)]) -> String {
 pub(crate) fn put(question: String, part: Subset, draw: &mut Draw) -> String {
     let mut text = question;
     if draw.chance(FRAME_PERCENT) {
-        let opener = OPENERS[part.free_phrasing(draw, OPENERS.len())];
+        let opener = aside(OPENERS[part.free_phrasing(draw, OPENERS.len())], draw);
         text = format!("{opener}{}", lower_first(&text));
     }
     if draw.chance(FRAME_PERCENT / 2) {
-        text += CLOSERS[part.free_phrasing(draw, CLOSERS.len())];
+        text += &aside(CLOSERS[part.free_phrasing(draw, CLOSERS.len())], draw);
     }
     draw.typed(upper_first(&text))
+}
+
+/// Whether a phrasing is the plain question with one of the openers before it.
+pub(crate) fn is_framed(template: &str) -> bool {
+    let mut openers = OPENERS.iter();
+    openers.any(|opener| template.strip_prefix(opener) == Some("{lq}"))
+}
+
+/// What stands around a question, with somebody and something that he does in its places.
+fn aside(template: &str, draw: &mut Draw) -> String {
+    let mut text = template.to_owned();
+    for (place, words) in [("{who}", PEOPLE), ("{doing}", DOING)] {
+        if let Some(word) = draw.pick(words).filter(|_| text.contains(place)) {
+            let opens = text.trim_start().starts_with(place);
+            let word = if opens {
+                upper_first(word)
+            } else {
+                (*word).to_owned()
+            };
+            text = text.replace(place, &word);
+        }
+    }
+    text
 }
 
 /// How a question calls a subject.

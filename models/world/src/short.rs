@@ -2,13 +2,16 @@
 
 use crate::draw::{Draw, lower_first, upper_first};
 use crate::example::Asked;
-use crate::held_out::{Subset, held};
+use crate::held_out::{Percent, Subset, held};
 use crate::knowledge::{Fact, Subject};
 use crate::phrasing::{self, Called, fill, put};
 use crate::{Check, World};
 
 /// How often a fact is asked for in words that were found for it alone, in a hundred.
-const OWN_PERCENT: usize = 60;
+const OWN_WORDS: Percent = Percent {
+    training: 75,
+    held_out: 50,
+};
 
 /// What a subject is.
 pub(crate) fn define(subject: &Subject, part: Subset, draw: &mut Draw) -> Option<Asked> {
@@ -30,12 +33,20 @@ pub(crate) fn purpose(subject: &Subject, part: Subset, draw: &mut Draw) -> Optio
 pub(crate) fn fact(subject: &Subject, part: Subset, draw: &mut Draw) -> Option<Asked> {
     let fact = draw.pick(&subject.facts)?;
     let called = Called::draw(subject, draw);
-    let question = if draw.chance(OWN_PERCENT) {
+    let question = if OWN_WORDS.of(part, draw) {
         called.rename(part.own_words(draw, &fact.asked)?)
     } else {
         let cell = [subject.id.as_str(), "fact", &fact.ask];
         let phrasing = part.phrasing(draw, phrasing::FACT.len(), &cell)?;
-        fact_question(phrasing::FACT[phrasing], fact, |text| called.rename(text))
+        let template = phrasing::FACT[phrasing];
+        let question = fact_question(template, fact, |text| called.rename(text));
+        // It may be what is trained on: somebody's own words, or another phrasing with something before it.
+        let is_own = |own: &String| called.rename(own).eq_ignore_ascii_case(&question);
+        let is_seen = fact.asked.iter().any(is_own) || phrasing::is_framed(template);
+        if part != Subset::Training && is_seen {
+            return None;
+        }
+        question
     };
     Some(fact_answer(put(question, part, draw), fact))
 }

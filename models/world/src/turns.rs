@@ -1,8 +1,8 @@
-//! Conversations of two to four turns, whose later questions point back.
+//! Conversations of two to eight turns, whose later questions point back.
 
 use crate::draw::{Draw, upper_first};
 use crate::example::{Asked, Example, Kind, Turn};
-use crate::held_out::{Subset, held};
+use crate::held_out::{Percent, Subset, held};
 use crate::knowledge::{Fact, Subject, Topic, TopicKind};
 use crate::long::{about_topic, answer, fill_topic, topic_words};
 use crate::phrasing::{self, Called, fill, rename};
@@ -10,11 +10,18 @@ use crate::short::{self, comparison, fact_answer, fact_question, may_compare};
 use crate::{World, command, outside};
 
 /// At most this many whole topics, so that a conversation stays within a small context.
-const MOST_LONG: usize = 2;
+const MOST_LONG: usize = 3;
+/// How many turns there are, from two on: so often each.
+const LENGTHS: [usize; 7] = [30, 26, 16, 10, 8, 6, 4];
+/// A turn that does not fit is drawn again at most so often.
+const MOST_DRAWS: usize = 50;
 /// How often something else comes before the first question, in a hundred.
 const BEFORE_PERCENT: usize = 15;
 /// How often a fact is asked for in words that were found for it alone, in a hundred.
-const OWN_PERCENT: usize = 40;
+const OWN_WORDS: Percent = Percent {
+    training: 50,
+    held_out: 31,
+};
 
 /// What a turn asks; its name is part of the combination that is held out.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -63,7 +70,7 @@ struct Talking<'a> {
 
 /// A conversation; its last turn is new where the part is.
 pub(crate) fn turns(world: &World, part: Subset, draw: &mut Draw) -> Option<Example> {
-    let count = 2 + draw.weighted(&[35, 40, 25]);
+    let count = 2 + draw.weighted(&LENGTHS);
     let first = draw.pick(&world.subjects)?;
     let mut talking = Talking {
         world,
@@ -86,10 +93,10 @@ pub(crate) fn turns(world: &World, part: Subset, draw: &mut Draw) -> Option<Exam
         Subset::Training
     };
     for _ in 2..count {
-        let asked = talking.next(first, Subset::Training, draw)?;
+        let asked = talking.next_that_fits(first, Subset::Training, draw)?;
         talking.turns.push(asked.turn);
     }
-    let asked = talking.next(first, last_part, draw)?;
+    let asked = talking.next_that_fits(first, last_part, draw)?;
     let held_kinds = held(&["turns", &first.id, &talking.kinds.join(",")]);
     let fits = match part {
         Subset::Training => !held_kinds,
@@ -100,13 +107,32 @@ pub(crate) fn turns(world: &World, part: Subset, draw: &mut Draw) -> Option<Exam
 }
 
 impl<'a> Talking<'a> {
+    /// The next turn, drawn again where it does not fit: long conversations would else be rare.
+    fn next_that_fits(
+        &mut self,
+        first: &'a Subject,
+        part: Subset,
+        draw: &mut Draw,
+    ) -> Option<Asked> {
+        for _ in 0..MOST_DRAWS {
+            let before = (self.subject, self.last, self.kinds.len(), self.longs);
+            if let Some(asked) = self.next(first, part, draw) {
+                return Some(asked);
+            }
+            let n_kinds;
+            (self.subject, self.last, n_kinds, self.longs) = before;
+            self.kinds.truncate(n_kinds);
+        }
+        None
+    }
+
     /// The next turn; `None` where the draw does not fit the conversation.
     fn next(&mut self, first: &'a Subject, part: Subset, draw: &mut Draw) -> Option<Asked> {
         let same = matches!(
             self.last,
             Ask::Define | Ask::Purpose | Ask::Long(TopicKind::About)
         );
-        let weights = [60, if same { 18 } else { 0 }, 10, 20];
+        let weights = [55, if same { 16 } else { 0 }, 20, 20];
         let next = [Move::Follow, Move::Same, Move::Switch, Move::Between][draw.weighted(&weights)];
         let asked = match next {
             Move::Follow => self.follow(part, draw),
@@ -261,7 +287,7 @@ pub(crate) fn fact_about_it(
     draw: &mut Draw,
 ) -> Option<String> {
     let the = &subject.the;
-    if draw.chance(OWN_PERCENT) {
+    if OWN_WORDS.of(part, draw) {
         let own = part.own_words(draw, &fact.asked)?;
         let question = rename(own, the, "it");
         return (question != own).then(|| upper_first(&question));

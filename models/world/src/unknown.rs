@@ -4,14 +4,17 @@
 use crate::World;
 use crate::draw::Draw;
 use crate::example::Asked;
-use crate::held_out::{Subset, held};
+use crate::held_out::{Percent, Subset, held};
 use crate::knowledge::{Subject, TopicKind};
 use crate::phrasing::{self, Called, fill, put};
 use crate::turns::{fact_about_it, topic_about_it};
 
 /// How often a gap is asked for in words that were found for it alone, and how often such words stand in a
 /// phrasing for all, in a hundred.
-const OWN_PERCENT: usize = 50;
+const OWN_WORDS: Percent = Percent {
+    training: 50,
+    held_out: 27,
+};
 const ALSO_PERCENT: usize = 60;
 
 /// How it is said of a subject that the knowledge does not tell.
@@ -34,7 +37,7 @@ pub(crate) fn unknown(world: &World, part: Subset, draw: &mut Draw) -> Option<As
         return None;
     }
     let the = Called::draw(subject, draw).the;
-    let question = if !gap.asked.is_empty() && draw.chance(OWN_PERCENT) {
+    let question = if !gap.asked.is_empty() && OWN_WORDS.of(part, draw) {
         part.own_words(draw, &gap.asked)?.replace("{the}", the)
     } else {
         let cell = [subject.id.as_str(), "unknown", &gap.ask];
@@ -82,20 +85,26 @@ fn nothing_named(subject: &Subject, part: Subset, draw: &mut Draw) -> Option<Ask
     fits.then(|| Asked::exactly(draw.typed(question), WHICH))
 }
 
-/// Whether the subject's own tasks, facts and causes hold a word, or a longer one that begins with it.
+/// In so many of the ways to ask for one thing a word is what it is about; in fewer it came in passing.
+const TELLING: usize = 2;
+
+/// Whether the subject's own tasks, facts and causes are about a word, or a longer one that begins with it.
 fn tells(subject: &Subject, word: &str) -> bool {
+    let word = format!(" {word}");
+    let holds = |text: &str| format!(" {}", text.to_lowercase()).contains(&word);
+    let is_asked = |asked: &[String], also: &[String]| {
+        let texts = asked.iter().chain(also);
+        texts.filter(|text| holds(text)).count() >= TELLING
+    };
     let topics = [TopicKind::Steps, TopicKind::Causes];
-    let topics = topics.into_iter().filter_map(|kind| subject.topic(kind));
-    let topics = topics.flat_map(|topic| {
-        let own = topic.also.iter().chain(&topic.asked);
-        own.chain([&topic.task, &topic.when])
-    });
-    let facts = subject.facts.iter().flat_map(|fact| {
-        let own = fact.asked.iter();
-        own.chain([&fact.ask, &fact.question, &fact.answer])
-    });
-    topics.chain(facts).any(|text| {
-        let text = format!(" {}", text.to_lowercase());
-        text.contains(&format!(" {word}"))
+    let mut topics = topics.into_iter().filter_map(|kind| subject.topic(kind));
+    let mut facts = subject.facts.iter();
+    topics.any(|topic| {
+        holds(&topic.task) || holds(&topic.when) || is_asked(&topic.asked, &topic.also)
+    }) || facts.any(|fact| {
+        [&fact.ask, &fact.question, &fact.answer]
+            .into_iter()
+            .any(|text| holds(text))
+            || is_asked(&fact.asked, &[])
     })
 }

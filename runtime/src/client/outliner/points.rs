@@ -1,5 +1,5 @@
 //! The outline, and its points side by side: each begins as soon as its title is written and it is certain
-//! that the answer has points.
+//! that the answer has points, or with templates when the outline is whole.
 
 use futures::StreamExt;
 use jupiter_actors::request::{Completion, Deadline, DeadlineKind, FinishReason, LengthLimit};

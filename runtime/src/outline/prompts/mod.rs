@@ -137,11 +137,10 @@ impl OutlinePrompts {
         self.templates.is_none().then_some(Begin { shown, begun })
     }
 
-    /// Whether a point can only be asked for when all titles are written: a template says how many there
-    /// are.
+    /// Whether a point can only be asked for when all titles are written: with templates the outline is a
+    /// turn of the conversation, which is whole, and the template may say how many points there are.
     pub fn need_all_points(&self) -> bool {
-        let expansion = self.templates.as_ref().map(|(_, expansion)| expansion);
-        expansion.is_some_and(|template| template.has("count"))
+        self.templates.is_some()
     }
 
     /// Asks for one of the points, by its index, behind what was `asked` for the outline and the points as
@@ -195,7 +194,7 @@ mod tests {
         let question =
             "How do I clean the {title}?\nOutline only: numbered points of 2 to 5 words.";
         assert_eq!((&*asked.chat[2].content, &*asked.begun), (question, ""));
-        assert!(!prompts.need_all_points());
+        assert!(prompts.need_all_points() && !OutlinePrompts::begun().need_all_points());
         let counts = OutlinePrompts::new(&RawPrompts::general()).unwrap();
         assert!(counts.need_all_points());
         for i in 0..3 {
