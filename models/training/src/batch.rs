@@ -28,7 +28,7 @@ pub(crate) struct Batch {
 const WHOLE_EVERY: u64 = 3;
 const CUT_TOKENS: usize = 32;
 /// How often a token of a question is another one, drawn from all: people use words that no training holds,
-/// and a question must be understood by the others. Not where each word counts, as in commands.
+/// and a question must be understood by the others. Single questions, not where each word counts.
 const BLURRED: f64 = 0.025;
 const BLURRED_KINDS: [Kind; 8] = [
     Kind::Define,

@@ -1,4 +1,4 @@
-//! Conversations of two to eight turns, whose later questions point back.
+//! Conversations of two to eight turns, and perhaps one about something else between, whose later questions point back.
 
 use crate::draw::{Draw, upper_first};
 use crate::example::{Asked, Example, Kind, Turn};
@@ -11,7 +11,7 @@ use crate::{World, command, outside};
 
 /// At most this many whole topics, so that a conversation stays within a small context.
 const MOST_LONG: usize = 3;
-/// How many turns there are, from two on: so often each.
+/// How many turns there are, from two on, beside one between: so often each.
 const LENGTHS: [usize; 7] = [30, 26, 16, 10, 8, 6, 4];
 /// A turn that does not fit is drawn again at most so often.
 const MOST_DRAWS: usize = 50;

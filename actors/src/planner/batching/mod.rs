@@ -166,13 +166,22 @@ pub(super) fn may_begin(live: &BTreeMap<RequestId, Live>) -> BTreeSet<RequestId>
         .collect()
 }
 
-/// The earliest turn of those that wait for each sequence: it computes for them.
-fn turns_of_waiting(live: &BTreeMap<RequestId, Live>) -> BTreeMap<SequenceId, Turn> {
+/// The earliest turn of those for which each sequence still has to compute something.
+fn turns_of_waiting(
+    live: &BTreeMap<RequestId, Live>,
+    may_begin: &BTreeSet<RequestId>,
+) -> BTreeMap<SequenceId, Turn> {
+    let is_waiting = |live: &&Live| live.base.is_some() && !may_begin.contains(&live.sequence.id);
+    let waiting: Vec<&Live> = live.values().filter(is_waiting).collect();
+    let bases: BTreeMap<_, _> = waiting.iter().map(|live| (live.seq, live.base)).collect();
     let mut turns = BTreeMap::new();
-    for live in live.values() {
-        let Some(base) = live.base else { continue };
-        let turn = turns.entry(base).or_insert(live.sequence.turn);
-        *turn = live.sequence.turn.min(*turn);
+    for live in waiting {
+        // Its base may wait itself.
+        let next = |seq: &SequenceId| bases.get(seq).copied().flatten();
+        for seq in std::iter::successors(live.base, next).take(bases.len()) {
+            let turn = turns.entry(seq).or_insert(live.sequence.turn);
+            *turn = live.sequence.turn.min(*turn);
+        }
     }
     turns
 }
@@ -262,7 +271,7 @@ impl Filling<'_> {
             Prefill::Planned => (Some(&self.batching.chunking), usize::MAX),
             Prefill::AtMost(n_rows) => (None, n_rows),
         };
-        let waiting = turns_of_waiting(live);
+        let waiting = turns_of_waiting(live, may_begin);
         let mut due: Vec<&mut Live> = live.values_mut().filter(|live| may_go(live)).collect();
         due.sort_by_key(|live| {
             let (own, of_waiting) = (live.sequence.turn, waiting.get(&live.seq));

@@ -140,11 +140,10 @@ fn the_work_of_a_step_knows_the_cells_in_use() {
     assert_eq!(batch.work, Work::chunk(4, 4).among(100));
 }
 
-#[test]
-fn prompts_go_in_the_order_of_the_queue_whatever_their_ids() {
+/// In the order of the queue.
+fn in_turn<const N: usize>(live: [Live; N]) -> All {
     let mut queue = super::super::queue::Queue::default();
-    let mut live = [sequence(5, 6, 0, 0), sequence(3, 6, 0, 0)];
-    for live in &mut live {
+    for live in &live {
         let config = config();
         let request = GenerateRequest::new(live.sequence.id, vec![1; 6]);
         let (sink, now) = (mpsc::unbounded_channel().0, Instant::now());
@@ -155,8 +154,37 @@ fn prompts_go_in_the_order_of_the_queue_whatever_their_ids() {
         let live = all.get_mut(&sequence.id).unwrap();
         live.sequence.turn = sequence.turn;
     }
+    all
+}
+
+#[test]
+fn prompts_go_in_the_order_of_the_queue_whatever_their_ids() {
+    let mut all = in_turn([sequence(5, 6, 0, 0), sequence(3, 6, 0, 0)]);
     let batch = next(&mut all, 8).unwrap();
     assert_eq!(parts(&batch), [(5, 0, 6, true), (3, 0, 2, false)]);
+}
+
+/// It goes by the turn of who waits for it, also where that one is waited for itself, and by its own again
+/// when it has computed what they begin with.
+#[test]
+fn what_others_wait_for_goes_in_their_turn() {
+    let waits_for = |id: u32, base: u32| {
+        let mut live = sequence(id, 30, 0, 0);
+        live.rebase(SequenceId(base), 20);
+        live.phase = Phase::Unforked;
+        live
+    };
+    let order = |n_computed: usize| {
+        let base = sequence(1, 100, 0, n_computed);
+        let other = sequence(2, 100, 0, 0);
+        let mut all = in_turn([waits_for(4, 3), other, base, waits_for(3, 1)]);
+        parts(&next(&mut all, 8).unwrap())[0].0
+    };
+    assert_eq!(order(10), 1);
+    // The first one waits for the second still; that one may begin.
+    assert_eq!(order(50), 3);
+    let mut all = in_turn([waits_for(3, 1), sequence(1, 100, 0, 50)]);
+    assert_eq!(parts(&next(&mut all, 8).unwrap())[0].0, 3);
 }
 
 #[test]

@@ -14,6 +14,9 @@ use super::super::sequence::Sequence;
 use super::PlannerCore;
 use crate::RequestId;
 
+/// Most waiting requests whose beginnings are compared with those of one that begins.
+const MAX_COMPARED: usize = 256;
+
 impl PlannerCore {
     /// Admits waiting sequences, one by one in their order, while there is room for the one that is next.
     pub(super) fn admit(&mut self, now: Instant) {
@@ -105,8 +108,11 @@ impl PlannerCore {
 
     /// Where a sequence that begins with `n_shared` tokens of others stops for those that begin as it does.
     fn fork_point(&self, sequence: &Sequence, n_shared: usize) -> Option<usize> {
+        if !self.kv.has_state() {
+            return None;
+        }
         let live = self.live.values().map(|live| &live.sequence);
-        let others = live.chain(self.queue.requests());
+        let others = live.chain(self.queue.requests().take(MAX_COMPARED));
         let others = others.filter(|other| other.id != sequence.id);
         // The last token's row is everybody's own.
         let others = others.map(|other| (&other.tokens[..other.tokens.len() - 1], other.whose()));

@@ -165,7 +165,8 @@ impl PlannerCore {
             }
             heir.get_or_insert(live.seq);
         }
-        // A state is forked where it stops: there for the one that shares least, then for the next.
+        // A state is forked where it stops: there for the one that shares least, then for the next that waits. A
+        // point further on for those that do not wait yet is given up.
         let n_of_heir = n_of_heir.filter(|_| self.kv.has_state());
         let mut live = self.live.values_mut();
         if let (Some(n), Some(heir)) = (n_of_heir, live.find(|live| Some(live.seq) == heir)) {

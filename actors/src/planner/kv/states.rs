@@ -51,10 +51,11 @@ impl Kv {
     }
 
     /// What the live sequence in `src` has computed, `tokens` and no more, stays as a node too, where there
-    /// is a slot for it, or one of a node that spares less.
+    /// is a slot for it, or one of another node; not one that many begin with further.
     pub(in crate::planner) fn keep(&mut self, src: SequenceId, tokens: Vec<Token>, whose: Whose) {
-        let spares_more = |seq: SequenceId| self.len(seq) >= tokens.len();
-        if self.is_full() && self.oldest(None).is_none_or(spares_more) {
+        let spares_more = |node: &Node| node.is_for_many && node.tokens.len() >= tokens.len();
+        let oldest = self.oldest(None).and_then(|seq| self.node(seq));
+        if self.is_full() && oldest.is_some_and(spares_more) {
             return;
         }
         let Some(dst) = self.free_slot(None) else {

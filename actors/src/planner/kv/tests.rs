@@ -412,3 +412,27 @@ fn a_state_is_kept_where_most_is_spared() {
     kv = Kv { past: None, ..kv };
     assert_eq!(kv.fork_point(&wanted(&text), 0, others()), None);
 }
+
+#[test]
+fn a_state_that_many_begin_with_takes_the_slot_of_a_conversation() {
+    let mut kv = Kv {
+        past: Some(0),
+        ..kv(900)
+    };
+    for i in 0..4 {
+        cache(&mut kv, &[100 + i; 90]);
+    }
+    let text: Vec<Token> = (0..80).collect();
+    let live = admit(&mut kv, &text).unwrap();
+    assert!(kv.is_full());
+    // Until there are only others that spare more.
+    for n in [60, 70, 75, 77, 50] {
+        kv.keep(live.seq, text[..n].to_vec(), whose(8, true));
+    }
+    let kept: Vec<usize> = cached(&kv)
+        .iter()
+        .map(|&(_, n)| n)
+        .filter(|n| *n < 90)
+        .collect();
+    assert_eq!(kept, [60, 70, 75, 77]);
+}

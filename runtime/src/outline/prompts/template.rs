@@ -69,7 +69,7 @@ impl Template {
     }
 
     /// Whether it has this place.
-    pub(super) fn has(&self, name: &str) -> bool {
+    fn has(&self, name: &str) -> bool {
         let is_it = |piece: &Piece| matches!(piece, Piece::Place(place) if place == name);
         self.pieces.iter().any(is_it)
     }
