@@ -253,8 +253,8 @@ impl Filling<'_> {
         self.kv.n_within_reach(live.seq).saturating_sub(n_sent)
     }
 
-    /// Fills the micro-batch with rows of prompts, in the order of the queue, what others wait for in theirs. What is forked begins when it
-    /// is among those that `may_begin`, a few in one micro-batch.
+    /// Fills the micro-batch with rows of prompts, in the order of the queue; what others wait for goes in
+    /// their turn. What is forked begins when it is among those that `may_begin`, a few in one micro-batch.
     fn take_chunks(
         &mut self,
         live: &mut BTreeMap<RequestId, Live>,
