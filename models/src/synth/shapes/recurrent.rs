@@ -171,7 +171,7 @@ pub(super) const LFM2: Shape = Shape {
     name: "lfm2",
     attention: &[NORM, QKV_TO_NORM, HEAD_NORMS, OUT],
     others: &[(&[NORM, SHORT_CONVOLUTION], is_even)],
-    keys: &[KEY_HEADS, ("shortconv.l_cache", Value::U32(SHORT))],
+    keys: &[WINDOW, KEY_HEADS, ("shortconv.l_cache", Value::U32(SHORT))],
     output_norm: "token_embd_norm",
     n_layer: 8,
     ..QWEN
