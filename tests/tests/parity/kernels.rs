@@ -11,9 +11,10 @@ const N_PROMPT: usize = 40;
 
 /// Most distance of the logits, as a share of their size. Both round activations to 8 bits, each in
 /// its own way, and every layer adds to it; floats are only added in another order.
-fn bound(ty: SynthType) -> f64 {
+fn bound(arch: SynthArch, ty: SynthType) -> f64 {
     match ty {
-        // Sums of the f16 cache, and of norms.
+        SynthType::F32 if arch == SynthArch::Llama => 1e-3,
+        // Some add norms, whose sums over the f16 cache differ more.
         SynthType::F32 => 2e-3,
         // llama.cpp rounds activations to the type of the weights.
         SynthType::F16 => 5e-3,
@@ -42,7 +43,7 @@ fn assert_close(arch: SynthArch, ty: SynthType) {
     let share = (distance / size).sqrt();
     eprintln!("{arch} {ty}: {share:.5}");
     assert!(
-        share < bound(ty),
+        share < bound(arch, ty),
         "{arch} {ty}: {share} of the logits' size"
     );
 }
