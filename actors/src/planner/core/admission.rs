@@ -95,6 +95,9 @@ impl PlannerCore {
 
     /// The live sequence that could stop for the next one, and where; `n_shared` tokens it gets from others.
     fn find_to_stop(&self, next: &Sequence, n_shared: usize) -> Option<(RequestId, usize)> {
+        if !self.kv.has_state() {
+            return None;
+        }
         let wanted = next.wanted();
         let running = self.live.values().filter(|live| live.fork_point.is_none());
         let points = running.filter_map(|live| {

@@ -20,6 +20,14 @@ fn kv(n_ctx: usize) -> Kv {
     }
 }
 
+/// The same where layers have a state.
+fn kv_of_states(n_ctx: usize) -> Kv {
+    Kv {
+        past: Some(0),
+        ..kv(n_ctx)
+    }
+}
+
 fn whose(answer: u64, is_open: bool) -> Whose {
     let answer = RequestId(answer);
     Whose { answer, is_open }
@@ -339,10 +347,7 @@ fn rows_that_others_need_are_known() {
 
 #[test]
 fn a_state_goes_on_from_its_end_alone() {
-    let mut kv = Kv {
-        past: Some(0),
-        ..kv(100)
-    };
+    let mut kv = kv_of_states(100);
     let text: Vec<Token> = (0..40).collect();
     let seq = cache(&mut kv, &text);
     // Not from its middle.
@@ -358,10 +363,7 @@ fn a_state_goes_on_from_its_end_alone() {
 
 #[test]
 fn a_state_is_given_up_as_a_whole() {
-    let mut kv = Kv {
-        past: Some(0),
-        ..kv(100)
-    };
+    let mut kv = kv_of_states(100);
     let text: Vec<Token> = (0..90).collect();
     let seq = cache(&mut kv, &text);
     assert!(kv.evict(20));
@@ -371,10 +373,7 @@ fn a_state_is_given_up_as_a_whole() {
 
 #[test]
 fn a_state_is_kept_where_most_is_spared() {
-    let mut kv = Kv {
-        past: Some(0),
-        ..kv(400)
-    };
+    let mut kv = kv_of_states(400);
     let text: Vec<Token> = (0..100).collect();
     let as_far_as = |n: usize| [&text[..n], &[900; 10]].concat();
     let others = [90, 60, 60, 60, 20].map(as_far_as);
@@ -415,10 +414,7 @@ fn a_state_is_kept_where_most_is_spared() {
 
 #[test]
 fn a_state_that_many_begin_with_takes_the_slot_of_a_conversation() {
-    let mut kv = Kv {
-        past: Some(0),
-        ..kv(900)
-    };
+    let mut kv = kv_of_states(900);
     for i in 0..4 {
         cache(&mut kv, &[100 + i; 90]);
     }

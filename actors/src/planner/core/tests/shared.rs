@@ -131,9 +131,20 @@ fn a_state_is_kept_for_the_third_where_the_second_begins_as_the_first_did() {
 }
 
 #[test]
-fn when_the_one_that_computes_a_state_is_cancelled_another_goes_on() {
-    for n_steps in 0..12 {
-        let mut world = World::of(2, with_states(8));
+fn who_waits_for_cells_of_another_is_told_that_they_are_not_its_own_work() {
+    let mut world = World::crowded(1, 4);
+    let mut asked = ask_alike(&mut world, 3, 3);
+    world.run();
+    let n_cached = |(prompt, events): &mut Asked| assert_text(events, prompt, 4).n_cached;
+    let n_cached: Vec<u32> = asked.iter_mut().map(n_cached).collect();
+    assert_eq!(n_cached, [0, N_SHARED as u32, N_SHARED as u32]);
+}
+
+#[test]
+fn when_the_one_that_computes_it_is_cancelled_another_goes_on() {
+    let configs = [crowded(8), with_states(8)].into_iter();
+    for (config, n_steps) in configs.flat_map(|config| (0..12).map(move |n| (config.clone(), n))) {
+        let mut world = World::of(2, config);
         let mut asked = ask_alike(&mut world, 5, 3);
         (0..n_steps).for_each(|_| _ = world.step());
         world.core.cancel(RequestId(1), world.now);
@@ -146,52 +157,6 @@ fn when_the_one_that_computes_a_state_is_cancelled_another_goes_on() {
             "{n} rows after {n_steps}"
         );
         assert_eq!(world.n_torn, 0, "after {n_steps}");
-        assert_idle(&world);
-    }
-}
-
-#[test]
-fn after_a_fault_a_state_is_computed_once_again() {
-    let mut world = World::of(2, with_states(8));
-    let mut asked = ask_alike(&mut world, 6, 3);
-    (0..12).for_each(|_| _ = world.step());
-    let n_before = world.n_cells;
-    world.pipeline.clear();
-    world.tick(3000);
-    world.run();
-    for (prompt, events) in &mut asked {
-        assert_text(events, prompt, 4);
-    }
-    let n_again = (world.n_cells - n_before) as usize;
-    assert!(n_again <= N_SHARED + 6 * (3 + 4), "{n_again} rows");
-    assert_eq!(world.n_torn, 0);
-}
-
-#[test]
-fn who_waits_for_cells_of_another_is_told_that_they_are_not_its_own_work() {
-    let mut world = World::crowded(1, 4);
-    let mut asked = ask_alike(&mut world, 3, 3);
-    world.run();
-    let n_cached = |(prompt, events): &mut Asked| assert_text(events, prompt, 4).n_cached;
-    let n_cached: Vec<u32> = asked.iter_mut().map(n_cached).collect();
-    assert_eq!(n_cached, [0, N_SHARED as u32, N_SHARED as u32]);
-}
-
-#[test]
-fn when_the_one_that_computes_it_is_cancelled_another_goes_on() {
-    for n_steps in 0..12 {
-        let mut world = World::crowded(2, 8);
-        let mut asked = ask_alike(&mut world, 5, 3);
-        (0..n_steps).for_each(|_| _ = world.step());
-        world.core.cancel(RequestId(1), world.now);
-        world.settle();
-        world.run();
-        asked.remove(0);
-        let n = n_beside(&world, &mut asked, 3);
-        assert!(
-            (N_SHARED..=N_SHARED + 6).contains(&n),
-            "{n} rows after {n_steps}"
-        );
         assert_idle(&world);
     }
 }
@@ -218,18 +183,21 @@ fn who_has_its_slot_then_and_is_cancelled_takes_nothing_of_it_along() {
 
 #[test]
 fn after_a_fault_it_is_computed_once_again() {
-    let mut world = World::crowded(2, 8);
-    let mut asked = ask_alike(&mut world, 6, 3);
-    (0..12).for_each(|_| _ = world.step());
-    let n_before = world.n_cells;
-    world.pipeline.clear();
-    world.tick(3000);
-    world.run();
-    for (prompt, events) in &mut asked {
-        assert_text(events, prompt, 4);
+    for config in [crowded(8), with_states(8)] {
+        let mut world = World::of(2, config);
+        let mut asked = ask_alike(&mut world, 6, 3);
+        (0..12).for_each(|_| _ = world.step());
+        let n_before = world.n_cells;
+        world.pipeline.clear();
+        world.tick(3000);
+        world.run();
+        for (prompt, events) in &mut asked {
+            assert_text(events, prompt, 4);
+        }
+        let n_again = (world.n_cells - n_before) as usize;
+        assert!(n_again <= N_SHARED + 6 * (3 + 4), "{n_again} rows");
+        assert_eq!(world.n_torn, 0);
     }
-    let n_again = (world.n_cells - n_before) as usize;
-    assert!(n_again <= N_SHARED + 6 * (3 + 4), "{n_again} rows");
 }
 
 #[test]

@@ -80,7 +80,8 @@ impl World {
                 }
                 KvOp::Fork { src, dst, len } => {
                     let shared = self.kv[&src][..len as usize].to_vec();
-                    self.n_torn += usize::from(shared.len() < self.kv[&src].len());
+                    let is_torn = self.has_states && shared.len() < self.kv[&src].len();
+                    self.n_torn += usize::from(is_torn);
                     self.kv.insert(dst, shared);
                 }
             }

@@ -61,6 +61,8 @@ pub(super) struct World {
     /// Steps that were sent and not yet answered.
     pub(super) pipeline: VecDeque<StepHeader>,
     pub(super) n_commands: usize,
+    /// Whether layers have a state.
+    pub(super) has_states: bool,
     /// Forks of sequences that had gone on, which a state cannot give.
     pub(super) n_torn: usize,
     /// What stages take to load, in milliseconds.
@@ -148,7 +150,7 @@ impl World {
             wait_nodes: n_nodes,
             ..config
         };
-        let now = Instant::now();
+        let (now, has_states) = (Instant::now(), config.past == Some(0));
         let mut world = Self {
             core: PlannerCore::new(config, now),
             now,
@@ -167,6 +169,7 @@ impl World {
             told: HashMap::new(),
             pipeline: VecDeque::new(),
             n_commands: 0,
+            has_states,
             n_torn: 0,
             load_ms: 0,
         };
