@@ -69,7 +69,7 @@ pub(super) fn set_shape(spec: &SynthSpec, writer: &mut GgufWriter) -> Result<()>
 
 /// What only some architectures have.
 fn set_peculiar(spec: &SynthSpec, writer: &mut GgufWriter) -> Result<()> {
-    for &(name, value) in spec.arch.shape().keys {
+    for &(name, value) in spec.arch.shape().keys.iter().copied().flatten() {
         let key = format!("{}.{name}", spec.arch);
         match value {
             Value::U32(value) => writer.set_u32(&key, value)?,

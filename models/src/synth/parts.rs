@@ -189,7 +189,7 @@ pub(super) struct Shape {
     /// A layer behind the last that guesses tokens ahead, if it has one.
     pub(super) next: Groups,
     /// The keys that not all have.
-    pub(super) keys: &'static [Key],
+    pub(super) keys: &'static [&'static [Key]],
     /// Epsilon of the norms, and whether they take the mean away.
     pub(super) epsilon: f32,
     pub(super) has_layer_norm: bool,
@@ -234,8 +234,7 @@ impl Shape {
 
     /// Whether some layers see only a window.
     pub(super) fn has_window(&self) -> bool {
-        self.keys
-            .iter()
-            .any(|(name, _)| *name == "attention.sliding_window")
+        let mut keys = self.keys.iter().copied().flatten();
+        keys.any(|(name, _)| *name == "attention.sliding_window")
     }
 }

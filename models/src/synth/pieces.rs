@@ -273,7 +273,7 @@ pub(super) const GEMMA4: Shape = Shape {
     attention: &[NORM, QKV_TO_NORM, BARE_HEAD_NORMS, OUT, POST_NORM],
     others: &[(&[NORM, FULL_ATTENTION, POST_NORM], is_third)],
     feed_forward: &[FF_NORM, GATED, POST_FF_NORM, OUT_SCALE],
-    keys: &GEMMA4_KEYS,
+    keys: &[&GEMMA4_KEYS],
     tied: Some(true),
     scales: root_of_width,
     has_full_rope_freqs: true,

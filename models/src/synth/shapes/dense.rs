@@ -19,11 +19,11 @@ pub(super) const GEMMA2: Shape = Shape {
     name: "gemma2",
     attention: &[NORM, QKV, OUT, POST_NORM],
     feed_forward: &[FF_NORM, GATED, POST_FF_NORM],
-    keys: &[
+    keys: &[&[
         WINDOW,
         ("attn_logit_softcapping", Value::F32(50.0)),
         ("final_logit_softcapping", Value::F32(30.0)),
-    ],
+    ]],
     epsilon: 1e-6,
     rope_base: 10_000.0,
     tied: Some(true),
@@ -35,7 +35,7 @@ pub(super) const GEMMA3: Shape = Shape {
     name: "gemma3",
     attention: &[NORM, QKV_TO_NORM, HEAD_NORMS, OUT, POST_NORM],
     feed_forward: &[FF_NORM, GATED, POST_FF_NORM],
-    keys: &[WINDOW],
+    keys: &[&[WINDOW]],
     tied: Some(true),
     scales: root_of_width,
     ..QWEN
@@ -45,7 +45,7 @@ pub(super) const PHI3: Shape = Shape {
     name: "phi3",
     attention: &[NORM, FUSED_QKV, OUT_OF_SCORE],
     feed_forward: &[FF_NORM, FUSED_GATED],
-    keys: LONG_ROPE,
+    keys: &[LONG_ROPE],
     rope_base: 10_000.0,
     has_rope_factors: true,
     ..PLAIN
@@ -62,10 +62,10 @@ pub(super) const GEMMA: Shape = Shape {
 
 pub(super) const MISTRAL3: Shape = Shape {
     name: "mistral3",
-    keys: &[
+    keys: &[&[
         ("attention.temperature_scale", Value::F32(0.1)),
         ("rope.scaling.original_context_length", Value::U32(32)),
-    ],
+    ]],
     ..PLAIN
 };
 
@@ -77,7 +77,7 @@ pub(super) const SMOL_LM3: Shape = Shape {
 
 pub(super) const GRANITE: Shape = Shape {
     name: "granite",
-    keys: &GRANITE_KEYS,
+    keys: &[&GRANITE_KEYS],
     scales: |_| GRANITE_SCALES,
     ..PLAIN
 };
@@ -86,12 +86,12 @@ pub(super) const OLMO2: Shape = Shape {
     name: "olmo2",
     attention: &[QKV_TO_NORM, ALL_HEADS_NORMS, OUT, POST_NORM],
     feed_forward: &[GATED, POST_FF_NORM],
-    keys: &[
+    keys: &[&[
         WINDOW,
         ("rope.scaling.type", Value::Str("yarn")),
         ("rope.scaling.factor", Value::F32(4.0)),
         ("rope.scaling.original_context_length", Value::U32(64)),
-    ],
+    ]],
     tied: Some(false),
     n_layer: 8,
     ..PLAIN
@@ -107,7 +107,7 @@ pub(super) const SEED_OSS: Shape = Shape {
 pub(super) const QWEN3_VL: Shape = Shape {
     name: "qwen3vl",
     attention: &[NORM, QKV_TO_NORM, HEAD_NORMS, OUT],
-    keys: &[SECTIONS, DEEPSTACK],
+    keys: &[&[SECTIONS, DEEPSTACK]],
     ..QWEN
 };
 
@@ -125,14 +125,14 @@ pub(super) const HUNYUAN_DENSE: Shape = Shape {
 pub(super) const QWEN2_VL: Shape = Shape {
     name: "qwen2vl",
     attention: &[NORM, QKV, QKV_BIAS, OUT],
-    keys: &[SECTIONS],
+    keys: &[&[SECTIONS]],
     ..QWEN
 };
 
 pub(super) const COHERE2: Shape = Shape {
     name: "cohere2",
     feed_forward: &[GATED],
-    keys: &[WINDOW, ("logit_scale", Value::F32(0.25))],
+    keys: &[&[WINDOW, ("logit_scale", Value::F32(0.25))]],
     has_layer_norm: true,
     tied: Some(true),
     scales: |_| Scales {
@@ -146,7 +146,7 @@ pub(super) const COHERE2: Shape = Shape {
 pub(super) const COMMAND_R: Shape = Shape {
     name: "command-r",
     feed_forward: &[GATED],
-    keys: &[("logit_scale", Value::F32(0.25))],
+    keys: &[&[("logit_scale", Value::F32(0.25))]],
     has_layer_norm: true,
     tied: Some(true),
     scales: |_| Scales {
@@ -183,12 +183,12 @@ pub(super) const APERTUS: Shape = Shape {
     name: "apertus",
     attention: &[NORM, QKV_TO_NORM, HEAD_NORMS, OUT],
     feed_forward: &[FF_NORM, UNGATED],
-    keys: &[
+    keys: &[&[
         ("xielu.alpha_n", Value::Layers(|il| 0.3 + 0.1 * il as f32)),
         ("xielu.alpha_p", Value::Layers(|il| 0.2 + 0.1 * il as f32)),
         ("xielu.beta", Value::Layers(|_| 0.5)),
         ("xielu.eps", Value::Layers(|_| -1e-6)),
-    ],
+    ]],
     tied: Some(false),
     ..PLAIN
 };

@@ -92,15 +92,7 @@ pub(super) const QWEN35: Shape = Shape {
     feed_forward: &[POST_AS_PRE_NORM, GATED],
     next: &[NEXT],
     n_layer: 8,
-    keys: &[
-        INTERVAL,
-        SECTIONS,
-        DELTA_NET_KEYS[0],
-        DELTA_NET_KEYS[1],
-        DELTA_NET_KEYS[2],
-        DELTA_NET_KEYS[3],
-        DELTA_NET_KEYS[4],
-    ],
+    keys: &[&[INTERVAL, SECTIONS], &DELTA_NET_KEYS],
     ..QWEN
 };
 
@@ -108,17 +100,9 @@ pub(super) const QWEN35_MOE: Shape = Shape {
     name: "qwen35moe",
     feed_forward: &[POST_AS_PRE_NORM, EXPERTS, SHARED_GATE, SHARED],
     keys: &[
-        INTERVAL,
-        SECTIONS,
-        DELTA_NET_KEYS[0],
-        DELTA_NET_KEYS[1],
-        DELTA_NET_KEYS[2],
-        DELTA_NET_KEYS[3],
-        DELTA_NET_KEYS[4],
-        N_EXPERT,
-        N_USED,
-        EXPERT_FF,
-        SHARED_FF,
+        &[INTERVAL, SECTIONS],
+        &DELTA_NET_KEYS,
+        &[N_EXPERT, N_USED, EXPERT_FF, SHARED_FF],
     ],
     ..QWEN35
 };
@@ -128,16 +112,9 @@ pub(super) const QWEN3_NEXT: Shape = Shape {
     others: &[(&[NORM, DELTA_NET_OF_PAIRS], is_even)],
     next: &[],
     keys: &[
-        INTERVAL,
-        DELTA_NET_KEYS[0],
-        DELTA_NET_KEYS[1],
-        DELTA_NET_KEYS[2],
-        DELTA_NET_KEYS[3],
-        DELTA_NET_KEYS[4],
-        N_EXPERT,
-        N_USED,
-        EXPERT_FF,
-        SHARED_FF,
+        &[INTERVAL],
+        &DELTA_NET_KEYS,
+        &[N_EXPERT, N_USED, EXPERT_FF, SHARED_FF],
     ],
     ..QWEN35_MOE
 };
@@ -146,7 +123,7 @@ pub(super) const FALCON_H1: Shape = Shape {
     name: "falcon-h1",
     attention: &[NORM, QKV, OUT, MAMBA2],
     feed_forward: &[&[Bare("ffn_norm", &[Embd], 1.0)], GATED],
-    keys: &MAMBA2_KEYS,
+    keys: &[&MAMBA2_KEYS],
     ..PLAIN
 };
 
@@ -155,14 +132,12 @@ pub(super) const MAMBA2_ALONE: Shape = Shape {
     attention: &[NORM, MAMBA2],
     feed_forward: &[],
     keys: &[
-        ("attention.head_count", Value::U32(0)),
-        ("attention.head_count_kv", Value::U32(0)),
-        ("feed_forward_length", Value::U32(0)),
-        MAMBA2_KEYS[0],
-        MAMBA2_KEYS[1],
-        MAMBA2_KEYS[2],
-        MAMBA2_KEYS[3],
-        MAMBA2_KEYS[4],
+        &[
+            ("attention.head_count", Value::U32(0)),
+            ("attention.head_count_kv", Value::U32(0)),
+            ("feed_forward_length", Value::U32(0)),
+        ],
+        &MAMBA2_KEYS,
     ],
     ..PLAIN
 };
@@ -171,7 +146,7 @@ pub(super) const LFM2: Shape = Shape {
     name: "lfm2",
     attention: &[NORM, QKV_TO_NORM, HEAD_NORMS, OUT],
     others: &[(&[NORM, SHORT_CONVOLUTION], is_even)],
-    keys: &[WINDOW, KEY_HEADS, ("shortconv.l_cache", Value::U32(SHORT))],
+    keys: &[&[WINDOW, KEY_HEADS, ("shortconv.l_cache", Value::U32(SHORT))]],
     output_norm: "token_embd_norm",
     n_layer: 8,
     ..QWEN
@@ -181,7 +156,7 @@ pub(super) const LFM2_MOE: Shape = Shape {
     name: "lfm2moe",
     feed_forward: &[FF_NORM, EXPERTS, CHOICE_BIAS],
     dense: (&[FF_NORM, GATED], is_first),
-    keys: &[
+    keys: &[&[
         KEY_HEADS,
         ("shortconv.l_cache", Value::U32(SHORT)),
         N_EXPERT,
@@ -189,25 +164,14 @@ pub(super) const LFM2_MOE: Shape = Shape {
         EXPERT_FF,
         ONE_DENSE,
         SIGMOID,
-    ],
+    ]],
     ..LFM2
 };
 
 pub(super) const GRANITE_HYBRID: Shape = Shape {
     name: "granitehybrid",
     others: &[(&[NORM, MAMBA2], is_even)],
-    keys: &[
-        KEY_HEADS,
-        GRANITE_KEYS[0],
-        GRANITE_KEYS[1],
-        GRANITE_KEYS[2],
-        GRANITE_KEYS[3],
-        MAMBA2_KEYS[0],
-        MAMBA2_KEYS[1],
-        MAMBA2_KEYS[2],
-        MAMBA2_KEYS[3],
-        MAMBA2_KEYS[4],
-    ],
+    keys: &[&[KEY_HEADS], &GRANITE_KEYS, &MAMBA2_KEYS],
     scales: |_| GRANITE_SCALES,
     n_layer: 8,
     ..PLAIN
@@ -219,16 +183,7 @@ pub(super) const NEMOTRON_H: Shape = Shape {
     others: &[(&[NORM, MAMBA2], is_fourth), (&[NORM], is_odd)],
     feed_forward: &[UNGATED],
     dense: (&[], is_even),
-    keys: &[
-        NEMOTRON_KEYS[0],
-        NEMOTRON_KEYS[1],
-        NEMOTRON_KEYS[2],
-        MAMBA2_KEYS[0],
-        MAMBA2_KEYS[1],
-        MAMBA2_KEYS[2],
-        MAMBA2_KEYS[3],
-        MAMBA2_KEYS[4],
-    ],
+    keys: &[&NEMOTRON_KEYS, &MAMBA2_KEYS],
     n_layer: 16,
     ..PLAIN
 };
@@ -237,18 +192,9 @@ pub(super) const NEMOTRON_H_MOE: Shape = Shape {
     name: "nemotron_h_moe",
     feed_forward: &[UNGATED_EXPERTS, CHOICE_BIAS, UNGATED_SHARED],
     keys: &[
-        NEMOTRON_KEYS[0],
-        NEMOTRON_KEYS[1],
-        NEMOTRON_KEYS[2],
-        MAMBA2_KEYS[0],
-        MAMBA2_KEYS[1],
-        MAMBA2_KEYS[2],
-        MAMBA2_KEYS[3],
-        MAMBA2_KEYS[4],
-        N_EXPERT,
-        N_USED,
-        EXPERT_FF,
-        SHARED_FF,
+        &NEMOTRON_KEYS,
+        &MAMBA2_KEYS,
+        &[N_EXPERT, N_USED, EXPERT_FF, SHARED_FF],
     ],
     ..NEMOTRON_H
 };
