@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 use crate::message::{Message, StepBatch, StepHeader};
 
 /// Version of the wire format. Peers of another version are refused.
-pub const PROTOCOL_VERSION: u8 = 6;
+pub const PROTOCOL_VERSION: u8 = 7;
 
 /// Longest header: a context of a million tokens at 5 bytes each, twice over, with room for rows.
 pub const MAX_HEADER_BYTES: usize = 16 << 20;

@@ -157,6 +157,17 @@ pub struct StepReport {
     pub failures: Vec<SequenceFailure>,
     /// One entry per stage.
     pub timings: Vec<StageTiming>,
+    /// What guesses beside the Verifier took.
+    pub heads: HeadsTiming,
+}
+
+/// What guesses beside the Verifier took, in microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeadsTiming {
+    /// To read what is before the texts' ends: prompts.
+    pub told_us: u64,
+    /// To guess, for all sequences of the step together; 0 where nothing was guessed.
+    pub guessed_us: u64,
 }
 
 /// What became of the drafted tokens of a sequence, and the token that follows them.

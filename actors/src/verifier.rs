@@ -8,27 +8,28 @@
 mod heads;
 mod judge;
 mod rules;
+mod untold;
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use jupiter_models::engine::Logits;
-use jupiter_models::mtp::MtpRows;
 use jupiter_models::sampling::Sampler;
 use jupiter_models::text::Vocabulary;
 use jupiter_models::{KvOp, ModelError, SequenceId};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
+use self::heads::Guesser;
 pub(crate) use self::judge::{Judge, Verifiers};
 use self::rules::TargetSampler;
 use crate::factory::{Heads, StageFactory, ThreadGuard};
 use crate::link::Link;
 use crate::message::{
-    Acceptance, DraftKind, DraftRows, HeadsId, SequenceFailure, SequenceOpen, StageAssignment,
-    StepHeader, StepReport,
+    Acceptance, DraftKind, DraftRows, HeadsId, HeadsTiming, SequenceFailure, SequenceOpen,
+    StageAssignment, StepHeader, StepReport,
 };
-use crate::speculation::accept::AcceptanceRule;
+use crate::speculation::accept::{AcceptanceRule, Verdict};
 use crate::speculation::inflight::VerifierGate;
 use crate::speculation::tree::DraftTree;
 use crate::{NodeId, PlanEpoch};
@@ -36,7 +37,7 @@ use crate::{NodeId, PlanEpoch};
 /// What a Verifier is told.
 pub enum VerifierMessage {
     /// From the last stage, which computes something else already: a step to judge.
-    Step(ComputedStep),
+    Step(Box<ComputedStep>),
     /// From the last stage: it has computed its first step, so what it needs of the memory it has.
     Begun,
     /// From the last stage: judging failed on its thread, and why. The actor fails with it, and is
@@ -91,8 +92,8 @@ impl Drop for VerifierState {
 /// What a living Verifier knows.
 struct Verified {
     vocabulary: Arc<Vocabulary>,
-    heads: Option<Heads>,
-    /// Why they failed since they were loaded, until somebody is told.
+    guesser: Guesser,
+    /// Why what guesses failed since it was loaded, until somebody is told.
     heads_failure: Option<(DraftKind, String)>,
     epoch: PlanEpoch,
     sequences: HashMap<SequenceId, VerifiedSequence>,
@@ -103,8 +104,6 @@ struct VerifiedSequence {
     rule: AcceptanceRule,
     /// None before its first rows.
     gate: Option<VerifierGate>,
-    /// What a block that guesses was not told yet.
-    untold: MtpRows,
 }
 
 impl Actor for Verifier {
@@ -132,7 +131,7 @@ impl Actor for Verifier {
         };
         let (vocabulary, heads) = tokio::task::spawn_blocking(load).await??;
         let verified = Verified {
-            heads: None,
+            guesser: Guesser::new(is_late),
             heads_failure: None,
             vocabulary,
             epoch: PlanEpoch::default(),
@@ -169,12 +168,12 @@ impl Actor for Verifier {
             VerifierMessage::Step(step) if own.judge.is_slow(&step) => {
                 let (own, guards) = (own.clone(), guards.clone());
                 let judge = move || {
-                    own.judge.judge_queued(step);
+                    own.judge.judge_queued(*step);
                     drop(guards);
                 };
                 tokio::task::spawn_blocking(judge).await?;
             }
-            VerifierMessage::Step(step) => own.judge.judge_queued(step),
+            VerifierMessage::Step(step) => own.judge.judge_queued(*step),
             VerifierMessage::Begun => {
                 let (own, guards) = (own.clone(), guards.clone());
                 tokio::task::spawn_blocking(move || {
@@ -209,29 +208,19 @@ impl Verified {
         if header.epoch != self.epoch {
             self.epoch = header.epoch;
             self.sequences.clear();
-            self.heads.iter_mut().for_each(Heads::clear);
+            self.guesser.clear();
         }
         for op in &header.kv_ops {
             if let KvOp::Drop { seq } = op {
                 self.sequences.remove(seq);
-                self.heads.iter_mut().for_each(|heads| heads.forget(*seq));
             }
         }
-        let mut failures = Vec::new();
-        for open in std::mem::take(&mut header.opens) {
-            let seq = open.seq;
-            self.heads.iter_mut().for_each(|heads| heads.forget(seq));
-            match self.open(open) {
-                Ok(sequence) => {
-                    self.sequences.insert(seq, sequence);
-                }
-                Err(why) => failures.push(SequenceFailure { seq, why }),
-            }
-        }
+        self.guesser.take_step(&header, &logits.states);
+        let mut failures = self.open_all(std::mem::take(&mut header.opens));
         // The stage is in this process: anything else is a broken invariant, not a peer's fault.
         let n_wanted = header.rows.iter().filter(|row| row.wants_logits).count();
         assert_eq!(logits.n_rows, n_wanted, "rows of logits of {}", header.step);
-        let mut acceptances = Vec::new();
+        let mut judged = Vec::new();
         for draft in &header.drafts {
             let seq = draft.seq;
             if failures.iter().any(|failure| failure.seq == seq) {
@@ -244,11 +233,12 @@ impl Verified {
                     header.step
                 ));
             };
-            match sequence.judge(&draft, &mut self.heads, &mut self.heads_failure) {
-                Ok(acceptance) => acceptances.extend(acceptance),
+            match sequence.judge(&draft) {
+                Ok(verdict) => judged.extend(verdict.map(|verdict| (draft, verdict))),
                 Err(why) => failures.push(SequenceFailure { seq, why }),
             }
         }
+        let (acceptances, heads) = self.accept(&judged);
         let (step, epoch, timings) = (header.step, header.epoch, header.timings);
         Ok(StepReport {
             epoch,
@@ -256,7 +246,51 @@ impl Verified {
             acceptances,
             failures,
             timings,
+            heads,
         })
+    }
+
+    /// What was judged, with guesses at what follows; and what these took.
+    fn accept(&mut self, judged: &[(JudgedDraft<'_>, Verdict)]) -> (Vec<Acceptance>, HeadsTiming) {
+        for (draft, verdict) in judged {
+            self.guesser.take_verdict(draft, verdict);
+        }
+        let guesses = self.guesser.guess(judged).unwrap_or_else(|error| {
+            let failed = self.guesser.lose();
+            self.heads_failure = failed.map(|kind| (kind, error.to_string()));
+            (vec![Vec::new(); judged.len()], HeadsTiming::default())
+        });
+        let (guesses, heads) = guesses;
+        let acceptances = judged
+            .iter()
+            .zip(guesses)
+            .map(|((draft, verdict), guesses)| {
+                let last = verdict.path.last();
+                Acceptance {
+                    seq: draft.rows.seq,
+                    pos: draft.root.0,
+                    last: last.map_or(0, |&at| at as u16 + 1),
+                    next_token: verdict.next.token,
+                    is_eog: verdict.next.ends,
+                    guesses,
+                }
+            });
+        (acceptances.collect(), heads)
+    }
+
+    /// Opens sequences; those that cannot be.
+    fn open_all(&mut self, opens: Vec<SequenceOpen>) -> Vec<SequenceFailure> {
+        let mut failures = Vec::new();
+        for open in opens {
+            let seq = open.seq;
+            match self.open(open) {
+                Ok(sequence) => {
+                    self.sequences.insert(seq, sequence);
+                }
+                Err(why) => failures.push(SequenceFailure { seq, why }),
+            }
+        }
+        failures
     }
 
     fn open(&self, open: SequenceOpen) -> Result<VerifiedSequence, String> {
@@ -271,7 +305,6 @@ impl Verified {
             target: TargetSampler::new(sampler, self.vocabulary.clone(), open.ignore_eos),
             rule: open.rule,
             gate: None,
-            untold: MtpRows::default(),
         })
     }
 }
@@ -326,7 +359,8 @@ impl<'a> JudgedDraft<'a> {
 
     /// What the output head saw after a guess; none: after the root.
     fn state(&self, guess: Option<usize>) -> Option<&[f32]> {
-        self.logits.state(self.logits_at(guess))
+        let row = guess.map_or(0, |at| at + 1);
+        self.logits.states.of(self.rows.first_row as usize + row)
     }
 
     /// Logits after a guess; none: after the root.
@@ -337,12 +371,7 @@ impl<'a> JudgedDraft<'a> {
 
 impl VerifiedSequence {
     /// What is accepted; none for rows that are dead.
-    fn judge(
-        &mut self,
-        draft: &JudgedDraft<'_>,
-        heads: &mut Option<Heads>,
-        heads_failure: &mut Option<(DraftKind, String)>,
-    ) -> Result<Option<Acceptance>, String> {
+    fn judge(&mut self, draft: &JudgedDraft<'_>) -> Result<Option<Verdict>, String> {
         let (pos, token) = draft.root;
         let generation = draft.rows.generation;
         let gate = self.gate.get_or_insert(VerifierGate::new(generation));
@@ -357,23 +386,6 @@ impl VerifiedSequence {
             .judge(self.rule, &draft.tree, |at| draft.logits(at))
             .map_err(|error| error.to_string())?;
         gate.judged(pos, draft.tree.len() + 1, verdict.path.len(), verdict.next);
-        let last = verdict.path.last().copied();
-        let seq = draft.rows.seq;
-        let guesses = heads
-            .as_mut()
-            .map(|heads| heads.judged(seq, &mut self.untold, draft, &verdict));
-        let guesses = guesses.transpose().unwrap_or_else(|error| {
-            let failed = heads.take().map(|heads| heads.kind());
-            *heads_failure = failed.map(|kind| (kind, error.to_string()));
-            None
-        });
-        Ok(Some(Acceptance {
-            seq: draft.rows.seq,
-            pos,
-            last: last.map_or(0, |at| at as u16 + 1),
-            next_token: verdict.next.token,
-            is_eog: verdict.next.ends,
-            guesses: guesses.unwrap_or_default(),
-        }))
+        Ok(Some(verdict))
     }
 }

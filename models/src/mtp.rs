@@ -5,7 +5,7 @@
 //! attends to the positions that it was told, and gives the logits of the next one. From its own guess and
 //! its own state it goes on guessing. It has a KV cache of its own.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::engine::EngineParams;
 use crate::gguf::{GgufFile, ModelInfo};
@@ -47,6 +47,59 @@ impl MtpRows {
     /// The position after the last one.
     pub fn end(&self) -> u32 {
         self.pos + self.tokens.len() as u32
+    }
+
+    /// The rows from the `n`-th on, which are no longer among these.
+    ///
+    /// # Panics
+    /// When there are fewer rows.
+    pub fn split_off(&mut self, n: usize) -> MtpRows {
+        let n_embd = self.states.len().checked_div(self.tokens.len());
+        MtpRows {
+            pos: self.pos + n as u32,
+            tokens: self.tokens.split_off(n),
+            states: self.states.split_off(n * n_embd.unwrap_or(0)),
+        }
+    }
+}
+
+/// What is to be guessed of a sequence.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MtpWish {
+    /// The sequence.
+    pub seq: SequenceId,
+    /// What follows that it was told of it.
+    pub rows: MtpRows,
+    /// How many positions to guess at; 0 to tell it of the rows alone.
+    pub depth: usize,
+}
+
+/// For each position some tokens and their probabilities, the likeliest first.
+pub type MtpGuesses = Vec<Vec<(Token, f32)>>;
+
+/// A row of a wish.
+struct Told<'a> {
+    wish: usize,
+    seq: SequenceId,
+    pos: u32,
+    token: Token,
+    state: &'a [f32],
+    wants_logits: bool,
+}
+
+impl MtpWish {
+    /// Its rows; `at` is its place among the wishes.
+    fn told(&self, at: usize, n_embd: usize) -> impl Iterator<Item = Told<'_>> {
+        let last = self.rows.tokens.len() - 1;
+        let rows = self.rows.tokens.iter().zip(self.rows.states.chunks(n_embd));
+        rows.enumerate().map(move |(i, (&token, state))| Told {
+            wish: at,
+            seq: self.seq,
+            pos: self.rows.pos + i as u32,
+            token,
+            state,
+            wants_logits: i == last && self.depth > 0,
+        })
     }
 }
 
@@ -114,33 +167,43 @@ impl MtpBlock {
         })
     }
 
-    /// Takes `rows` of `seq` and guesses at the positions after them: for each of `depth` the `n` likeliest
-    /// tokens with their probabilities, the likeliest first, upon the likeliest ones before. `depth` may be
-    /// 0. What was told of positions from the first row on is forgotten; so is all before where the rows do
-    /// not go on from it.
+    /// Takes the rows of each wish and guesses at the positions after them, for all wishes together: for each
+    /// of `depth` the `n` likeliest tokens with their probabilities, the likeliest first, upon the likeliest
+    /// ones before. What was told of positions from a wish's first row on is forgotten; so is all before
+    /// where its rows do not go on from it.
     ///
     /// # Errors
     /// What the engine refuses. Without room in the cache all is forgotten and nothing guessed.
     ///
     /// # Panics
-    /// When there are no rows, or their states have another width.
-    pub fn guess(
-        &mut self,
-        seq: SequenceId,
-        rows: &MtpRows,
-        depth: usize,
-        n: usize,
-    ) -> Result<Vec<Vec<(Token, f32)>>> {
-        let width = rows.tokens.len() * self.n_embd;
-        assert!(!rows.tokens.is_empty() && rows.states.len() == width);
+    /// When a wish has no rows, or their states have another width, or two are of one sequence.
+    pub fn guess(&mut self, wishes: &[MtpWish], n: usize) -> Result<Vec<MtpGuesses>> {
+        let mut seqs = HashSet::new();
+        for wish in wishes {
+            let n_rows = wish.rows.tokens.len();
+            assert!(n_rows > 0 && wish.rows.states.len() == n_rows * self.n_embd);
+            assert!(seqs.insert(wish.seq));
+        }
         self.file.check_unwritten()?;
-        self.go_back(seq, rows.pos);
-        match self.guessed(seq, rows, depth, n) {
+        for wish in wishes {
+            self.go_back(wish.seq, wish.rows.pos);
+        }
+        match self.guessed(wishes, n) {
             Err(ModelError::BadStep { .. }) => {
                 self.clear();
-                Ok(Vec::new())
+                Ok(vec![Vec::new(); wishes.len()])
             }
             guesses => guesses,
+        }
+    }
+
+    /// Gives `dst` what was told of the first `len` positions of `src`, instead of what it was told.
+    pub fn fork(&mut self, src: SequenceId, dst: SequenceId, len: u32) {
+        self.forget(dst);
+        if let Some(&next) = self.next.get(&src) {
+            let next = next.min(len);
+            self.context.share(src, dst, next);
+            self.next.insert(dst, next);
         }
     }
 
@@ -165,57 +228,77 @@ impl MtpBlock {
         }
     }
 
-    fn guessed(
-        &mut self,
-        seq: SequenceId,
-        rows: &MtpRows,
-        depth: usize,
-        n: usize,
-    ) -> Result<Vec<Vec<(Token, f32)>>> {
-        let chunks = rows.tokens.chunks(self.n_batch);
-        let states = rows.states.chunks(self.n_batch * self.n_embd);
-        let (mut pos, mut logits) = (rows.pos, Vec::new());
-        for (tokens, states) in chunks.zip(states) {
-            let is_last = pos + tokens.len() as u32 == rows.end();
-            logits = self.step(seq, pos, (tokens, states), is_last && depth > 0)?;
-            pos += tokens.len() as u32;
+    fn guessed(&mut self, wishes: &[MtpWish], n: usize) -> Result<Vec<MtpGuesses>> {
+        let n_embd = self.n_embd;
+        let mut ends = vec![None; wishes.len()];
+        let told: Vec<Told<'_>> = wishes
+            .iter()
+            .enumerate()
+            .flat_map(|(at, wish)| wish.told(at, n_embd))
+            .collect();
+        for rows in told.chunks(self.n_batch) {
+            self.step(rows, &mut ends)?;
         }
-        self.next.insert(seq, pos);
-        let mut guesses = Vec::with_capacity(depth);
-        while guesses.len() < depth {
-            let best = likeliest(&logits, n);
-            let token = best.first().map(|&(token, _)| token);
-            guesses.push(best);
-            let state = self.context.take_states();
-            let (Some(token), Some(state)) = (token, state) else {
+        for wish in wishes {
+            self.next.insert(wish.seq, wish.rows.end());
+        }
+        let mut guesses: Vec<MtpGuesses> = vec![Vec::new(); wishes.len()];
+        loop {
+            let mut states: Vec<(usize, Token, Vec<f32>)> = Vec::new();
+            for (at, (end, wish)) in ends.iter_mut().zip(wishes).enumerate() {
+                let Some((logits, state)) = end.take() else {
+                    continue;
+                };
+                let best = likeliest(&logits, n);
+                let token = best.first().map(|&(token, _)| token);
+                guesses[at].push(best);
+                if let Some(token) = token.filter(|_| guesses[at].len() < wish.depth) {
+                    states.push((at, token, state));
+                }
+            }
+            if states.is_empty() {
                 break;
-            };
-            if guesses.len() < depth {
-                logits = self.step(seq, pos, (&[token], &state), true)?;
-                pos += 1;
+            }
+            let rows = states.iter().map(|(at, token, state)| Told {
+                wish: *at,
+                seq: wishes[*at].seq,
+                pos: wishes[*at].rows.end() + guesses[*at].len() as u32 - 1,
+                token: *token,
+                state,
+                wants_logits: true,
+            });
+            let rows: Vec<Told<'_>> = rows.collect();
+            for rows in rows.chunks(self.n_batch) {
+                self.step(rows, &mut ends)?;
             }
         }
-        self.context.remove(seq, rows.end());
+        for wish in wishes {
+            self.context.remove(wish.seq, wish.rows.end());
+        }
         Ok(guesses)
     }
 
-    /// The logits after the last row, where they are wanted.
-    fn step(
-        &mut self,
-        seq: SequenceId,
-        pos: u32,
-        (tokens, states): (&[Token], &[f32]),
-        wants_logits: bool,
-    ) -> Result<Vec<f32>> {
-        let seq_ids = [seq];
-        let rows: Vec<BatchRow<'_>> = (pos..)
-            .zip(1..=tokens.len())
-            .map(|(pos, n)| BatchRow {
-                seq_ids: &seq_ids,
-                pos,
-                output: wants_logits && n == tokens.len(),
-            })
-            .collect();
-        self.context.decode(&rows, BatchInput::Both(tokens, states))
+    /// Computes rows; those that want logits leave them, and their states, in `ends` of their wish.
+    fn step(&mut self, told: &[Told<'_>], ends: &mut [Option<(Vec<f32>, Vec<f32>)>]) -> Result<()> {
+        let seq_ids: Vec<[SequenceId; 1]> = told.iter().map(|told| [told.seq]).collect();
+        let rows = told.iter().zip(&seq_ids).map(|(told, seq_ids)| BatchRow {
+            seq_ids,
+            pos: told.pos,
+            output: told.wants_logits,
+        });
+        let rows: Vec<BatchRow<'_>> = rows.collect();
+        let tokens: Vec<Token> = told.iter().map(|told| told.token).collect();
+        let states: Vec<f32> = told.iter().flat_map(|told| told.state).copied().collect();
+        let logits = self
+            .context
+            .decode(&rows, BatchInput::Both(&tokens, &states))?;
+        let states = self.context.take_states().unwrap_or_default();
+        let n_vocab = self.context.model().n_vocab() as usize;
+        let outputs = logits.chunks(n_vocab).zip(states.chunks(self.n_embd));
+        let wanted = told.iter().filter(|told| told.wants_logits);
+        for (told, (logits, state)) in wanted.zip(outputs) {
+            ends[told.wish] = Some((logits.to_vec(), state.to_vec()));
+        }
+        Ok(())
     }
 }

@@ -1,17 +1,19 @@
 //! The block that guesses ahead computes, in a file of its own, what it computes in the whole model.
 #![allow(clippy::unwrap_used)]
 
-use jupiter_models::engine::{EngineParams, ReferenceEngine, StageEngine, StepInput, StepOutput};
+use jupiter_models::engine::{
+    Engine, EngineParams, ReferenceEngine, StageEngine, StepInput, StepOutput,
+};
 use jupiter_models::gguf::{GgufFile, ModelInfo};
 use jupiter_models::llama::context::{
     BatchInput, BatchRow, Context, ContextParams, Cut, HiddenInput, MTP_STATE_NODE, Tapped,
 };
 use jupiter_models::llama::model::LoadedModel;
-use jupiter_models::mtp::{MtpBlock, MtpRows};
+use jupiter_models::mtp::{MtpBlock, MtpGuesses, MtpRows, MtpWish};
 use jupiter_models::sampling::likeliest;
 use jupiter_models::slice::SliceCache;
 use jupiter_models::synth::{self, SynthArch, SynthSpec};
-use jupiter_models::{Row, SequenceId, Token};
+use jupiter_models::{LayerRange, Row, SequenceId, Token};
 
 const SEQ: SequenceId = SequenceId(1);
 const N_PROMPT: usize = 5;
@@ -60,7 +62,7 @@ fn text_and_states(model: &GgufFile) -> (Vec<Token>, Vec<Vec<f32>>) {
         let StepOutput::Logits(logits) = output else {
             panic!("the whole model gave hidden states");
         };
-        states.push(logits.state(0).unwrap().to_vec());
+        states.push(logits.states.of(0).unwrap().to_vec());
         if pos + 1 == text.len() {
             text.push(likeliest(logits.row(0), 1)[0].0);
         }
@@ -75,6 +77,16 @@ fn rows(text: &[Token], states: &[Vec<f32>], from: usize, end: usize) -> MtpRows
         tokens: text[from..end].to_vec(),
         states: states[from - 1..end - 1].concat(),
     }
+}
+
+fn wish(seq: SequenceId, rows: &MtpRows, depth: usize) -> MtpWish {
+    let rows = rows.clone();
+    MtpWish { seq, rows, depth }
+}
+
+fn guess(block: &mut MtpBlock, seq: SequenceId, rows: &MtpRows, depth: usize) -> MtpGuesses {
+    let guesses = block.guess(&[wish(seq, rows, depth)], 2).unwrap();
+    guesses.into_iter().next().unwrap()
 }
 
 /// What the block guesses after all rows, computed in the whole model's file, row by row.
@@ -145,21 +157,64 @@ fn a_block_of_its_own_guesses_what_it_guesses_in_the_whole_model() {
         assert_eq!(whole.len(), DEPTH);
 
         // More rows than a batch at once; then told in parts, with guesses between and a wrong end.
-        assert_eq!(block.guess(SEQ, &all, DEPTH, 2).unwrap(), whole, "{arch}");
+        assert_eq!(guess(&mut block, SEQ, &all, DEPTH), whole, "{arch}");
         block.clear();
         let other = SequenceId(0);
         let first = rows(&text, &states, N_PROMPT, N_PROMPT + 3);
-        block.guess(SEQ, &first, DEPTH, 2).unwrap();
-        block.guess(other, &first, DEPTH, 2).unwrap();
+        guess(&mut block, SEQ, &first, DEPTH);
+        guess(&mut block, other, &first, DEPTH);
         let mut wrong = rows(&text, &states, N_PROMPT + 3, N_TOKENS);
         wrong.tokens.reverse();
-        let wrong_guesses = block.guess(SEQ, &wrong, DEPTH, 2).unwrap();
+        let wrong_guesses = guess(&mut block, SEQ, &wrong, DEPTH);
         assert_ne!(wrong_guesses, whole, "{arch}");
         let rest = rows(&text, &states, N_PROMPT + 3, N_TOKENS);
-        assert_eq!(block.guess(SEQ, &rest, 0, 2).unwrap().len(), 0);
-        assert_eq!(block.guess(SEQ, &rest, DEPTH, 2).unwrap(), whole, "{arch}");
+        assert_eq!(guess(&mut block, SEQ, &rest, 0).len(), 0);
+        assert_eq!(guess(&mut block, SEQ, &rest, DEPTH), whole, "{arch}");
         block.forget(SEQ);
-        assert_eq!(block.guess(SEQ, &all, DEPTH, 2).unwrap(), whole, "{arch}");
+        assert_eq!(guess(&mut block, SEQ, &all, DEPTH), whole, "{arch}");
+
+        // Two sequences at once, and one that goes on from the other's beginning.
+        block.clear();
+        let alone = guess(&mut block, other, &first, 2);
+        let both = [wish(SEQ, &all, DEPTH), wish(other, &first, 2)];
+        let both = block.guess(&both, 2).unwrap();
+        assert_eq!(both, [whole.clone(), alone], "{arch}");
+        block.clear();
+        guess(&mut block, SEQ, &first, 0);
+        block.fork(SEQ, other, first.end());
+        assert_eq!(guess(&mut block, other, &rest, DEPTH), whole, "{arch}");
+    }
+}
+
+#[test]
+fn the_states_of_a_prompt_are_kept_of_rows_without_logits_too() {
+    for arch in [SynthArch::Qwen35, SynthArch::Qwen35Moe] {
+        let (dir, model) = changed(arch, |_| ());
+        let (text, states) = text_and_states(&model);
+        let slices = SliceCache::new(dir.path().join("slices"));
+        let n_layer = ModelInfo::from_gguf(&model).unwrap().n_layer;
+        let mut hidden = None;
+        for range in [LayerRange::new(0, 4), LayerRange::new(4, n_layer)] {
+            let slice = slices.slice(&model, range, &mut |_, _| ()).unwrap();
+            let mut engine = Engine::load(&model, &slice, &params(), &mut |_| ()).unwrap();
+            let row = |(pos, token): (usize, &Token)| Row {
+                seq_ids: vec![SEQ],
+                pos: pos as u32,
+                token: *token,
+                wants_logits: pos + 1 == params().n_batch as usize,
+            };
+            let rows: Vec<Row> = text.iter().enumerate().map(row).take(4).collect();
+            let input = hidden.as_ref().map_or(StepInput::Tokens, StepInput::Hidden);
+            match engine.step(&rows, input).unwrap() {
+                StepOutput::Hidden(states) => hidden = Some(states),
+                StepOutput::Logits(logits) => {
+                    assert_eq!(logits.states.rows, [0, 1, 2, 3], "{arch}");
+                    for (at, state) in states.iter().take(4).enumerate() {
+                        assert_eq!(logits.states.of(at), Some(&state[..]), "{arch}: row {at}");
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -192,9 +247,9 @@ fn a_model_without_a_block_says_so_and_a_full_cache_guesses_nothing() {
         long.tokens.extend(&tokens);
         long.states.extend(&values);
     }
-    assert!(block.guess(SEQ, &long, DEPTH, 2).unwrap().is_empty());
+    assert!(guess(&mut block, SEQ, &long, DEPTH).is_empty());
     let all = rows(&text, &states, N_PROMPT, N_TOKENS);
-    assert_eq!(block.guess(SEQ, &all, DEPTH, 2).unwrap().len(), DEPTH);
+    assert_eq!(guess(&mut block, SEQ, &all, DEPTH).len(), DEPTH);
 }
 
 /// Where `text` ends in the file.

@@ -14,8 +14,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::message::{
     Acceptance, CancelRows, DraftGuess, DraftKind, DraftReply, DraftRequest, DraftRows,
-    DrafterAssignment, HeadGuess, HeadsId, NodeCommand, NodeReport, SequenceFailure, SequenceOpen,
-    StageAssignment, StageTiming, StepReport,
+    DrafterAssignment, HeadGuess, HeadsId, HeadsTiming, NodeCommand, NodeReport, SequenceFailure,
+    SequenceOpen, StageAssignment, StageTiming, StepReport,
 };
 use crate::speculation::accept::{AcceptanceRule, TypicalParams};
 use crate::{NodeId, PlanEpoch, RequestId, StepId};
@@ -166,8 +166,9 @@ fn report() -> impl Strategy<Value = Message> {
         vec(acceptance, 0..4),
         vec(failure, 0..2),
         vec(timing(), 0..3),
+        any::<(u64, u64)>(),
     )
-        .prop_map(|(epoch, step, acceptances, failures, timings)| {
+        .prop_map(|(epoch, step, acceptances, failures, timings, heads)| {
             let (epoch, step) = (PlanEpoch(epoch), StepId(step));
             Message::Report(StepReport {
                 epoch,
@@ -175,6 +176,10 @@ fn report() -> impl Strategy<Value = Message> {
                 acceptances,
                 failures,
                 timings,
+                heads: HeadsTiming {
+                    told_us: heads.0,
+                    guessed_us: heads.1,
+                },
             })
         })
 }
@@ -388,10 +393,10 @@ fn small_step() -> Message {
 
 /// The bytes on the wire: when one of these changes, PROTOCOL_VERSION has to change with it.
 #[test]
-fn the_bytes_of_version_6() {
+fn the_bytes_of_version_7() {
     assert_eq!(
         hex(&encode(&small_step())),
-        "0601000027000000\
+        "0701000027000000\
          020301010200000201\
          0107fb580200010108fb5802010101\
          04010001010201\
@@ -412,11 +417,15 @@ fn the_bytes_of_version_6() {
         acceptances: vec![acceptance],
         failures: Vec::new(),
         timings: Vec::new(),
+        heads: HeadsTiming {
+            told_us: 5,
+            guessed_us: 6,
+        },
     };
     assert_eq!(
         hex(&encode(&Message::Report(report))),
-        "060200000b000000020301010802\
-         0a01000000"
+        "070200000d000000020301010802\
+         0a010000000506"
     );
     let cancel = CancelRows {
         epoch: PlanEpoch(2),
@@ -426,7 +435,7 @@ fn the_bytes_of_version_6() {
     };
     assert_eq!(
         hex(&encode(&Message::Cancel(cancel))),
-        "060500000400000002010307"
+        "070500000400000002010307"
     );
 }
 
@@ -447,7 +456,7 @@ fn what_is_wrong_is_named() {
     check(&[], "at least 8");
     check(
         &with(0, &[9]),
-        "protocol version 9, expected 6: install the same jupiter",
+        "protocol version 9, expected 7: install the same jupiter",
     );
     check(&with(1, &[77]), "unknown kind 77");
     check(&with(2, &[1]), "reserved");

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use jupiter_models::{KvOp, SequenceId};
 
 use super::text::Text;
-use crate::message::{Acceptance, DraftRows, StepHeader, StepReport};
+use crate::message::{Acceptance, DraftRows, HeadsTiming, StepHeader, StepReport};
 use crate::speculation::Result;
 use crate::speculation::accept::{Next, follow};
 use crate::speculation::inflight::VerifierGate;
@@ -62,6 +62,7 @@ impl SimVerifier {
             acceptances,
             failures: Vec::new(),
             timings: header.timings,
+            heads: HeadsTiming::default(),
         };
         Ok((report, texts))
     }

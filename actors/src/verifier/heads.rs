@@ -1,11 +1,17 @@
 //! What guesses beside the Verifier, from the states that enter the output head.
 
-use jupiter_models::SequenceId;
-use jupiter_models::mtp::MtpRows;
+use std::collections::{HashMap, HashSet};
+use std::time::Instant;
+
+use jupiter_models::engine::RowStates;
+use jupiter_models::mtp::{MtpBlock, MtpWish};
+use jupiter_models::{KvOp, SequenceId, Token};
 
 use super::JudgedDraft;
+use super::untold::Untold;
+use crate::clock;
 use crate::factory::Heads;
-use crate::message::{DraftKind, HeadGuess};
+use crate::message::{DraftKind, HeadGuess, HeadsTiming, StepHeader};
 use crate::speculation::accept::Verdict;
 
 /// How many tokens are named for a place: beyond, a guess is hardly ever right (arXiv 2401.10774,
@@ -14,153 +20,363 @@ const GUESSES_PER_PLACE: usize = 4;
 /// Places that a block for multi-token prediction guesses at: each takes a layer and the output head, and
 /// models are trained for one or two.
 const MTP_PLACES: usize = 3;
-/// So many accepted tokens wait for such a block to be asked; then they are forgotten.
-const MOST_UNTOLD: usize = 64;
+/// So many accepted tokens nobody asks for guesses of a text: then what the block was not told is forgotten.
+const MOST_UNASKED: usize = 64;
 
-impl Heads {
-    /// Guesses at what follows the verdict on `draft` of `seq`, where they are wanted. `untold` are the
-    /// accepted tokens that a block for multi-token prediction was not told yet.
-    pub(super) fn judged(
-        &mut self,
-        seq: SequenceId,
-        untold: &mut MtpRows,
-        draft: &JudgedDraft<'_>,
-        verdict: &Verdict,
-    ) -> jupiter_models::Result<Vec<Vec<HeadGuess>>> {
-        let n_places = draft.rows.n_places as usize;
-        let guesses = match self {
-            _ if verdict.next.ends => Vec::new(),
-            Heads::Medusa(heads) => {
-                let last = verdict.path.last().copied();
-                let state = draft.state(last).filter(|_| n_places > 0);
-                state.map_or(Vec::new(), |state| heads.guess(state, GUESSES_PER_PLACE))
-            }
-            Heads::Mtp(block) => {
-                let is_known = append(untold, draft, verdict).is_some();
-                if n_places == 0 && untold.tokens.len() >= MOST_UNTOLD {
-                    // Nobody asks any more.
-                    *untold = MtpRows::default();
-                    block.forget(seq);
-                }
-                if n_places == 0 || !is_known {
-                    return Ok(Vec::new());
-                }
-                let rows = std::mem::take(untold);
-                untold.pos = rows.end();
-                block.guess(seq, &rows, n_places.min(MTP_PLACES), GUESSES_PER_PLACE)?
-            }
-        };
-        let guess = |(token, probability)| HeadGuess { token, probability };
-        let of_place = |place: Vec<_>| place.into_iter().map(guess).collect();
-        Ok(guesses.into_iter().map(of_place).collect())
+/// Guesses for each place: some tokens, the likeliest first.
+type Guesses = Vec<Vec<HeadGuess>>;
+
+/// What guesses, once it is loaded, and what it has to know.
+#[derive(Default)]
+pub(super) struct Guesser {
+    heads: Option<Heads>,
+    /// By sequence, what a block for multi-token prediction is to be told, also while it is being loaded;
+    /// none where there will be no block.
+    untold: Option<HashMap<SequenceId, Text>>,
+}
+
+/// A text as a block for multi-token prediction sees it.
+#[derive(Default)]
+struct Text {
+    untold: Untold,
+    /// Tokens that were accepted since guesses were wanted.
+    n_unasked: usize,
+}
+
+impl Guesser {
+    /// For heads that are to come; `tells` where they are a block for multi-token prediction.
+    pub(super) fn new(tells: bool) -> Self {
+        Self {
+            heads: None,
+            untold: tells.then(HashMap::new),
+        }
     }
 
-    /// As a source of guesses.
-    pub(super) fn kind(&self) -> DraftKind {
-        match self {
+    /// They are here; whether a guess takes so long that nobody should wait for it who only hands a step over.
+    pub(super) fn equip(&mut self, heads: Heads) -> bool {
+        let is_slow = matches!(heads, Heads::Mtp(_));
+        self.heads = Some(heads);
+        is_slow
+    }
+
+    /// They failed, or never come; what they were.
+    pub(super) fn lose(&mut self) -> Option<DraftKind> {
+        self.untold = None;
+        self.heads.take().map(|heads| match heads {
             Heads::Medusa(_) => DraftKind::Medusa,
             Heads::Mtp(_) => DraftKind::Mtp,
-        }
-    }
-
-    /// Whether a guess takes so long that nobody should wait for it who only hands a step over.
-    pub(super) fn is_slow(&self) -> bool {
-        matches!(self, Heads::Mtp(_))
-    }
-
-    /// Another text begins in `seq`, or none.
-    pub(super) fn forget(&mut self, seq: SequenceId) {
-        if let Heads::Mtp(block) = self {
-            block.forget(seq);
-        }
+        })
     }
 
     /// Other texts begin in all sequences.
     pub(super) fn clear(&mut self) {
-        if let Heads::Mtp(block) = self {
+        if let Some(block) = self.block() {
             block.clear();
+        }
+        self.untold.iter_mut().for_each(HashMap::clear);
+    }
+
+    /// Takes the KV operations of a step, and of its rows those that nobody judges: they are of the text.
+    pub(super) fn take_step(&mut self, header: &StepHeader, states: &RowStates) {
+        if self.untold.is_none() {
+            return;
+        }
+        let mut is_judged = vec![false; header.rows.len()];
+        for rows in header.drafts.iter().map(|draft| draft.rows()) {
+            is_judged
+                .get_mut(rows)
+                .into_iter()
+                .for_each(|rows| rows.fill(true));
+        }
+        let rows = || (0..).zip(&header.rows).zip(&is_judged);
+        let unjudged = || {
+            rows()
+                .filter(|(_, is_judged)| !**is_judged)
+                .map(|(row, _)| row)
+        };
+        // Branches of guesses are no texts: they have no rows but those that are judged as another sequence's.
+        let texts: HashSet<SequenceId> = unjudged()
+            .flat_map(|(_, row)| row.seq_ids.iter().copied())
+            .chain(header.drafts.iter().map(|draft| draft.seq))
+            .collect();
+        for op in &header.kv_ops {
+            self.apply(*op, &texts);
+        }
+        for (at, row) in unjudged() {
+            let Some(state) = states.of(at) else {
+                continue;
+            };
+            for seq in &row.seq_ids {
+                if let Some(text) = self.text(*seq) {
+                    text.untold.computed(row.pos, row.token, state);
+                }
+            }
+        }
+    }
+
+    fn apply(&mut self, op: KvOp, texts: &HashSet<SequenceId>) {
+        match op {
+            KvOp::Drop { seq } => {
+                self.untold.iter_mut().for_each(|of| _ = of.remove(&seq));
+                if let Some(block) = self.block() {
+                    block.forget(seq);
+                }
+            }
+            KvOp::Fork { src, dst, len } if texts.contains(&dst) => {
+                let from = self.untold.as_ref().and_then(|of| of.get(&src));
+                let Some(untold) = from.map(|from| from.untold.first(len)) else {
+                    return;
+                };
+                if let Some(text) = self.text(dst) {
+                    *text = Text {
+                        untold,
+                        n_unasked: 0,
+                    };
+                }
+                if let Some(block) = self.block() {
+                    block.fork(src, dst, len);
+                }
+            }
+            // Rows that come at places which were told show what was shortened.
+            KvOp::Fork { .. } | KvOp::Truncate { .. } => {}
+        }
+    }
+
+    /// What was judged of a text: it goes on with the accepted guesses of `draft` and the token after them.
+    pub(super) fn take_verdict(&mut self, draft: &JudgedDraft<'_>, verdict: &Verdict) {
+        let is_asked = draft.rows.n_places > 0;
+        let Some(text) = self.text(draft.rows.seq) else {
+            return;
+        };
+        text.n_unasked = match is_asked {
+            true => 0,
+            false => text.n_unasked + verdict.path.len() + 1,
+        };
+        if text.n_unasked >= MOST_UNASKED {
+            text.untold = Untold::default();
+            return;
+        }
+        let (mut pos, token) = draft.root;
+        let mut computed = |pos, token: Token, guess| {
+            let state = draft.state(guess);
+            if let Some(state) = state {
+                text.untold.computed(pos, token, state);
+            }
+            state.map_or(0, <[f32]>::len)
+        };
+        let mut n_embd = computed(pos, token, None);
+        for &at in &verdict.path {
+            pos += 1;
+            n_embd = computed(pos, draft.tree.nodes()[at].token, Some(at));
+        }
+        text.untold.accepted(pos + 1, verdict.next.token, n_embd);
+    }
+
+    /// Guesses at what follows the verdicts, for those that want some; and what it took.
+    pub(super) fn guess(
+        &mut self,
+        judged: &[(JudgedDraft<'_>, Verdict)],
+    ) -> jupiter_models::Result<(Vec<Guesses>, HeadsTiming)> {
+        let n_places = |(draft, verdict): &(JudgedDraft<'_>, Verdict)| match verdict.next.ends {
+            true => 0,
+            false => draft.rows.n_places as usize,
+        };
+        let mut guesses = vec![Guesses::new(); judged.len()];
+        let wanting = (0..).zip(judged).filter(|(_, judged)| n_places(judged) > 0);
+        let begin = Instant::now();
+        let mut timing = HeadsTiming::default();
+        match &mut self.heads {
+            None => {}
+            Some(Heads::Medusa(heads)) => {
+                for (at, (draft, verdict)) in wanting {
+                    let state = draft.state(verdict.path.last().copied());
+                    let of = state.map(|state| heads.guess(state, GUESSES_PER_PLACE));
+                    guesses[at] = named(of.unwrap_or_default());
+                }
+            }
+            Some(Heads::Mtp(block)) => {
+                let Some(texts) = &mut self.untold else {
+                    return Ok((guesses, timing));
+                };
+                let (mut places, mut wishes) = (Vec::new(), Vec::new());
+                for (at, judged) in wanting {
+                    let seq = judged.0.rows.seq;
+                    let text = texts.get_mut(&seq).filter(|text| text.untold.len() > 0);
+                    let depth = n_places(judged).min(MTP_PLACES);
+                    places.extend(text.as_ref().map(|_| at));
+                    wishes.extend(text.map(|text| MtpWish {
+                        seq,
+                        rows: text.untold.take(),
+                        depth,
+                    }));
+                }
+                if tell_prompts(block, &mut wishes)? {
+                    timing.told_us = clock::micros(begin.elapsed());
+                }
+                let found = block.guess(&wishes, GUESSES_PER_PLACE)?;
+                for (at, of) in places.into_iter().zip(found) {
+                    guesses[at] = named(of);
+                }
+            }
+        }
+        if guesses.iter().any(|of| !of.is_empty()) {
+            timing.guessed_us = clock::micros(begin.elapsed()) - timing.told_us;
+        }
+        Ok((guesses, timing))
+    }
+
+    fn text(&mut self, seq: SequenceId) -> Option<&mut Text> {
+        Some(self.untold.as_mut()?.entry(seq).or_default())
+    }
+
+    fn block(&mut self) -> Option<&mut MtpBlock> {
+        match &mut self.heads {
+            Some(Heads::Mtp(block)) => Some(block),
+            _ => None,
         }
     }
 }
 
-/// Adds the accepted guesses of `draft` and the token after them, each with the state before it; none where
-/// the engine keeps no states.
-fn append(untold: &mut MtpRows, draft: &JudgedDraft<'_>, verdict: &Verdict) -> Option<()> {
-    let first = draft.root.0 + 1;
-    if untold.end() != first {
-        *untold = MtpRows {
-            pos: first,
-            ..MtpRows::default()
-        };
+/// Tells `block` of what is more than verdicts bring, so that all guesses take about as long; whether there
+/// was any. The rest stays in `wishes`.
+fn tell_prompts(block: &mut MtpBlock, wishes: &mut [MtpWish]) -> jupiter_models::Result<bool> {
+    const OF_VERDICTS: usize = 16;
+    let mut told = Vec::new();
+    for wish in wishes {
+        let n_before = wish.rows.tokens.len() - 1;
+        if n_before >= OF_VERDICTS {
+            let rest = wish.rows.split_off(n_before);
+            let rows = std::mem::replace(&mut wish.rows, rest);
+            told.push(MtpWish {
+                seq: wish.seq,
+                rows,
+                depth: 0,
+            });
+        }
     }
-    let mut before = None;
-    for &at in &verdict.path {
-        untold.states.extend_from_slice(draft.state(before)?);
-        untold.tokens.push(draft.tree.nodes()[at].token);
-        before = Some(at);
+    if told.is_empty() {
+        return Ok(false);
     }
-    untold.states.extend_from_slice(draft.state(before)?);
-    untold.tokens.push(verdict.next.token);
-    Some(())
+    block.guess(&told, 0).map(|_| true)
+}
+
+fn named(places: Vec<Vec<(Token, f32)>>) -> Guesses {
+    let guess = |(token, probability)| HeadGuess { token, probability };
+    let of_place = |place: Vec<_>| place.into_iter().map(guess).collect();
+    places.into_iter().map(of_place).collect()
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use jupiter_models::Row;
     use jupiter_models::engine::Logits;
 
     use super::*;
     use crate::message::DraftRows;
     use crate::speculation::accept::Next;
-    use crate::speculation::tree::DraftTree;
 
-    const SEQ: SequenceId = SequenceId(2);
+    const TEXT: SequenceId = SequenceId(0);
+    const FORK: SequenceId = SequenceId(1);
+    const BRANCH: SequenceId = SequenceId(2);
 
-    /// A root at `pos`, and guesses 11 and 12, one behind the other; each row's state is its place.
-    fn check(untold: &mut MtpRows, pos: u32, path: Vec<usize>) -> Option<()> {
-        let rows = DraftRows {
-            seq: SEQ,
-            generation: 0,
-            first_row: 0,
-            parents: vec![0, 1],
-            n_places: 0,
+    /// A step of `seq`: `n_prompt` rows from `pos` on that nobody judges, then a root and `n_guesses` of which
+    /// `n_right` are accepted. Tokens are their positions, the state at one is a hundred more.
+    fn step(
+        guesser: &mut Guesser,
+        kv_ops: Vec<KvOp>,
+        (seq, pos, n_prompt): (SequenceId, u32, u32),
+        (n_guesses, n_right): (usize, usize),
+    ) {
+        let n_rows = n_prompt + 1 + n_guesses as u32;
+        let rows = (0..n_rows).map(|at| Row {
+            seq_ids: if at < n_prompt {
+                vec![seq]
+            } else {
+                vec![seq, BRANCH]
+            },
+            pos: pos + at,
+            token: (pos + at) as Token,
+            wants_logits: at >= n_prompt,
+        });
+        let header = StepHeader {
+            kv_ops,
+            rows: rows.collect(),
+            drafts: vec![DraftRows {
+                seq,
+                generation: 0,
+                first_row: n_prompt,
+                parents: (0..n_guesses as u16).collect(),
+                n_places: 1,
+            }],
+            ..StepHeader::default()
         };
         let logits = Logits {
-            n_rows: 3,
+            n_rows: 1 + n_guesses,
             n_vocab: 1,
-            data: vec![0.0; 3],
-            states: vec![0.0, 1.0, 2.0],
+            data: vec![0.0; 1 + n_guesses],
+            states: RowStates {
+                rows: (0..n_rows).collect(),
+                data: (0..n_rows).map(|at| (100 + pos + at) as f32).collect(),
+            },
         };
-        let draft = JudgedDraft {
-            rows: &rows,
-            root: (pos, 10),
-            tree: DraftTree::line(&[11, 12]).unwrap(),
-            logits: &logits,
-            first_logits: 0,
-        };
+        guesser.take_step(&header, &logits.states);
+        let draft = JudgedDraft::new(&header, &header.drafts[0], &logits).unwrap();
         let next = Next {
-            token: 99,
+            token: (pos + n_prompt) as Token + n_right as Token + 1,
             ends: false,
         };
-        append(untold, &draft, &Verdict { path, next })
+        let path = (0..n_right).collect();
+        guesser.take_verdict(&draft, &Verdict { path, next });
+    }
+
+    fn take(guesser: &mut Guesser, seq: SequenceId) -> std::ops::Range<u32> {
+        let rows = guesser.text(seq).unwrap().untold.take();
+        for ((pos, &token), &state) in (rows.pos..).zip(&rows.tokens).zip(&rows.states) {
+            assert_eq!((token, state), (pos as Token, (99 + pos) as f32));
+        }
+        rows.pos..rows.end()
     }
 
     #[test]
-    fn each_accepted_token_comes_with_the_state_before_it() {
-        let mut untold = MtpRows::default();
-        check(&mut untold, 7, vec![0]).unwrap();
-        let expected = MtpRows {
-            pos: 8,
-            tokens: vec![11, 99],
-            states: vec![0.0, 1.0],
+    fn prompts_and_what_was_accepted_are_told() {
+        let mut guesser = Guesser::new(true);
+        let branch = |src, dst, len| KvOp::Fork { src, dst, len };
+        step(&mut guesser, Vec::new(), (TEXT, 0, 5), (0, 0));
+        step(
+            &mut guesser,
+            vec![branch(TEXT, BRANCH, 6)],
+            (TEXT, 6, 0),
+            (3, 2),
+        );
+        // The text goes on where the branch that was right ends.
+        let won = vec![branch(BRANCH, TEXT, 9), KvOp::Drop { seq: BRANCH }];
+        step(&mut guesser, won, (TEXT, 9, 0), (0, 0));
+        assert_eq!(take(&mut guesser, TEXT), 1..11);
+        assert!(!guesser.untold.as_ref().unwrap().contains_key(&BRANCH));
+        step(&mut guesser, Vec::new(), (TEXT, 10, 0), (2, 0));
+        assert_eq!(take(&mut guesser, TEXT), 11..12);
+    }
+
+    #[test]
+    fn a_text_that_begins_as_another_does_is_told_of_it() {
+        let mut guesser = Guesser::new(true);
+        step(&mut guesser, Vec::new(), (TEXT, 0, 7), (0, 0));
+        let fork = KvOp::Fork {
+            src: TEXT,
+            dst: FORK,
+            len: 4,
         };
-        assert_eq!(untold, expected);
-        check(&mut untold, 9, vec![0, 1]).unwrap();
-        assert_eq!((untold.pos, untold.end()), (8, 13));
-        assert_eq!(untold.tokens, [11, 99, 11, 12, 99]);
-        assert_eq!(untold.states, [0.0, 1.0, 0.0, 1.0, 2.0]);
-        // Another place of the text: what was before is not told any more.
-        check(&mut untold, 3, vec![]).unwrap();
-        assert_eq!((untold.pos, &untold.tokens[..]), (4, &[99][..]));
+        step(&mut guesser, vec![fork], (FORK, 4, 2), (0, 0));
+        assert_eq!(take(&mut guesser, FORK), 1..8);
+        assert_eq!(take(&mut guesser, TEXT), 1..9);
+        // Another text in the slot.
+        step(
+            &mut guesser,
+            vec![KvOp::Drop { seq: FORK }],
+            (FORK, 0, 2),
+            (0, 0),
+        );
+        assert_eq!(take(&mut guesser, FORK), 1..4);
     }
 }

@@ -95,10 +95,13 @@ impl Judge {
         };
         match heads {
             Ok(heads) => {
-                self.has_slow.store(heads.is_slow(), Ordering::Release);
-                state.verified.heads = Some(heads);
+                let is_slow = state.verified.guesser.equip(heads);
+                self.has_slow.store(is_slow, Ordering::Release);
             }
-            Err(error) => state.tell_down(kind, error.to_string()),
+            Err(error) => {
+                state.verified.guesser.lose();
+                state.tell_down(kind, error.to_string());
+            }
         }
     }
 
@@ -119,7 +122,7 @@ impl Judge {
         }
         if !is_idle || self.n_queued.load(Ordering::Acquire) > 0 || self.is_slow(&step) {
             self.n_queued.fetch_add(1, Ordering::AcqRel);
-            return verifier.cast(VerifierMessage::Step(step)).is_ok();
+            return verifier.cast(VerifierMessage::Step(Box::new(step))).is_ok();
         }
         let mut lock = self.lock();
         let Some(state) = lock.as_mut() else {

@@ -35,6 +35,8 @@ pub struct Architecture {
     pub(crate) next_tokens: bool,
     /// Whether such a layer can be run for its guesses: its graph is known, and proven.
     pub(crate) mtp: bool,
+    /// Whether the graph computes what the output head sees of rows without logits too (`h_nextn`).
+    pub(crate) all_states: bool,
     /// Whether `residual_scale` follows from the number of layers where the file gives none
     /// (minicpm.cpp).
     pub(crate) residual_by_depth: bool,
@@ -232,6 +234,7 @@ pub(super) const PLAIN: Architecture = Architecture {
     leading_dense: false,
     next_tokens: false,
     mtp: false,
+    all_states: false,
     residual_by_depth: false,
     gating_by_depth: false,
     bare_layer_keys: &[],

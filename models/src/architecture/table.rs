@@ -372,6 +372,7 @@ pub static ARCHITECTURES: &[Architecture] = &[
         recurrent: Some(DELTA_NET),
         next_tokens: true,
         mtp: true,
+        all_states: true,
         partial_rope: true,
         sections: true,
         ..PLAIN
@@ -382,6 +383,7 @@ pub static ARCHITECTURES: &[Architecture] = &[
         recurrent: Some(DELTA_NET),
         next_tokens: true,
         mtp: true,
+        all_states: true,
         partial_rope: true,
         sections: true,
         needs_experts: true,

@@ -5,7 +5,9 @@ use super::{EngineParams, StepInput};
 use crate::architecture::{Architecture, PLAIN_OUTPUT};
 use crate::embedding::EmbeddingTable;
 use crate::gguf::{GgufFile, ModelInfo};
-use crate::llama::context::{BatchInput, BatchRow, Context, Cut, HiddenInput, STATE_NODE, Tapped};
+use crate::llama::context::{
+    ALL_STATES_NODE, BatchInput, BatchRow, Context, Cut, HiddenInput, STATE_NODE, Tapped,
+};
 use crate::llama::model::LoadedModel;
 use crate::slice::StageSlice;
 use crate::{Result, Token};
@@ -15,6 +17,8 @@ pub(super) struct Compute {
     pub(super) context: Context,
     pub(super) embedding: Option<EmbeddingTable>,
     pub(super) is_last: bool,
+    /// Whether the states of rows without logits are kept too, where states are.
+    pub(super) keeps_all: bool,
 }
 
 impl Compute {
@@ -30,11 +34,13 @@ impl Compute {
         let has_table = slice.is_first() && !slice.is_whole();
         let embedding = has_table.then(|| EmbeddingTable::new(model)).transpose()?;
         let arch = Architecture::from_name(&info.arch);
+        let keeps_all = arch.is_some_and(|arch| arch.all_states);
         let cut = Cut {
             tapped: match slice.is_last() {
                 false => Tapped::Hidden(arch.map_or(PLAIN_OUTPUT, |arch| arch.output_node)),
-                true if params.keeps_states => Tapped::States(STATE_NODE),
-                true => Tapped::Nothing,
+                true if !params.keeps_states => Tapped::Nothing,
+                true if keeps_all => Tapped::AllStates(ALL_STATES_NODE),
+                true => Tapped::States(STATE_NODE),
             },
             input: match slice.is_whole() {
                 true => HiddenInput::Never,
@@ -49,6 +55,7 @@ impl Compute {
             context: Context::new(loaded, &params, cut)?,
             embedding,
             is_last: slice.is_last(),
+            keeps_all,
         })
     }
 
@@ -57,7 +64,8 @@ impl Compute {
         !self.is_last
     }
 
-    /// The results of flagged rows, and the states that entered the output head, where they are kept.
+    /// The results of flagged rows, and the states that entered the output head, where they are kept: of
+    /// flagged rows, or of all.
     pub(super) fn decode(
         &mut self,
         batch: &[BatchRow<'_>],

@@ -59,20 +59,30 @@ pub struct Logits {
     pub n_vocab: usize,
     /// Row-major, shape (n_rows, n_vocab).
     pub data: Vec<f32>,
-    /// What the output head saw of each row (`result_norm`), shape (n_rows, n_embd), where the
-    /// engine keeps it ([`EngineParams::keeps_states`]).
-    pub states: Vec<f32>,
+    /// What the output head saw, where the engine keeps it ([`EngineParams::keeps_states`]).
+    pub states: RowStates,
+}
+
+/// What the output head saw of rows of a step (llama.cpp's `result_norm`).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RowStates {
+    /// Which of the step's rows, ascending: those with logits, or where the graph computes it, all.
+    pub rows: Vec<u32>,
+    /// Row-major, shape (rows.len(), n_embd).
+    pub data: Vec<f32>,
+}
+
+impl RowStates {
+    /// Of a row of the step; none where it was not kept.
+    pub fn of(&self, row: usize) -> Option<&[f32]> {
+        let at = self.rows.binary_search(&(row as u32)).ok()?;
+        self.data
+            .chunks_exact(self.data.len() / self.rows.len())
+            .nth(at)
+    }
 }
 
 impl Logits {
-    /// What the output head saw of row `i`; none where it was not kept.
-    pub fn state(&self, i: usize) -> Option<&[f32]> {
-        let n_embd = self.states.len().checked_div(self.n_rows)?;
-        self.states
-            .get(i * n_embd..(i + 1) * n_embd)
-            .filter(|state| !state.is_empty())
-    }
-
     /// One row.
     ///
     /// # Panics
@@ -277,6 +287,15 @@ impl StageEngine for Engine {
         };
         if self.compute.is_last {
             let n_rows = rows.iter().filter(|row| row.wants_logits).count();
+            let is_kept = |row: &Row| self.compute.keeps_all || row.wants_logits;
+            let kept = (0..).zip(rows).filter(|(_, row)| is_kept(row));
+            let states = match states.is_empty() {
+                true => RowStates::default(),
+                false => RowStates {
+                    rows: kept.map(|(at, _)| at).collect(),
+                    data: states,
+                },
+            };
             return Ok(StepOutput::Logits(Logits {
                 n_rows,
                 n_vocab: self.n_vocab() as usize,

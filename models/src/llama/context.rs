@@ -10,7 +10,7 @@ pub use self::params::{ContextParams, MAX_SEQUENCES, MAX_THREADS};
 use super::kernels::{WrittenCells, decode_with};
 use super::log::{Captured, capture};
 use super::model::LoadedModel;
-pub use super::tap::{HiddenInput, MTP_STATE_NODE, STATE_NODE, Tapped};
+pub use super::tap::{ALL_STATES_NODE, HiddenInput, MTP_STATE_NODE, STATE_NODE, Tapped};
 use super::tap::{Tap, on_tensor};
 use crate::{ModelError, Result, SequenceId, Token};
 
@@ -251,13 +251,14 @@ impl Context {
         Ok(())
     }
 
-    /// The states that entered the output head in the last step, one for each row with logits,
-    /// shape (n_outputs, n_embd); none where the context does not keep them.
+    /// The states that entered the output head in the last step, one for each row with logits
+    /// ([`Tapped::States`]) or each row ([`Tapped::AllStates`]), shape (n_rows, n_embd); none where the
+    /// context does not keep them.
     pub fn take_states(&mut self) -> Option<Vec<f32>> {
         // SAFETY: no step runs, so the tap is ours alone.
         let tap = unsafe { self.tap.as_mut()?.as_mut() };
-        let kept = matches!(tap.tapped(), Tapped::States(_)) && tap.has_output;
-        kept.then(|| std::mem::take(&mut tap.output))
+        let keeps = matches!(tap.tapped(), Tapped::States(_) | Tapped::AllStates(_));
+        (keeps && tap.has_output).then(|| std::mem::take(&mut tap.output))
     }
 
     fn prepare_tap(&mut self, n_rows: usize, n_outputs: usize, input: BatchInput<'_>) {
@@ -271,7 +272,7 @@ impl Context {
         tap.has_input = false;
         tap.output.clear();
         let n_tapped = match tap.tapped() {
-            Tapped::Hidden(_) => n_rows,
+            Tapped::Hidden(_) | Tapped::AllStates(_) => n_rows,
             Tapped::States(_) => n_outputs,
             Tapped::Nothing => 0,
         };

@@ -35,6 +35,8 @@ impl HiddenInput {
 
 /// The name that graphs give what enters the output head (`cb(cur, "result_norm", -1)`).
 pub const STATE_NODE: &str = "result_norm";
+/// The same before rows without logits are left out, in graphs that compute it of all (`cb(cur, "h_nextn", -1)`).
+pub const ALL_STATES_NODE: &str = "h_nextn";
 /// The same in graphs of a block that guesses ahead (`graph_mtp`).
 pub const MTP_STATE_NODE: &str = "mtp_shared_head_norm";
 
@@ -47,6 +49,8 @@ pub enum Tapped {
     /// The states of the rows that have logits, as the output head sees them, by the name that the graph
     /// gives them.
     States(&'static str),
+    /// The states of all rows, by the name that the graph gives them.
+    AllStates(&'static str),
     /// Nothing.
     Nothing,
 }
@@ -74,7 +78,7 @@ impl Tap {
         let input_node = input.node();
         let output_node = match tapped {
             Tapped::Hidden(node) => Some(format!("{node}-{}", n_layer.saturating_sub(1))),
-            Tapped::States(node) => Some(node.to_owned()),
+            Tapped::States(node) | Tapped::AllStates(node) => Some(node.to_owned()),
             Tapped::Nothing => None,
         };
         (input_node.is_some() || output_node.is_some()).then_some(Tap {

@@ -89,6 +89,7 @@ mod tests {
 
     use super::super::step_times::tests::timing;
     use super::*;
+    use crate::message::HeadsTiming;
     use crate::planning::cost::Work;
 
     #[test]
@@ -110,7 +111,7 @@ mod tests {
             for _ in 0..50 {
                 let took = [timing(0, us), timing(1, us)];
                 let all = Some(Duration::from_micros(2 * us));
-                dear.observe(Work::decode(rows, 0), &took, all, false);
+                dear.observe(Work::decode(rows, 0), &took, all, HeadsTiming::default());
             }
         }
         assert_eq!(dear.decode_batch_size(6, 0, 0), 4);
@@ -122,7 +123,7 @@ mod tests {
         for _ in 0..50 {
             let took = [(0, 2000), (1, 2000), (2, 2000), (3, 12_000)];
             let took = took.map(|(stage, us)| timing(stage, us));
-            times.observe(Work::decode(1, 0), &took, None, false);
+            times.observe(Work::decode(1, 0), &took, None, HeadsTiming::default());
         }
         // Once around takes one and a half times what the slow stage takes.
         assert_eq!(times.decode_batch_size(8, 0, 0), 4);

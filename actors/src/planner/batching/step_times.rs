@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use self::mixed::MixedTimes;
 
-use crate::message::StageTiming;
+use crate::message::{HeadsTiming, StageTiming};
 use crate::planner::cluster::fleet::MeasuredPlan;
 use crate::planning::cost::{ServerTimes, Work};
 use crate::planning::typical::rows_ns;
@@ -64,10 +64,10 @@ pub(in crate::planner) struct StepTimes {
     /// The ways to the first stage and back from the last one, in nanoseconds.
     ends_ns: u64,
     stages: Vec<StageTimes>,
-    /// What a step alone in the pipeline takes beyond the engines' times.
+    /// What a step alone in the pipeline takes beyond what computes.
     overhead: Mean,
-    /// What a step alone takes beyond the engines' times where heads guess beside the Verifier.
-    overhead_with_heads: Mean,
+    /// What guesses beside the Verifier take.
+    heads: Mean,
 }
 
 /// What one stage takes.
@@ -172,7 +172,7 @@ impl StepTimes {
             ends_ns,
             stages: vec![StageTimes::default(); n_stages],
             overhead: Mean::default(),
-            overhead_with_heads: Mean::default(),
+            heads: Mean::default(),
         }
     }
 
@@ -181,13 +181,13 @@ impl StepTimes {
     }
 
     /// A decode step of `work` was reported; `alone_for` is its time from end to end, if it had
-    /// the stages to itself. With `has_heads`, heads beside the Verifier guessed at what follows.
+    /// the stages to itself; `heads` is what guesses beside the Verifier took.
     pub(in crate::planner) fn observe(
         &mut self,
         work: Work,
         timings: &[StageTiming],
         alone_for: Option<Duration>,
-        has_heads: bool,
+        heads: HeadsTiming,
     ) {
         let expected = Expected::of(self.plan.as_deref(), work);
         for timing in timings {
@@ -198,12 +198,13 @@ impl StepTimes {
             }
         }
         if let Some(latency) = alone_for {
-            let busy: u64 = timings.iter().map(|timing| timing.busy_us * 1000).sum();
-            let overhead = match has_heads {
-                true => &mut self.overhead_with_heads,
-                false => &mut self.overhead,
-            };
-            overhead.add((latency.as_nanos() as f64 - busy as f64).max(0.0));
+            let stages = timings.iter().map(|timing| timing.busy_us);
+            let busy_us: u64 = stages.chain([heads.told_us, heads.guessed_us]).sum();
+            let overhead_ns = latency.as_nanos() as f64 - busy_us as f64 * 1e3;
+            self.overhead.add(overhead_ns.max(0.0));
+        }
+        if heads.guessed_us > 0 {
+            self.heads.add(heads.guessed_us as f64 * 1e3);
         }
     }
 
@@ -212,7 +213,7 @@ impl StepTimes {
         let of = |rows| self.costs_of(rows, asked);
         StepCosts {
             rows: (0..=asked.max_rows.max(1)).map(of).collect(),
-            heads_ns: self.heads_ns(),
+            heads_ns: self.heads.get().unwrap_or(0.0),
         }
     }
 
@@ -230,7 +231,8 @@ impl StepTimes {
             servers.push(together as u64);
         }
         let overhead = self
-            .overhead_seen()
+            .overhead
+            .get()
             .unwrap_or_else(|| self.ways_ns(&expected));
         let links = 0..self.delays_ns.len();
         servers.extend(links.map(|link| expected.link_ns(link)));
@@ -247,22 +249,11 @@ impl StepTimes {
         }
     }
 
-    /// What the way around was seen to take beside the stages' work, in nanoseconds.
-    fn overhead_seen(&self) -> Option<f64> {
-        self.overhead.get().or(self.overhead_with_heads.get())
-    }
-
     /// What the ways between the stages, and to and from them, should take, in nanoseconds.
     fn ways_ns(&self, expected: &Expected<'_>) -> f64 {
         let links = self.delays_ns.iter().enumerate();
         let links = links.map(|(link, delay_ns)| expected.link_ns(link) + delay_ns);
         (links.sum::<u64>() + self.ends_ns) as f64
-    }
-
-    /// What heads beside the Verifier take, where both ways were seen.
-    fn heads_ns(&self) -> f64 {
-        let with = self.overhead_with_heads.get().zip(self.overhead.get());
-        with.map_or(0.0, |(with, without)| (with - without).max(0.0))
     }
 }
 

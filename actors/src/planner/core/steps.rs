@@ -208,8 +208,7 @@ impl PlannerCore {
         let times = &mut self.batching.times;
         if done.work.logits == done.work.rows {
             let alone_for = done.alone.then(|| now.duration_since(done.sent));
-            let has_heads = report.acceptances.iter().any(|a| !a.guesses.is_empty());
-            times.observe(done.work, &report.timings, alone_for, has_heads);
+            times.observe(done.work, &report.timings, alone_for, report.heads);
         } else {
             times.observe_mixed(done.work, &report.timings);
         }

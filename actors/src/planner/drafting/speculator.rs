@@ -1,6 +1,7 @@
 //! Guesses for one sequence: which source, in which shape, and what became of them.
 
 mod model_source;
+mod probes;
 mod used;
 
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use crate::request::{DraftChoice, SpeculationParams, SpeculationUsage};
 use crate::speculation::Result;
 use crate::speculation::draft::{DraftLimits, DraftSource};
 use crate::speculation::inflight::Outcome;
-use crate::speculation::shape::choose::{Choice, PROBE_EVERY, ShapeLimits};
+use crate::speculation::shape::choose::{Choice, ShapeLimits};
 use crate::speculation::tree::DraftTree;
 
 /// Steps without guesses.
@@ -91,32 +92,10 @@ impl Speculator {
             costs: Arc::default(),
             widest: (PLAIN, Arc::default()),
             usage: SpeculationUsage::default(),
-            n_without_heads: PROBE_EVERY,
+            n_without_heads: u32::MAX,
         };
         speculator.tell(text);
         speculator
-    }
-
-    /// At how many places behind the next token what is beside the Verifier is to guess: as many as may be
-    /// where it is in use, and one where it is time to see whether it would be right.
-    pub(in crate::planner) fn n_places(&self) -> u8 {
-        let is_heads = |used: &Used| matches!(used.source, Source::Heads(_));
-        let Some(heads) = self.used.iter().position(is_heads) else {
-            return 0;
-        };
-        let most = u8::try_from(self.params.draft_max).unwrap_or(u8::MAX);
-        match self.chosen.iter().any(|&(at, _)| at == heads) {
-            true => most,
-            false => most.min(u8::from(self.n_without_heads + 1 >= PROBE_EVERY)),
-        }
-    }
-
-    /// A step was sent, in which heads guess if that was wanted.
-    pub(in crate::planner) fn step_sent(&mut self) {
-        self.n_without_heads = match self.n_places() {
-            0 => (self.n_without_heads + 1).min(PROBE_EVERY),
-            _ => 0,
-        };
     }
 
     /// Whether guessing is wanted at all.

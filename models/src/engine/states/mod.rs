@@ -72,6 +72,8 @@ struct Work {
     source: Source,
     /// The row's place among the results of the step; none where it is computed again.
     place: Option<usize>,
+    /// Its place among the states.
+    state_place: Option<usize>,
 }
 
 impl States {
@@ -210,6 +212,7 @@ impl States {
             };
             let has_result = compute.gives_all() || row.wants_logits;
             let place = has_result.then_some(n_results);
+            let state_place = if compute.keeps_all { Some(at) } else { place };
             n_results += usize::from(has_result);
             for seq in &row.seq_ids {
                 self.sequences[seq.0 as usize].rows.push(source.clone());
@@ -219,9 +222,15 @@ impl States {
                 pos: row.pos,
                 source,
                 place,
+                state_place,
             });
         }
-        self.run(compute, &work, n_results)
+        let n_states = if compute.keeps_all {
+            rows.len()
+        } else {
+            n_results
+        };
+        self.run(compute, &work, (n_results, n_states))
     }
 
     /// The rows of `seq` that its state lacks.
@@ -233,6 +242,7 @@ impl States {
             pos,
             source: source.clone(),
             place: None,
+            state_place: None,
         };
         rows.map(work).collect()
     }
@@ -241,7 +251,7 @@ impl States {
     fn keep(&mut self, compute: &mut Compute, seq: SequenceId) -> Result<()> {
         let again = self.again(seq);
         if again.len() > MAX_AGAIN {
-            self.run(compute, &again, 0)?;
+            self.run(compute, &again, (0, 0))?;
         } else if !again.is_empty() {
             return Ok(());
         }
@@ -278,14 +288,14 @@ impl States {
         release(&mut self.spare, context, oldest);
     }
 
-    /// Computes `work` in calls that llama.cpp takes as they are.
+    /// Computes `work` in calls that llama.cpp takes as they are, with so many results and states.
     fn run(
         &mut self,
         compute: &mut Compute,
         work: &[Work],
-        n_results: usize,
+        (n_results, n_states): (usize, usize),
     ) -> Result<(Vec<f32>, Vec<f32>)> {
-        let mut results = Results::new(n_results);
+        let (mut results, mut kept) = (Results::of(n_results), Results::of(n_states));
         let sets: Vec<&[SequenceId]> = work.iter().map(|work| &*work.seq_ids).collect();
         for call in calls::of(&sets, self.n_rows_max, !self.attends) {
             let batch: Vec<BatchRow<'_>> = call
@@ -310,9 +320,16 @@ impl States {
                 .transpose()?;
             let input = hidden.as_ref().map_or(StepInput::Tokens, StepInput::Hidden);
             let (data, states) = compute.decode(&batch, input, &tokens)?;
-            let with_output = call.iter().zip(&batch).filter(|(_, row)| row.output);
-            let places: Vec<Option<usize>> = with_output.map(|(&at, _)| work[at].place).collect();
-            results.put(&places, &data, &states);
+            let called = || {
+                call.iter()
+                    .zip(&batch)
+                    .map(|(&at, row)| (&work[at], row.output))
+            };
+            let with_output = || called().filter(|(_, output)| *output);
+            let places = with_output().map(|(work, _)| work.place);
+            results.put(places.collect(), &data);
+            let stated = called().filter(|(_, output)| *output || compute.keeps_all);
+            kept.put(stated.map(|(work, _)| work.state_place).collect(), &states);
             for work in call.iter().map(|&at| &work[at]) {
                 for &seq in &work.seq_ids {
                     self.sequences[seq.0 as usize].n_computed = work.pos as usize + 1;
@@ -324,7 +341,7 @@ impl States {
                 }
             }
         }
-        Ok((results.data, results.states))
+        Ok((results.rows, kept.rows))
     }
 }
 
@@ -336,34 +353,28 @@ fn release(spare: &mut Vec<SequenceId>, context: &mut Context, kept: Arc<Checkpo
     }
 }
 
-/// Results of rows, in the order of the step.
+/// Values of so many rows, in the order of the step.
 struct Results {
     n: usize,
-    data: Vec<f32>,
-    states: Vec<f32>,
+    rows: Vec<f32>,
 }
 
 impl Results {
-    fn new(n: usize) -> Results {
-        Results {
-            n,
-            data: Vec::new(),
-            states: Vec::new(),
-        }
+    fn of(n: usize) -> Results {
+        let rows = Vec::new();
+        Results { n, rows }
     }
 
-    /// Puts rows of `data` and `states` where `places` says.
-    fn put(&mut self, places: &[Option<usize>], data: &[f32], states: &[f32]) {
-        for (all, some) in [(&mut self.data, data), (&mut self.states, states)] {
-            let width = some.len().checked_div(places.len()).unwrap_or(0);
-            if width == 0 {
-                continue;
-            }
-            all.resize(self.n * width, 0.0);
-            for (row, place) in some.chunks_exact(width).zip(places) {
-                if let Some(place) = place {
-                    all[place * width..][..width].copy_from_slice(row);
-                }
+    /// Puts the rows of `some` where `places` says.
+    fn put(&mut self, places: Vec<Option<usize>>, some: &[f32]) {
+        let width = some.len().checked_div(places.len()).unwrap_or(0);
+        if width == 0 {
+            return;
+        }
+        self.rows.resize(self.n * width, 0.0);
+        for (row, place) in some.chunks_exact(width).zip(places) {
+            if let Some(place) = place {
+                self.rows[place * width..][..width].copy_from_slice(row);
             }
         }
     }

@@ -100,7 +100,7 @@ impl StepTimes {
 
     /// What the way around takes beside the stages' work.
     fn overhead_ns(&self, expected: &Expected<'_>) -> f64 {
-        let seen = self.overhead_seen().unwrap_or(0.0);
+        let seen = self.overhead.get().unwrap_or(0.0);
         seen.max(self.ways_ns(expected))
     }
 }

@@ -32,7 +32,7 @@ fn what_steps_took_beats_the_typical_curve() {
             Work::decode(1, 0),
             &took,
             Some(Duration::from_micros(400)),
-            false,
+            HeadsTiming::default(),
         );
     }
     let costs = times.costs(&asked(1, 1));
@@ -51,7 +51,7 @@ fn what_steps_took_beats_the_typical_curve() {
             Work::decode(4, 0),
             &took,
             Some(Duration::from_micros(1300)),
-            false,
+            HeadsTiming::default(),
         );
     }
     let costs = times.costs(&asked(1, 1));
@@ -68,13 +68,13 @@ fn stages_that_compute_together_may_take_longer() {
             Work::decode(1, 0),
             &took,
             Some(Duration::from_micros(200)),
-            false,
+            HeadsTiming::default(),
         );
         times.observe(
             Work::decode(1, 0),
             &[timing(0, 150), timing(1, 150)],
             None,
-            false,
+            HeadsTiming::default(),
         );
     }
     let costs = times.costs(&asked(1, 1));
@@ -90,7 +90,7 @@ fn streams_that_share_a_step_or_fill_the_pipeline_are_counted() {
         Work::decode(1, 0),
         &[timing(0, 100), timing(1, 100)],
         None,
-        false,
+        HeadsTiming::default(),
     );
     let servers = |asked: &CostsOf, rows| times.costs(asked).of(rows).cloned();
     let alone = servers(&asked(1, 1), 4).unwrap_or_default();
@@ -103,9 +103,14 @@ fn streams_that_share_a_step_or_fill_the_pipeline_are_counted() {
 #[test]
 fn heads_cost_what_they_add_to_the_way() {
     let mut times = StepTimes::new(None, 1);
-    for (latency, has_heads) in [(130, false), (180, true)] {
+    let plain = HeadsTiming::default();
+    let guessed = |told_us| HeadsTiming {
+        told_us,
+        guessed_us: 50,
+    };
+    for (latency, heads) in [(130, plain), (180, guessed(0)), (980, guessed(800))] {
         let latency = Some(Duration::from_micros(latency));
-        times.observe(Work::decode(1, 0), &[timing(0, 100)], latency, has_heads);
+        times.observe(Work::decode(1, 0), &[timing(0, 100)], latency, heads);
     }
     let costs = times.costs(&asked(1, 1));
     assert!((costs.heads_ns - 50e3).abs() < 1.0);

@@ -7,7 +7,7 @@ use jupiter_models::{KvOp, Row, SequenceId, Token};
 
 use super::world::*;
 use crate::message::{
-    Acceptance, DraftGuess, DraftReply, DraftRows, StageTiming, StepHeader, StepReport,
+    Acceptance, DraftGuess, DraftReply, DraftRows, HeadsTiming, StageTiming, StepHeader, StepReport,
 };
 use crate::speculation::accept::{Next, follow};
 use crate::speculation::inflight::VerifierGate;
@@ -122,6 +122,7 @@ impl World {
                 waited_us: 0,
                 busy_us: 1000,
             }],
+            heads: HeadsTiming::default(),
         }
     }
 
