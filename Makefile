@@ -86,7 +86,8 @@ ros2-peers: prerequisites ## Let two ROS 2 implementations of PyPI talk with our
 
 ros2-golden: ## Make the embedded interfaces of ROS 2 and the golden data of its tests again (PyPI, Python 3.11)
 	@folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; python3 -m venv $$folder; \
-	$$folder/bin/pip install -q ros-rclpy ros-rmw-fastrtps-cpp ros-std-msgs ros-std-srvs ros-geometry-msgs ros-test-msgs; \
+	$$folder/bin/pip install -q ros-rclpy ros-rmw-fastrtps-cpp ros-test-msgs \
+		$$(printf 'ros-%s-msgs ' std diagnostic geometry lifecycle nav sensor shape stereo trajectory visualization) ros-std-srvs; \
 	export AMENT_PREFIX_PATH=$$folder LD_LIBRARY_PATH=$$folder/lib; \
 	$$folder/bin/python runtime/src/ros2/golden/make.py $$folder/share
 

@@ -243,10 +243,17 @@ impl Ros2Config {
 impl Display for Ros2Config {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         let name = self.name.full();
+        let domain = match self.domain_here() {
+            Ok(domain) if !self.is_bridged => format!(" in domain {domain}"),
+            _ => String::new(),
+        };
         match &self.place {
-            Ros2Place::Client(endpoint) => write!(f, "node {name} of ROS 2 at {endpoint}"),
+            Ros2Place::Client(endpoint) => write!(f, "node {name} of ROS 2{domain} at {endpoint}"),
             Ros2Place::Router(endpoint) => {
-                write!(f, "node {name} of ROS 2, and its router at {endpoint}")
+                write!(
+                    f,
+                    "node {name} of ROS 2{domain}, and its router at {endpoint}"
+                )
             }
         }?;
         for Ros2Topic {

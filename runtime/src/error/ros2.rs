@@ -39,6 +39,15 @@ pub enum Ros2Error {
         /// Where one was looked for.
         endpoint: String,
     },
+    /// Something else listens where this node was to be the router.
+    #[error(
+        "{endpoint} is in use: be a client of what is there (--ros2 {endpoint}), or the router elsewhere \
+         (--ros2 router@tcp/0.0.0.0:PORT)"
+    )]
+    RouterInUse {
+        /// Where it was to listen.
+        endpoint: String,
+    },
     /// The robot's own configuration of zenoh, which the environment names, cannot be used.
     #[error("{variable}: {why}")]
     Environment {

@@ -14,7 +14,7 @@ use super::graph::Graph;
 use super::llama_ros;
 use super::node::{Call, Node};
 use super::pieces::{Piece, Pieces};
-use super::types::Types;
+use super::typed::{AnswerType, AnswerTypes};
 use super::wire::Gid;
 use super::wording::{self, Ended, Wording, reason_name};
 use crate::client::Client;
@@ -29,17 +29,17 @@ const MAX_ASKS: usize = 16;
 /// Answers for one node.
 pub(super) struct Desk {
     client: Client,
-    types: Arc<Types>,
+    answers: AnswerTypes,
     graph: Arc<Graph>,
     asks: Arc<Semaphore>,
     handle: tokio::runtime::Handle,
 }
 
 impl Desk {
-    pub(super) fn new(client: Client, types: Arc<Types>, graph: Arc<Graph>) -> Arc<Self> {
+    pub(super) fn new(client: Client, answers: AnswerTypes, graph: Arc<Graph>) -> Arc<Self> {
         Arc::new(Self {
             client,
-            types,
+            answers,
             graph,
             asks: Arc::new(Semaphore::new(MAX_ASKS)),
             handle: tokio::runtime::Handle::current(),
@@ -50,9 +50,11 @@ impl Desk {
     /// types were given.
     pub(super) fn serve(self: &Arc<Self>, node: &mut Node, config: &Ros2Config) -> Result<()> {
         self.act(node, &config.offered("generate"), &wording::GENERATE)?;
-        if self.types.fields(llama_ros::GOAL).is_ok() {
-            let name = config.offered("generate_response");
-            self.act(node, &name, &llama_ros::GENERATE_RESPONSE)?;
+        let name = config.offered("generate_response");
+        match llama_ros::is_given(&self.answers.types) {
+            Ok(false) => {}
+            Ok(true) => self.act(node, &name, &llama_ros::GENERATE_RESPONSE)?,
+            Err(why) => tracing::warn!("ROS 2: {name} is not offered: {why}"),
         }
         let desk = self.clone();
         node.serve(
@@ -76,14 +78,23 @@ impl Desk {
     async fn pursue(self: Arc<Self>, goal: Goal, wording: &'static Wording) {
         let (mut pieces, start) = (Pieces::default(), Instant::now());
         let answered = async {
-            let (payload, typed) = (wording.request)(&goal.said, &self.types)?;
+            let (payload, typed) = (wording.request)(&goal.said, &self.answers)?;
             let asked = self.read(&payload, false, goal.client)?;
             let tell = |piece: Piece| goal.feedback((wording.feedback)(piece));
-            let done = self.answer(asked, &mut pieces, tell).await?;
-            match typed {
-                Some(typed) => typed.check(&pieces.text, &self.types).map(|()| done),
-                None => Ok(done),
+            let is_told = typed.as_ref().is_none_or(AnswerType::is_as_written);
+            let told = |piece: Piece| {
+                if is_told {
+                    tell(piece);
+                }
+            };
+            let done = self.answer(asked, &mut pieces, told).await?;
+            if let Some(typed) = typed {
+                pieces.text = typed.message(&pieces.text)?;
+                if !is_told {
+                    tell(Piece::whole(&pieces.text));
+                }
             }
+            Ok::<_, Error>(done)
         };
         let ended = tokio::select! {
             answered = answered => Some(answered),

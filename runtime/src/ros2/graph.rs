@@ -1,7 +1,8 @@
 //! Who else is there: clients whose end ends what they asked for, and endpoints of our names with types
 //! of another hash, which would hear nothing of us.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use zenoh::sample::{Sample, SampleKind};
 use zenoh::{Session, Wait};
 
 use super::node::Offered;
+use super::session::tell_other_domains;
 use super::wire::{self, EntityKind, Gid, Token};
 use crate::error::{Result, zenoh_error};
 
@@ -23,16 +25,22 @@ const MAX_WATCHED: usize = 10_000;
 /// What is known of the graph.
 pub(super) struct Graph {
     clients: watch::Receiver<HashSet<Gid>>,
+    /// Whether this node is not the only one of its name, and is not the one to stay.
+    clashed: watch::Receiver<bool>,
     differing: Arc<Mutex<Differing>>,
-    _subscriber: Subscriber<()>,
+    _subscribers: [Subscriber<()>; 2],
 }
 
 impl Graph {
-    pub(super) fn watch(session: &Session, domain: u32) -> Result<Arc<Self>> {
+    /// For the node `name` of this session.
+    pub(super) fn watch(session: &Session, name: String, domain: u32) -> Result<Arc<Self>> {
         let (sender, clients) = watch::channel(HashSet::new());
         let differing = Arc::new(Mutex::new(Differing::default()));
         let others = differing.clone();
         let own = session.zid().to_string();
+        let (clash, clashed) = watch::channel(false);
+        let alone = Arc::new(AtomicBool::new(true));
+        let is_alone = alone.clone();
         let hear = move |sample: Sample| {
             let key = sample.key_expr().as_str();
             let Some(token) = Token::parse(key).filter(|token| token.zid != own) else {
@@ -48,6 +56,11 @@ impl Graph {
             }
             if is_there && token.endpoint.is_some() {
                 lock(&others).look(token);
+            } else if is_there {
+                is_alone.store(false, Ordering::Release);
+                if token.node == name && token.zid < own {
+                    clash.send_replace(true);
+                }
             }
         };
         let tokens = session.liveliness();
@@ -55,10 +68,23 @@ impl Graph {
             .declare_subscriber(wire::all_tokens(domain))
             .history(true);
         let subscriber = tokens.callback(hear).wait().map_err(zenoh_error)?;
+        // Those that were there before are told when the session looks around.
+        let elsewhere = move |sample: Sample| {
+            let token = Token::parse(sample.key_expr().as_str());
+            let other = token.filter(|token| token.domain != domain);
+            if let (SampleKind::Put, Some(other)) = (sample.kind(), other)
+                && alone.swap(false, Ordering::AcqRel)
+            {
+                tell_other_domains(domain, &BTreeSet::from([other.domain]));
+            }
+        };
+        let nodes = session.liveliness().declare_subscriber(wire::all_nodes());
+        let nodes = nodes.callback(elsewhere).wait().map_err(zenoh_error)?;
         Ok(Arc::new(Self {
             clients,
+            clashed,
             differing,
-            _subscriber: subscriber,
+            _subscribers: [subscriber, nodes],
         }))
     }
 
@@ -68,6 +94,15 @@ impl Graph {
         differing.offered = Some(offered.to_vec());
         for token in std::mem::take(&mut differing.early) {
             differing.look(token);
+        }
+    }
+
+    /// Waits until a node of the same name is there: who starts looks for one before, but two may start at the
+    /// same time. The one stays whose session has the smaller name. Cancel safe.
+    pub(super) async fn clashed(&self) {
+        let mut clashed = self.clashed.clone();
+        if clashed.wait_for(|clashed| *clashed).await.is_err() {
+            std::future::pending::<()>().await;
         }
     }
 

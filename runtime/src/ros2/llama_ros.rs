@@ -4,11 +4,47 @@
 use serde_json::{Map, Value, json};
 
 use super::action::ActionType;
+use super::types::{Kind, Types};
 use super::wording::Wording;
-use crate::error::{BadRequest, Result};
+use crate::error::{BadRequest, Result as RequestResult};
 
-/// There where the types were given.
-pub(super) const GOAL: &str = "llama_msgs/action/GenerateResponse_Goal";
+/// What is written and read of its messages, by the field's path.
+const NEEDED: [(&str, &str); 3] = [
+    ("llama_msgs/action/GenerateResponse_Goal", "prompt"),
+    (
+        "llama_msgs/action/GenerateResponse_Feedback",
+        "partial_response.text",
+    ),
+    ("llama_msgs/action/GenerateResponse_Result", "response.text"),
+];
+
+/// Whether the action can be offered: its types were given, and have what is needed of them.
+///
+/// # Errors
+/// What is missing of types that were given.
+pub(super) fn is_given(types: &Types) -> Result<bool, String> {
+    if types.fields(NEEDED[0].0).is_err() {
+        return Ok(false);
+    }
+    let missing = NEEDED.iter().find(|(name, path)| !has(types, name, path));
+    match missing {
+        None => Ok(true),
+        Some((name, path)) => Err(format!("{name} has no text `{path}`")),
+    }
+}
+
+fn has(types: &Types, name: &str, path: &str) -> bool {
+    let (first, rest) = path.split_once('.').unwrap_or((path, ""));
+    let field = types
+        .fields(name)
+        .ok()
+        .and_then(|fields| fields.iter().find(|field| field.name == first));
+    match field.map(|field| &field.kind) {
+        Some(Kind::String(_)) => rest.is_empty(),
+        Some(Kind::Message(inner)) => has(types, inner, rest),
+        _ => false,
+    }
+}
 
 /// The action `GenerateResponse` of llama_msgs.
 pub(super) const GENERATE_RESPONSE: Wording = Wording {
@@ -37,7 +73,7 @@ const SAMPLING: [(&str, &str); 8] = [
 const RANDOM_SEED: u64 = u32::MAX as u64;
 
 /// The request that a goal means. Its text is sent in order, so it is not written point by point.
-fn request_of_goal(goal: &Value) -> Result<String> {
+fn request_of_goal(goal: &Value) -> RequestResult<String> {
     let is_there = |media: &Value| match media {
         Value::Array(all) => !all.is_empty(),
         one => one["data"].as_array().is_some_and(|data| !data.is_empty()),

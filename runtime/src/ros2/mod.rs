@@ -50,7 +50,7 @@ use self::graph::Graph;
 use self::node::{Dialect, Node, Publisher};
 use self::parameters::Parameter;
 use self::topics::{STRING, Topics};
-use self::typed::{Plan, TypedTopics};
+use self::typed::{AnswerTypes, Plan, TypedTopics};
 use self::types::{TypeError, Types};
 use self::wire::Qos;
 use crate::client::Client;
@@ -70,6 +70,7 @@ pub(crate) struct Ros2 {
 
 /// What the node lives by.
 struct Serving {
+    graph: Arc<Graph>,
     _topics: Topics,
     _model: Publisher,
     _status: AbortOnDrop,
@@ -129,11 +130,13 @@ impl Ros2 {
         };
         let session = own.clone();
         let task = tokio::spawn(async move {
-            let _serving = match first {
+            let serving = match first {
                 Some(serving) => serving,
                 None => start.until_there(&session).await,
             };
-            std::future::pending::<()>().await;
+            serving.graph.clashed().await;
+            tracing::error!("{}", start.two_nodes());
+            drop(serving);
         });
         Ok(Self {
             task: AbortOnDrop(task),
@@ -238,19 +241,32 @@ impl Start {
         let status = node.publisher(&offered("status"), STRING, Qos::Latched)?;
         let status = condition::tell(status, self.inbox.clone());
         parameters::serve(&mut node, &name.full(), self.parameters())?;
-        let graph = Graph::watch(session, self.domain)?;
-        let desk = Desk::new(self.client.clone(), self.types.clone(), graph.clone());
+        let graph = Graph::watch(session, name.full(), self.domain)?;
+        let answers = AnswerTypes {
+            types: self.types.clone(),
+            topics: self.config.topics.clone(),
+            is_default_model: self.client.is_default_model(),
+        };
+        let desk = Desk::new(self.client.clone(), answers, graph.clone());
         desk.serve(&mut node, &self.config)?;
         let typed = self.typed.clone();
         let typed = typed.map(|plan| TypedTopics::serve(&mut node, plan));
         let topics = Topics::serve(&mut node, &self.config, desk, typed.transpose()?)?;
         graph.compare_with(node.offered());
         Ok(Serving {
+            graph,
             _topics: topics,
             _model: model,
             _status: status,
             _node: node,
         })
+    }
+
+    fn two_nodes(&self) -> Ros2Error {
+        Ros2Error::TwoNodes {
+            name: self.config.name.full(),
+            domain: self.domain,
+        }
     }
 
     fn parameters(&self) -> Vec<Parameter> {

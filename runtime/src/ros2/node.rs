@@ -1,6 +1,7 @@
 //! A node of ROS 2 as rmw_zenoh writes it, or a bridge to DDS: publishers, subscriptions and services, each with its token.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
@@ -100,13 +101,13 @@ impl Node {
         })
     }
 
-    /// Hands messages and who sent them to `accept`, which is called from zenoh's threads and must not
+    /// Hands messages, or what is wrong with them, and who sent them to `accept`, which is called from zenoh's threads and must not
     /// wait. Who sends no attachment (zenoh-pico) is nobody.
     pub(super) fn subscribe(
         &mut self,
         topic: &str,
         ty: &'static str,
-        accept: impl Fn(Value, Option<Gid>) + Send + Sync + 'static,
+        accept: impl Fn(Result<Value, String>, Option<Gid>) + Send + Sync + 'static,
     ) -> Result<()> {
         let hash = self.hash(ty)?;
         self.declare(
@@ -117,10 +118,11 @@ impl Node {
         let complaints = Complaints::of(topic);
         let types = self.types.clone();
         let subscriber = entrance::subscriber(&self.session, key, move |sample| {
-            match read(&types, ty, sample.payload()) {
-                Ok(message) => accept(message, attachment(sample.attachment()).map(|a| a.gid)),
-                Err(why) => complaints.say(&why),
+            let message = read(&types, ty, sample.payload());
+            if let Err(why) = &message {
+                complaints.say(why);
             }
+            accept(message, attachment(sample.attachment()).map(|a| a.gid));
         })?;
         self.subscribers.push(subscriber);
         Ok(())
@@ -242,24 +244,28 @@ fn attachment(bytes: Option<&zenoh::bytes::ZBytes>) -> Option<Attachment> {
     bytes.and_then(|bytes| Attachment::parse(&bytes.to_bytes()))
 }
 
-/// Says what is wrong with messages the first time; whoever sends such ones often would fill the log.
+/// Says what is wrong with messages, each thing once; whoever sends such ones often would fill the log.
 struct Complaints {
     topic: String,
-    is_said: AtomicBool,
+    said: Mutex<HashSet<String>>,
 }
+
+/// Most things that are said of a topic's messages.
+const MAX_COMPLAINTS: usize = 16;
 
 impl Complaints {
     fn of(topic: &str) -> Self {
         Self {
             topic: topic.to_owned(),
-            is_said: AtomicBool::new(false),
+            said: Mutex::default(),
         }
     }
 
     fn say(&self, why: &str) {
-        if !self.is_said.swap(true, Ordering::Relaxed) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.len() < MAX_COMPLAINTS && said.insert(why.to_owned()) {
             tracing::warn!(
-                "a message on {} is left alone (more are not told): {why}",
+                "a message on {} is left alone (more such are not told): {why}",
                 self.topic
             );
         }
@@ -331,15 +337,14 @@ impl Call {
 impl Reply {
     /// Sends the response, with the number and the gid of the request. Waits while the client is slow.
     pub(super) fn send(self, request: Option<Attachment>, response: &Value) {
-        let payload = match self
-            .types
-            .encode(&format!("{}_Response", self.ty), response)
-        {
-            Ok(payload) => payload,
-            Err(error) => {
-                tracing::error!("{} is not answered: {error}", self.ty);
-                return;
-            }
+        let ty = format!("{}_Response", self.ty);
+        // A client of ROS waits until it hears something.
+        let payload = self.types.encode(&ty, response).or_else(|error| {
+            tracing::error!("{ty} says nothing: {error}");
+            self.types.encode(&ty, &json!({}))
+        });
+        let Ok(payload) = payload else {
+            return;
         };
         let attachment = request.map(|request| {
             let now = Attachment::now(request.sequence, request.gid);

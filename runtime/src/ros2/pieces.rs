@@ -32,6 +32,18 @@ pub(super) struct Piece {
     pub(super) outline: Vec<String>,
 }
 
+impl Piece {
+    /// All of an answer.
+    pub(super) fn whole(text: &str) -> Self {
+        Self {
+            index: 0,
+            text: text.to_owned(),
+            branch: IN_ORDER,
+            outline: Vec::new(),
+        }
+    }
+}
+
 /// What has come of an answer.
 #[derive(Debug, Default)]
 pub(super) struct Pieces {

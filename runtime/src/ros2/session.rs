@@ -4,6 +4,7 @@
 //! Nodes of ROS 2 are peers that their router does not forward between (rmw_zenoh, README), so a node
 //! elsewhere has to be a client of that router, or the router itself.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::json;
@@ -17,6 +18,9 @@ use crate::net::session::{is_local, is_reached, open_config};
 /// A file with the robot's own configuration of zenoh (TLS files among it), as rmw_zenoh takes it.
 const CONFIG_VARIABLE: &str = "ZENOH_SESSION_CONFIG_URI";
 
+/// The same for a router, as rmw_zenohd takes it.
+const ROUTER_CONFIG_VARIABLE: &str = "ZENOH_ROUTER_CONFIG_URI";
+
 /// Single values of it, as `key=value;key=value`.
 const OVERRIDE_VARIABLE: &str = "ZENOH_CONFIG_OVERRIDE";
 
@@ -26,8 +30,8 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
 /// How long nodes that are there may take to say so.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a silent robot counts as there, in milliseconds; zenoh's own default.
-const LEASE_MS: u64 = 10_000;
+/// How long robots take this node for there when it is silent, in milliseconds.
+const LEASE_MS: u64 = 4_000;
 
 /// Opens the session.
 ///
@@ -43,7 +47,11 @@ pub(super) async fn open(place: &Ros2Place) -> Result<Session> {
                      robots there, unless {CONFIG_VARIABLE} says otherwise"
                 );
             }
-            open_config(config, std::slice::from_ref(endpoint)).await
+            let opened = open_config(config, std::slice::from_ref(endpoint)).await;
+            opened.map_err(|error| match error {
+                Error::EndpointInUse { endpoint } => Ros2Error::RouterInUse { endpoint }.into(),
+                error => error,
+            })
         }
         Ros2Place::Client(endpoint) => {
             let endpoint = endpoint.clone();
@@ -61,17 +69,12 @@ pub(super) async fn open(place: &Ros2Place) -> Result<Session> {
 /// # Errors
 /// Another node has this name.
 pub(super) async fn look(session: &Session, config: &Ros2Config, domain: u32) -> Result<()> {
-    let tokens = session.liveliness().get(all_nodes()).timeout(LOOK_TIMEOUT);
-    let tokens = tokens.await.map_err(crate::error::zenoh_error)?;
-    let (mut here, mut elsewhere) = (Vec::new(), std::collections::BTreeSet::new());
-    while let Ok(reply) = tokens.recv_async().await {
-        let token = reply.result().ok().map(|sample| sample.key_expr().clone());
-        match token.and_then(|key| Token::parse(key.as_str())) {
-            Some(token) if token.domain == domain => here.push(token.node),
-            Some(token) => drop(elsewhere.insert(token.domain)),
-            None => {}
-        }
-    }
+    let (here, elsewhere): (Vec<Token>, Vec<Token>) = nodes(session)
+        .await?
+        .into_iter()
+        .partition(|token| token.domain == domain);
+    let here: Vec<String> = here.into_iter().map(|token| token.node).collect();
+    let elsewhere: BTreeSet<u32> = elsewhere.iter().map(|token| token.domain).collect();
     let name = config.name.full();
     if here.contains(&name) {
         return Err(Ros2Error::TwoNodes { name, domain }.into());
@@ -82,19 +85,43 @@ pub(super) async fn look(session: &Session, config: &Ros2Config, domain: u32) ->
     };
     tracing::info!("ROS 2: {name} in domain {domain}, with {list}");
     if here.is_empty() && !elsewhere.is_empty() {
-        let domains: Vec<_> = elsewhere.iter().map(u32::to_string).collect();
-        tracing::warn!(
-            "no node of ROS 2 is in domain {domain}, but some are in {}: is that the one (--ros2-domain)?",
-            domains.join(", ")
-        );
+        tell_other_domains(domain, &elsewhere);
     }
     Ok(())
 }
 
+/// Says that nodes are in other domains, and none in this one.
+pub(super) fn tell_other_domains(domain: u32, others: &BTreeSet<u32>) {
+    let others: Vec<_> = others.iter().map(u32::to_string).collect();
+    tracing::warn!(
+        "no node of ROS 2 is in domain {domain}, but some are in {}: is that the one (--ros2-domain)?",
+        others.join(", ")
+    );
+}
+
+/// The tokens of all nodes that are there.
+async fn nodes(session: &Session) -> Result<Vec<Token>> {
+    let tokens = session.liveliness().get(all_nodes()).timeout(LOOK_TIMEOUT);
+    let tokens = tokens.await.map_err(crate::error::zenoh_error)?;
+    let mut nodes = Vec::new();
+    while let Ok(reply) = tokens.recv_async().await {
+        let key = reply.result().ok().map(|sample| sample.key_expr().clone());
+        nodes.extend(key.and_then(|key| Token::parse(key.as_str())));
+    }
+    Ok(nodes)
+}
+
 /// The robot's configuration where the environment names one, and over it how it is reached.
 fn zenoh_config(place: &Ros2Place) -> Result<zenoh::Config> {
-    let mut config = match variable(CONFIG_VARIABLE) {
-        Some(path) => zenoh::Config::from_file(path).map_err(|e| wrong(CONFIG_VARIABLE, &e))?,
+    let variables: &[&'static str] = match place {
+        Ros2Place::Router(_) => &[ROUTER_CONFIG_VARIABLE, CONFIG_VARIABLE],
+        Ros2Place::Client(_) => &[CONFIG_VARIABLE],
+    };
+    let named = variables
+        .iter()
+        .find_map(|name| Some((*name, variable(name)?)));
+    let mut config = match named {
+        Some((name, path)) => zenoh::Config::from_file(path).map_err(|e| wrong(name, &e))?,
         None => zenoh::Config::default(),
     };
     let overrides = variable(OVERRIDE_VARIABLE).unwrap_or_default();

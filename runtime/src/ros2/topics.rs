@@ -99,7 +99,7 @@ impl Topics {
             barge_in: config.barge_in,
         });
         let own = entrance.clone();
-        let hear = move |message: Value, client| own.hear(&message, client);
+        let hear = move |message, client| own.hear(message, client);
         node.subscribe(&config.offered("prompt"), STRING, hear)?;
         let handle = tokio::runtime::Handle::current();
         let forget = move |call: Call| {
@@ -116,8 +116,13 @@ impl Topics {
 }
 
 impl Entrance {
-    fn hear(&self, message: &Value, client: Option<Gid>) {
+    fn hear(&self, message: Result<Value, String>, client: Option<Gid>) {
         let request = self.n_prompts.fetch_add(1, Ordering::Relaxed) + 1;
+        let message = match message {
+            Ok(message) => message,
+            // It is in the log already, once.
+            Err(why) => return self.out.refuse(request, &why, None),
+        };
         if self.barge_in {
             self.stop(request - 1, "stopped by a newer prompt");
         }
@@ -206,6 +211,10 @@ impl Out {
     /// There is no answer: `tokens` says why, and where a message is missing, `answer` too.
     fn fail(&self, request: u64, message: &str, retry_after_ms: Option<u64>) {
         tracing::warn!("prompt {request} of ROS 2 is not answered: {message}");
+        self.refuse(request, message, retry_after_ms);
+    }
+
+    fn refuse(&self, request: u64, message: &str, retry_after_ms: Option<u64>) {
         let error = Event::Error {
             message,
             retry_after_ms,

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::action::ActionType;
 use super::pieces::Piece;
-use super::types::Types;
+use super::typed::{AnswerType, AnswerTypes};
 use crate::error::{BadRequest, Result};
 use crate::named_fields;
 
@@ -16,7 +16,7 @@ type Asked = (String, Option<AnswerType>);
 pub(super) struct Wording {
     pub(super) ty: ActionType,
     /// The request that a goal means, as zenoh's topics take it, and what its answer is to be.
-    pub(super) request: fn(&Value, &Types) -> Result<Asked>,
+    pub(super) request: fn(&Value, &AnswerTypes) -> Result<Asked>,
     /// What is told of a piece.
     pub(super) feedback: fn(Piece) -> Value,
     /// What is told in the end.
@@ -43,58 +43,12 @@ pub(super) const GENERATE: Wording = Wording {
         get_result: "jupiter_msgs/action/Generate_GetResult",
     },
     request: |goal, types| {
-        let typed = AnswerType::of_goal(goal, types)?;
+        let typed = types.of_goal(goal)?;
         Ok((request_of_goal(goal, typed.as_ref())?, typed))
     },
     feedback,
     result,
 };
-
-/// The message that an answer is to be.
-pub(super) struct AnswerType {
-    /// As `geometry_msgs/msg/Twist`.
-    name: String,
-    grammar: String,
-}
-
-impl AnswerType {
-    /// What a goal asks for.
-    fn of_goal(goal: &Value, types: &Types) -> Result<Option<Self>> {
-        let text = |name: &str| goal[name].as_str().unwrap_or_default();
-        let said = text("answer_type");
-        if said.is_empty() {
-            return Ok(None);
-        }
-        let wrong = |why: String| BadRequest::AnswerType {
-            name: said.to_owned(),
-            why,
-        };
-        if !text("grammar").is_empty() {
-            return Err(wrong("grammar is given too: send one of them".to_owned()).into());
-        }
-        let name = Types::message_name(said);
-        let grammar = types.grammar(&name);
-        let grammar = grammar.map_err(|error| wrong(error.to_string()))?;
-        Ok(Some(Self { name, grammar }))
-    }
-
-    /// Whether an answer is such a message: one that was cut short is none.
-    pub(super) fn check(&self, text: &str, types: &Types) -> Result<()> {
-        let message = serde_json::from_str(text.trim()).map_err(|error| error.to_string());
-        let written = message.and_then(|message: Value| {
-            let written = types.encode(&self.name, &message);
-            written.map_err(|error| error.to_string())
-        });
-        let name = self.name.clone();
-        match written {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                let why = format!("the answer is no such message (max_tokens too small?): {error}");
-                Err(BadRequest::AnswerType { name, why }.into())
-            }
-        }
-    }
-}
 
 /// The request that a goal means.
 fn request_of_goal(goal: &Value, typed: Option<&AnswerType>) -> Result<String> {
@@ -137,9 +91,7 @@ fn request_of_goal(goal: &Value, typed: Option<&AnswerType>) -> Result<String> {
         say(name, &goal[name], !text(name).is_empty());
     }
     if let Some(typed) = typed {
-        say("grammar", &typed.grammar.as_str().into(), true);
-        // A message is one piece.
-        say("outline", &"off".into(), true);
+        typed.ask(&mut fields);
     }
     Ok(Value::Object(fields).to_string())
 }
@@ -197,6 +149,7 @@ pub(super) fn reason_name(reason: FinishReason) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::ros2::types::Types;
 
     fn request(goal: Value) -> Value {
         let types = Types::embedded().unwrap();
@@ -233,26 +186,6 @@ mod tests {
         for (goal, expected) in [(both, "both"), (options, "options_json")] {
             let error = request_of_goal(&goal, None).unwrap_err().to_string();
             assert!(error.contains(expected) && !error.contains('\n'), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_typed_answer_is_asked_for_by_its_grammar_and_checked() {
-        let types = Types::embedded().unwrap();
-        let typed = |goal: Value| AnswerType::of_goal(&goal, &types);
-        let twist = typed(json!({ "answer_type": "geometry_msgs/Twist" }));
-        let twist = twist.unwrap().unwrap();
-        let request = request_of_goal(&json!({ "prompt": "x" }), Some(&twist)).unwrap();
-        assert!(request.contains("geometry-msgs-msg-Vector3"), "{request}");
-        let vector = json!({ "x": 0.2, "y": 0.0, "z": 0.0 });
-        let whole = json!({ "linear": vector, "angular": vector }).to_string();
-        twist.check(&whole, &types).unwrap();
-        let cut = twist.check(&whole[..20], &types).unwrap_err().to_string();
-        assert!(cut.contains("max_tokens") && !cut.contains('\n'), "{cut}");
-        assert!(typed(json!({ "prompt": "x" })).unwrap().is_none());
-        let both = json!({ "answer_type": "std_msgs/msg/Bool", "grammar": "g" });
-        for wrong in [both, json!({ "answer_type": "a/msg/B" })] {
-            assert!(typed(wrong).is_err());
         }
     }
 }

@@ -8,8 +8,9 @@ import importlib, json, random, sys
 from pathlib import Path
 
 SHARE, HERE = Path(sys.argv[1]), Path(__file__).parent
-EMBEDDED = ['action_msgs', 'builtin_interfaces', 'geometry_msgs', 'rcl_interfaces', 'service_msgs',
-            'std_msgs', 'std_srvs', 'unique_identifier_msgs']
+EMBEDDED = ['action_msgs', 'builtin_interfaces', 'diagnostic_msgs', 'geometry_msgs', 'lifecycle_msgs', 'nav_msgs',
+            'rcl_interfaces', 'sensor_msgs', 'service_msgs', 'shape_msgs', 'std_msgs', 'std_srvs', 'stereo_msgs',
+            'trajectory_msgs', 'unique_identifier_msgs', 'visualization_msgs']
 # Longer messages say nothing that shorter ones do not.
 MAX_LINE = 1000
 KINDS = ('msg', 'srv', 'action')
@@ -90,7 +91,7 @@ def messages():
     for name, _ in sorted(set(hashes(EMBEDDED + ['test_msgs']))):
         if '/msg/' not in name or 'WStrings' in name:
             continue
-        for _ in range(6):
+        for _ in range(4):
             message = fill(load(name))
             line = json.dumps({'type': name, 'value': value_of(message), 'cdr': bytes(serialize_message(message)).hex()},
                               ensure_ascii=False, separators=(',', ':'))

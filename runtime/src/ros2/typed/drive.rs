@@ -45,13 +45,22 @@ impl Driver {
             let why = "the default model knows one topic: name one, or another model (-m)";
             return Err(Ros2Error::topic(&topics[1].name, why).into());
         };
+        let driver = Self::of(types, topic);
+        driver.map_err(|why| Ros2Error::topic(&topic.name, why).into())
+    }
+
+    /// For one topic.
+    ///
+    /// # Errors
+    /// As [`Driver::new`].
+    pub(super) fn of(types: &Arc<Types>, topic: &Ros2Topic) -> Result<Self, String> {
         if topic.ty != TWIST {
-            let why = format!("the default model knows {TWIST} only: name another model (-m)");
-            return Err(Ros2Error::topic(&topic.name, why).into());
+            return Err(format!(
+                "the default model knows {TWIST} only: name another model (-m)"
+            ));
         }
         if let Err(why) = checked(types, topic, &twist(0.0, 0.0)) {
-            let why = format!("{why}, and each motion ends with 0");
-            return Err(Ros2Error::topic(&topic.name, why).into());
+            return Err(format!("{why}, and each motion ends with 0"));
         }
         Ok(Self {
             types: types.clone(),

@@ -1,6 +1,7 @@
 //! Topics on which prompts become messages (`--ros2-topic`): always valid and within their limits, or
 //! nothing is published.
 //!
+//! - `answer`: the same for goals of actions
 //! - `drive`: commands of the default model as velocities
 //! - `motion`: velocities, each for its time
 //!
@@ -8,6 +9,7 @@
 //! wrote is checked before it is published. The default model was not trained for that: it writes its
 //! own commands (models/world/COMMANDS.md), and a table makes velocities of them.
 
+mod answer;
 mod drive;
 mod motion;
 
@@ -15,10 +17,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
 
+pub(super) use self::answer::{AnswerType, AnswerTypes};
 use self::drive::Driver;
 use self::motion::{Motion, TimedMessage};
 use super::node::{Node, Publisher};
-use super::types::{Grammar, Types};
+use super::types::{Grammar, TypeError, Types};
 use super::wire::Qos;
 use crate::client::commands;
 use crate::client::prompt::{GenerateOptions, Prompt};
@@ -30,6 +33,10 @@ const NONE: &str = "none";
 
 /// What a model writes of why.
 const REASON: &str = r#""\"" char{1,200} "\"""#;
+
+/// What numbers mean where a definition does not say it (REP 103).
+const UNITS: &str = "Units, where nothing else is written: metres, seconds, radians; x is ahead, y left, z up, and \
+    to the left is positive.";
 
 /// What becomes of prompts: checked, without a node yet.
 pub(super) struct Plan {
@@ -141,20 +148,26 @@ fn checked(types: &Types, topic: &Ros2Topic, message: &Value) -> Result<Value, S
 /// What a model is told of the messages.
 fn instruction(types: &Types, topics: &[Ros2Topic]) -> Result<String> {
     let mut text = "What is said to a robot becomes a message of ROS 2. Answer with JSON alone: the name of a \
-         topic and the whole message for it, or {\"none\":\"why\"} where none of them can say it. Units, \
-         where nothing else is written: metres, seconds, radians; x is ahead, y left, z up, and to the \
-         left is positive.\n"
+         topic and the whole message for it, or {\"none\":\"why\"} where none of them can say it.\n"
         .to_owned();
-    for Ros2Topic { name, ty, limits } in topics {
-        let definition = types.definition(ty);
-        let definition = definition.map_err(|why| Ros2Error::topic(name, why))?;
-        text += &format!("{{\"{name}\":{{..}}}} is for a {ty}:\n{definition}");
-        for limit in limits {
-            let (field, min, max) = (&limit.field, limit.min, limit.max);
-            text += &format!("{field} is from {min} to {max}.\n");
-        }
+    for topic in topics {
+        let name = &topic.name;
+        let definitions = definitions(types, topic);
+        let definitions = definitions.map_err(|why| Ros2Error::topic(name, why))?;
+        text += &format!("{{\"{name}\":{{..}}}} is for a {definitions}");
     }
     Ok(text + "What is said:")
+}
+
+/// The type of a topic with its definition, units and limits.
+fn definitions(types: &Types, topic: &Ros2Topic) -> Result<String, TypeError> {
+    let Ros2Topic { ty, limits, .. } = topic;
+    let mut text = format!("{ty}:\n{}{UNITS}\n", types.definition(ty)?);
+    for limit in limits {
+        let (field, min, max) = (&limit.field, limit.min, limit.max);
+        text += &format!("{field} is from {min} to {max}.\n");
+    }
+    Ok(text)
 }
 
 /// The topics of a node.

@@ -11,26 +11,38 @@ const MAX_DEPTH: usize = 32;
 /// Most bytes of a message that says nothing (fixed arrays count whole).
 const MAX_EMPTY_BYTES: usize = 1 << 20;
 
+/// What a message that says nothing is.
+#[derive(Clone, Copy)]
+struct Extent {
+    /// About how many bytes it has; sequences and strings are empty.
+    bytes: usize,
+    /// How many messages are within each other, itself among them.
+    levels: usize,
+}
+
+/// Of messages; none of those that are being looked at.
+type Extents<'a> = HashMap<&'a str, Option<Extent>>;
+
 impl Types {
     /// # Errors
     /// The first type that names one that is not there, contains itself, or is too large.
     pub(in crate::ros2) fn check(&self) -> Result<(), TypeError> {
-        let mut sizes = HashMap::new();
+        let mut known = HashMap::new();
         for name in self.messages.keys() {
-            self.size(name, 0, &mut sizes)?;
+            self.extent(name, 1, &mut known)?;
         }
         Ok(())
     }
 
-    /// About how many bytes a message has whose sequences and strings are empty.
-    fn size<'a>(
+    /// `depth` says how many calls of it there are: one that is too deep ends before all are known.
+    fn extent<'a>(
         &'a self,
         name: &'a str,
         depth: usize,
-        sizes: &mut HashMap<&'a str, Option<usize>>,
-    ) -> Result<usize, TypeError> {
-        match sizes.get(name) {
-            Some(Some(size)) => return Ok(*size),
+        known: &mut Extents<'a>,
+    ) -> Result<Extent, TypeError> {
+        match known.get(name) {
+            Some(Some(extent)) => return Ok(*extent),
             Some(None) => return Err(TypeError::Loop(name.to_owned())),
             None => {}
         }
@@ -39,26 +51,43 @@ impl Types {
             what,
             max,
         };
+        let too_deep = || too_large("messages within messages", MAX_DEPTH);
         if depth > MAX_DEPTH {
-            return Err(too_large("messages within messages", MAX_DEPTH));
+            return Err(too_deep());
         }
-        sizes.insert(name, None);
-        let mut total = 0_usize;
+        known.insert(name, None);
+        let (mut bytes, mut levels) = (0_usize, 1);
         for field in self.fields(name)? {
             let one = match &field.kind {
-                Kind::Message(inner) => self.size(inner, depth + 1, sizes)?,
+                Kind::Message(inner) if !self.messages.contains_key(inner) => {
+                    return Err(TypeError::UnknownIn {
+                        name: inner.clone(),
+                        by: name.to_owned(),
+                    });
+                }
+                Kind::Message(inner) => {
+                    let inner = self.extent(inner, depth + 1, known)?;
+                    levels = levels.max(inner.levels + 1);
+                    inner.bytes
+                }
                 _ => 8,
             };
-            let n = match field.shape {
-                Shape::Array(n) => n as usize,
-                Shape::One | Shape::Bounded(_) | Shape::Sequence => 1,
+            let own = match field.shape {
+                Shape::One => one,
+                Shape::Array(n) => one.saturating_mul(n as usize),
+                Shape::Bounded(_) | Shape::Sequence => 8,
             };
-            total = total.saturating_add(one.saturating_mul(n));
+            bytes = bytes.saturating_add(own);
         }
-        if total > MAX_EMPTY_BYTES {
+        // Its own depth is counted here, since those within it may have been looked at before.
+        if levels > MAX_DEPTH {
+            return Err(too_deep());
+        }
+        if bytes > MAX_EMPTY_BYTES {
             return Err(too_large("bytes without a word said", MAX_EMPTY_BYTES));
         }
-        sizes.insert(name, Some(total));
-        Ok(total)
+        let extent = Extent { bytes, levels };
+        known.insert(name, Some(extent));
+        Ok(extent)
     }
 }

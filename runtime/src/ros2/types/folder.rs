@@ -6,12 +6,23 @@ use std::path::{Path, PathBuf};
 use super::{TypeError, Types};
 use crate::text_file;
 
+/// What the node itself speaks: its robots have to mean the same, so that definitions of a robot's own do not
+/// take its place.
+const SPOKEN: [&str; 6] = [
+    "jupiter_msgs/",
+    "action_msgs/",
+    "rcl_interfaces/",
+    "unique_identifier_msgs/",
+    "std_msgs/msg/String",
+    "std_srvs/srv/Trigger",
+];
+
 /// The kinds of files, which are the names of their folders too.
 const KINDS: [&str; 3] = ["msg", "srv", "action"];
 
 impl Types {
-    /// Adds what a package's folder has, or a folder of packages (`/opt/ros/jazzy/share`); what is known
-    /// already is replaced.
+    /// Adds what a package's folder has, or a folder of packages (`/opt/ros/jazzy/share`). What is known
+    /// already is replaced, but for what the node speaks itself; where that is another definition, it is said.
     ///
     /// # Errors
     /// A folder without interfaces, a file that cannot be read or used.
@@ -25,6 +36,7 @@ impl Types {
             true => vec![folder],
             false => children(&folder).map_err(|error| wrong(error.to_string()))?,
         };
+        let known = self.clone();
         let mut n_files = 0;
         for package in packages.iter().filter(|package| is_package(package)) {
             for kind in KINDS {
@@ -42,11 +54,34 @@ impl Types {
                 }
             }
         }
+        self.keep(&known);
         match n_files {
             0 => Err(wrong(
                 "no .msg, .srv or .action file of a package is there".to_owned(),
             )),
             _ => Ok(()),
+        }
+    }
+
+    /// Puts back what the node speaks as it was `known`.
+    fn keep(&mut self, known: &Types) {
+        let is_spoken = |name: &str| SPOKEN.iter().any(|spoken| name.starts_with(spoken));
+        let mut others = Vec::new();
+        for (name, fields) in known.messages.iter().filter(|(name, _)| is_spoken(name)) {
+            if self.messages.get(name) != Some(fields) {
+                others.push(name.as_str());
+                self.messages.insert(name.clone(), fields.clone());
+            }
+            if let Some(text) = known.definitions.get(name) {
+                self.definitions.insert(name.clone(), text.clone());
+            }
+        }
+        if let Some(first) = others.first() {
+            tracing::warn!(
+                "ROS 2 interfaces: {first} ({} in all) is not as this node speaks it: robots with that definition \
+                 hear nothing of it there",
+                others.len()
+            );
         }
     }
 }
@@ -89,6 +124,16 @@ mod tests {
             types.add_folder(folder).unwrap();
             assert_eq!(types.fields("arm_msgs/msg/Grip").unwrap().len(), 2);
             assert!(types.hash("arm_msgs/srv/Home").is_ok());
+        }
+        let own = share.path().join("std_msgs/msg");
+        fs::create_dir_all(&own).unwrap();
+        fs::write(own.join("String.msg"), "int32 data\n").unwrap();
+        fs::write(own.join("Bool.msg"), "int32 data\n").unwrap();
+        types.add_folder(share.path()).unwrap();
+        let embedded = Types::embedded().unwrap();
+        for (name, is_kept) in [("std_msgs/msg/String", true), ("std_msgs/msg/Bool", false)] {
+            let (old, new) = (embedded.fields(name), types.fields(name));
+            assert_eq!(old.unwrap() == new.unwrap(), is_kept, "{name}");
         }
         fs::write(package.join("msg/Grip.msg"), "float32 force\nGripper at\n").unwrap();
         types.add_folder(share.path()).unwrap();

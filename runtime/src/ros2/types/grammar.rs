@@ -12,24 +12,15 @@ use crate::config::Ros2Limit;
 const MAX_ELEMENTS: u32 = 16;
 const MAX_CHARS: u32 = 200;
 
+/// Most elements of an array: grammars demand no more repetitions.
+const MAX_ARRAY: u32 = 2000;
+
 /// Rules that all grammars have.
 const COMMON: &str = r#"
 char ::= [^"\\\x00-\x1F\x7F] | "\\" ["\\/bfnrt]
 float ::= "-"? ("0" | [1-9] [0-9]{0,9}) ("." [0-9]{1,6})?
 bool ::= "true" | "false"
 "#;
-
-impl Types {
-    /// The grammar for messages of type `name`.
-    ///
-    /// # Errors
-    /// A type that is not known, or that no model can write: images and other raw bytes, wide strings.
-    pub(in crate::ros2) fn grammar(&self, name: &str) -> Result<String, TypeError> {
-        let mut grammar = Grammar::new(self);
-        let root = grammar.message(name, &[])?;
-        Ok(grammar.finish(&root))
-    }
-}
 
 /// A grammar as it is written.
 pub(in crate::ros2) struct Grammar<'a> {
@@ -55,7 +46,8 @@ impl<'a> Grammar<'a> {
     /// The rule for messages of type `name` whose numbers are within `limits`.
     ///
     /// # Errors
-    /// As [`Types::grammar`]; a limit that leaves no number.
+    /// A type that is not known, or that no model can write: images and other raw bytes, wide strings; a limit
+    /// that leaves no number.
     pub(in crate::ros2) fn message(
         &mut self,
         name: &str,
@@ -128,6 +120,11 @@ impl<'a> Grammar<'a> {
             }
             Some((_, limit)) => number::whole(is_signed, n_digits, limit.min, limit.max),
         };
+        if matches!(field.shape, Shape::Array(n) if n > MAX_ARRAY) {
+            return Err(refused(&format!(
+                "a model cannot write an array of more than {MAX_ARRAY} elements"
+            )));
+        }
         let none = || refused("no number that a model can write is within its limit");
         Ok(match &field.kind {
             Kind::Byte | Kind::Integer { bytes: 1, .. } if field.shape == Shape::Sequence => {
@@ -181,9 +178,15 @@ mod tests {
 
     use super::*;
 
+    fn grammar(types: &Types, name: &str) -> Result<String, TypeError> {
+        let mut grammar = Grammar::new(types);
+        let root = grammar.message(name, &[])?;
+        Ok(grammar.finish(&root))
+    }
+
     fn check(types: &Types, name: &str) {
         let sampling = SamplingParams {
-            grammar: Some(types.grammar(name).unwrap()),
+            grammar: Some(grammar(types, name).unwrap()),
             ..SamplingParams::greedy()
         };
         sampling
@@ -216,12 +219,14 @@ mod tests {
             .add("t/msg/Image", "uint32 width\nuint8[] data")
             .unwrap();
         types.add("t/msg/Wide", "wstring w").unwrap();
+        types.add("t/msg/Long", "float64[100000] l").unwrap();
         for (name, expected) in [
             ("t/msg/Image", "t/msg/Image.data"),
             ("t/msg/Wide", "t/msg/Wide.w"),
+            ("t/msg/Long", "t/msg/Long.l"),
             ("t/msg/None", "t/msg/None is not known"),
         ] {
-            let error = types.grammar(name).unwrap_err().to_string();
+            let error = grammar(&types, name).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
     }

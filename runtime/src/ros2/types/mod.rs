@@ -162,6 +162,8 @@ pub(super) enum TypeError {
     Folder { folder: String, why: String },
     #[error("the type {0} is not known")]
     Unknown(String),
+    #[error("the type {name}, which {by} names, is not known")]
+    UnknownIn { name: String, by: String },
     #[error("the type {0} contains itself")]
     Loop(String),
     #[error("the type {name} is of {what}: more than {max}")]

@@ -113,7 +113,7 @@ fn definitions_that_cannot_be_used_are_refused_in_one_line() {
         .map(|i| format!("bool b{i}\n"))
         .collect::<String>();
     for (text, expected) in [
-        ("Missing m", "t/msg/Missing"),
+        ("Missing m", "t/msg/Missing, which t/msg/T names"),
         ("T t", "contains itself"),
         ("bool", "type name"),
         ("bool 1b", "begin with a name"),
@@ -138,6 +138,22 @@ fn definitions_that_cannot_be_used_are_refused_in_one_line() {
     }
     chain.add("t/msg/M40", "bool b").unwrap();
     assert!(chain.check().unwrap_err().to_string().contains("within"));
+    // The same, looked at from its inner end.
+    let mut chain = Types::embedded().unwrap();
+    chain.add("t/msg/M100", "bool b").unwrap();
+    for i in 101..140 {
+        let inner = format!("M{} m", i - 1);
+        chain.add(&format!("t/msg/M{i}"), &inner).unwrap();
+    }
+    assert!(chain.check().unwrap_err().to_string().contains("within"));
+    // Sequences are empty, whatever is in them.
+    let mut lists = Types::embedded().unwrap();
+    lists.add("t/msg/M0", "float64[100] b").unwrap();
+    for i in 1..30 {
+        let inner = format!("M{0}[] a\nM{0}[] b", i - 1);
+        lists.add(&format!("t/msg/M{i}"), &inner).unwrap();
+    }
+    lists.check().unwrap();
     // Arrays of arrays: small to write, too large to hold.
     let mut wide = Types::embedded().unwrap();
     wide.add("t/msg/A", "B[1000] b").unwrap();
@@ -301,8 +317,10 @@ proptest! {
     #[test]
     fn no_text_breaks_the_parser(text in "[a-z<>=\\[\\]\"'#/ 0-9_\n-]{0,80}") {
         let mut types = Types::embedded().unwrap();
-        if types.add("t/msg/T", &text).is_ok() {
-            let _ = types.check();
+        if types.add("t/msg/T", &text).is_ok() && types.check().is_ok() {
+            let _ = types.hash("t/msg/T");
+            let _ = Grammar::new(&types).message("t/msg/T", &[]);
+            let _ = types.encode("t/msg/T", &json!({}));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Robots of ROS 2: what a node hears that speaks rmw_zenoh.
 
 mod bridge;
+mod load;
 mod others;
 mod robot;
 mod typed;
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use jupiter::{Error, Prompt, Ros2Error, Runtime, Settings};
 use serde_json::Value;
+use zenoh::sample::SampleKind;
 
 use self::robot::{
     ASK, CANCEL, Cdr, FEEDBACK, GET_RESULT, LIST, Read, Robot, SEND_GOAL, SET, STATUS, STRING,
@@ -82,6 +84,8 @@ async fn a_prompt_on_a_topic_is_answered_whole_and_in_pieces() {
             .publish(topic("prompt"), Cdr::default().text(prompt))
             .await;
     }
+    // No message at all.
+    robot.publish(topic("prompt"), Cdr::default()).await;
     for _ in 0..2 {
         let answer = tokio::time::timeout(PATIENCE, answers.recv_async()).await;
         let answer = answer.unwrap().unwrap();
@@ -90,7 +94,7 @@ async fn a_prompt_on_a_topic_is_answered_whole_and_in_pieces() {
         assert_eq!(Read::of(&answer).text(), expected.text);
     }
     let (mut text, mut ends, mut index) = (String::new(), Vec::new(), 0);
-    while ends.len() < 3 {
+    while ends.len() < 4 {
         let event = tokio::time::timeout(PATIENCE, tokens.recv_async()).await;
         let event = event.unwrap().unwrap();
         let event = event.payload().to_bytes();
@@ -104,7 +108,8 @@ async fn a_prompt_on_a_topic_is_answered_whole_and_in_pieces() {
         }
     }
     assert_eq!(text, expected.text);
-    let expected = [(1, "done"), (2, "error"), (3, "done")];
+    ends.sort_by_key(|(n, _)| n.as_u64());
+    let expected = [(1, "done"), (2, "error"), (3, "done"), (4, "error")];
     assert_eq!(
         ends,
         expected.map(|(n, end)| (Value::from(n), Value::from(end)))
@@ -359,6 +364,23 @@ async fn two_of_one_name_are_refused_and_a_router_that_comes_late_is_found() {
         .await
         .unwrap();
     assert!(token.key_expr().as_str().ends_with("/%llm/jupiter"));
+    // Another one that began at the same time: the one with the smaller name stays.
+    let tokens = router
+        .liveliness()
+        .declare_subscriber("@ros2_lv/0/*/*/*/NN/**");
+    let tokens = tokens.await.unwrap();
+    let other = "@ros2_lv/0/0/0/0/NN/%/%llm/jupiter";
+    let other = router.liveliness().declare_token(other).await.unwrap();
+    let gone = async {
+        loop {
+            let sample = tokens.recv_async().await.unwrap();
+            if sample.kind() == SampleKind::Delete && sample.key_expr() == token.key_expr() {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.unwrap();
+    drop(other);
     second.shutdown().await;
     router.close().await.unwrap();
 }

@@ -176,6 +176,16 @@ pub(crate) fn goal(id: u8, prompt: &str, max_tokens: i32) -> Cdr {
 
 /// The same with these `options_json`.
 pub(crate) fn goal_with(id: u8, prompt: &str, max_tokens: i32, options: &str) -> Cdr {
+    goal_of((id, prompt), max_tokens, "", options)
+}
+
+/// The same with this `answer_type`.
+pub(crate) fn goal_of(
+    (id, prompt): (u8, &str),
+    max_tokens: i32,
+    answer_type: &str,
+    options: &str,
+) -> Cdr {
     Cdr::default()
         .raw(&[id; 16])
         .text(prompt)
@@ -185,7 +195,7 @@ pub(crate) fn goal_with(id: u8, prompt: &str, max_tokens: i32, options: &str) ->
         .put(&0_f32.to_le_bytes())
         .put(&(-1_i64).to_le_bytes())
         .put(&0_u32.to_le_bytes()) // stop
-        .text("")
+        .text(answer_type)
         .text("")
         .text("")
         .text(options)

@@ -4,8 +4,8 @@ use jupiter::{Error, Ros2Error, Runtime, Settings};
 use jupiter_models::synth::ScriptedSpec;
 use serde_json::Value;
 
-use super::robot::{Cdr, Read, Robot};
-use super::topic;
+use super::robot::{Cdr, FEEDBACK, Read, Robot, goal_of};
+use super::{ABORTED, GID, SUCCEEDED, part, result, send, topic};
 use crate::support::{PATIENCE, head, model};
 
 const FLOAT: &str = "std_msgs::msg::dds_::Float32_/RIHS01_7170d3d8f841f7be3172ce5f4f59f3a4d7f63b0447e8b33327601ad64d83d6e2";
@@ -82,6 +82,38 @@ async fn what_a_model_says_is_published_within_limits_or_not_at_all() {
         assert!(own["none"].as_str().unwrap().contains("grammar"), "{own}");
         runtime.shutdown().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_goal_of_the_default_model_is_a_velocity_within_the_limits_of_its_topic() {
+    let twist = "geometry_msgs/msg/Twist";
+    let settings = typed(&[&format!("/cmd_vel={twist}")], &["linear.x=-0.1..0.1"]);
+    let builder = Runtime::builder().settings(settings).threads(1);
+    let runtime = builder.ros2("router@tcp/127.0.0.1:0").start();
+    let runtime = runtime.await.unwrap();
+    let robot = Robot::at(&runtime.ros2_endpoints().await[0]).await;
+    let feedback = robot.subscribe(part("feedback", FEEDBACK)).await;
+    let asked = async |id: u8, prompt: &str, ty: &str| {
+        assert!(send(&robot, GID, goal_of((id, prompt), 0, ty, "")).await);
+        result(&robot, id).await
+    };
+    let (status, text, _, error) = asked(1, "Drive two metres backwards.", twist).await;
+    assert_eq!((status, error.as_str()), (SUCCEEDED, ""));
+    let message: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(message["linear"]["x"], -0.1);
+    let piece = feedback.recv_async().await.unwrap();
+    let piece = piece.payload().to_bytes();
+    let mut read = Read::of(&piece);
+    read.skip(16);
+    assert_eq!((read.u32(), read.text()), (0, text));
+    for (id, prompt, ty, expected) in [
+        (2, "What is a lidar?", twist, ""),
+        (3, "Stop.", "std_msgs/msg/Bool", "-m"),
+    ] {
+        let (status, _, _, error) = asked(id, prompt, ty).await;
+        assert!(status == ABORTED && error.contains(expected), "{error}");
+    }
+    runtime.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

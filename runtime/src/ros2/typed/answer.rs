@@ -1,0 +1,273 @@
+//! Goals whose answer is a message (`answer_type`): asked for as on topics, and checked before it is told.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::drive::Driver;
+use super::{Way, checked, definitions};
+use crate::client::commands;
+use crate::config::Ros2Topic;
+use crate::error::{BadRequest, Result};
+use crate::ros2::types::{Grammar, Types};
+
+/// Longest name of a type, and most of what is no name that is told again.
+const MAX_NAME: usize = 255;
+const MAX_TOLD: usize = 60;
+
+/// What answers may be.
+pub(in crate::ros2) struct AnswerTypes {
+    pub(in crate::ros2) types: Arc<Types>,
+    /// The node's own: a message of a type that is published somewhere keeps to its limits.
+    pub(in crate::ros2) topics: Vec<Ros2Topic>,
+    pub(in crate::ros2) is_default_model: bool,
+}
+
+/// The message that an answer is to be.
+pub(in crate::ros2) struct AnswerType {
+    types: Arc<Types>,
+    /// Its type and limits; the name is the type's too.
+    topic: Ros2Topic,
+    grammar: String,
+    way: Way,
+}
+
+impl AnswerTypes {
+    /// What a goal asks for; none where it does not.
+    ///
+    /// # Errors
+    /// A type that is not known or that this model cannot write; a grammar beside it.
+    pub(in crate::ros2) fn of_goal(&self, goal: &Value) -> Result<Option<AnswerType>> {
+        let text = |name: &str| goal[name].as_str().unwrap_or_default();
+        let said = text("answer_type");
+        if said.is_empty() {
+            return Ok(None);
+        }
+        let is_of_names = |c: char| c.is_ascii_alphanumeric() || "_/".contains(c);
+        let is_name = said.len() <= MAX_NAME && said.chars().all(is_of_names);
+        let wrong = |why: String| BadRequest::AnswerType {
+            name: said
+                .chars()
+                .filter(|&c| is_of_names(c))
+                .take(MAX_TOLD)
+                .collect(),
+            why,
+        };
+        if !is_name {
+            return Err(
+                wrong("no name of a type, as geometry_msgs/msg/Twist is".to_owned()).into(),
+            );
+        }
+        if !text("grammar").is_empty() {
+            return Err(wrong("grammar is given too: send one of them".to_owned()).into());
+        }
+        let ty = Types::message_name(said);
+        let own = self
+            .topics
+            .iter()
+            .find(|topic| Types::message_name(&topic.ty) == ty);
+        let topic = Ros2Topic {
+            name: ty.clone(),
+            ty,
+            limits: own.map(|own| own.limits.clone()).unwrap_or_default(),
+        };
+        let (grammar, way) = self.way(&topic).map_err(wrong)?;
+        Ok(Some(AnswerType {
+            types: self.types.clone(),
+            topic,
+            grammar,
+            way,
+        }))
+    }
+
+    /// The grammar of an answer, and how it is asked for.
+    fn way(&self, topic: &Ros2Topic) -> Result<(String, Way), String> {
+        let mut grammar = Grammar::new(&self.types);
+        let rule = grammar.message(&topic.ty, &topic.limits);
+        let rule = rule.map_err(|error| error.to_string())?;
+        if self.is_default_model {
+            let driver = Driver::of(&self.types, topic)?;
+            return Ok((commands::grammar(), Way::Commands(driver)));
+        }
+        let definitions = definitions(&self.types, topic).map_err(|error| error.to_string())?;
+        let text = format!("Answer with JSON alone: a whole message of {definitions}What is said:");
+        Ok((grammar.finish(&rule), Way::Told(text)))
+    }
+}
+
+impl AnswerType {
+    /// Asks for it in a request, as zenoh's topics take it.
+    pub(in crate::ros2) fn ask(&self, request: &mut Map<String, Value>) {
+        request.insert("grammar".to_owned(), self.grammar.as_str().into());
+        // A message is one piece.
+        request.insert("outline".to_owned(), "off".into());
+        let Way::Told(instruction) = &self.way else {
+            return;
+        };
+        let first = match request.get_mut("messages") {
+            Some(messages) => messages
+                .get_mut(0)
+                .and_then(|first| first.get_mut("content")),
+            None => request.get_mut("prompt"),
+        };
+        if let Some(Value::String(text)) = first {
+            *text = format!("{instruction}\n{text}");
+        }
+    }
+
+    /// Whether what the model writes is the message itself, so that pieces of it can be told.
+    pub(in crate::ros2) fn is_as_written(&self) -> bool {
+        matches!(self.way, Way::Told(_))
+    }
+
+    /// The message that an answer is: one that was cut short is none.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(in crate::ros2) fn message(&self, text: &str) -> Result<String> {
+        let message = match &self.way {
+            Way::Told(_) => self.as_written(text),
+            Way::Commands(driver) => one_motion(driver, text),
+        };
+        message.map_err(|why| {
+            let name = self.topic.ty.clone();
+            BadRequest::AnswerType { name, why }.into()
+        })
+    }
+
+    fn as_written(&self, text: &str) -> Result<String, String> {
+        let message = serde_json::from_str(text.trim()).map_err(|error| error.to_string());
+        let checked =
+            message.and_then(|message: Value| checked(&self.types, &self.topic, &message));
+        checked.map(|_| text.to_owned()).map_err(|error| {
+            format!("the answer is no such message (max_tokens too small?): {error}")
+        })
+    }
+}
+
+/// The velocity of a command of one motion.
+fn one_motion(driver: &Driver, text: &str) -> Result<String, String> {
+    let parts = driver.clone().parts(text)?;
+    match parts.as_slice() {
+        [part] | [part, _] => Ok(part.message.to_string()),
+        _ => Err(
+            "the command has several motions: ask for one, or let a topic have it (--ros2-topic)"
+                .to_owned(),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use jupiter_models::sampling::SamplingParams;
+    use serde_json::json;
+
+    use super::*;
+    use crate::config::Ros2Limit;
+
+    fn answer_types(is_default_model: bool) -> AnswerTypes {
+        let mut types = Types::embedded().unwrap();
+        types.add("t/msg/Level", "float32 level # [cm]").unwrap();
+        let limit = Ros2Limit {
+            field: "linear.x".to_owned(),
+            min: -0.1,
+            max: 0.1,
+        };
+        let topic = Ros2Topic {
+            name: "/cmd_vel".to_owned(),
+            ty: "geometry_msgs/Twist".to_owned(),
+            limits: vec![limit],
+        };
+        AnswerTypes {
+            types: Arc::new(types),
+            topics: vec![topic],
+            is_default_model,
+        }
+    }
+
+    fn asked(typed: &AnswerType, request: Value) -> Map<String, Value> {
+        let Value::Object(mut request) = request else {
+            panic!("{request}")
+        };
+        typed.ask(&mut request);
+        let sampling = SamplingParams {
+            grammar: request["grammar"].as_str().map(str::to_owned),
+            ..SamplingParams::greedy()
+        };
+        sampling.validate().unwrap();
+        request
+    }
+
+    #[test]
+    fn a_model_is_told_the_message_and_what_it_wrote_is_checked() {
+        let types = answer_types(false);
+        let typed = |ty: &str| {
+            types
+                .of_goal(&json!({ "answer_type": ty }))
+                .unwrap()
+                .unwrap()
+        };
+        let level = asked(&typed("t/msg/Level"), json!({ "prompt": "Fill it." }));
+        let text = level["prompt"].as_str().unwrap();
+        assert!(
+            text.contains("float32 level # [cm]") && text.ends_with("Fill it."),
+            "{text}"
+        );
+        let twist = typed("geometry_msgs/Twist");
+        let said = json!({ "messages": [{ "role": "user", "content": "Go." }] });
+        let text = asked(&twist, said)["messages"][0]["content"].to_string();
+        assert!(text.contains("linear.x is from -0.1 to 0.1"), "{text}");
+        let twist_of = |x: f64| json!({ "linear": { "x": x } }).to_string();
+        assert_eq!(twist.message(&twist_of(0.1)).unwrap(), twist_of(0.1));
+        for wrong in [&twist_of(0.2), &twist_of(0.1)[..9], "[]"] {
+            let error = twist.message(wrong).unwrap_err().to_string();
+            assert!(
+                error.contains("max_tokens") && !error.contains('\n'),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_default_models_commands_are_velocities() {
+        let types = answer_types(true);
+        let twist = types.of_goal(&json!({ "answer_type": "geometry_msgs/msg/Twist" }));
+        let twist = twist.unwrap().unwrap();
+        let request = asked(&twist, json!({ "prompt": "Drive two metres." }));
+        assert_eq!(request["prompt"], "Drive two metres.");
+        let drive = json!({ "action": "drive", "metres": -2 });
+        let command = |actions: Value| json!({ "actions": actions }).to_string();
+        let message = twist.message(&command(json!([drive]))).unwrap();
+        let message: Value = serde_json::from_str(&message).unwrap();
+        assert_eq!(message["linear"]["x"], -0.1);
+        for (answer, expected) in [
+            (command(json!([drive, drive])), "several motions"),
+            (command(json!([{ "action": "photo" }])), "`photo`"),
+            ("A lidar measures distances.".to_owned(), "A lidar"),
+        ] {
+            let error = twist.message(&answer).unwrap_err().to_string();
+            assert!(error.contains(expected) && !error.contains('\n'), "{error}");
+        }
+        let other = types.of_goal(&json!({ "answer_type": "std_msgs/msg/Bool" }));
+        assert!(other.err().unwrap().to_string().contains("-m"));
+    }
+
+    #[test]
+    fn what_no_answer_can_be_is_named_in_a_line() {
+        let types = answer_types(false);
+        assert!(types.of_goal(&json!({ "prompt": "x" })).unwrap().is_none());
+        let long = "a".repeat(500_000);
+        for (ty, grammar, expected) in [
+            ("a/msg/B", "", "not known"),
+            ("std_msgs/msg/Bool", "g", "grammar"),
+            ("///\n\"", "", "no name"),
+            (long.as_str(), "", "no name"),
+        ] {
+            let goal = json!({ "answer_type": ty, "grammar": grammar });
+            let error = types.of_goal(&goal).err().unwrap().to_string();
+            assert!(error.contains(expected), "{error}");
+            assert!(error.len() < 400 && !error.contains('\n'), "{error}");
+        }
+    }
+}
