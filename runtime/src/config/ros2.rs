@@ -95,6 +95,11 @@ pub struct Ros2Settings {
     )]
     pub ros2_barge_in: Option<bool>,
 
+    /// The robot's own configuration of zenoh, with its TLS files; without it ZENOH_SESSION_CONFIG_URI (as a router
+    /// ZENOH_ROUTER_CONFIG_URI too)
+    #[arg(long, env = "JUPITER_ROS2_ZENOH_CONFIG", value_name = "FILE")]
+    pub ros2_zenoh_config: Option<PathBuf>,
+
     /// Talk with robots of a DDS behind zenoh-bridge-ros2dds: --ros2 is where the bridge is
     #[arg(
         long,
@@ -143,6 +148,8 @@ pub struct Ros2Config {
     pub topics: Vec<Ros2Topic>,
     /// Whether a prompt stops those before it.
     pub barge_in: bool,
+    /// A file with the robot's configuration of zenoh; without it the environment's.
+    pub zenoh_config: Option<PathBuf>,
     /// Whether robots are behind zenoh-bridge-ros2dds, and not of rmw_zenoh.
     pub is_bridged: bool,
 }
@@ -186,6 +193,7 @@ impl Ros2Config {
             remaps,
             topics,
             barge_in: settings.ros2_barge_in.unwrap_or(false),
+            zenoh_config: settings.ros2_zenoh_config.clone(),
             is_bridged: settings.ros2_bridge.unwrap_or(false),
             interfaces: settings.ros2_interfaces.clone(),
         };

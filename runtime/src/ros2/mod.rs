@@ -187,7 +187,7 @@ struct Start {
 
 impl Start {
     async fn attempt(&self) -> Result<(Session, Serving)> {
-        let session = session::open(&self.config.place).await?;
+        let session = session::open(&self.config).await?;
         let looked = match self.config.is_bridged {
             // A bridge does not say which nodes are behind it.
             true => Ok(()),

@@ -18,6 +18,9 @@ use crate::net::session::{is_local, is_reached, open_config};
 /// A file with the robot's own configuration of zenoh (TLS files among it), as rmw_zenoh takes it.
 const CONFIG_VARIABLE: &str = "ZENOH_SESSION_CONFIG_URI";
 
+/// What names one before the environment does.
+const CONFIG_FLAG: &str = "--ros2-zenoh-config";
+
 /// The same for a router, as rmw_zenohd takes it.
 const ROUTER_CONFIG_VARIABLE: &str = "ZENOH_ROUTER_CONFIG_URI";
 
@@ -37,9 +40,9 @@ const LEASE_MS: u64 = 4_000;
 ///
 /// # Errors
 /// No router answers, the endpoint is in use, or the environment's configuration cannot be used.
-pub(super) async fn open(place: &Ros2Place) -> Result<Session> {
-    let config = zenoh_config(place)?;
-    match place {
+pub(super) async fn open(ros2: &Ros2Config) -> Result<Session> {
+    let config = zenoh_config(ros2)?;
+    match &ros2.place {
         Ros2Place::Router(endpoint) => {
             if !is_local(endpoint) {
                 tracing::warn!(
@@ -112,16 +115,20 @@ async fn nodes(session: &Session) -> Result<Vec<Token>> {
 }
 
 /// The robot's configuration where the environment names one, and over it how it is reached.
-fn zenoh_config(place: &Ros2Place) -> Result<zenoh::Config> {
+fn zenoh_config(ros2: &Ros2Config) -> Result<zenoh::Config> {
+    let place = &ros2.place;
     let variables: &[&'static str] = match place {
         Ros2Place::Router(_) => &[ROUTER_CONFIG_VARIABLE, CONFIG_VARIABLE],
         Ros2Place::Client(_) => &[CONFIG_VARIABLE],
     };
-    let named = variables
-        .iter()
-        .find_map(|name| Some((*name, variable(name)?)));
+    let said = ros2.zenoh_config.clone().map(|path| (CONFIG_FLAG, path));
+    let from_environment = |name: &&'static str| Some((*name, variable(name)?.into()));
+    let named = said.or_else(|| variables.iter().find_map(from_environment));
     let mut config = match named {
-        Some((name, path)) => zenoh::Config::from_file(path).map_err(|e| wrong(name, &e))?,
+        Some((name, path)) => {
+            let read = zenoh::Config::from_file(&path);
+            read.map_err(|error| wrong(name, &format!("{}: {error}", path.display()).into()))?
+        }
         None => zenoh::Config::default(),
     };
     let overrides = variable(OVERRIDE_VARIABLE).unwrap_or_default();
