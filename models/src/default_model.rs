@@ -15,6 +15,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::cache::{self, cache_root};
+use crate::sampling::{Biased, LogitBias};
 use crate::{ModelError, Result};
 
 /// Lines of `<BLAKE3>  <name>`, as b3sum writes them.
@@ -52,6 +53,19 @@ impl DefaultFile {
             Self::Draft => include_bytes!("../default/robot-draft-q8_0.gguf"),
             Self::Medusa => include_bytes!("../default/robot-medusa-q8_0.gguf"),
         }
+    }
+}
+
+/// How much likelier than any other answer a command has to be before the default model gives one, as a logit: a
+/// question that is taken for a command moves a robot, a command that is taken for a question is said again. With
+/// 4 no held-out question became a command and no command was lost; with 8 one in fifty was.
+const CAUTION: f32 = 4.0;
+
+/// Makes a beginning of a command less likely.
+pub fn caution() -> LogitBias {
+    LogitBias {
+        of: Biased::Text("{\"".to_owned()),
+        bias: -CAUTION,
     }
 }
 

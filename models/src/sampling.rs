@@ -1,4 +1,4 @@
-//! Logits in, a token out: penalties, grammar, top-k, top-p, min-p, temperature, draw.
+//! Logits in, a token out: biases, penalties, grammar, top-k, top-p, min-p, temperature, draw.
 //!
 //! The order is the one of llama.cpp's `common/sampling.cpp` with the grammar first, so that top-k
 //! and top-p count among the tokens that the grammar allows. top-p, min-p, temperature and the draw
@@ -37,6 +37,9 @@ use shortlist::{Candidate, shortlist};
 const TRIES_PER_CANDIDATE: usize = 4;
 const MIN_TRIES: usize = 16;
 
+/// Most biases of a request: each draw walks over them.
+const MAX_BIASES: usize = 256;
+
 /// How the next token is chosen; the names, meanings and defaults of llama.cpp.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SamplingParams {
@@ -56,6 +59,26 @@ pub struct SamplingParams {
     pub seed: u32,
     /// A GBNF grammar that the text must follow.
     pub grammar: Option<String>,
+    /// What is added to the logits of some tokens.
+    pub logit_bias: Vec<LogitBias>,
+}
+
+/// What is added to the logit of a token, or of each token of a text; minus infinity forbids them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LogitBias {
+    /// Which ones.
+    pub of: Biased,
+    /// In the units of logits: e to its power times as likely, beside one without.
+    pub bias: f32,
+}
+
+/// Tokens with a bias.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Biased {
+    /// This one.
+    Token(Token),
+    /// Those of this text.
+    Text(String),
 }
 
 impl Default for SamplingParams {
@@ -69,6 +92,7 @@ impl Default for SamplingParams {
             repeat_last_n: 64,
             seed: Self::RANDOM_SEED,
             grammar: None,
+            logit_bias: Vec::new(),
         }
     }
 }
@@ -95,12 +119,18 @@ impl SamplingParams {
         }
     }
 
-    /// Checks the ranges.
+    /// Checks the ranges and the grammar, but for names of tokens in it, which [`Sampler::new`] looks up.
     ///
     /// # Errors
-    /// `BadInput` naming the parameter, its value and what is allowed. The grammar is checked by
-    /// [`Sampler::new`], as its tokens depend on the vocabulary.
+    /// `BadInput` naming the parameter, its value and what is allowed.
     pub fn validate(&self) -> Result<()> {
+        self.check_ranges()?;
+        let any_token = |_: &str| Some(0);
+        let grammar = self.grammar.as_deref();
+        grammar.map_or(Ok(()), |text| Grammar::parse(text, &any_token).map(|_| ()))
+    }
+
+    fn check_ranges(&self) -> Result<()> {
         let checks = [
             (
                 "temperature",
@@ -134,6 +164,15 @@ impl SamplingParams {
                 });
             }
         }
+        let n_biases = self.logit_bias.len();
+        let has_nan = |entry: &LogitBias| entry.bias.is_nan() || entry.bias == f32::INFINITY;
+        if n_biases > MAX_BIASES || self.logit_bias.iter().any(has_nan) {
+            return Err(ModelError::BadInput {
+                what: format!(
+                    "logit_bias: send at most {MAX_BIASES}, each a number or false (has {n_biases})"
+                ),
+            });
+        }
         Ok(())
     }
 }
@@ -158,6 +197,7 @@ pub fn draw_seed(seed: u32, n_generated: u32) -> u32 {
 pub struct Sampler {
     vocabulary: Arc<Vocabulary>,
     params: SamplingParams,
+    bias: Vec<(Token, f32)>,
     recent: Recent,
     n_generated: u32,
     matcher: Option<Matcher>,
@@ -177,7 +217,7 @@ impl Sampler {
         prompt: &[Token],
         generated: &[Token],
     ) -> Result<Self> {
-        params.validate()?;
+        params.check_ranges()?;
         let matcher = match &params.grammar {
             Some(text) => {
                 let grammar = Grammar::parse(text, &|name| vocabulary.token_named(name))?;
@@ -195,6 +235,7 @@ impl Sampler {
         );
         let mut sampler = Self {
             vocabulary: Arc::clone(vocabulary),
+            bias: biases(vocabulary, &params.logit_bias)?,
             recent: Recent::new(params.repeat_last_n),
             params: params.clone(),
             n_generated: 0,
@@ -253,6 +294,16 @@ impl Sampler {
             k if k > 0 => k as usize,
             _ => logits.len(),
         };
+        let biased = (!self.bias.is_empty()).then(|| {
+            let mut biased = logits.to_vec();
+            for &(token, bias) in &self.bias {
+                if let Some(logit) = biased.get_mut(token as usize) {
+                    *logit += bias;
+                }
+            }
+            biased
+        });
+        let logits = biased.as_deref().unwrap_or(logits);
         let penalised = self.recent.penalise(logits, self.params.repeat_penalty);
         let logits = penalised.as_deref().unwrap_or(logits);
         match &self.matcher {
@@ -352,6 +403,30 @@ impl Sampler {
     pub fn uniform(&self) -> f64 {
         f64::from(draw_seed(self.params.seed, self.n_generated)) / f64::from(u32::MAX)
     }
+}
+
+/// Each token with what is added to its logit.
+fn biases(vocabulary: &Vocabulary, said: &[LogitBias]) -> Result<Vec<(Token, f32)>> {
+    let mut biases = Vec::new();
+    for LogitBias { of, bias } in said {
+        let tokens = match of {
+            Biased::Text(text) => vocabulary.tokenize(text, false, true),
+            Biased::Token(token) => vec![*token],
+        };
+        for token in tokens {
+            if u32::try_from(token).is_ok_and(|token| token < vocabulary.n_vocab()) {
+                biases.push((token, *bias));
+                continue;
+            }
+            return Err(ModelError::BadInput {
+                what: format!(
+                    "logit_bias: token {token} is not 0 to {}",
+                    vocabulary.n_vocab() - 1
+                ),
+            });
+        }
+    }
+    Ok(biases)
 }
 
 /// The `n` likeliest tokens and their probabilities by the softmax of `logits`, the likeliest first;

@@ -63,9 +63,47 @@ fn params() -> impl Strategy<Value = SamplingParams> {
                     repeat_last_n,
                     seed,
                     grammar,
+                    logit_bias: Vec::new(),
                 }
             },
         )
+}
+
+#[test]
+fn biases_make_tokens_likelier_or_impossible() {
+    let vocabulary = vocabulary();
+    let n_vocab = vocabulary.n_vocab() as usize;
+    let logits = logits(&[1, 2], n_vocab);
+    let sample = |logit_bias: Vec<LogitBias>| {
+        let params = SamplingParams {
+            logit_bias,
+            ..SamplingParams::greedy()
+        };
+        let sampler = Sampler::new(&vocabulary, &params, &[], &[]);
+        sampler.map(|mut sampler| sampler.sample(&logits))
+    };
+    let of = |token, bias| LogitBias {
+        of: Biased::Token(token),
+        bias,
+    };
+    let first = sample(Vec::new()).unwrap();
+    let other = (first + 1) % n_vocab as Token;
+    assert_eq!(sample(vec![of(other, 1e6)]).unwrap(), other);
+    assert_ne!(sample(vec![of(first, f32::NEG_INFINITY)]).unwrap(), first);
+    let text = "ab";
+    let tokens = vocabulary.tokenize(text, false, true);
+    let by_text = LogitBias {
+        of: Biased::Text(text.to_owned()),
+        bias: 1e6,
+    };
+    assert!(tokens.contains(&sample(vec![by_text]).unwrap()));
+    let error = sample(vec![of(n_vocab as Token, 1.0)])
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("logit_bias"), "{error}");
+    for wrong in [vec![of(1, f32::NAN)], vec![of(1, 1.0); 1000]] {
+        assert!(sample(wrong).unwrap_err().to_string().contains("at most"));
+    }
 }
 
 proptest! {

@@ -267,6 +267,7 @@ pub(crate) fn generate_options(
             repeat_last_n: sampling.repeat_last_n.unwrap_or(default.repeat_last_n),
             seed,
             grammar,
+            logit_bias: default.logit_bias,
         },
         ..GenerateOptions::default()
     })

@@ -97,8 +97,10 @@ impl Client {
         let Prompt::Chat(chat) = prompt else { return };
         let is_asked = chat.last().is_some_and(|last| last.role == "user");
         if is_asked && self.is_default_model() {
-            let grammar = &mut options.sampling.grammar;
-            grammar.get_or_insert_with(commands::grammar);
+            let sampling = &mut options.sampling;
+            if sampling.grammar.is_none() {
+                commands::take_care(sampling);
+            }
         }
     }
 

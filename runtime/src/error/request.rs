@@ -50,6 +50,9 @@ pub enum BadRequest {
         /// What is wrong.
         why: String,
     },
+    /// No biases.
+    #[error("logit_bias: send [[token or \"text\", number or false], ..]")]
+    LogitBias,
     /// Each token is compared with all stop strings.
     #[error("stop: send at most {n_max} strings of at most {max_bytes} bytes")]
     Stop {

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use jupiter_actors::request::{Deadline, DeadlineKind, Priority, RequestError};
-use jupiter_models::sampling::SamplingParams;
+use jupiter_models::Token;
+use jupiter_models::sampling::{Biased, LogitBias, SamplingParams};
 use jupiter_models::text::ChatMessage;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::client::event::Event;
 use crate::client::prompt::{GenerateOptions, Prompt};
@@ -55,6 +57,8 @@ struct Request {
     /// -1 for another one each time.
     seed: Option<i64>,
     grammar: Option<String>,
+    /// What is added to logits: `[[token or text, number or false], ..]`.
+    logit_bias: Option<Vec<(Value, Value)>>,
     stop: Option<Vec<String>>,
     ignore_eos: Option<bool>,
     /// Point by point: `auto`, `on` or `off`.
@@ -153,6 +157,10 @@ fn options(request: Request, default: GenerateOptions) -> Result<GenerateOptions
         repeat_last_n: request.repeat_last_n.unwrap_or(sampled.repeat_last_n),
         seed,
         grammar: request.grammar,
+        logit_bias: match request.logit_bias {
+            Some(said) => said.iter().map(bias).collect::<Result<_>>()?,
+            None => sampled.logit_bias,
+        },
     };
     sampling.validate()?;
     let deadline = match (request.deadline_ms, request.deadline) {
@@ -171,6 +179,21 @@ fn options(request: Request, default: GenerateOptions) -> Result<GenerateOptions
         deadline,
         ..default
     })
+}
+
+/// As llama.cpp's server takes it: `false` forbids.
+fn bias((of, bias): &(Value, Value)) -> Result<LogitBias> {
+    let token = of.as_i64().and_then(|token| Token::try_from(token).ok());
+    let of = match (of, token) {
+        (Value::String(text), _) => Some(Biased::Text(text.clone())),
+        (_, token) => token.map(Biased::Token),
+    };
+    let bias = match bias {
+        Value::Bool(false) => Some(f32::NEG_INFINITY),
+        bias => bias.as_f64().map(|bias| bias as f32),
+    };
+    let both = of.zip(bias).map(|(of, bias)| LogitBias { of, bias });
+    both.ok_or_else(|| BadRequest::LogitBias.into())
 }
 
 /// So many wait already, of requests that do not come as far as the Planner; when there will be room, where

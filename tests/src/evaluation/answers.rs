@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use futures::{StreamExt, TryStreamExt};
 use jupiter::{Client, FinishReason, GenerateOptions, OutlineMode, Prompt, Runtime, StreamItem};
+use jupiter_models::default_model;
 use jupiter_models::sampling::SamplingParams;
 use jupiter_models::text::ChatMessage;
 use jupiter_world::{AnswerKind, Example, Kind, Score, Split, World};
@@ -117,7 +118,11 @@ pub(super) fn messages(example: &Example) -> Vec<ChatMessage> {
 pub(super) fn greedy() -> GenerateOptions {
     GenerateOptions {
         n_predict: Some(MOST_TOKENS),
-        sampling: SamplingParams::greedy(),
+        // As the client asks the default model.
+        sampling: SamplingParams {
+            logit_bias: vec![default_model::caution()],
+            ..SamplingParams::greedy()
+        },
         outline: Some(OutlineMode::Off),
         ..GenerateOptions::default()
     }

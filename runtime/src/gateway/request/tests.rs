@@ -38,8 +38,8 @@ fn a_string_on_a_topic_is_the_prompt_itself() {
 fn all_that_may_be_said_is_heard() {
     let (prompt, options) = parse(
         br#"{"prompt":"x","raw":true,"n_predict":7,"temperature":0,"top_k":1,"top_p":0.5,
-            "min_p":0.1,"repeat_penalty":1.1,"repeat_last_n":-1,"seed":3,"grammar":"g",
-            "stop":["a"],"ignore_eos":true,"priority":0,"deadline_ms":250,
+            "min_p":0.1,"repeat_penalty":1.1,"repeat_last_n":-1,"seed":3,"grammar":"root ::= \"g\"",
+            "stop":["a"],"ignore_eos":true,"priority":0,"deadline_ms":250,"logit_bias":[[5,-1.5],["no",false]],
             "deadline":"first_token"}"#,
         false,
     )
@@ -53,7 +53,17 @@ fn all_that_may_be_said_is_heard() {
         repeat_penalty: 1.1,
         repeat_last_n: -1,
         seed: 3,
-        grammar: Some("g".into()),
+        grammar: Some("root ::= \"g\"".into()),
+        logit_bias: vec![
+            LogitBias {
+                of: Biased::Token(5),
+                bias: -1.5,
+            },
+            LogitBias {
+                of: Biased::Text("no".into()),
+                bias: f32::NEG_INFINITY,
+            },
+        ],
     };
     let stop = vec!["a".to_owned()];
     let expected = GenerateOptions {
@@ -92,6 +102,7 @@ fn null_is_what_is_not_given() {
         "repeat_last_n",
         "seed",
         "grammar",
+        "logit_bias",
         "stop",
         "ignore_eos",
         "outline",
@@ -122,6 +133,7 @@ fn the_field_of_a_wrong_type_is_named() {
         ("repeat_last_n", "9999999999"),
         ("seed", "\"3\""),
         ("grammar", "0"),
+        ("logit_bias", "7"),
         ("stop", "\"x\""),
         ("stop[1]", "[\"a\",7]"),
         ("ignore_eos", "\"yes\""),
@@ -147,6 +159,19 @@ fn the_field_of_a_wrong_type_is_named() {
         let error = parse(request.as_bytes(), false).unwrap_err().to_string();
         let named = format!("expected: {field}: ");
         assert!(error.contains(&named) && !error.contains('\n'), "{error}");
+    }
+}
+
+#[test]
+fn what_is_no_bias_or_no_grammar_is_told_at_once() {
+    for (fields, expected) in [
+        (r#""logit_bias":[[1,true]]"#, "number or false"),
+        (r#""logit_bias":[[99999999999,1]]"#, "number or false"),
+        (r#""grammar":"root ::= ("#, "grammar"),
+    ] {
+        let request = format!(r#"{{"prompt":"x",{fields}}}"#);
+        let error = parse(request.as_bytes(), false).unwrap_err().to_string();
+        assert!(error.contains(expected) && !error.contains('\n'), "{error}");
     }
 }
 

@@ -6,7 +6,6 @@ use serde_json::{Map, Value};
 
 use super::drive::Driver;
 use super::{Way, checked, definitions};
-use crate::client::commands;
 use crate::config::Ros2Topic;
 use crate::error::{BadRequest, Result};
 use crate::ros2::types::{Grammar, Types};
@@ -28,7 +27,6 @@ pub(in crate::ros2) struct AnswerType {
     types: Arc<Types>,
     /// Its type and limits; the name is the type's too.
     topic: Ros2Topic,
-    grammar: String,
     way: Way,
 }
 
@@ -71,39 +69,45 @@ impl AnswerTypes {
             ty,
             limits: own.map(|own| own.limits.clone()).unwrap_or_default(),
         };
-        let (grammar, way) = self.way(&topic).map_err(wrong)?;
+        let way = self.way(&topic).map_err(wrong)?;
         Ok(Some(AnswerType {
             types: self.types.clone(),
             topic,
-            grammar,
             way,
         }))
     }
 
-    /// The grammar of an answer, and how it is asked for.
-    fn way(&self, topic: &Ros2Topic) -> Result<(String, Way), String> {
+    /// How it is asked for.
+    fn way(&self, topic: &Ros2Topic) -> Result<Way, String> {
         let mut grammar = Grammar::new(&self.types);
         let rule = grammar.message(&topic.ty, &topic.limits);
         let rule = rule.map_err(|error| error.to_string())?;
         if self.is_default_model {
-            let driver = Driver::of(&self.types, topic)?;
-            return Ok((commands::grammar(), Way::Commands(driver)));
+            return Driver::of(&self.types, topic).map(Way::Commands);
         }
         let definitions = definitions(&self.types, topic).map_err(|error| error.to_string())?;
-        let text = format!("Answer with JSON alone: a whole message of {definitions}What is said:");
-        Ok((grammar.finish(&rule), Way::Told(text)))
+        Ok(Way::Told {
+            instruction: format!(
+                "Answer with JSON alone: a whole message of {definitions}What is said:"
+            ),
+            grammar: grammar.finish(&rule),
+        })
     }
 }
 
 impl AnswerType {
     /// Asks for it in a request, as zenoh's topics take it.
     pub(in crate::ros2) fn ask(&self, request: &mut Map<String, Value>) {
-        request.insert("grammar".to_owned(), self.grammar.as_str().into());
         // A message is one piece.
         request.insert("outline".to_owned(), "off".into());
-        let Way::Told(instruction) = &self.way else {
+        let Way::Told {
+            instruction,
+            grammar,
+        } = &self.way
+        else {
             return;
         };
+        request.insert("grammar".to_owned(), grammar.as_str().into());
         let first = match request.get_mut("messages") {
             Some(messages) => messages
                 .get_mut(0)
@@ -117,7 +121,7 @@ impl AnswerType {
 
     /// Whether what the model writes is the message itself, so that pieces of it can be told.
     pub(in crate::ros2) fn is_as_written(&self) -> bool {
-        matches!(self.way, Way::Told(_))
+        matches!(self.way, Way::Told { .. })
     }
 
     /// The message that an answer is: one that was cut short is none.
@@ -126,7 +130,7 @@ impl AnswerType {
     /// Why there is none.
     pub(in crate::ros2) fn message(&self, text: &str) -> Result<String> {
         let message = match &self.way {
-            Way::Told(_) => self.as_written(text),
+            Way::Told { .. } => self.as_written(text),
             Way::Commands(driver) => one_motion(driver, text),
         };
         message.map_err(|why| {
@@ -192,7 +196,10 @@ mod tests {
         };
         typed.ask(&mut request);
         let sampling = SamplingParams {
-            grammar: request["grammar"].as_str().map(str::to_owned),
+            grammar: request
+                .get("grammar")
+                .and_then(Value::as_str)
+                .map(str::to_owned),
             ..SamplingParams::greedy()
         };
         sampling.validate().unwrap();
@@ -236,6 +243,7 @@ mod tests {
         let twist = twist.unwrap().unwrap();
         let request = asked(&twist, json!({ "prompt": "Drive two metres." }));
         assert_eq!(request["prompt"], "Drive two metres.");
+        assert!(!request.contains_key("grammar"), "the client has one");
         let drive = json!({ "action": "drive", "metres": -2 });
         let command = |actions: Value| json!({ "actions": actions }).to_string();
         let message = twist.message(&command(json!([drive]))).unwrap();

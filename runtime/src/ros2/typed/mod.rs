@@ -23,7 +23,6 @@ use self::motion::{Motion, TimedMessage};
 use super::node::{Node, Publisher};
 use super::types::{Grammar, TypeError, Types};
 use super::wire::Qos;
-use crate::client::commands;
 use crate::client::prompt::{GenerateOptions, Prompt};
 use crate::config::{OutlineMode, Ros2Topic};
 use crate::error::{BadRequest, Result, Ros2Error};
@@ -42,14 +41,16 @@ const UNITS: &str = "Units, where nothing else is written: metres, seconds, radi
 pub(super) struct Plan {
     types: Arc<Types>,
     topics: Vec<Ros2Topic>,
-    grammar: String,
     way: Way,
 }
 
 enum Way {
-    /// The model is told what messages are.
-    Told(String),
-    /// The default model writes its own commands.
+    /// The model is told what messages are, and writes one by a grammar.
+    Told {
+        instruction: String,
+        grammar: String,
+    },
+    /// The default model writes its own commands, which are whole (`client/commands.rs`).
     Commands(Driver),
 }
 
@@ -82,20 +83,16 @@ impl Plan {
             ways.push(format!(r#""\"{name}\":" {rule}"#));
         }
         ways.push(format!(r#""\"{NONE}\":" {REASON}"#));
-        let (grammar, way) = match is_default_model {
-            true => {
-                let driver = Driver::new(types, &topics)?;
-                (commands::grammar(), Way::Commands(driver))
-            }
-            false => {
-                let grammar = grammar.finish(&format!(r#""{{" ({}) "}}""#, ways.join(" | ")));
-                (grammar, Way::Told(instruction(types, &topics)?))
-            }
+        let way = match is_default_model {
+            true => Way::Commands(Driver::new(types, &topics)?),
+            false => Way::Told {
+                instruction: instruction(types, &topics)?,
+                grammar: grammar.finish(&format!(r#""{{" ({}) "}}""#, ways.join(" | "))),
+            },
         };
         Ok(Some(Self {
             types: types.clone(),
             topics,
-            grammar,
             way,
         }))
     }
@@ -110,9 +107,16 @@ impl Plan {
             let why = "what is said here becomes a message: send no grammar".to_owned();
             return Err(BadRequest::AnswerType { name, why }.into());
         }
-        options.sampling.grammar = Some(self.grammar.clone());
         options.outline = Some(OutlineMode::Off);
-        if let (Way::Told(instruction), Prompt::Chat(chat)) = (&self.way, prompt)
+        let Way::Told {
+            instruction,
+            grammar,
+        } = &self.way
+        else {
+            return Ok(());
+        };
+        options.sampling.grammar = Some(grammar.clone());
+        if let Prompt::Chat(chat) = prompt
             && let Some(first) = chat.first_mut()
         {
             first.content = format!("{instruction}\n{}", first.content);
@@ -250,8 +254,6 @@ pub(super) fn nothing(why: &str) -> Value {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use jupiter_models::sampling::SamplingParams;
-
     use super::*;
     use crate::config::Ros2Limit;
 
@@ -386,15 +388,5 @@ mod tests {
             let error = plan(&topics, is_default_model).err().unwrap().to_string();
             assert!(error.contains(expected) && !error.contains('\n'), "{error}");
         }
-    }
-
-    #[test]
-    fn the_default_models_grammar_is_one() {
-        let plan = plan(&[topic("/a", "geometry_msgs/msg/Twist", &[])], true).unwrap();
-        let sampling = SamplingParams {
-            grammar: Some(plan.grammar),
-            ..SamplingParams::greedy()
-        };
-        sampling.validate().unwrap();
     }
 }
