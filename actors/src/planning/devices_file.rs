@@ -30,7 +30,7 @@
 //! ```
 
 use jupiter_models::profile::{
-    ComputeProfile, LayerProfile, LayerShape, ModelProfile, Noise, RowCurve, RowPoint,
+    ComputeProfile, Crowding, LayerProfile, LayerShape, ModelProfile, Noise, RowCurve, RowPoint,
 };
 use serde::Deserialize;
 
@@ -283,11 +283,13 @@ impl DeviceEntry {
         Ok(DeviceProfile {
             node: self.node.clone(),
             kind: self.kind.clone(),
+            machine: String::new(),
             compute: ComputeProfile {
                 layers: kind.layers.iter().map(layer).collect(),
                 step_ms: kind.step_ms,
                 embedding_ms: kind.embedding_ms,
                 head: curve(&kind.head),
+                crowding: Crowding::default(),
                 noise: Noise::default(),
             },
             free_memory_bytes: self.free_memory_bytes.unwrap_or(kind.free_memory_bytes),

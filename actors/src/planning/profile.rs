@@ -22,6 +22,9 @@ pub struct DeviceProfile {
     pub node: NodeId,
     /// Devices of one type are taken for interchangeable when there are too many to tell apart.
     pub kind: String,
+    /// The machine that it is on, which devices may share; empty where that is not known.
+    #[serde(default)]
+    pub machine: String,
     /// How fast it computes.
     pub compute: ComputeProfile,
     /// Memory that is free now, for weights, KV cache and compute buffers.

@@ -22,6 +22,7 @@
 
 mod clients;
 mod costs;
+mod crowd;
 mod error;
 mod events;
 mod forecast;

@@ -15,6 +15,7 @@ use std::collections::VecDeque;
 use jupiter_models::LayerRange;
 
 use super::costs::Costs;
+use super::crowd::Crowd;
 use super::events::{Event, Events};
 use super::memory::KvMemory;
 use super::step::{Passed, Step};
@@ -27,7 +28,9 @@ use crate::stage::LiveRows;
 /// The stages of an epoch, the links between them, and the steps on their way.
 pub(super) struct Servers<'a> {
     pub(super) epoch: PlanEpoch,
+    cluster: &'a Cluster,
     costs: Costs<'a>,
+    crowd: Option<Crowd>,
     /// By stage, what it has heard of dead rows.
     gates: Vec<LiveRows>,
     memory: KvMemory,
@@ -35,7 +38,7 @@ pub(super) struct Servers<'a> {
     waiting: VecDeque<(StepHeader, u64)>,
     /// The steps that it has begun with, in order.
     steps: VecDeque<Step>,
-    /// By stage, the last step that the last stage has begun with: it may still compute it.
+    /// By stage, the last step that the last stage is done with.
     gone: Vec<Passed>,
     pub(super) stats: ServerStats,
 }
@@ -51,10 +54,10 @@ pub(super) struct ServerStats {
     pub(super) most_cells: usize,
 }
 
-/// A step that the last stage has begun with.
+/// A step that the last stage is done with.
 pub(super) struct Computed {
     pub(super) header: StepHeader,
-    /// When it is done with it, in nanoseconds.
+    /// When it was, in nanoseconds.
     pub(super) ended_ns: u64,
 }
 
@@ -67,11 +70,15 @@ impl<'a> Servers<'a> {
         (n_cells, n_seq_max): (u32, u32),
         stats: ServerStats,
     ) -> Self {
+        let costs = Costs::new(cluster, stages);
+        let n_stages = costs.pipeline().n_stages();
         let mut servers = Self {
             epoch,
-            gates: stages.iter().map(|_| LiveRows::new(n_seq_max)).collect(),
-            gone: vec![Passed::default(); stages.len()],
-            costs: Costs::new(cluster, stages),
+            cluster,
+            crowd: Crowd::new(costs.pipeline(), cluster),
+            gates: (0..n_stages).map(|_| LiveRows::new(n_seq_max)).collect(),
+            gone: vec![Passed::default(); n_stages],
+            costs,
             memory: KvMemory::new(n_cells, n_seq_max),
             waiting: VecDeque::new(),
             steps: VecDeque::new(),
@@ -114,19 +121,61 @@ impl<'a> Servers<'a> {
         let mut step = Step::new(header, contexts, n_cells, arrived_ns);
         let before = self.steps.back().map_or(&self.gone, |step| &step.passed);
         step.pass(0, before, &self.gates, &mut self.costs);
+        self.crowd(&mut step, events);
         self.decide_end(&step, events);
         self.steps.push_back(step);
         self.decide_beginning(events);
     }
 
-    fn decide_end(&self, step: &Step, events: &mut Events) {
-        let epoch = self.epoch;
-        events.at(step.last().began_ns, Event::Computed { epoch });
+    /// Lets the new `step` and those under way take longer where they compute at the same time on one machine:
+    /// their ways go on later from there.
+    fn crowd(&mut self, step: &mut Step, events: &mut Events) {
+        let Some(crowd) = &self.crowd else {
+            return;
+        };
+        let (mut first, mut changed) = (None, None);
+        for (at, before) in self.steps.iter_mut().enumerate() {
+            let (own, others) = crowd.delay(self.cluster, step, before);
+            first = [first, own].into_iter().flatten().min();
+            if let Some(stage) = others {
+                let (_, earliest) = changed.get_or_insert((at, stage));
+                *earliest = stage.min(*earliest);
+            }
+        }
+        if let Some((from, stage)) = changed {
+            self.pass_again(from, stage, events);
+        }
+        if first.or(changed.map(|(_, stage)| stage)).is_some() {
+            let before = self.steps.back().map_or(&self.gone, |step| &step.passed);
+            step.pass(0, before, &self.gates, &mut self.costs);
+        }
     }
 
-    /// The next step that the last stage has begun with.
+    /// Finds the ways of steps again, from the step `at` and a stage on.
+    fn pass_again(&mut self, at: usize, stage: usize, events: &mut Events) {
+        for at in at..self.steps.len() {
+            let mut step = std::mem::take(&mut self.steps[at]);
+            let ends_ns = step.last().ended_ns;
+            let before = match at {
+                0 => &self.gone,
+                _ => &self.steps[at - 1].passed,
+            };
+            step.pass(stage, before, &self.gates, &mut self.costs);
+            if step.last().ended_ns != ends_ns {
+                self.decide_end(&step, events);
+            }
+            self.steps[at] = step;
+        }
+    }
+
+    fn decide_end(&self, step: &Step, events: &mut Events) {
+        let epoch = self.epoch;
+        events.at(step.last().ended_ns, Event::Computed { epoch });
+    }
+
+    /// The next step that the last stage is done with.
     pub(super) fn take_computed(&mut self, now_ns: u64) -> Option<Computed> {
-        if self.steps.front()?.last().began_ns > now_ns {
+        if self.steps.front()?.last().ended_ns > now_ns {
             return None;
         }
         let step = self.steps.pop_front()?;
@@ -175,13 +224,13 @@ impl<'a> Servers<'a> {
         for at in self.steps.partition_point(is_late)..self.steps.len() {
             let mut step = std::mem::take(&mut self.steps[at]);
             if is_changed || step.has_dead_rows(stage, &self.gates[stage]) {
-                let began_ns = step.last().began_ns;
+                let ends_ns = step.last().ended_ns;
                 let before = match at {
                     0 => &self.gone,
                     _ => &self.steps[at - 1].passed,
                 };
                 is_changed = step.pass(stage, before, &self.gates, &mut self.costs);
-                if step.last().began_ns != began_ns {
+                if step.last().ended_ns != ends_ns {
                     self.decide_end(&step, events);
                 }
             }

@@ -14,6 +14,8 @@ pub(super) struct Step {
     arrives_ns: u64,
     /// By stage.
     pub(super) passed: Vec<Passed>,
+    /// By stage, what it takes longer there beside others; empty where it does not.
+    longer_ns: Vec<u64>,
 }
 
 /// A step at a stage and on the link behind that, in nanoseconds.
@@ -24,6 +26,14 @@ pub(super) struct Passed {
     pub(super) ended_ns: u64,
     /// When the link is free again.
     sent_ns: u64,
+}
+
+impl Passed {
+    /// How long both computed.
+    pub(super) fn overlap_ns(self, other: Passed) -> u64 {
+        let ended_ns = self.ended_ns.min(other.ended_ns);
+        ended_ns.saturating_sub(self.began_ns.max(other.began_ns))
+    }
 }
 
 struct State {
@@ -54,7 +64,21 @@ impl Step {
             states: vec![state],
             arrives_ns,
             passed: Vec::new(),
+            longer_ns: Vec::new(),
         }
+    }
+
+    /// Its rows at a stage.
+    pub(super) fn n_rows_at(&self, stage: usize) -> u32 {
+        let state = self.states.iter().rfind(|state| state.stage <= stage);
+        state.map_or(0, |state| state.work.rows)
+    }
+
+    /// It takes so much longer at a stage from its next [`Step::pass`] on.
+    pub(super) fn take_longer(&mut self, stage: usize, ns: u64) {
+        let n_stages = self.longer_ns.len().max(stage + 1);
+        self.longer_ns.resize(n_stages, 0);
+        self.longer_ns[stage] += ns;
     }
 
     /// Its way from a stage on behind the step before it. Whether that is another than it was.
@@ -82,7 +106,8 @@ impl Step {
                 .last()
                 .map_or(Work::default(), |state| state.work);
             let began_ns = arrived_ns.max(before[stage].ended_ns);
-            let ended_ns = began_ns + costs.stage_ns(stage, work);
+            let longer_ns = self.longer_ns.get(stage).copied().unwrap_or(0);
+            let ended_ns = began_ns + costs.stage_ns(stage, work) + longer_ns;
             let sent_ns = before[stage].sent_ns.max(ended_ns) + costs.link_ns(stage, work);
             self.passed.push(Passed {
                 arrived_ns,

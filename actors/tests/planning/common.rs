@@ -7,7 +7,7 @@ use jupiter_models::LayerRange;
 use jupiter_models::architecture::{Cuts, LayerKind};
 use jupiter_models::gguf::KvDtype;
 use jupiter_models::profile::{
-    ComputeProfile, LayerProfile, LayerShape, ModelProfile, Noise, RowCurve,
+    ComputeProfile, Crowding, LayerProfile, LayerShape, ModelProfile, Noise, RowCurve,
 };
 use proptest::prelude::*;
 
@@ -39,11 +39,13 @@ fn device(n_kinds: usize) -> impl Strategy<Value = DeviceProfile> {
         .prop_map(|(layers, embedding, step, head, free)| DeviceProfile {
             node: NodeId(String::new()),
             kind: String::new(),
+            machine: String::new(),
             compute: ComputeProfile {
                 layers,
                 step_ms: f64::from(step),
                 embedding_ms: f64::from(embedding) * 0.5,
                 head,
+                crowding: Crowding::default(),
                 noise: Noise::default(),
             },
             free_memory_bytes: free * MEMORY_UNIT,

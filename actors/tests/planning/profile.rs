@@ -6,7 +6,7 @@ use jupiter_actors::planning::placement::{Objective, Request, Workload, plan};
 use jupiter_actors::planning::profile::{Cluster, DeviceProfile, LinkProfile};
 use jupiter_models::gguf::KvDtype;
 use jupiter_models::profile::{
-    ComputeProfile, LayerProfile, LayerShape, ModelProfile, Noise, RowCurve,
+    ComputeProfile, Crowding, LayerProfile, LayerShape, ModelProfile, Noise, RowCurve,
 };
 
 pub(crate) type Parts = (ModelProfile, Vec<DeviceProfile>, Vec<LinkProfile>);
@@ -15,6 +15,7 @@ fn device(node: &str) -> DeviceProfile {
     DeviceProfile {
         node: NodeId(node.into()),
         kind: "pc".into(),
+        machine: String::new(),
         compute: ComputeProfile {
             layers: vec![LayerProfile {
                 rows: RowCurve::new(&[(1, 1.0), (64, 9.0)]),
@@ -24,6 +25,7 @@ fn device(node: &str) -> DeviceProfile {
             step_ms: 0.0,
             embedding_ms: 0.0,
             head: RowCurve::new(&[(1, 2.0)]),
+            crowding: Crowding::default(),
             noise: Noise::default(),
         },
         free_memory_bytes: 1 << 30,

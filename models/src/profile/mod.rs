@@ -2,6 +2,7 @@
 //! every placement.
 
 mod cache;
+mod crowding;
 mod curve;
 mod device;
 mod measure;
@@ -12,6 +13,7 @@ mod watch;
 use serde::{Deserialize, Serialize};
 
 pub use cache::measure_cached;
+pub use crowding::{CrowdedStep, Crowding};
 pub use curve::{RowCurve, RowPoint, to_ns};
 pub use device::device_kind;
 pub use measure::measure;
@@ -63,6 +65,9 @@ pub struct ComputeProfile {
     /// Time of the output head (norm, logits) for n rows that want logits, and of what the last layer
     /// computes for such rows alone.
     pub head: RowCurve,
+    /// What another stage on this device takes from it.
+    #[serde(default)]
+    pub crowding: Crowding,
     /// How much the measurement was disturbed.
     #[serde(default)]
     pub noise: Noise,
@@ -98,6 +103,7 @@ mod tests {
             step_ms: 11.0 * times,
             embedding_ms: 13.0 * times,
             head: RowCurve::new(&[(1, 17.0 * times)]),
+            crowding: Crowding::default(),
             noise: Noise::default(),
         };
         let mut slower = profile(1.0);

@@ -164,7 +164,7 @@ mod tests {
     use super::*;
     use crate::SequenceId;
     use crate::engine::Logits;
-    use crate::profile::{LayerProfile, Noise, RowCurve};
+    use crate::profile::{Crowding, LayerProfile, Noise, RowCurve};
     use crate::synth::{self, SynthArch, SynthSpec};
 
     const MS: Duration = Duration::from_millis(1);
@@ -187,6 +187,7 @@ mod tests {
                 step_ms: 1.0,
                 embedding_ms: 0.5,
                 head: RowCurve::new(&[(1, 100.0)]),
+                crowding: Crowding::default(),
                 noise: Noise::default(),
             },
             layers: vec![shape(0), shape(1)],

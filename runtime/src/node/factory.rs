@@ -89,6 +89,7 @@ impl ModelFactory {
         Ok(DeviceProfile {
             node: node.clone(),
             kind: device_kind(),
+            machine: this_machine(),
             compute,
             free_memory_bytes: free_memory_bytes(&self.emulation).unwrap_or(UNKNOWN_MEMORY_BYTES),
         })
@@ -175,4 +176,11 @@ impl StageFactory for ModelFactory {
         self.drafts
             .model(&assignment.draft, &self.vocabulary, &params)
     }
+}
+
+/// What tells this machine from others: programs that run on it, in containers too, find the same. Empty where
+/// the system does not tell.
+fn this_machine() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    id.map_or_else(|_| String::new(), |id| id.trim().to_owned())
 }

@@ -12,7 +12,7 @@ use jupiter_actors::planning::profile::{Cluster, DeviceProfile, LinkProfile};
 use jupiter_actors::planning::typical::{self, POINTS};
 use jupiter_models::gguf::KvDtype;
 use jupiter_models::profile::{
-    ComputeProfile, LayerProfile, LayerShape, ModelProfile, Noise, RowCurve,
+    ComputeProfile, Crowding, LayerProfile, LayerShape, ModelProfile, Noise, RowCurve,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -162,11 +162,13 @@ pub fn cluster(seed: u64, size: Size) -> Result<Cluster> {
         devices.push(DeviceProfile {
             node,
             kind: format!("type{i}"),
+            machine: String::new(),
             compute: ComputeProfile {
                 layers: vec![layer(random, 1.0), layer(random, 1.2)],
                 step_ms: 0.5 * times,
                 embedding_ms: 0.002,
                 head: curve(random, times * 2.0),
+                crowding: Crowding::default(),
                 noise: Noise::default(),
             },
             free_memory_bytes: (random.random_range(0.6..1.4) * size.free_gb * 1e9) as u64,

@@ -172,7 +172,7 @@ mod tests {
     use crate::NodeId;
     use crate::planning::profile::LinkProfile;
     use jupiter_models::profile::{
-        ComputeProfile, LayerProfile, LayerShape, ModelProfile, Noise, RowCurve,
+        ComputeProfile, Crowding, LayerProfile, LayerShape, ModelProfile, Noise, RowCurve,
     };
 
     /// Devices `a`, `b`, `c`, equal but for what `change` does; links all alike.
@@ -205,6 +205,7 @@ mod tests {
             .map(|node| DeviceProfile {
                 node: NodeId(node.into()),
                 kind: "pc".into(),
+                machine: String::new(),
                 compute: ComputeProfile {
                     layers: vec![LayerProfile {
                         rows: RowCurve::new(&[(1, 1.0)]),
@@ -214,6 +215,7 @@ mod tests {
                     step_ms: 0.0,
                     embedding_ms: 0.0,
                     head: RowCurve::new(&[(1, 1.0)]),
+                    crowding: Crowding::default(),
                     noise: Noise::default(),
                 },
                 free_memory_bytes: 10,

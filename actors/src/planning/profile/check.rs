@@ -1,6 +1,6 @@
 //! Measured values that were checked: the only way to a plan.
 
-use jupiter_models::profile::{ModelProfile, RowCurve, to_ns};
+use jupiter_models::profile::{Crowding, ModelProfile, RowCurve, to_ns};
 
 use super::{DeviceProfile, LinkProfile};
 use crate::NodeId;
@@ -12,6 +12,8 @@ use crate::planning::{PlanError, Result};
 const MAX_MS: f64 = 1e6;
 /// The dearest context taken for a measurement, for one row and token: a millionth of the above.
 const MAX_CONTEXT_MS: f64 = 1.0;
+/// More than a stage on the same machine takes from another one.
+const MAX_CROWDING: f64 = 1000.0;
 /// More bytes than any machine holds; sums over layers cannot overflow.
 const MAX_BYTES: u64 = 1 << 50;
 /// More layers than any model has.
@@ -217,11 +219,37 @@ fn check_device(device: &DeviceProfile, n_classes: usize) -> Result<()> {
             return bad(field.into(), Figure(ms).to_string(), "0 to 1000 s");
         }
     }
+    if let Some((field, got, expected)) = bad_crowding(&compute.crowding) {
+        return bad(format!("crowding{field}"), got, expected);
+    }
     if device.free_memory_bytes == 0 || device.free_memory_bytes > MAX_BYTES {
         let got = device.free_memory_bytes.to_string();
         return bad("free_memory_bytes".into(), got, "1 byte to 1 PiB");
     }
     Ok(())
+}
+
+/// What is wrong with a crowding: field, value, what it may be.
+fn bad_crowding(crowding: &Crowding) -> Option<(String, String, &'static str)> {
+    let mut least = 0;
+    for (i, point) in crowding.points.iter().enumerate() {
+        if !(1.0..=MAX_CROWDING).contains(&point.times) {
+            return Some((
+                format!("[{i}].times"),
+                Figure(point.times).to_string(),
+                "1 to 1000",
+            ));
+        }
+        if point.rows <= least {
+            return Some((
+                format!("[{i}].rows"),
+                point.rows.to_string(),
+                "more than the point before",
+            ));
+        }
+        least = point.rows;
+    }
+    None
 }
 
 /// What is wrong with a curve: field, value, what it may be.

@@ -1,5 +1,6 @@
 //! Steps on their way while stages hear of dead rows, against a simulation stage by stage.
 
+use jupiter_models::profile::CrowdedStep;
 use jupiter_models::{KvOp, Row, SequenceId};
 use proptest::prelude::*;
 
@@ -204,4 +205,37 @@ fn rows_that_were_cancelled_are_computed_by_no_later_stage() {
     assert!(late[1] < whole[1], "{late:?} {whole:?}");
     assert!(early[0] < whole[0], "{early:?} {whole:?}");
     assert_eq!(early[1..], late[1..]);
+}
+
+/// When the last of so many steps is done with, in milliseconds, where the stages of one machine take so many
+/// times as long beside each other.
+fn ends_ms(n_steps: u64, crowding: Option<f64>) -> f64 {
+    let apart = cluster();
+    let mut devices = apart.devices().to_vec();
+    for device in &mut devices {
+        if let Some(times) = crowding {
+            device.machine = "robot".to_owned();
+            device.compute.crowding.points = vec![CrowdedStep { rows: 1, times }];
+        }
+    }
+    let pairs = (0..devices.len()).flat_map(|from| (0..devices.len()).map(move |to| (from, to)));
+    let links: Vec<_> = pairs
+        .filter_map(|(from, to)| apart.link_between(from, to))
+        .collect();
+    let head = devices[0].node.clone();
+    let cluster = Cluster::new(apart.model().clone(), devices, &links, Some(head)).unwrap();
+    let sent: Vec<(u64, u32)> = (0..n_steps).map(|_| (0, 0)).collect();
+    let passages = simulated(&cluster, &sent, &[]);
+    let ends = passages.iter().filter_map(|(_, times)| times.last());
+    ends.map(|&(_, end_us)| end_us).max().unwrap() as f64 / 1e3
+}
+
+#[test]
+fn stages_of_one_machine_take_longer_while_others_compute() {
+    assert_eq!(ends_ms(1, Some(1.5)), ends_ms(1, None));
+    assert_eq!(ends_ms(9, Some(1.0)), ends_ms(9, None));
+    let (apart, crowded) = (ends_ms(40, None), ends_ms(40, Some(1.5)));
+    // The slowest stage computes all the time, the others most of it.
+    let times = crowded / apart;
+    assert!((1.3..2.6).contains(&times), "{crowded} {apart}");
 }

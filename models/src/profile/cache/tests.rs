@@ -2,7 +2,7 @@
 use std::cell::Cell;
 
 use super::*;
-use crate::profile::{LayerProfile, LayerShape, Noise, RowCurve};
+use crate::profile::{Crowding, LayerProfile, LayerShape, Noise, RowCurve};
 
 fn key() -> Key {
     Key {
@@ -51,6 +51,7 @@ fn profile(ms: f64) -> ComputeProfile {
         step_ms: 0.1,
         embedding_ms: 0.0,
         head: RowCurve::new(&[(1, 1.0)]),
+        crowding: Crowding::default(),
         noise: Noise::default(),
     }
 }
@@ -136,6 +137,7 @@ fn doubtful(ms: f64) -> ComputeProfile {
         ..Noise::default()
     };
     ComputeProfile {
+        crowding: Crowding::default(),
         noise,
         ..profile(ms)
     }

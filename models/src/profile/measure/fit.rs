@@ -7,7 +7,9 @@
 use super::probe::ContextTimes;
 use super::ranges::{MeasuredRanges, bytes, count};
 use crate::LayerRange;
-use crate::profile::{ComputeProfile, LayerProfile, ModelProfile, Noise, RowCurve, TILE_ROWS};
+use crate::profile::{
+    ComputeProfile, Crowding, LayerProfile, ModelProfile, Noise, RowCurve, TILE_ROWS,
+};
 
 /// What noise has made 0 or less becomes a nanosecond, for which planning has no need of a
 /// special case.
@@ -76,6 +78,7 @@ pub(super) fn profile(
         step_ms,
         embedding_ms: timings.embedding_ms,
         head: fit.head(),
+        crowding: Crowding::default(),
         noise: Noise::default(),
     }
 }

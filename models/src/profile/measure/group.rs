@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::probe::{CONTEXT_ROWS, ContextTimes, Inputs, Probe};
 use super::ranges::{MeasuredRanges, bytes};
 use super::repeat::{Step, Timed, in_turns};
-use super::{Bench, Limits};
-use crate::profile::ModelProfile;
+use super::{Bench, Limits, beside};
+use crate::profile::{Crowding, ModelProfile};
 use crate::{LayerRange, Result};
 
 /// Part of the free memory that slices may take which are measured together.
@@ -45,6 +45,8 @@ pub(super) struct Found {
     pub(super) logits: Vec<(u32, f64)>,
     /// One row through the beginning of the first window, in its group.
     pub(super) short_ms: Option<f64>,
+    /// What two slices take from each other; nothing where one is alone in memory.
+    pub(super) crowding: Crowding,
     /// How the visits of each step differed.
     pub(super) spreads: Vec<f64>,
 }
@@ -95,6 +97,9 @@ impl Task<'_> {
         self.curves(group, &mut probes, &mut found)?;
         part_done();
         probes.truncate(group.len());
+        if let [first, .., last] = probes.as_mut_slice() {
+            found.crowding = beside::crowding(self.bench, first, last, &found.empty[0])?;
+        }
         self.contexts(&mut probes, &mut found)?;
         part_done();
         Ok(found)

@@ -11,9 +11,10 @@
 //! A lone layer would stay in the processor's caches, so a window has more weights than those of a
 //! small machine hold (`ranges`). The slices take turns (`group`) and each step is repeated
 //! (`repeat`), so that noise does not fall on one of them alone; what noise there was is told with
-//! the profile. A step of few rows is timed as streams have it: its thread has slept while others
+//! the profile. Two of them also compute at the same time (`beside`), as stages of one machine do. A step of few rows is timed as streams have it: its thread has slept while others
 //! read their weights (`probe`). Costs of layers follow from those of windows (`fit`).
 
+mod beside;
 mod fit;
 mod group;
 mod probe;
@@ -21,6 +22,7 @@ mod ranges;
 mod repeat;
 
 use std::hint::black_box;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use self::fit::Timings;
@@ -33,7 +35,7 @@ use crate::embedding::EmbeddingTable;
 use crate::engine::{Emulation, EngineParams, StageEngine, available_memory_bytes, slow_down};
 use crate::gguf::GgufFile;
 use crate::hidden::HiddenStates;
-use crate::profile::{ComputeProfile, ModelProfile};
+use crate::profile::{ComputeProfile, Crowding, ModelProfile};
 use crate::slice::SliceCache;
 use crate::{LayerRange, ModelError, Result, Token};
 
@@ -134,6 +136,13 @@ trait Bench {
     /// room for it.
     fn wait_for_others(&self, n_bytes: u64);
 
+    /// Computes `timed` while another thread computes `other` again and again.
+    fn beside(
+        &self,
+        other: &mut (dyn FnMut() -> Result<()> + Send),
+        timed: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<()>;
+
     /// Bytes that slices may take; none where that is not known.
     fn free_bytes(&self) -> Option<u64>;
 
@@ -191,6 +200,28 @@ impl Bench for Machine<'_> {
         std::thread::scope(|scope| _ = scope.spawn(read));
     }
 
+    fn beside(
+        &self,
+        other: &mut (dyn FnMut() -> Result<()> + Send),
+        timed: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<()> {
+        let is_done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let beside = scope.spawn(|| {
+                while !is_done.load(Ordering::Acquire) {
+                    other()?;
+                }
+                Ok(())
+            });
+            let timed = timed();
+            is_done.store(true, Ordering::Release);
+            let panicked = |_| ModelError::Llama {
+                what: "a step beside another panicked".to_owned(),
+            };
+            timed.and(beside.join().map_err(panicked)?)
+        })
+    }
+
     fn free_bytes(&self) -> Option<u64> {
         available_memory_bytes()
     }
@@ -238,7 +269,7 @@ fn run(
         logits: Vec::new(),
         embedding_ms,
     };
-    let mut spreads = Vec::new();
+    let (mut spreads, mut crowding) = (Vec::new(), Crowding::default());
     for group in groups {
         let found = task.measure(&group, &mut part_done)?;
         timings.slices.extend(found.empty);
@@ -246,11 +277,15 @@ fn run(
         timings.logits.extend(found.logits);
         timings.short_ms = timings.short_ms.or(found.short_ms);
         spreads.extend(found.spreads);
+        if crowding.points.is_empty() {
+            crowding = found.crowding;
+        }
     }
     spreads.sort_by(f64::total_cmp);
     let spread = spreads.get(spreads.len() / 2).copied().unwrap_or(0.0);
     let elapsed = bench.now().saturating_sub(begin);
     Ok(ComputeProfile {
+        crowding,
         noise: bench.counters().noise_since(&before, elapsed, spread),
         ..fit::profile(shapes, &ranges, &timings)
     })

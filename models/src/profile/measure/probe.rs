@@ -130,6 +130,43 @@ impl<'a> Probe<'a> {
         Ok(ms)
     }
 
+    /// Milliseconds of each of `n_steps` steps, while `other` computes steps of as many rows.
+    pub(super) fn beside(
+        &mut self,
+        bench: &dyn Bench,
+        other: &mut Probe<'_>,
+        n_rows: u32,
+        n_steps: usize,
+    ) -> Result<Vec<f64>> {
+        let (own, others) = (self.prepared(n_rows)?, other.prepared(n_rows)?);
+        let engine = &mut other.engine;
+        let mut beside = move || others.compute(engine.as_mut());
+        let mut steps_ms = Vec::with_capacity(n_steps);
+        let mut timed = || {
+            // The first one meets an engine that has not begun.
+            own.compute(self.engine.as_mut())?;
+            for _ in 0..n_steps {
+                let begin = bench.now();
+                own.compute(self.engine.as_mut())?;
+                let took = bench.now().saturating_sub(begin);
+                steps_ms.push(took.as_secs_f64() * 1e3);
+            }
+            Ok(())
+        };
+        bench.beside(&mut beside, &mut timed)?;
+        Ok(steps_ms)
+    }
+
+    /// A step of `n_rows` rows, whose engine may be on another thread.
+    fn prepared(&self, n_rows: u32) -> Result<Prepared> {
+        let (rows, hidden) = self.rows(STEP, self.cached, n_rows, false)?;
+        Ok(Prepared {
+            rows,
+            hidden: (self.range.start > 0).then_some(hidden),
+            cached: self.cached,
+        })
+    }
+
     /// Milliseconds of a step of `n_rows` rows of `seq` from position `pos` on.
     fn step_ms(
         &mut self,
@@ -138,6 +175,26 @@ impl<'a> Probe<'a> {
         n_rows: u32,
         wants_logits: bool,
     ) -> Result<f64> {
+        let (rows, hidden) = self.rows(seq, pos, n_rows, wants_logits)?;
+        let input = if self.range.start == 0 {
+            StepInput::Tokens
+        } else {
+            StepInput::Hidden(&hidden)
+        };
+        let begin = self.bench.now();
+        self.engine.step(&rows, input)?;
+        let took = self.bench.now().saturating_sub(begin);
+        Ok(took.as_secs_f64() * 1e3)
+    }
+
+    /// Rows of a step, and what they carry.
+    fn rows(
+        &self,
+        seq: SequenceId,
+        pos: u32,
+        n_rows: u32,
+        wants_logits: bool,
+    ) -> Result<(Vec<Row>, HiddenStates)> {
         let rows: Vec<Row> = (pos..)
             .zip(&self.inputs.tokens[..n_rows as usize])
             .map(|(pos, &token)| Row {
@@ -154,14 +211,27 @@ impl<'a> Probe<'a> {
             hidden.n_embd,
             hidden.data[..n_values].to_vec(),
         )?;
-        let input = if self.range.start == 0 {
-            StepInput::Tokens
-        } else {
-            StepInput::Hidden(&hidden)
-        };
-        let begin = self.bench.now();
-        self.engine.step(&rows, input)?;
-        let took = self.bench.now().saturating_sub(begin);
-        Ok(took.as_secs_f64() * 1e3)
+        Ok((rows, hidden))
+    }
+}
+
+/// A step upon a filled cache, to be computed again and again.
+struct Prepared {
+    rows: Vec<Row>,
+    /// None: the tokens.
+    hidden: Option<HiddenStates>,
+    cached: u32,
+}
+
+impl Prepared {
+    fn compute(&self, engine: &mut dyn StageEngine) -> Result<()> {
+        let (src, dst, len) = (FILLED, STEP, self.cached);
+        engine.apply(KvOp::Fork { src, dst, len })?;
+        let input = self.hidden.as_ref();
+        engine.step(
+            &self.rows,
+            input.map_or(StepInput::Tokens, StepInput::Hidden),
+        )?;
+        engine.apply(KvOp::Drop { seq: STEP })
     }
 }

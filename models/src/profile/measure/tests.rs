@@ -84,6 +84,8 @@ struct FakeBench {
 struct Memory {
     /// Whether others have computed since the last step.
     is_cold: Arc<AtomicBool>,
+    /// Whether others compute at the same time.
+    is_crowded: Arc<AtomicBool>,
     /// Most bytes that they had to read.
     others_bytes: Arc<AtomicU64>,
     free_bytes: Option<u64>,
@@ -129,6 +131,19 @@ impl Bench for FakeBench {
         self.memory
             .others_bytes
             .fetch_max(n_bytes, Ordering::Relaxed);
+    }
+
+    /// Another one takes half as much again.
+    fn beside(
+        &self,
+        other: &mut (dyn FnMut() -> Result<()> + Send),
+        timed: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<()> {
+        other()?;
+        self.memory.is_crowded.store(true, Ordering::Relaxed);
+        let timed = timed();
+        self.memory.is_crowded.store(false, Ordering::Relaxed);
+        timed
     }
 
     fn free_bytes(&self) -> Option<u64> {
@@ -195,6 +210,9 @@ impl StageEngine for FakeEngine {
         }
         if self.memory.busy.contains(&self.clock.now()) {
             ms *= 3.0;
+        }
+        if self.memory.is_crowded.load(Ordering::Relaxed) {
+            ms *= 1.5;
         }
         FakeBench::pass(&self.clock, ms);
         *cached += n_rows;
@@ -287,6 +305,11 @@ fn the_costs_of_a_device_are_found() {
             .collect();
         assert_eq!(rows, ROWS);
         assert_eq!(profile.head.max_rows(), 64);
+        let crowded = &profile.crowding.points;
+        assert!(crowded.len() > 4);
+        for point in crowded {
+            assert_near(point.times, 1.5, "crowding");
+        }
         assert!(took <= Duration::from_secs(20), "{took:?}");
     }
 }

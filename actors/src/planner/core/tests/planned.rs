@@ -1,7 +1,7 @@
 //! Plans by what was measured of the nodes.
 
 use jupiter_models::LayerRange;
-use jupiter_models::profile::{ComputeProfile, LayerProfile, Noise, RowCurve};
+use jupiter_models::profile::{ComputeProfile, Crowding, LayerProfile, Noise, RowCurve};
 
 use super::super::super::{NodeProfile, PlacedStage};
 use super::*;
@@ -31,6 +31,7 @@ impl World {
             device: Some(DeviceProfile {
                 node,
                 kind: format!("kind {ms} {memory}"),
+                machine: String::new(),
                 compute: ComputeProfile {
                     layers: vec![LayerProfile {
                         rows,
@@ -40,6 +41,7 @@ impl World {
                     step_ms: 0.0,
                     embedding_ms: 0.0,
                     head: RowCurve::new(&[(1, 0.001)]),
+                    crowding: Crowding::default(),
                     noise: Noise::default(),
                 },
                 free_memory_bytes: memory,
