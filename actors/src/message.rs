@@ -10,7 +10,7 @@
 
 use std::fmt;
 
-use jupiter_models::engine::{EngineMemory, EngineParams};
+use jupiter_models::engine::{EngineMemory, EngineParams, KeptStates};
 use jupiter_models::hidden::HiddenDtype;
 use jupiter_models::sampling::SamplingParams;
 use jupiter_models::{KvOp, LayerRange, Row, SequenceId, Token};
@@ -305,6 +305,14 @@ pub enum HeadsId {
 }
 
 impl HeadsId {
+    /// The states that they guess from.
+    pub fn states(&self) -> KeptStates {
+        match self {
+            Self::Medusa(_) => KeptStates::WithLogits,
+            Self::Mtp => KeptStates::All,
+        }
+    }
+
     /// As a source of guesses.
     pub fn kind(&self) -> DraftKind {
         match self {

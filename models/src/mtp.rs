@@ -17,6 +17,8 @@ use crate::sampling::likeliest;
 use crate::slice::SliceCache;
 use crate::{LayerRange, ModelError, Result, SequenceId, Token};
 
+/// Rows that whoever tells a block may keep back, of all sequences: counted with its memory.
+pub const MOST_UNTOLD: usize = 4096;
 /// Most rows that it computes at once: each has room for logits, though only the last one has some.
 const MAX_BATCH: u32 = 64;
 
@@ -103,7 +105,7 @@ impl MtpWish {
     }
 }
 
-/// Whether there is room for weights, cache and results.
+/// Whether there is room for weights, cache, results, and what it is not told yet.
 fn check_fits(
     weight_bytes: u64,
     info: &ModelInfo,
@@ -115,7 +117,9 @@ fn check_fits(
     let n_cells = params.n_cells();
     let cache = layers.map(|layer| info.kv_bytes(layer, n_cells, params.type_k, params.type_v));
     let results = 4 * u64::from(params.n_batch) * u64::from(info.n_vocab);
-    let needed = weight_bytes + cache.max().unwrap_or(0) + results;
+    let n_untold = u64::from(n_cells).min(MOST_UNTOLD as u64);
+    let untold = 4 * n_untold * u64::from(info.n_embd);
+    let needed = weight_bytes + cache.max().unwrap_or(0) + results + untold;
     match free_bytes.filter(|&free| free < needed) {
         None => Ok(()),
         Some(free) => Err(ModelError::OutOfMemory {
@@ -204,6 +208,14 @@ impl MtpBlock {
             let next = next.min(len);
             self.context.share(src, dst, next);
             self.next.insert(dst, next);
+        }
+    }
+
+    /// Forgets what was told of `seq` from position `pos` on.
+    pub fn truncate(&mut self, seq: SequenceId, pos: u32) {
+        if let Some(next) = self.next.get_mut(&seq).filter(|next| **next > pos) {
+            *next = pos;
+            self.context.remove(seq, pos);
         }
     }
 

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use jupiter_models::engine::{
-    Engine, EngineParams, ReferenceEngine, StageEngine, StepInput, StepOutput,
+    Engine, EngineParams, KeptStates, ReferenceEngine, StageEngine, StepInput, StepOutput,
 };
 use jupiter_models::gguf::{GgufFile, ModelInfo};
 use jupiter_models::llama::context::{
@@ -26,7 +26,7 @@ fn params() -> EngineParams {
         n_seq_max: 2,
         n_batch: 4,
         n_threads: 1,
-        keeps_states: true,
+        keeps_states: KeptStates::All,
         ..EngineParams::default()
     }
 }

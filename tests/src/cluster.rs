@@ -327,7 +327,7 @@ fn planner_config(spec: &ClusterSpec, model: &GgufFile) -> Result<PlannerConfig>
         cache_cells: None,
         past: ModelInfo::from_gguf(model)?.past(),
         engine: EngineParams {
-            keeps_states: spec.heads.is_some(),
+            keeps_states: spec.heads.as_ref().map(HeadsId::states).unwrap_or_default(),
             ..spec.engine.clone()
         },
         speculation: SpeculationParams::default(),

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use jupiter_models::engine::{EngineMemory, EngineParams};
+use jupiter_models::engine::{EngineMemory, EngineParams, KeptStates};
 use jupiter_models::gguf::KvDtype;
 use jupiter_models::hidden::HiddenDtype;
 use jupiter_models::kernels::KernelChoice;
@@ -241,7 +241,7 @@ fn assign(epoch: u64, n: u32) -> Message {
             flash_attention: true,
             kernels: KernelChoice::Auto,
             n_gpu_layers: 0,
-            keeps_states: false,
+            keeps_states: KeptStates::None,
         },
         payload_dtype: HiddenDtype::F16,
         credits: n + 1,

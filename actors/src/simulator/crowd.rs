@@ -35,40 +35,33 @@ impl Crowd {
         is_crowded.then_some(Self { devices, others })
     }
 
-    /// Lets `step` and the one `before` it, whose ways are known, take from each other what they do where they
-    /// compute at the same time. The first stages at which the two take longer.
+    /// Lets `step` and one `before` it, whose ways are known, take from each other what they do where they
+    /// compute at the same time. Whether the first takes longer, and the first stage at which the other does.
     pub(super) fn delay(
         &self,
         cluster: &Cluster,
         step: &mut Step,
         before: &mut Step,
-    ) -> (Option<usize>, Option<usize>) {
-        let (mut first, mut first_before) = (None, None);
+    ) -> (bool, Option<usize>) {
+        let longer_ns = |step: &Step, stage: usize, together_ns: u64| {
+            let compute = &cluster.devices()[self.devices[stage]].compute;
+            let times = compute.crowding.times(step.work_at(stage).rows);
+            (together_ns as f64 * (times - 1.0)) as u64
+        };
+        let (mut is_longer, mut first) = (false, None);
         for (stage, others) in self.others.iter().enumerate() {
             for &other in others {
                 let together_ns = step.passed[stage].overlap_ns(before.passed[other]);
-                if together_ns == 0 {
-                    continue;
-                }
-                let longer_ns = |stage: usize, rows: u32| {
-                    let compute = &cluster.devices()[self.devices[stage]].compute;
-                    (together_ns as f64 * (compute.crowding.times(rows) - 1.0)) as u64
-                };
-                let (own_ns, before_ns) = (
-                    longer_ns(stage, step.n_rows_at(stage)),
-                    longer_ns(other, before.n_rows_at(other)),
-                );
-                if own_ns > 0 {
-                    step.take_longer(stage, own_ns);
-                    first = Some(first.map_or(stage, |first: usize| first.min(stage)));
-                }
+                let own_ns = longer_ns(step, stage, together_ns);
+                let before_ns = longer_ns(before, other, together_ns);
+                step.take_longer(stage, own_ns);
+                before.take_longer(other, before_ns);
+                is_longer |= own_ns > 0;
                 if before_ns > 0 {
-                    before.take_longer(other, before_ns);
-                    first_before =
-                        Some(first_before.map_or(other, |first: usize| first.min(other)));
+                    first = Some(first.map_or(other, |first: usize| first.min(other)));
                 }
             }
         }
-        (first, first_before)
+        (is_longer, first)
     }
 }

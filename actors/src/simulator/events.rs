@@ -13,7 +13,7 @@ pub(super) enum Event {
     Asked { request: usize },
     /// The first stage begins with a step.
     Begun { epoch: PlanEpoch },
-    /// The last stage begins with a step, after which nothing can change it.
+    /// The last stage is done with a step, unless that takes longer since.
     Computed { epoch: PlanEpoch },
     /// A node hears that rows are dead.
     Cancelled { stage: usize, cancel: CancelRows },

@@ -8,7 +8,8 @@
 //! it is computed), and what it takes is what [`Costs`] say of the rows that are left. Steps keep their
 //! order, so the way of a step through all stages is known when the first one begins with it: two events
 //! a step, however many stages there are. When a stage hears later that rows are dead, the ways of the steps
-//! that it has not begun with are found again from that stage on.
+//! that it has not begun with are found again from that stage on. So they are when a step begins beside them on
+//! the same machine (`crowd`).
 
 use std::collections::VecDeque;
 
@@ -112,7 +113,7 @@ impl<'a> Servers<'a> {
     }
 
     /// The first stage begins with the step that waits longest.
-    pub(super) fn begin(&mut self, events: &mut Events) {
+    pub(super) fn begin(&mut self, now_ns: u64, events: &mut Events) {
         let Some((mut header, arrived_ns)) = self.waiting.pop_front() else {
             return;
         };
@@ -120,8 +121,8 @@ impl<'a> Servers<'a> {
         let (contexts, n_cells) = self.remember(&header);
         let mut step = Step::new(header, contexts, n_cells, arrived_ns);
         let before = self.steps.back().map_or(&self.gone, |step| &step.passed);
-        step.pass(0, before, &self.gates, &mut self.costs);
-        self.crowd(&mut step, events);
+        step.pass((0, now_ns), before, &self.gates, &mut self.costs);
+        self.crowd(&mut step, now_ns, events);
         self.decide_end(&step, events);
         self.steps.push_back(step);
         self.decide_beginning(events);
@@ -129,43 +130,44 @@ impl<'a> Servers<'a> {
 
     /// Lets the new `step` and those under way take longer where they compute at the same time on one machine:
     /// their ways go on later from there.
-    fn crowd(&mut self, step: &mut Step, events: &mut Events) {
+    fn crowd(&mut self, step: &mut Step, now_ns: u64, events: &mut Events) {
         let Some(crowd) = &self.crowd else {
             return;
         };
-        let (mut first, mut changed) = (None, None);
+        let (mut is_longer, mut changed) = (false, None);
         for (at, before) in self.steps.iter_mut().enumerate() {
-            let (own, others) = crowd.delay(self.cluster, step, before);
-            first = [first, own].into_iter().flatten().min();
-            if let Some(stage) = others {
-                let (_, earliest) = changed.get_or_insert((at, stage));
-                *earliest = stage.min(*earliest);
+            let (own, first) = crowd.delay(self.cluster, step, before);
+            is_longer |= own;
+            if let Some(first) = first {
+                let (_, stage) = changed.get_or_insert((at, first));
+                *stage = first.min(*stage);
             }
         }
         if let Some((from, stage)) = changed {
-            self.pass_again(from, stage, events);
+            for at in from..self.steps.len() {
+                self.pass_again(at, (stage, now_ns), events);
+            }
         }
-        if first.or(changed.map(|(_, stage)| stage)).is_some() {
+        if is_longer || changed.is_some() {
             let before = self.steps.back().map_or(&self.gone, |step| &step.passed);
-            step.pass(0, before, &self.gates, &mut self.costs);
+            step.pass((0, now_ns), before, &self.gates, &mut self.costs);
         }
     }
 
-    /// Finds the ways of steps again, from the step `at` and a stage on.
-    fn pass_again(&mut self, at: usize, stage: usize, events: &mut Events) {
-        for at in at..self.steps.len() {
-            let mut step = std::mem::take(&mut self.steps[at]);
-            let ends_ns = step.last().ended_ns;
-            let before = match at {
-                0 => &self.gone,
-                _ => &self.steps[at - 1].passed,
-            };
-            step.pass(stage, before, &self.gates, &mut self.costs);
-            if step.last().ended_ns != ends_ns {
-                self.decide_end(&step, events);
-            }
-            self.steps[at] = step;
+    /// Finds the way of a step again from a stage on. Whether it is another than it was.
+    fn pass_again(&mut self, at: usize, from: (usize, u64), events: &mut Events) -> bool {
+        let mut step = std::mem::take(&mut self.steps[at]);
+        let ends_ns = step.last().ended_ns;
+        let before = match at {
+            0 => &self.gone,
+            _ => &self.steps[at - 1].passed,
+        };
+        let is_changed = step.pass(from, before, &self.gates, &mut self.costs);
+        if step.last().ended_ns != ends_ns {
+            self.decide_end(&step, events);
         }
+        self.steps[at] = step;
+        is_changed
     }
 
     fn decide_end(&self, step: &Step, events: &mut Events) {
@@ -222,19 +224,9 @@ impl<'a> Servers<'a> {
         let is_late = |step: &Step| step.passed[stage].began_ns <= now_ns;
         let mut is_changed = false;
         for at in self.steps.partition_point(is_late)..self.steps.len() {
-            let mut step = std::mem::take(&mut self.steps[at]);
-            if is_changed || step.has_dead_rows(stage, &self.gates[stage]) {
-                let ends_ns = step.last().ended_ns;
-                let before = match at {
-                    0 => &self.gone,
-                    _ => &self.steps[at - 1].passed,
-                };
-                is_changed = step.pass(stage, before, &self.gates, &mut self.costs);
-                if step.last().ended_ns != ends_ns {
-                    self.decide_end(&step, events);
-                }
+            if is_changed || self.steps[at].has_dead_rows(stage, &self.gates[stage]) {
+                is_changed = self.pass_again(at, (stage, now_ns), events);
             }
-            self.steps[at] = step;
         }
     }
 
@@ -263,7 +255,7 @@ pub(super) fn drain(servers: &mut Servers<'_>, events: &mut Events) -> Vec<u64> 
     let mut back_ns = Vec::new();
     while let Some((now_ns, event)) = events.next() {
         match event {
-            Event::Begun { .. } => servers.begin(events),
+            Event::Begun { .. } => servers.begin(now_ns, events),
             _ => {
                 while let Some(computed) = servers.take_computed(now_ns) {
                     back_ns.push(computed.ended_ns + servers.costs().return_ns());

@@ -68,10 +68,10 @@ impl Step {
         }
     }
 
-    /// Its rows at a stage.
-    pub(super) fn n_rows_at(&self, stage: usize) -> u32 {
+    /// What a stage computes of it.
+    pub(super) fn work_at(&self, stage: usize) -> Work {
         let state = self.states.iter().rfind(|state| state.stage <= stage);
-        state.map_or(0, |state| state.work.rows)
+        state.map_or(Work::default(), |state| state.work)
     }
 
     /// It takes so much longer at a stage from its next [`Step::pass`] on.
@@ -81,30 +81,29 @@ impl Step {
         self.longer_ns[stage] += ns;
     }
 
-    /// Its way from a stage on behind the step before it. Whether that is another than it was.
+    /// Its way from a stage on behind the step before it; what stages had begun with by `now_ns` keeps its rows.
+    /// Whether the way is another than it was.
     pub(super) fn pass(
         &mut self,
-        from: usize,
+        (from, now_ns): (usize, u64),
         before: &[Passed],
         gates: &[LiveRows],
         costs: &mut Costs<'_>,
     ) -> bool {
-        self.states
-            .retain(|state| state.stage == 0 || state.stage < from);
         let old = self.passed.split_off(from);
+        let n_begun = old.partition_point(|passed| passed.began_ns <= now_ns);
+        self.states
+            .retain(|state| state.stage == 0 || state.stage < from + n_begun);
         self.passed.reserve_exact(gates.len() - from);
         for (stage, gate) in gates.iter().enumerate().skip(from) {
-            if stage > 0 && self.has_dead_rows(stage, gate) {
+            if stage > 0 && stage >= from + n_begun && self.has_dead_rows(stage, gate) {
                 self.leave_out_dead_rows(stage, gate);
             }
             let arrived_ns = match stage {
                 0 => self.arrives_ns,
                 _ => self.passed[stage - 1].sent_ns + costs.delay_ns(stage - 1),
             };
-            let work = self
-                .states
-                .last()
-                .map_or(Work::default(), |state| state.work);
+            let work = self.work_at(stage);
             let began_ns = arrived_ns.max(before[stage].ended_ns);
             let longer_ns = self.longer_ns.get(stage).copied().unwrap_or(0);
             let ended_ns = began_ns + costs.stage_ns(stage, work) + longer_ns;

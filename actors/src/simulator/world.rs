@@ -160,7 +160,7 @@ impl<'a> Simulation<'a> {
                 self.ask_next();
             }
             Event::Begun { epoch } if epoch == self.servers.epoch => {
-                self.servers.begin(&mut self.events);
+                self.servers.begin(self.now_ns, &mut self.events);
             }
             Event::Computed { epoch } if epoch == self.servers.epoch => {
                 while let Some(computed) = self.servers.take_computed(self.now_ns) {

@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use jupiter_models::engine::RowStates;
-use jupiter_models::mtp::{MtpBlock, MtpWish};
-use jupiter_models::{KvOp, SequenceId, Token};
+use jupiter_models::mtp::{MOST_UNTOLD, MtpBlock, MtpWish};
+use jupiter_models::{KvOp, Row, SequenceId, Token};
 
 use super::JudgedDraft;
 use super::untold::Untold;
@@ -20,7 +20,7 @@ const GUESSES_PER_PLACE: usize = 4;
 /// Places that a block for multi-token prediction guesses at: each takes a layer and the output head, and
 /// models are trained for one or two.
 const MTP_PLACES: usize = 3;
-/// So many accepted tokens nobody asks for guesses of a text: then what the block was not told is forgotten.
+/// After so many verdicts without a wish for guesses nothing is kept of a text: more than probes are apart.
 const MOST_UNASKED: usize = 64;
 
 /// Guesses for each place: some tokens, the likeliest first.
@@ -39,7 +39,7 @@ pub(super) struct Guesser {
 #[derive(Default)]
 struct Text {
     untold: Untold,
-    /// Tokens that were accepted since guesses were wanted.
+    /// Verdicts since guesses were wanted.
     n_unasked: usize,
 }
 
@@ -88,33 +88,35 @@ impl Guesser {
                 .into_iter()
                 .for_each(|rows| rows.fill(true));
         }
-        let rows = || (0..).zip(&header.rows).zip(&is_judged);
-        let unjudged = || {
-            rows()
-                .filter(|(_, is_judged)| !**is_judged)
-                .map(|(row, _)| row)
-        };
-        // Branches of guesses are no texts: they have no rows but those that are judged as another sequence's.
-        let texts: HashSet<SequenceId> = unjudged()
-            .flat_map(|(_, row)| row.seq_ids.iter().copied())
-            .chain(header.drafts.iter().map(|draft| draft.seq))
-            .collect();
+        let rows = (0..).zip(&header.rows).zip(&is_judged);
+        let seqs = |row: &'_ Row| row.seq_ids.clone();
+        // Branches of guesses are no texts: they have rows that are judged as another sequence's, and nothing else.
+        let of_drafts = header.drafts.iter().flat_map(|draft| {
+            let rows = header.rows.get(draft.rows()).unwrap_or_default();
+            let seqs = rows.iter().flat_map(seqs);
+            seqs.filter(|&seq| seq != draft.seq)
+        });
+        let branches: HashSet<SequenceId> = of_drafts.collect();
         for op in &header.kv_ops {
-            self.apply(*op, &texts);
+            self.apply(*op, &branches);
         }
-        for (at, row) in unjudged() {
+        let mut busy: HashSet<SequenceId> = header.drafts.iter().map(|draft| draft.seq).collect();
+        for ((at, row), _) in rows.filter(|(_, is_judged)| !**is_judged) {
             let Some(state) = states.of(at) else {
                 continue;
             };
-            for seq in &row.seq_ids {
-                if let Some(text) = self.text(*seq) {
+            for &seq in &row.seq_ids {
+                if let Some(text) = self.text(seq) {
+                    text.n_unasked = 0;
                     text.untold.computed(row.pos, row.token, state);
+                    busy.insert(seq);
                 }
             }
         }
+        self.keep_within_bounds(&busy);
     }
 
-    fn apply(&mut self, op: KvOp, texts: &HashSet<SequenceId>) {
+    fn apply(&mut self, op: KvOp, branches: &HashSet<SequenceId>) {
         match op {
             KvOp::Drop { seq } => {
                 self.untold.iter_mut().for_each(|of| _ = of.remove(&seq));
@@ -122,8 +124,9 @@ impl Guesser {
                     block.forget(seq);
                 }
             }
-            KvOp::Fork { src, dst, len } if texts.contains(&dst) => {
+            KvOp::Fork { src, dst, len } if !branches.contains(&dst) => {
                 let from = self.untold.as_ref().and_then(|of| of.get(&src));
+                // A branch that was right becomes the text, which knows it by the verdict.
                 let Some(untold) = from.map(|from| from.untold.first(len)) else {
                     return;
                 };
@@ -137,39 +140,64 @@ impl Guesser {
                     block.fork(src, dst, len);
                 }
             }
-            // Rows that come at places which were told show what was shortened.
-            KvOp::Fork { .. } | KvOp::Truncate { .. } => {}
+            KvOp::Fork { .. } => {}
+            KvOp::Truncate { seq, pos } => {
+                // The last accepted token has no row yet: up to it nothing is lost but what was refused.
+                let text = self.text(seq).filter(|text| pos + 1 < text.untold.end());
+                let Some(text) = text else {
+                    return;
+                };
+                text.untold.cut(pos);
+                if let Some(block) = self.block() {
+                    block.truncate(seq, pos);
+                }
+            }
+        }
+    }
+
+    /// Keeps no more rows than were counted for when the block was loaded; those of texts that do nothing now
+    /// go first.
+    fn keep_within_bounds(&mut self, busy: &HashSet<SequenceId>) {
+        let Some(texts) = &mut self.untold else {
+            return;
+        };
+        let mut n_rows: usize = texts.values().map(|text| text.untold.len()).sum();
+        for is_idle in [true, false] {
+            for (seq, text) in texts.iter_mut() {
+                if n_rows > MOST_UNTOLD && busy.contains(seq) != is_idle {
+                    n_rows -= text.untold.take().tokens.len();
+                }
+            }
         }
     }
 
     /// What was judged of a text: it goes on with the accepted guesses of `draft` and the token after them.
     pub(super) fn take_verdict(&mut self, draft: &JudgedDraft<'_>, verdict: &Verdict) {
-        let is_asked = draft.rows.n_places > 0;
-        let Some(text) = self.text(draft.rows.seq) else {
+        let (seq, is_asked) = (draft.rows.seq, draft.rows.n_places > 0);
+        let Some(text) = self.text(seq) else {
             return;
         };
-        text.n_unasked = match is_asked {
-            true => 0,
-            false => text.n_unasked + verdict.path.len() + 1,
-        };
-        if text.n_unasked >= MOST_UNASKED {
-            text.untold = Untold::default();
-            return;
-        }
+        text.n_unasked = if is_asked { 0 } else { text.n_unasked + 1 };
         let (mut pos, token) = draft.root;
-        let mut computed = |pos, token: Token, guess| {
-            let state = draft.state(guess);
-            if let Some(state) = state {
-                text.untold.computed(pos, token, state);
+        // Without states, or where nobody asks, there is nothing to tell.
+        let root = draft.state(None);
+        let Some(root) = root.filter(|_| text.n_unasked < MOST_UNASKED) else {
+            text.untold = Untold::default();
+            if let Some(block) = self.block() {
+                block.forget(seq);
             }
-            state.map_or(0, <[f32]>::len)
+            return;
         };
-        let mut n_embd = computed(pos, token, None);
+        text.untold.computed(pos, token, root);
         for &at in &verdict.path {
             pos += 1;
-            n_embd = computed(pos, draft.tree.nodes()[at].token, Some(at));
+            if let Some(state) = draft.state(Some(at)) {
+                text.untold
+                    .computed(pos, draft.tree.nodes()[at].token, state);
+            }
         }
-        text.untold.accepted(pos + 1, verdict.next.token, n_embd);
+        let next = verdict.next.token;
+        text.untold.accepted(pos + 1, next, root.len());
     }
 
     /// Guesses at what follows the verdicts, for those that want some; and what it took.
@@ -269,7 +297,6 @@ fn named(places: Vec<Vec<(Token, f32)>>) -> Guesses {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use jupiter_models::Row;
     use jupiter_models::engine::Logits;
 
     use super::*;
@@ -367,9 +394,11 @@ mod tests {
             dst: FORK,
             len: 4,
         };
-        step(&mut guesser, vec![fork], (FORK, 4, 2), (0, 0));
+        // It may ride with a step of others.
+        step(&mut guesser, vec![fork], (TEXT, 8, 0), (0, 0));
+        step(&mut guesser, Vec::new(), (FORK, 4, 2), (0, 0));
         assert_eq!(take(&mut guesser, FORK), 1..8);
-        assert_eq!(take(&mut guesser, TEXT), 1..9);
+        assert_eq!(take(&mut guesser, TEXT), 1..10);
         // Another text in the slot.
         step(
             &mut guesser,
@@ -378,5 +407,80 @@ mod tests {
             (0, 0),
         );
         assert_eq!(take(&mut guesser, FORK), 1..4);
+    }
+
+    #[test]
+    fn a_shortened_text_goes_on_from_there() {
+        let mut guesser = Guesser::new(true);
+        step(&mut guesser, Vec::new(), (TEXT, 0, 7), (0, 0));
+        let to = |pos| KvOp::Truncate { seq: TEXT, pos };
+        // Refused guesses only.
+        step(&mut guesser, vec![to(8)], (TEXT, 8, 0), (0, 0));
+        assert_eq!(take(&mut guesser, TEXT), 1..10);
+        step(&mut guesser, vec![to(4)], (TEXT, 4, 1), (0, 0));
+        let rows = guesser.text(TEXT).unwrap().untold.take();
+        assert_eq!((rows.pos, rows.end()), (4, 7));
+    }
+
+    #[test]
+    fn idle_texts_go_first_where_there_are_too_many() {
+        let mut guesser = Guesser::new(true);
+        for seq in 0..20 {
+            step(
+                &mut guesser,
+                Vec::new(),
+                (SequenceId(10 + seq), 0, 400),
+                (0, 0),
+            );
+        }
+        let texts = guesser.untold.as_ref().unwrap();
+        let n_rows: usize = texts.values().map(|text| text.untold.len()).sum();
+        assert!(
+            (MOST_UNTOLD / 2..=MOST_UNTOLD + 1).contains(&n_rows),
+            "{n_rows}"
+        );
+        assert!(texts[&SequenceId(29)].untold.len() > 0);
+    }
+
+    #[test]
+    fn nothing_is_kept_of_who_never_asks() {
+        let mut guesser = Guesser::new(true);
+        let mut wishless = |pos| {
+            let header = StepHeader {
+                rows: vec![Row {
+                    seq_ids: vec![TEXT],
+                    pos,
+                    token: pos as Token,
+                    wants_logits: true,
+                }],
+                drafts: vec![DraftRows {
+                    seq: TEXT,
+                    generation: 0,
+                    first_row: 0,
+                    parents: Vec::new(),
+                    n_places: 0,
+                }],
+                ..StepHeader::default()
+            };
+            let logits = Logits {
+                n_rows: 1,
+                n_vocab: 1,
+                data: vec![0.0],
+                states: RowStates {
+                    rows: vec![0],
+                    data: vec![1.0],
+                },
+            };
+            let draft = JudgedDraft::new(&header, &header.drafts[0], &logits).unwrap();
+            let next = Next {
+                token: pos as Token + 1,
+                ends: false,
+            };
+            guesser.take_verdict(&draft, &Verdict { path: vec![], next });
+            guesser.text(TEXT).unwrap().untold.len()
+        };
+        let kept: Vec<usize> = (0..MOST_UNASKED as u32 + 9).map(&mut wishless).collect();
+        assert_eq!(kept[MOST_UNASKED - 2], MOST_UNASKED - 1);
+        assert!(kept[MOST_UNASKED - 1..].iter().all(|&n| n == 0));
     }
 }

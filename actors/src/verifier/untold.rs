@@ -67,9 +67,28 @@ impl Untold {
 
     /// What it is of the text's first `len` tokens.
     pub(super) fn first(&self, len: u32) -> Untold {
-        let mut first = self.clone();
-        first.cut(len);
-        first
+        if len >= self.rows.end() {
+            return self.clone();
+        }
+        let n_kept = len.saturating_sub(self.rows.pos) as usize;
+        let n_embd = self.rows.states.len().checked_div(self.rows.tokens.len());
+        let n_embd = n_embd.unwrap_or(0);
+        let tokens = self.rows.tokens[..n_kept].to_vec();
+        let before = self.rows.states.get(n_kept * n_embd..(n_kept + 1) * n_embd);
+        let known = self.state.as_ref().filter(|(at, _)| *at < len);
+        Untold {
+            last: tokens.last().copied(),
+            // The row at `len` has the state before it.
+            state: match before.filter(|_| len > self.rows.pos) {
+                Some(state) => Some((len - 1, state.to_vec())),
+                None => known.cloned(),
+            },
+            rows: MtpRows {
+                pos: len.min(self.rows.pos),
+                tokens,
+                states: self.rows.states[..n_kept * n_embd].to_vec(),
+            },
+        }
     }
 
     /// The rows, which the block is told now.
@@ -84,27 +103,16 @@ impl Untold {
         self.rows.tokens.len()
     }
 
-    /// Forgets the text from position `len` on.
-    fn cut(&mut self, len: u32) {
-        if len >= self.rows.end() {
-            return;
+    /// Forgets the text from position `len` on. The token that was accepted last is told again with its row.
+    pub(super) fn cut(&mut self, len: u32) {
+        if len < self.rows.end() {
+            *self = self.first(len);
         }
-        let Some(n_kept) = len.checked_sub(self.rows.pos).map(|n| n as usize) else {
-            let pos = len;
-            self.rows = MtpRows {
-                pos,
-                ..MtpRows::default()
-            };
-            self.state.take_if(|(at, _)| *at >= len);
-            self.last = None;
-            return;
-        };
-        let n_embd = self.rows.states.len() / self.rows.tokens.len();
-        let state = self.rows.states[n_kept * n_embd..][..n_embd].to_vec();
-        self.state = len.checked_sub(1).map(|before| (before, state));
-        self.rows.states.truncate(n_kept * n_embd);
-        self.rows.tokens.truncate(n_kept);
-        self.last = self.rows.tokens.last().copied();
+    }
+
+    /// The position after the last one that is known.
+    pub(super) fn end(&self) -> u32 {
+        self.rows.end()
     }
 
     fn set_state(&mut self, pos: u32, state: &[f32]) {

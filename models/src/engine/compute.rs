@@ -1,7 +1,7 @@
 //! A context of llama.cpp, with what turns a row's token or hidden states into its input.
 
 use super::states::States;
-use super::{EngineParams, StepInput};
+use super::{EngineParams, KeptStates, StepInput};
 use crate::architecture::{Architecture, PLAIN_OUTPUT};
 use crate::embedding::EmbeddingTable;
 use crate::gguf::{GgufFile, ModelInfo};
@@ -34,11 +34,12 @@ impl Compute {
         let has_table = slice.is_first() && !slice.is_whole();
         let embedding = has_table.then(|| EmbeddingTable::new(model)).transpose()?;
         let arch = Architecture::from_name(&info.arch);
-        let keeps_all = arch.is_some_and(|arch| arch.all_states);
+        let wants_all = params.keeps_states == KeptStates::All;
+        let keeps_all = wants_all && arch.is_some_and(|arch| arch.all_states);
         let cut = Cut {
             tapped: match slice.is_last() {
                 false => Tapped::Hidden(arch.map_or(PLAIN_OUTPUT, |arch| arch.output_node)),
-                true if !params.keeps_states => Tapped::Nothing,
+                true if params.keeps_states == KeptStates::None => Tapped::Nothing,
                 true if keeps_all => Tapped::AllStates(ALL_STATES_NODE),
                 true => Tapped::States(STATE_NODE),
             },

@@ -29,7 +29,7 @@ pub(crate) use emulation::slow_down;
 pub use emulation::{Emulation, free_memory_bytes};
 pub use memory::{EngineMemory, available_memory_bytes};
 pub(crate) use memory::{compute_bytes, kept_bytes, state_bytes};
-pub use params::EngineParams;
+pub use params::{EngineParams, KeptStates};
 pub use states::MAX_RECURRENT_SEQUENCES;
 
 /// What a step's rows carry.

@@ -39,8 +39,20 @@ pub struct EngineParams {
     pub kernels: KernelChoice,
     /// Layers to put on a GPU, where llama.cpp was built for one.
     pub n_gpu_layers: u32,
-    /// Whether the last slice gives, beside logits, the states that its output head saw.
-    pub keeps_states: bool,
+    /// Which states that its output head saw the last slice gives beside logits.
+    pub keeps_states: KeptStates,
+}
+
+/// Of which rows what the output head saw is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum KeptStates {
+    /// Of none.
+    #[default]
+    None,
+    /// Of those with logits.
+    WithLogits,
+    /// Of all, where the graph computes it; else of those with logits.
+    All,
 }
 
 impl Default for EngineParams {
@@ -57,7 +69,7 @@ impl Default for EngineParams {
             flash_attention: true,
             kernels: KernelChoice::Auto,
             n_gpu_layers: 0,
-            keeps_states: false,
+            keeps_states: KeptStates::None,
         }
     }
 }

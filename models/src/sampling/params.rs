@@ -7,8 +7,8 @@ use crate::Token;
 use crate::error::{ModelError, Result};
 use crate::text::Vocabulary;
 
-/// Most biases of a request: each draw walks over them.
-const MAX_BIASES: usize = 256;
+/// Most tokens with a bias: each draw walks over them.
+const MAX_BIASES: usize = 512;
 
 /// How the next token is chosen; the names, meanings and defaults of llama.cpp.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -154,7 +154,7 @@ impl SamplingParams {
         let mut biases = Vec::new();
         for LogitBias { of, bias } in &self.logit_bias {
             let tokens = match of {
-                Biased::Text(text) => vocabulary.tokenize(text, false, true),
+                Biased::Text(text) => vocabulary.tokenize(text, false, false),
                 Biased::Token(token) => vec![*token],
             };
             for token in tokens {
@@ -170,6 +170,11 @@ impl SamplingParams {
                 });
             }
         }
-        Ok(biases)
+        match biases.len() {
+            0..=MAX_BIASES => Ok(biases),
+            n => Err(ModelError::BadInput {
+                what: format!("logit_bias: {n} tokens, at most {MAX_BIASES} may have one"),
+            }),
+        }
     }
 }

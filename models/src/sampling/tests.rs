@@ -91,7 +91,7 @@ fn biases_make_tokens_likelier_or_impossible() {
     assert_eq!(sample(vec![of(other, 1e6)]).unwrap(), other);
     assert_ne!(sample(vec![of(first, f32::NEG_INFINITY)]).unwrap(), first);
     let text = "ab";
-    let tokens = vocabulary.tokenize(text, false, true);
+    let tokens = vocabulary.tokenize(text, false, false);
     let by_text = LogitBias {
         of: Biased::Text(text.to_owned()),
         bias: 1e6,
@@ -101,7 +101,11 @@ fn biases_make_tokens_likelier_or_impossible() {
         .unwrap_err()
         .to_string();
     assert!(error.contains("logit_bias"), "{error}");
-    for wrong in [vec![of(1, f32::NAN)], vec![of(1, 1.0); 1000]] {
+    let long = LogitBias {
+        of: Biased::Text("ab ".repeat(1000)),
+        bias: 1.0,
+    };
+    for wrong in [vec![of(1, f32::NAN)], vec![of(1, 1.0); 1000], vec![long]] {
         assert!(sample(wrong).unwrap_err().to_string().contains("at most"));
     }
 }

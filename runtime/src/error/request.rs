@@ -51,8 +51,8 @@ pub enum BadRequest {
         why: String,
     },
     /// No biases.
-    #[error("logit_bias: send [[token or \"text\", number or false], ..]")]
-    LogitBias,
+    #[error("logit_bias: send [[token or \"text\", number or false], ..], at most {0} of them")]
+    LogitBias(usize),
     /// Each token is compared with all stop strings.
     #[error("stop: send at most {n_max} strings of at most {max_bytes} bytes")]
     Stop {

@@ -31,6 +31,9 @@ const RETRY: Duration = Duration::from_secs(1);
 const MIN_RETRY: Duration = Duration::from_millis(100);
 const MAX_RETRY: Duration = Duration::from_secs(600);
 
+/// Most biases: each draw walks over them.
+const MAX_BIASES: usize = 256;
+
 /// Most stop strings, and the longest of them in bytes: each token is compared with all of them.
 const MAX_STOPS: usize = 16;
 const MAX_STOP_BYTES: usize = 256;
@@ -158,6 +161,9 @@ fn options(request: Request, default: GenerateOptions) -> Result<GenerateOptions
         seed,
         grammar: request.grammar,
         logit_bias: match request.logit_bias {
+            Some(said) if said.len() > MAX_BIASES => {
+                return Err(BadRequest::LogitBias(MAX_BIASES).into());
+            }
             Some(said) => said.iter().map(bias).collect::<Result<_>>()?,
             None => sampled.logit_bias,
         },
@@ -193,7 +199,7 @@ fn bias((of, bias): &(Value, Value)) -> Result<LogitBias> {
         bias => bias.as_f64().map(|bias| bias as f32),
     };
     let both = of.zip(bias).map(|(of, bias)| LogitBias { of, bias });
-    both.ok_or_else(|| BadRequest::LogitBias.into())
+    both.ok_or_else(|| BadRequest::LogitBias(MAX_BIASES).into())
 }
 
 /// So many wait already, of requests that do not come as far as the Planner; when there will be room, where

@@ -66,7 +66,8 @@ pub(super) fn load_model(
         model,
     });
     planner.heads = heads(&drafts, config, &info)?;
-    planner.engine.keeps_states = planner.heads.is_some();
+    let states = planner.heads.as_ref().map(HeadsId::states);
+    planner.engine.keeps_states = states.unwrap_or_default();
     let vocabulary = Arc::new(Vocabulary::load(model.path())?);
     let format = ChatFormat::load(config.model.chat_template.as_deref(), &model, &vocabulary)?;
     // llama.cpp reads the vocabulary by the path.

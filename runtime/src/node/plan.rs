@@ -12,7 +12,7 @@ use jupiter_actors::planning::plan_file::PlanFile;
 use jupiter_actors::request::DraftChoice;
 use jupiter_models::LayerRange;
 use jupiter_models::architecture::cuts;
-use jupiter_models::engine::{EngineParams, MAX_RECURRENT_SEQUENCES, MAX_SEQUENCES};
+use jupiter_models::engine::{EngineParams, KeptStates, MAX_RECURRENT_SEQUENCES, MAX_SEQUENCES};
 use jupiter_models::gguf::{GgufFile, ModelInfo};
 use jupiter_models::hidden::HiddenDtype;
 use jupiter_models::profile::ModelProfile;
@@ -185,7 +185,7 @@ fn engine_params(config: &Config, n_ctx_train: u32, n_threads: u32) -> EnginePar
         flash_attention: engine.flash_attention,
         kernels: engine.kernels,
         n_gpu_layers: engine.n_gpu_layers,
-        keeps_states: false,
+        keeps_states: KeptStates::None,
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use jupiter_models::engine::EngineParams;
+use jupiter_models::engine::{EngineParams, KeptStates};
 
 use super::super::batching::WantedDraft;
 use super::super::batching::budget::Backlog;
@@ -125,7 +125,7 @@ impl PlannerCore {
                 draft: draft.model.clone(),
                 engine: EngineParams {
                     n_seq_max: self.config.n_parallel,
-                    keeps_states: false,
+                    keeps_states: KeptStates::None,
                     ..self.config.engine.clone()
                 },
             };

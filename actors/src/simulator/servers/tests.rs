@@ -90,14 +90,16 @@ fn simulated(cluster: &Cluster, sent: &[(u64, u32)], heard: &[Heard]) -> Passage
         let (stage, cancel) = (heard.stage, heard.cancel());
         events.at(heard.at_ns, Event::Cancelled { stage, cancel });
     }
-    let mut passages = Vec::new();
+    let (mut passages, mut last_ns) = (Vec::new(), 0);
     while let Some((now_ns, event)) = events.next() {
+        assert!(now_ns >= last_ns, "the clock goes back");
+        last_ns = now_ns;
         match event {
             Event::Asked { request } => {
                 let header = step(request as u64, sent[request].1);
                 servers.send(header, now_ns, &mut events);
             }
-            Event::Begun { .. } => servers.begin(&mut events),
+            Event::Begun { .. } => servers.begin(now_ns, &mut events),
             Event::Cancelled { stage, cancel } => {
                 servers.cancel(stage, cancel, now_ns, &mut events);
             }
@@ -207,35 +209,70 @@ fn rows_that_were_cancelled_are_computed_by_no_later_stage() {
     assert_eq!(early[1..], late[1..]);
 }
 
-/// When the last of so many steps is done with, in milliseconds, where the stages of one machine take so many
-/// times as long beside each other.
-fn ends_ms(n_steps: u64, crowding: Option<f64>) -> f64 {
+/// The devices on one machine, where each takes so many times as long beside others.
+fn on_one_machine(times: f64) -> Cluster {
     let apart = cluster();
     let mut devices = apart.devices().to_vec();
     for device in &mut devices {
-        if let Some(times) = crowding {
-            device.machine = "robot".to_owned();
-            device.compute.crowding.points = vec![CrowdedStep { rows: 1, times }];
-        }
+        device.machine = "robot".to_owned();
+        device.compute.crowding.points = vec![CrowdedStep { rows: 1, times }];
     }
     let pairs = (0..devices.len()).flat_map(|from| (0..devices.len()).map(move |to| (from, to)));
     let links: Vec<_> = pairs
         .filter_map(|(from, to)| apart.link_between(from, to))
         .collect();
     let head = devices[0].node.clone();
-    let cluster = Cluster::new(apart.model().clone(), devices, &links, Some(head)).unwrap();
+    Cluster::new(apart.model().clone(), devices, &links, Some(head)).unwrap()
+}
+
+/// When the last of so many steps is done with, in milliseconds.
+fn ends_ms(n_steps: u64, cluster: &Cluster) -> f64 {
     let sent: Vec<(u64, u32)> = (0..n_steps).map(|_| (0, 0)).collect();
-    let passages = simulated(&cluster, &sent, &[]);
+    let passages = simulated(cluster, &sent, &[]);
     let ends = passages.iter().filter_map(|(_, times)| times.last());
     ends.map(|&(_, end_us)| end_us).max().unwrap() as f64 / 1e3
 }
 
 #[test]
 fn stages_of_one_machine_take_longer_while_others_compute() {
-    assert_eq!(ends_ms(1, Some(1.5)), ends_ms(1, None));
-    assert_eq!(ends_ms(9, Some(1.0)), ends_ms(9, None));
-    let (apart, crowded) = (ends_ms(40, None), ends_ms(40, Some(1.5)));
+    let (apart, shared) = (cluster(), on_one_machine(1.5));
+    assert_eq!(ends_ms(1, &shared), ends_ms(1, &apart));
+    assert_eq!(ends_ms(9, &on_one_machine(1.0)), ends_ms(9, &apart));
     // The slowest stage computes all the time, the others most of it.
-    let times = crowded / apart;
-    assert!((1.3..2.6).contains(&times), "{crowded} {apart}");
+    let times = ends_ms(40, &shared) / ends_ms(40, &apart);
+    assert!((1.3..2.6).contains(&times), "{times}");
+}
+
+proptest! {
+    /// What comes beside a step, and rows that die on its way, change no more than what is to come.
+    #[test]
+    fn ways_on_one_machine_go_forwards(
+        sent in proptest::collection::vec((0..300_u64, 0..6_u32), 1..12),
+        heard in proptest::collection::vec((0..N_STAGES, 0..3000_u64, 0..12_u32), 0..12),
+    ) {
+        let mut at_ns = 0;
+        let sent: Vec<(u64, u32)> = sent
+            .into_iter()
+            .map(|(gap, n_guesses)| {
+                at_ns += gap * MS;
+                (at_ns, n_guesses)
+            })
+            .collect();
+        let heard = heard.into_iter().map(|(stage, at, live_from)| Heard {
+            stage,
+            at_ns: at * MS + 1,
+            live_from,
+        });
+        let heard: Vec<Heard> = heard.collect();
+        let passages = simulated(&on_one_machine(1.5), &sent, &heard);
+        prop_assert_eq!(passages.len(), sent.len());
+        let mut free_us = [0; N_STAGES];
+        for (_, times) in passages {
+            let mut arrives_us = 0;
+            for (free_us, (began_us, ended_us)) in free_us.iter_mut().zip(times) {
+                prop_assert!(began_us >= arrives_us.max(*free_us) && ended_us >= began_us);
+                (arrives_us, *free_us) = (ended_us, ended_us);
+            }
+        }
+    }
 }

@@ -19,7 +19,7 @@ const MAX_SHORT_MS: f64 = 250.0;
 
 // Of the 20 s of a whole measurement; the rest is for embeddings and the first steps of engines.
 /// For the steps of all slices with an empty cache.
-const CURVES: Duration = Duration::from_secs(10);
+const CURVES: Duration = Duration::from_secs(9);
 /// For filling the caches of all slices, and the steps upon them.
 const CONTEXTS: Duration = Duration::from_millis(5500);
 /// For the last layers with the head.

@@ -205,6 +205,13 @@ impl Bench for Machine<'_> {
         other: &mut (dyn FnMut() -> Result<()> + Send),
         timed: &mut dyn FnMut() -> Result<()>,
     ) -> Result<()> {
+        /// Ends the other thread, also where the timed one panics.
+        struct Ends<'a>(&'a AtomicBool);
+        impl Drop for Ends<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::Release);
+            }
+        }
         let is_done = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let beside = scope.spawn(|| {
@@ -213,8 +220,9 @@ impl Bench for Machine<'_> {
                 }
                 Ok(())
             });
+            let ends = Ends(&is_done);
             let timed = timed();
-            is_done.store(true, Ordering::Release);
+            drop(ends);
             let panicked = |_| ModelError::Llama {
                 what: "a step beside another panicked".to_owned(),
             };

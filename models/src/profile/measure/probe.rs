@@ -130,13 +130,14 @@ impl<'a> Probe<'a> {
         Ok(ms)
     }
 
-    /// Milliseconds of each of `n_steps` steps, while `other` computes steps of as many rows.
+    /// Milliseconds of each of `n_steps` steps, or fewer where they do not end by `ends`, while `other` computes
+    /// steps of as many rows.
     pub(super) fn beside(
         &mut self,
         bench: &dyn Bench,
         other: &mut Probe<'_>,
-        n_rows: u32,
-        n_steps: usize,
+        (n_rows, n_steps): (u32, usize),
+        ends: Duration,
     ) -> Result<Vec<f64>> {
         let (own, others) = (self.prepared(n_rows)?, other.prepared(n_rows)?);
         let engine = &mut other.engine;
@@ -147,6 +148,9 @@ impl<'a> Probe<'a> {
             own.compute(self.engine.as_mut())?;
             for _ in 0..n_steps {
                 let begin = bench.now();
+                if begin >= ends {
+                    break;
+                }
                 own.compute(self.engine.as_mut())?;
                 let took = bench.now().saturating_sub(begin);
                 steps_ms.push(took.as_secs_f64() * 1e3);

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use jupiter_models::engine::{EngineMemory, EngineParams};
+use jupiter_models::engine::{EngineMemory, EngineParams, KeptStates};
 use jupiter_models::gguf::KvDtype;
 use jupiter_models::hidden::HiddenDtype;
 use jupiter_models::kernels::KernelChoice;
@@ -116,7 +116,7 @@ pub(in crate::planner) fn config() -> PlannerConfig {
             flash_attention: true,
             kernels: KernelChoice::Auto,
             n_gpu_layers: 0,
-            keeps_states: false,
+            keeps_states: KeptStates::None,
         },
         chunk: CHUNK,
         schedule: Schedule::Auto,
