@@ -157,12 +157,22 @@ impl Error {
     }
 }
 
-/// The first line of an error of zenoh, whose texts name source files and nest.
+/// An error of zenoh in one line.
 pub(crate) fn zenoh_error(error: zenoh::Error) -> Error {
+    Error::Zenoh(one_line(&error))
+}
+
+/// The first line of an error of zenoh, whose texts name source files and nest; the last one too, where it is a
+/// parser's, which says there what is wrong.
+pub(crate) fn one_line(error: &zenoh::Error) -> String {
     let text = error.to_string();
-    let line = text.lines().next().unwrap_or_default();
-    let line = line.split(" at /").next().unwrap_or(line);
-    Error::Zenoh(line.trim().to_owned())
+    let mut lines = text.lines().map(str::trim);
+    let first = lines.next().unwrap_or_default();
+    let first = first.split(" at /").next().unwrap_or(first).trim();
+    match lines.next_back().and_then(|last| last.strip_prefix("= ")) {
+        Some(why) => format!("{first}: {why}"),
+        None => first.to_owned(),
+    }
 }
 
 #[cfg(test)]

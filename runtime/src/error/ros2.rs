@@ -48,10 +48,10 @@ pub enum Ros2Error {
         /// Where it was to listen.
         endpoint: String,
     },
-    /// The robot's own configuration of zenoh, which the environment names, cannot be used.
+    /// The robot's own configuration of zenoh, which the environment or a flag names, cannot be used.
     #[error("{variable}: {why}")]
     Environment {
-        /// The variable.
+        /// The variable, or the flag.
         variable: &'static str,
         /// What is wrong with it.
         why: String,

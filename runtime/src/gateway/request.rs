@@ -61,7 +61,7 @@ struct Request {
     seed: Option<i64>,
     grammar: Option<String>,
     /// What is added to logits: `[[token or text, number or false], ..]`.
-    logit_bias: Option<Vec<(Value, Value)>>,
+    logit_bias: Option<Value>,
     stop: Option<Vec<String>>,
     ignore_eos: Option<bool>,
     /// Point by point: `auto`, `on` or `off`.
@@ -161,10 +161,7 @@ fn options(request: Request, default: GenerateOptions) -> Result<GenerateOptions
         seed,
         grammar: request.grammar,
         logit_bias: match request.logit_bias {
-            Some(said) if said.len() > MAX_BIASES => {
-                return Err(BadRequest::LogitBias(MAX_BIASES).into());
-            }
-            Some(said) => said.iter().map(bias).collect::<Result<_>>()?,
+            Some(said) => biases(&said).ok_or(BadRequest::LogitBias(MAX_BIASES))?,
             None => sampled.logit_bias,
         },
     };
@@ -187,19 +184,42 @@ fn options(request: Request, default: GenerateOptions) -> Result<GenerateOptions
     })
 }
 
-/// As llama.cpp's server takes it: `false` forbids.
-fn bias((of, bias): &(Value, Value)) -> Result<LogitBias> {
-    let token = of.as_i64().and_then(|token| Token::try_from(token).ok());
-    let of = match (of, token) {
-        (Value::String(text), _) => Some(Biased::Text(text.clone())),
-        (_, token) => token.map(Biased::Token),
+/// As llama.cpp's server takes them: `[[token or text, bias], ..]` or `{"token": bias, ..}`; `false` forbids.
+fn biases(said: &Value) -> Option<Vec<LogitBias>> {
+    let token = |token: i64| Token::try_from(token).ok().map(Biased::Token);
+    let of = |said: &Value| match said {
+        Value::String(text) => Some(Biased::Text(text.clone())),
+        said => said.as_i64().and_then(token),
     };
-    let bias = match bias {
+    let bias = |said: &Value| match said {
         Value::Bool(false) => Some(f32::NEG_INFINITY),
-        bias => bias.as_f64().map(|bias| bias as f32),
+        said => said
+            .as_f64()
+            .map(|bias| bias as f32)
+            .filter(|bias| bias.is_finite()),
     };
-    let both = of.zip(bias).map(|(of, bias)| LogitBias { of, bias });
-    both.ok_or_else(|| BadRequest::LogitBias(MAX_BIASES).into())
+    let entry = |of: Option<Biased>, said: &Value| {
+        let (of, bias) = of.zip(bias(said))?;
+        Some(LogitBias { of, bias })
+    };
+    let biases: Option<Vec<LogitBias>> = match said {
+        Value::Array(all) => all
+            .iter()
+            .map(|pair| match pair.as_array()?.as_slice() {
+                [said, bias] => entry(of(said), bias),
+                _ => None,
+            })
+            .collect(),
+        Value::Object(all) => all
+            .iter()
+            .map(|(name, bias)| {
+                let named = name.parse().ok().and_then(token);
+                entry(named.or_else(|| Some(Biased::Text(name.clone()))), bias)
+            })
+            .collect(),
+        _ => None,
+    };
+    biases.filter(|biases| biases.len() <= MAX_BIASES)
 }
 
 /// So many wait already, of requests that do not come as far as the Planner; when there will be room, where

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jupiter_actors::request::{ClientId, Completion};
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use super::action::{ActionServer, Goal};
@@ -31,16 +31,24 @@ pub(super) struct Desk {
     client: Client,
     answers: AnswerTypes,
     graph: Arc<Graph>,
+    /// Closed when the node leaves.
+    ended: watch::Receiver<()>,
     asks: Arc<Semaphore>,
     handle: tokio::runtime::Handle,
 }
 
 impl Desk {
-    pub(super) fn new(client: Client, answers: AnswerTypes, graph: Arc<Graph>) -> Arc<Self> {
+    pub(super) fn new(
+        client: Client,
+        answers: AnswerTypes,
+        graph: Arc<Graph>,
+        ended: watch::Receiver<()>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             client,
             answers,
             graph,
+            ended,
             asks: Arc::new(Semaphore::new(MAX_ASKS)),
             handle: tokio::runtime::Handle::current(),
         })
@@ -79,7 +87,10 @@ impl Desk {
         let (mut pieces, start) = (Pieces::default(), Instant::now());
         let answered = async {
             let (payload, typed) = (wording.request)(&goal.said, &self.answers)?;
-            let asked = self.read(&payload, false, goal.client)?;
+            let mut asked = self.read(&payload, false, goal.client)?;
+            if let Some(typed) = &typed {
+                typed.ask(&mut asked.0, &mut asked.1)?;
+            }
             let tell = |piece: Piece| goal.feedback((wording.feedback)(piece));
             let is_told = typed.as_ref().is_none_or(AnswerType::is_as_written);
             let told = |piece: Piece| {
@@ -103,6 +114,7 @@ impl Desk {
                 tracing::info!("gave up a goal: the node that sent it is gone");
                 None
             }
+            () = self.left() => None,
         };
         let (status, reason, error, done) = match ended {
             None => (Status::Canceled, "canceled".to_owned(), String::new(), None),
@@ -145,11 +157,18 @@ impl Desk {
         let answered = tokio::select! {
             answered = answered => answered,
             () = self.graph.gone(client) => return,
+            () = self.left() => return,
         };
         let error = answered.err().map(|error| error.to_string());
         let response = json!({ "ok": error.is_none(), "text": pieces.text, "error": error });
         let sent = tokio::task::spawn_blocking(move || call.answer(&response));
         let _ = sent.await;
+    }
+
+    /// Waits until the node is no more. Cancel safe.
+    async fn left(&self) {
+        let mut ended = self.ended.clone();
+        while ended.changed().await.is_ok() {}
     }
 
     /// Reads a request of zenoh's topics, or what is no JSON object where `plain` is allowed; requests

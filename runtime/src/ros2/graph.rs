@@ -32,14 +32,20 @@ pub(super) struct Graph {
 }
 
 impl Graph {
-    /// For the node `name` of this session.
-    pub(super) fn watch(session: &Session, name: String, domain: u32) -> Result<Arc<Self>> {
+    /// For a node of this session. `name` is none behind a bridge, which tells nothing of names and domains;
+    /// `is_alone` where no other node is known, and that was not told yet.
+    pub(super) fn watch(
+        session: &Session,
+        domain: u32,
+        name: Option<String>,
+        is_alone: bool,
+    ) -> Result<Arc<Self>> {
         let (sender, clients) = watch::channel(HashSet::new());
         let differing = Arc::new(Mutex::new(Differing::default()));
         let others = differing.clone();
         let own = session.zid().to_string();
         let (clash, clashed) = watch::channel(false);
-        let alone = Arc::new(AtomicBool::new(true));
+        let alone = Arc::new(AtomicBool::new(is_alone && name.is_some()));
         let is_alone = alone.clone();
         let hear = move |sample: Sample| {
             let key = sample.key_expr().as_str();
@@ -58,7 +64,7 @@ impl Graph {
                 lock(&others).look(token);
             } else if is_there {
                 is_alone.store(false, Ordering::Release);
-                if token.node == name && token.zid < own {
+                if Some(&token.node) == name.as_ref() && token.zid < own {
                     clash.send_replace(true);
                 }
             }

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::action::ActionType;
-use super::types::{Kind, Types};
+use super::types::{Kind, Shape, Types};
 use super::wording::Wording;
 use crate::error::{BadRequest, Result as RequestResult};
 
@@ -39,7 +39,8 @@ fn has(types: &Types, name: &str, path: &str) -> bool {
         .fields(name)
         .ok()
         .and_then(|fields| fields.iter().find(|field| field.name == first));
-    match field.map(|field| &field.kind) {
+    let one = field.filter(|field| field.shape == Shape::One);
+    match one.map(|field| &field.kind) {
         Some(Kind::String(_)) => rest.is_empty(),
         Some(Kind::Message(inner)) => has(types, inner, rest),
         _ => false,
@@ -103,6 +104,18 @@ fn request_of_goal(goal: &Value) -> RequestResult<String> {
             fields.insert(ours.to_owned(), value.clone());
         }
     }
+    // A message with a list of them, whatever that is called.
+    let biases = config["logit_bias"]
+        .as_object()
+        .into_iter()
+        .flat_map(serde_json::Map::values);
+    let biases = biases.filter_map(Value::as_array).flatten();
+    let biases: Vec<Value> = biases
+        .map(|bias| json!([bias["token"], bias["bias"]]))
+        .collect();
+    if !biases.is_empty() {
+        fields.insert("logit_bias".to_owned(), biases.into());
+    }
     let grammar = config["grammar"].as_str().unwrap_or_default();
     if !grammar.is_empty() {
         fields.insert("grammar".to_owned(), grammar.into());
@@ -123,13 +136,13 @@ mod tests {
             "prompt": "x", "stop": ["a"], "image": { "data": [] }, "reset": true,
             "sampling_config": {
                 "temp": 0.5, "top_k": 3, "penalty_repeat": 1.5, "seed": RANDOM_SEED, "grammar": "g",
-                "mirostat": 0,
+                "mirostat": 0, "logit_bias": { "data": [{ "token": 5, "bias": -1.5 }] },
             },
         });
         let request: Value = serde_json::from_str(&request_of_goal(&goal).unwrap()).unwrap();
         let expected = json!({
             "prompt": "x", "outline": "off", "stop": ["a"], "temperature": 0.5, "top_k": 3,
-            "repeat_penalty": 1.5, "grammar": "g",
+            "repeat_penalty": 1.5, "grammar": "g", "logit_bias": [[5, -1.5]],
         });
         assert_eq!(request, expected);
         let config = json!({

@@ -38,11 +38,12 @@ mod wire;
 mod wording;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jupiter_actors::Inbox;
 use serde_json::json;
+use tokio::sync::watch;
 use zenoh::Session;
 
 use self::desk::Desk;
@@ -65,12 +66,17 @@ const RETRY: Duration = Duration::from_secs(2);
 /// A node of ROS 2; dropping it takes it out of the graph.
 pub(crate) struct Ros2 {
     task: AbortOnDrop,
-    session: Arc<OnceLock<Session>>,
+    session: OwnSession,
 }
+
+/// The session, while there is one.
+type OwnSession = Arc<Mutex<Option<Session>>>;
 
 /// What the node lives by.
 struct Serving {
     graph: Arc<Graph>,
+    /// What is worked on ends when it is dropped.
+    _alive: watch::Sender<()>,
     _topics: Topics,
     _model: Publisher,
     _status: AbortOnDrop,
@@ -116,10 +122,10 @@ impl Ros2 {
             inbox,
             model,
         };
-        let own = Arc::new(OnceLock::new());
-        let first = match start.attempt().await {
+        let own = OwnSession::default();
+        let mut first = match start.attempt().await {
             Ok((session, serving)) => {
-                let _ = own.set(session);
+                *lock(&own) = Some(session);
                 Some(serving)
             }
             Err(Error::Ros2(why @ Ros2Error::NoRouter { .. })) => {
@@ -130,13 +136,21 @@ impl Ros2 {
         };
         let session = own.clone();
         let task = tokio::spawn(async move {
-            let serving = match first {
-                Some(serving) => serving,
-                None => start.until_there(&session).await,
-            };
-            serving.graph.clashed().await;
-            tracing::error!("{}", start.two_nodes());
-            drop(serving);
+            let mut said = String::new();
+            loop {
+                let serving = match first.take() {
+                    Some(serving) => serving,
+                    None => start.until_there(&session, said).await,
+                };
+                serving.graph.clashed().await;
+                said = start.two_nodes().to_string();
+                tracing::error!("{said}");
+                drop(serving);
+                let closed = lock(&session).take();
+                if let Some(session) = closed {
+                    net::session::close(session).await;
+                }
+            }
         });
         Ok(Self {
             task: AbortOnDrop(task),
@@ -146,8 +160,9 @@ impl Ros2 {
 
     /// Where it listens.
     pub(crate) async fn endpoints(&self) -> Vec<String> {
-        match self.session.get() {
-            Some(session) => net::session::locators(session).await,
+        let session = lock(&self.session).clone();
+        match session {
+            Some(session) => net::session::locators(&session).await,
             None => Vec::new(),
         }
     }
@@ -158,10 +173,15 @@ impl Ros2 {
         task.0.abort();
         // What moves is told to stand still before the session closes.
         let _ = (&mut task.0).await;
-        if let Some(session) = self.session.get() {
-            net::session::close(session.clone()).await;
+        let session = lock(&self.session).take();
+        if let Some(session) = session {
+            net::session::close(session).await;
         }
     }
+}
+
+fn lock(session: &OwnSession) -> MutexGuard<'_, Option<Session>> {
+    session.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The types that are built in, and those of these folders.
@@ -190,10 +210,10 @@ impl Start {
         let session = session::open(&self.config).await?;
         let looked = match self.config.is_bridged {
             // A bridge does not say which nodes are behind it.
-            true => Ok(()),
+            true => Ok(false),
             false => session::look(&session, &self.config, self.domain).await,
         };
-        let served = looked.and_then(|()| self.serve(&session));
+        let served = looked.and_then(|is_alone| self.serve(&session, is_alone));
         match served {
             Ok(serving) => Ok((session, serving)),
             Err(error) => {
@@ -204,13 +224,12 @@ impl Start {
     }
 
     /// Tries again until it is there. What else goes wrong is said when it changes.
-    async fn until_there(&self, own: &OnceLock<Session>) -> Serving {
-        let mut said = String::new();
+    async fn until_there(&self, own: &OwnSession, mut said: String) -> Serving {
         loop {
             tokio::time::sleep(RETRY).await;
             match self.attempt().await {
                 Ok((session, serving)) => {
-                    let _ = own.set(session);
+                    *lock(own) = Some(session);
                     return serving;
                 }
                 Err(Error::Ros2(Ros2Error::NoRouter { .. })) => {}
@@ -225,7 +244,7 @@ impl Start {
         }
     }
 
-    fn serve(&self, session: &Session) -> Result<Serving> {
+    fn serve(&self, session: &Session, is_alone: bool) -> Result<Serving> {
         let name = &self.config.name;
         let dialect = match self.config.is_bridged {
             true => Dialect::Bridge,
@@ -241,13 +260,15 @@ impl Start {
         let status = node.publisher(&offered("status"), STRING, Qos::Latched)?;
         let status = condition::tell(status, self.inbox.clone());
         parameters::serve(&mut node, &name.full(), self.parameters())?;
-        let graph = Graph::watch(session, name.full(), self.domain)?;
+        let own_name = (!self.config.is_bridged).then(|| name.full());
+        let graph = Graph::watch(session, self.domain, own_name, is_alone)?;
         let answers = AnswerTypes {
             types: self.types.clone(),
             topics: self.config.topics.clone(),
             is_default_model: self.client.is_default_model(),
         };
-        let desk = Desk::new(self.client.clone(), answers, graph.clone());
+        let (alive, ended) = watch::channel(());
+        let desk = Desk::new(self.client.clone(), answers, graph.clone(), ended);
         desk.serve(&mut node, &self.config)?;
         let typed = self.typed.clone();
         let typed = typed.map(|plan| TypedTopics::serve(&mut node, plan));
@@ -255,6 +276,7 @@ impl Start {
         graph.compare_with(node.offered());
         Ok(Serving {
             graph,
+            _alive: alive,
             _topics: topics,
             _model: model,
             _status: status,

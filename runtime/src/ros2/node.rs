@@ -262,8 +262,10 @@ impl Complaints {
     }
 
     fn say(&self, why: &str) {
+        // Where in a message it is wrong is no other thing.
+        let kind = why.chars().filter(|c| !c.is_ascii_digit()).collect();
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        if said.len() < MAX_COMPLAINTS && said.insert(why.to_owned()) {
+        if said.len() < MAX_COMPLAINTS && said.insert(kind) {
             tracing::warn!(
                 "a message on {} is left alone (more such are not told): {why}",
                 self.topic

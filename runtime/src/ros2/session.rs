@@ -12,7 +12,7 @@ use zenoh::Session;
 
 use super::wire::{Token, all_nodes};
 use crate::config::{Ros2Config, Ros2Place};
-use crate::error::{Error, Result, Ros2Error};
+use crate::error::{Error, Result, Ros2Error, one_line};
 use crate::net::session::{is_local, is_reached, open_config};
 
 /// A file with the robot's own configuration of zenoh (TLS files among it), as rmw_zenoh takes it.
@@ -47,7 +47,7 @@ pub(super) async fn open(ros2: &Ros2Config) -> Result<Session> {
             if !is_local(endpoint) {
                 tracing::warn!(
                     "routing for ROS 2 on {endpoint}: who reaches it can talk with this model and all \
-                     robots there, unless {CONFIG_VARIABLE} says otherwise"
+                     robots there, unless a configuration says otherwise ({CONFIG_FLAG})"
                 );
             }
             let opened = open_config(config, std::slice::from_ref(endpoint)).await;
@@ -69,9 +69,11 @@ pub(super) async fn open(ros2: &Ros2Config) -> Result<Session> {
 
 /// Looks who is there, and says it.
 ///
+/// Whether no other node is there, in any domain.
+///
 /// # Errors
 /// Another node has this name.
-pub(super) async fn look(session: &Session, config: &Ros2Config, domain: u32) -> Result<()> {
+pub(super) async fn look(session: &Session, config: &Ros2Config, domain: u32) -> Result<bool> {
     let (here, elsewhere): (Vec<Token>, Vec<Token>) = nodes(session)
         .await?
         .into_iter()
@@ -90,7 +92,7 @@ pub(super) async fn look(session: &Session, config: &Ros2Config, domain: u32) ->
     if here.is_empty() && !elsewhere.is_empty() {
         tell_other_domains(domain, &elsewhere);
     }
-    Ok(())
+    Ok(here.is_empty() && elsewhere.is_empty())
 }
 
 /// Says that nodes are in other domains, and none in this one.
@@ -127,20 +129,23 @@ fn zenoh_config(ros2: &Ros2Config) -> Result<zenoh::Config> {
     let mut config = match named {
         Some((name, path)) => {
             let read = zenoh::Config::from_file(&path);
-            read.map_err(|error| wrong(name, &format!("{}: {error}", path.display()).into()))?
+            let at = |why: &str| wrong(name, &format!("{}: {why}", path.display()));
+            let read = read.map_err(|error| at(&one_line(&error)))?;
+            check_tls(&read).map_err(|why| at(&why))?;
+            read
         }
         None => zenoh::Config::default(),
     };
     let overrides = variable(OVERRIDE_VARIABLE).unwrap_or_default();
     for part in overrides.split(';').filter(|part| !part.trim().is_empty()) {
-        let (key, value) = part.split_once('=').ok_or_else(|| {
-            wrong(
-                OVERRIDE_VARIABLE,
-                &format!("`{part}` is no key=value").into(),
-            )
-        })?;
+        let (key, value) = part
+            .split_once('=')
+            .ok_or_else(|| wrong(OVERRIDE_VARIABLE, &format!("`{part}` is no key=value")))?;
         let set = config.insert_json5(key.trim(), value);
-        set.map_err(|error| wrong(OVERRIDE_VARIABLE, &format!("{key}: {error}").into()))?;
+        set.map_err(|error| {
+            let why = format!("{key}: {}", one_line(&error));
+            wrong(OVERRIDE_VARIABLE, &why)
+        })?;
     }
     let (mode, listen, connect) = match place {
         Ros2Place::Client(endpoint) => ("client", vec![], vec![endpoint]),
@@ -165,10 +170,28 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-fn wrong(variable: &'static str, error: &zenoh::Error) -> Error {
-    let text = error.to_string();
-    // zenoh's texts name its source files.
-    let line = text.lines().next().unwrap_or_default();
-    let why = line.split(" at /").next().unwrap_or(line).to_owned();
+fn wrong(variable: &'static str, why: &str) -> Error {
+    let why = why.to_owned();
     Ros2Error::Environment { variable, why }.into()
+}
+
+/// Files of TLS that a configuration names; zenoh would go on looking for a router without them.
+fn check_tls(config: &zenoh::Config) -> std::result::Result<(), String> {
+    for name in [
+        "root_ca_certificate",
+        "listen_private_key",
+        "listen_certificate",
+        "connect_private_key",
+        "connect_certificate",
+    ] {
+        let key = format!("transport/link/tls/{name}");
+        let said = config.get_json(&key).ok();
+        let path = said.and_then(|json| serde_json::from_str::<Option<String>>(&json).ok()?);
+        if let Some(path) = path
+            && let Err(error) = std::fs::metadata(&path)
+        {
+            return Err(format!("{path}: {error} ({key})"));
+        }
+    }
+    Ok(())
 }

@@ -44,14 +44,14 @@ pub(super) const GENERATE: Wording = Wording {
     },
     request: |goal, types| {
         let typed = types.of_goal(goal)?;
-        Ok((request_of_goal(goal, typed.as_ref())?, typed))
+        Ok((request_of_goal(goal)?, typed))
     },
     feedback,
     result,
 };
 
 /// The request that a goal means.
-fn request_of_goal(goal: &Value, typed: Option<&AnswerType>) -> Result<String> {
+fn request_of_goal(goal: &Value) -> Result<String> {
     let mut fields = options(goal)?;
     let text = |name: &str| goal[name].as_str().unwrap_or_default();
     let mut messages = goal["messages"].as_array().cloned().unwrap_or_default();
@@ -89,9 +89,6 @@ fn request_of_goal(goal: &Value, typed: Option<&AnswerType>) -> Result<String> {
     say("stop", &goal["stop"], has_stops);
     for name in ["grammar", "outline"] {
         say(name, &goal[name], !text(name).is_empty());
-    }
-    if let Some(typed) = typed {
-        typed.ask(&mut fields);
     }
     Ok(Value::Object(fields).to_string())
 }
@@ -155,7 +152,7 @@ mod tests {
         let types = Types::embedded().unwrap();
         let ty = "jupiter_msgs/action/Generate_Goal";
         let goal = types.decode(ty, &types.encode(ty, &goal).unwrap()).unwrap();
-        serde_json::from_str(&request_of_goal(&goal, None).unwrap()).unwrap()
+        serde_json::from_str(&request_of_goal(&goal).unwrap()).unwrap()
     }
 
     #[test]
@@ -184,7 +181,7 @@ mod tests {
         let both = json!({ "prompt": "x", "messages": [{ "role": "user", "content": "y" }] });
         let options = json!({ "prompt": "x", "options_json": "[" });
         for (goal, expected) in [(both, "both"), (options, "options_json")] {
-            let error = request_of_goal(&goal, None).unwrap_err().to_string();
+            let error = request_of_goal(&goal).unwrap_err().to_string();
             assert!(error.contains(expected) && !error.contains('\n'), "{error}");
         }
     }

@@ -133,7 +133,6 @@ fn the_field_of_a_wrong_type_is_named() {
         ("repeat_last_n", "9999999999"),
         ("seed", "\"3\""),
         ("grammar", "0"),
-        ("logit_bias", "7"),
         ("stop", "\"x\""),
         ("stop[1]", "[\"a\",7]"),
         ("ignore_eos", "\"yes\""),
@@ -163,10 +162,21 @@ fn the_field_of_a_wrong_type_is_named() {
 }
 
 #[test]
+fn biases_may_be_a_map() {
+    let request = br#"{"prompt":"x","logit_bias":{"5":-1.5,"no":false}}"#;
+    let (_, options) = parse(request, false).unwrap();
+    let list = br#"{"prompt":"x","logit_bias":[[5,-1.5],["no",false]]}"#;
+    assert_eq!(options, parse(list, false).unwrap().1);
+}
+
+#[test]
 fn what_is_no_bias_or_no_grammar_is_told_at_once() {
     for (fields, expected) in [
         (r#""logit_bias":[[1,true]]"#, "number or false"),
         (r#""logit_bias":[[99999999999,1]]"#, "number or false"),
+        (r#""logit_bias":[[5,1e300]]"#, "number or false"),
+        (r#""logit_bias":[5,1]"#, "number or false"),
+        (r#""logit_bias":7"#, "number or false"),
         (r#""grammar":"root ::= ("#, "grammar"),
     ] {
         let request = format!(r#"{{"prompt":"x",{fields}}}"#);

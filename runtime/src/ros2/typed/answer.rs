@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::drive::Driver;
-use super::{Way, checked, definitions};
+use super::{UNITS, Way, checked, definitions, in_a_line};
+use crate::client::prompt::{GenerateOptions, Prompt};
 use crate::config::Ros2Topic;
 use crate::error::{BadRequest, Result};
 use crate::ros2::types::{Grammar, Types};
@@ -56,9 +57,6 @@ impl AnswerTypes {
                 wrong("no name of a type, as geometry_msgs/msg/Twist is".to_owned()).into(),
             );
         }
-        if !text("grammar").is_empty() {
-            return Err(wrong("grammar is given too: send one of them".to_owned()).into());
-        }
         let ty = Types::message_name(said);
         let own = self
             .topics
@@ -88,7 +86,7 @@ impl AnswerTypes {
         let definitions = definitions(&self.types, topic).map_err(|error| error.to_string())?;
         Ok(Way::Told {
             instruction: format!(
-                "Answer with JSON alone: a whole message of {definitions}What is said:"
+                "Answer with JSON alone: a whole message of {definitions}{UNITS}\nWhat is said:"
             ),
             grammar: grammar.finish(&rule),
         })
@@ -96,27 +94,16 @@ impl AnswerTypes {
 }
 
 impl AnswerType {
-    /// Asks for it in a request, as zenoh's topics take it.
-    pub(in crate::ros2) fn ask(&self, request: &mut Map<String, Value>) {
-        // A message is one piece.
-        request.insert("outline".to_owned(), "off".into());
-        let Way::Told {
-            instruction,
-            grammar,
-        } = &self.way
-        else {
-            return;
-        };
-        request.insert("grammar".to_owned(), grammar.as_str().into());
-        let first = match request.get_mut("messages") {
-            Some(messages) => messages
-                .get_mut(0)
-                .and_then(|first| first.get_mut("content")),
-            None => request.get_mut("prompt"),
-        };
-        if let Some(Value::String(text)) = first {
-            *text = format!("{instruction}\n{text}");
-        }
+    /// Asks for it instead of an answer.
+    ///
+    /// # Errors
+    /// A request that has a grammar of its own, or is none of a conversation.
+    pub(in crate::ros2) fn ask(
+        &self,
+        prompt: &mut Prompt,
+        options: &mut GenerateOptions,
+    ) -> Result<()> {
+        self.way.ask(&self.topic.ty, prompt, options)
     }
 
     /// Whether what the model writes is the message itself, so that pieces of it can be told.
@@ -134,7 +121,7 @@ impl AnswerType {
             Way::Commands(driver) => one_motion(driver, text),
         };
         message.map_err(|why| {
-            let name = self.topic.ty.clone();
+            let (name, why) = (self.topic.ty.clone(), in_a_line(&why));
             BadRequest::AnswerType { name, why }.into()
         })
     }
@@ -164,7 +151,6 @@ fn one_motion(driver: &Driver, text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use jupiter_models::sampling::SamplingParams;
     use serde_json::json;
 
     use super::*;
@@ -190,20 +176,15 @@ mod tests {
         }
     }
 
-    fn asked(typed: &AnswerType, request: Value) -> Map<String, Value> {
-        let Value::Object(mut request) = request else {
-            panic!("{request}")
+    fn asked(typed: &AnswerType, text: &str) -> (String, GenerateOptions) {
+        let (mut prompt, mut options) = (Prompt::text(text), GenerateOptions::default());
+        typed.ask(&mut prompt, &mut options).unwrap();
+        options.sampling.validate().unwrap();
+        assert!(options.sampling.grammar.is_some());
+        let Prompt::Chat(chat) = prompt else {
+            panic!("{prompt:?}")
         };
-        typed.ask(&mut request);
-        let sampling = SamplingParams {
-            grammar: request
-                .get("grammar")
-                .and_then(Value::as_str)
-                .map(str::to_owned),
-            ..SamplingParams::greedy()
-        };
-        sampling.validate().unwrap();
-        request
+        (chat[0].content.clone(), options)
     }
 
     #[test]
@@ -215,16 +196,22 @@ mod tests {
                 .unwrap()
                 .unwrap()
         };
-        let level = asked(&typed("t/msg/Level"), json!({ "prompt": "Fill it." }));
-        let text = level["prompt"].as_str().unwrap();
+        let (text, _) = asked(&typed("t/msg/Level"), "Fill it.");
         assert!(
             text.contains("float32 level # [cm]") && text.ends_with("Fill it."),
             "{text}"
         );
         let twist = typed("geometry_msgs/Twist");
-        let said = json!({ "messages": [{ "role": "user", "content": "Go." }] });
-        let text = asked(&twist, said)["messages"][0]["content"].to_string();
+        let (text, mut again) = asked(&twist, "Go.");
         assert!(text.contains("linear.x is from -0.1 to 0.1"), "{text}");
+        for mut prompt in [Prompt::raw("Go."), Prompt::text("Go.")] {
+            let error = twist.ask(&mut prompt, &mut again).unwrap_err().to_string();
+            assert!(error.contains("grammar"), "{error}");
+            again.sampling.grammar = None;
+            let is_chat = matches!(prompt, Prompt::Chat(_));
+            assert_eq!(twist.ask(&mut prompt, &mut again).is_ok(), is_chat);
+            again.sampling.grammar = Some("root ::= []".to_owned());
+        }
         let twist_of = |x: f64| json!({ "linear": { "x": x } }).to_string();
         assert_eq!(twist.message(&twist_of(0.1)).unwrap(), twist_of(0.1));
         for wrong in [&twist_of(0.2), &twist_of(0.1)[..9], "[]"] {
@@ -241,9 +228,9 @@ mod tests {
         let types = answer_types(true);
         let twist = types.of_goal(&json!({ "answer_type": "geometry_msgs/msg/Twist" }));
         let twist = twist.unwrap().unwrap();
-        let request = asked(&twist, json!({ "prompt": "Drive two metres." }));
-        assert_eq!(request["prompt"], "Drive two metres.");
-        assert!(!request.contains_key("grammar"), "the client has one");
+        let (text, options) = asked(&twist, "Drive two metres.");
+        assert_eq!(text, "Drive two metres.");
+        assert_eq!(options.sampling.logit_bias.len(), 1, "with care");
         let drive = json!({ "action": "drive", "metres": -2 });
         let command = |actions: Value| json!({ "actions": actions }).to_string();
         let message = twist.message(&command(json!([drive]))).unwrap();
@@ -252,7 +239,10 @@ mod tests {
         for (answer, expected) in [
             (command(json!([drive, drive])), "several motions"),
             (command(json!([{ "action": "photo" }])), "`photo`"),
-            ("A lidar measures distances.".to_owned(), "A lidar"),
+            (
+                "A lidar measures\ndistances.".to_owned(),
+                "A lidar measures distances",
+            ),
         ] {
             let error = twist.message(&answer).unwrap_err().to_string();
             assert!(error.contains(expected) && !error.contains('\n'), "{error}");
@@ -266,13 +256,12 @@ mod tests {
         let types = answer_types(false);
         assert!(types.of_goal(&json!({ "prompt": "x" })).unwrap().is_none());
         let long = "a".repeat(500_000);
-        for (ty, grammar, expected) in [
-            ("a/msg/B", "", "not known"),
-            ("std_msgs/msg/Bool", "g", "grammar"),
-            ("///\n\"", "", "no name"),
-            (long.as_str(), "", "no name"),
+        for (ty, expected) in [
+            ("a/msg/B", "not known"),
+            ("///\n\"", "no name"),
+            (long.as_str(), "no name"),
         ] {
-            let goal = json!({ "answer_type": ty, "grammar": grammar });
+            let goal = json!({ "answer_type": ty });
             let error = types.of_goal(&goal).err().unwrap().to_string();
             assert!(error.contains(expected), "{error}");
             assert!(error.len() < 400 && !error.contains('\n'), "{error}");

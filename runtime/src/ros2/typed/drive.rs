@@ -80,14 +80,18 @@ impl Driver {
         let actions = command["actions"].as_array();
         let (mut parts, mut speed) = (Vec::new(), self.speed);
         for action in actions.into_iter().flatten() {
-            let number = |field: &str| action[field].as_f64().unwrap_or_default();
-            match action["action"].as_str().unwrap_or_default() {
-                "drive" => parts.push(self.drive(number("metres"), speed)?),
-                "turn" => parts.push(self.turn(number("degrees").to_radians())?),
-                "wait" => parts.push(self.part(0.0, 0.0, number("seconds"))?),
+            let kind = action["action"].as_str().unwrap_or_default();
+            let number = |field: &str| {
+                let number = action[field].as_f64();
+                number.ok_or_else(|| format!("`{kind}` without a number of {field}"))
+            };
+            match kind {
+                "drive" => parts.push(self.drive(number("metres")?, speed)?),
+                "turn" => parts.push(self.turn(number("degrees")?.to_radians())?),
+                "wait" => parts.push(self.part(0.0, 0.0, number("seconds")?)?),
                 "stop" => parts.push(self.part(0.0, 0.0, 0.0)?),
                 "speed" => {
-                    let said = number("metres_per_second");
+                    let said = number("metres_per_second")?;
                     self.part(said, 0.0, 0.0)?;
                     speed = Some(said);
                 }
@@ -95,18 +99,22 @@ impl Driver {
             }
         }
         self.speed = speed;
+        let end = self.part(0.0, 0.0, 0.0)?;
         match (parts.last(), speed) {
             (None, Some(speed)) => Err(format!("drives are at {speed} m/s from now on")),
             (None, None) => Err("a command without actions".to_owned()),
-            (Some(last), _) if last.seconds == 0.0 => Ok(parts),
+            (Some(last), _) if *last == end => Ok(parts),
             (Some(_), _) => {
-                parts.push(self.part(0.0, 0.0, 0.0)?);
+                parts.push(end);
                 Ok(parts)
             }
         }
     }
 
     fn drive(&self, metres: f64, speed: Option<f64>) -> Result<TimedMessage, String> {
+        if metres == 0.0 {
+            return self.part(0.0, 0.0, 0.0);
+        }
         let speed = match speed {
             Some(speed) => speed,
             None => self.at_most("linear.x", metres, SPEED)?,
@@ -120,6 +128,9 @@ impl Driver {
     }
 
     fn turn(&self, radians: f64) -> Result<TimedMessage, String> {
+        if radians == 0.0 {
+            return self.part(0.0, 0.0, 0.0);
+        }
         let rate = self.at_most("angular.z", radians, TURN_RATE)?;
         self.part(0.0, rate.copysign(radians), radians.abs() / rate)
     }
@@ -201,7 +212,9 @@ mod tests {
             parts(&mut driver, json!([wait])).unwrap(),
             [[0.0, 0.0, 5.0], end]
         );
-        assert_eq!(parts(&mut driver, json!([stop])).unwrap(), [end]);
+        for nothing in [stop, drive(0), turn(0)] {
+            assert_eq!(parts(&mut driver, json!([nothing])).unwrap(), [end]);
+        }
         let told = parts(&mut driver, json!([speed(0.4)])).unwrap_err();
         assert!(told.contains("0.4 m/s"), "{told}");
         let all = parts(&mut driver, json!([drive(2), speed(0.5), drive(2)])).unwrap();
@@ -230,6 +243,7 @@ mod tests {
                 "no end",
             ),
             (json!([drive, { "action": "photo" }]), "`photo`"),
+            (json!([{ "action": "drive" }]), "without a number"),
             (json!([]), "without actions"),
         ] {
             let why = parts(&mut driver, actions).unwrap_err();

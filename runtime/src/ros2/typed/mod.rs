@@ -23,6 +23,7 @@ use self::motion::{Motion, TimedMessage};
 use super::node::{Node, Publisher};
 use super::types::{Grammar, TypeError, Types};
 use super::wire::Qos;
+use crate::client::commands;
 use crate::client::prompt::{GenerateOptions, Prompt};
 use crate::config::{OutlineMode, Ros2Topic};
 use crate::error::{BadRequest, Result, Ros2Error};
@@ -53,6 +54,54 @@ enum Way {
     /// The default model writes its own commands, which are whole (`client/commands.rs`).
     Commands(Driver),
 }
+
+impl Way {
+    /// Asks for a message of type `ty` instead of an answer.
+    fn ask(&self, ty: &str, prompt: &mut Prompt, options: &mut GenerateOptions) -> Result<()> {
+        let wrong = |why: &str| {
+            let (name, why) = (ty.to_owned(), why.to_owned());
+            Err(BadRequest::AnswerType { name, why }.into())
+        };
+        if options.sampling.grammar.is_some() {
+            return wrong("what is said here becomes a message: send no grammar");
+        }
+        let Prompt::Chat(chat) = prompt else {
+            return wrong("what is said here becomes a message: send it as it is said, not raw");
+        };
+        // A message is one piece.
+        options.outline = Some(OutlineMode::Off);
+        match self {
+            Self::Commands(_) => commands::take_care(&mut options.sampling),
+            Self::Told {
+                instruction,
+                grammar,
+            } => {
+                options.sampling.grammar = Some(grammar.clone());
+                if let Some(first) = chat.first_mut() {
+                    first.content = format!("{instruction}\n{}", first.content);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why there is no message, in a line: often it is what the model said instead.
+fn in_a_line(why: &str) -> String {
+    let words: Vec<&str> = why.split_whitespace().collect();
+    let line: String = words
+        .join(" ")
+        .chars()
+        .filter(|c| !c.is_control())
+        .collect();
+    match line.char_indices().nth(MOST_SAID) {
+        Some((at, _)) => format!("{}…", &line[..at]),
+        None => line,
+    }
+}
+
+/// Characters of what a model said instead of a message that are told.
+const MOST_SAID: usize = 200;
 
 impl Plan {
     /// Nothing without topics.
@@ -102,26 +151,7 @@ impl Plan {
     /// # Errors
     /// A request that has a grammar of its own.
     pub(super) fn ask(&self, prompt: &mut Prompt, options: &mut GenerateOptions) -> Result<()> {
-        if options.sampling.grammar.is_some() {
-            let name = self.topics[0].ty.clone();
-            let why = "what is said here becomes a message: send no grammar".to_owned();
-            return Err(BadRequest::AnswerType { name, why }.into());
-        }
-        options.outline = Some(OutlineMode::Off);
-        let Way::Told {
-            instruction,
-            grammar,
-        } = &self.way
-        else {
-            return Ok(());
-        };
-        options.sampling.grammar = Some(grammar.clone());
-        if let Prompt::Chat(chat) = prompt
-            && let Some(first) = chat.first_mut()
-        {
-            first.content = format!("{instruction}\n{}", first.content);
-        }
-        Ok(())
+        self.way.ask(&self.topics[0].ty, prompt, options)
     }
 
     /// The topic and the message of an answer, or why there is none.
@@ -160,13 +190,13 @@ fn instruction(types: &Types, topics: &[Ros2Topic]) -> Result<String> {
         let definitions = definitions.map_err(|why| Ros2Error::topic(name, why))?;
         text += &format!("{{\"{name}\":{{..}}}} is for a {definitions}");
     }
-    Ok(text + "What is said:")
+    Ok(format!("{text}{UNITS}\nWhat is said:"))
 }
 
 /// The type of a topic with its definition, units and limits.
 fn definitions(types: &Types, topic: &Ros2Topic) -> Result<String, TypeError> {
     let Ros2Topic { ty, limits, .. } = topic;
-    let mut text = format!("{ty}:\n{}{UNITS}\n", types.definition(ty)?);
+    let mut text = format!("{ty}:\n{}", types.definition(ty)?);
     for limit in limits {
         let (field, min, max) = (&limit.field, limit.min, limit.max);
         text += &format!("{field} is from {min} to {max}.\n");
@@ -247,146 +277,10 @@ impl TypedTopics {
 
 /// What is told where nothing is published.
 pub(super) fn nothing(why: &str) -> Value {
+    let why = in_a_line(why);
     tracing::info!("ROS 2: nothing is published: {why}");
     json!({ NONE: why })
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-    use crate::config::Ros2Limit;
-
-    fn topic(name: &str, ty: &str, limits: &[(&str, f64, f64)]) -> Ros2Topic {
-        let limit = |&(field, min, max): &(&str, f64, f64)| Ros2Limit {
-            field: field.to_owned(),
-            min,
-            max,
-        };
-        Ros2Topic {
-            name: name.to_owned(),
-            ty: ty.to_owned(),
-            limits: limits.iter().map(limit).collect(),
-        }
-    }
-
-    fn plan(topics: &[Ros2Topic], is_default_model: bool) -> Result<Plan> {
-        let mut types = Types::embedded().unwrap();
-        let image = "uint8[] data";
-        types.add("t/msg/Image", image).unwrap();
-        let level = "# Height of the water.\nfloat32 level # [cm]\nstring name";
-        types.add("t/msg/Level", level).unwrap();
-        Plan::new(&Arc::new(types), topics, is_default_model).map(Option::unwrap)
-    }
-
-    #[test]
-    fn a_model_is_told_the_messages_with_their_units_and_limits() {
-        let topics = [
-            topic(
-                "/cmd_vel",
-                "geometry_msgs/Twist",
-                &[("linear.x", -0.3, 0.3)],
-            ),
-            topic("/level", "t/msg/Level", &[("level", 0.0, 80.0)]),
-        ];
-        let plan = plan(&topics, false).unwrap();
-        let mut options = GenerateOptions::default();
-        let mut prompt = Prompt::text("Fill it.");
-        plan.ask(&mut prompt, &mut options).unwrap();
-        let Prompt::Chat(chat) = &prompt else {
-            panic!("{prompt:?}")
-        };
-        for part in [
-            "Fill it.",
-            "/cmd_vel",
-            "float32 level # [cm]",
-            "geometry_msgs/msg/Vector3",
-            "level is from 0 to 80.",
-            "radians",
-        ] {
-            assert!(chat[0].content.contains(part), "{}", chat[0].content);
-        }
-        options.sampling.validate().unwrap();
-        let twice = plan.ask(&mut prompt, &mut options).unwrap_err().to_string();
-        assert!(twice.contains("no grammar"), "{twice}");
-    }
-
-    #[test]
-    fn answers_are_messages_within_limits_or_nothing() {
-        let limits = [("linear.x", -0.3, 0.3)];
-        let topics = [
-            topic("/cmd_vel", "geometry_msgs/msg/Twist", &limits),
-            topic("/level", "t/msg/Level", &[]),
-        ];
-        let plan = plan(&topics, false).unwrap();
-        let (topic, message) = plan
-            .message(r#"{"/level":{"level":0.5,"name":"a"}}"#)
-            .unwrap();
-        let expected = json!({ "level": 0.5, "name": "a" });
-        assert_eq!((topic.name.as_str(), message), ("/level", expected));
-        let (topic, message) = plan
-            .message(r#"{"/cmd_vel":{"linear":{"x":-0.3}}}"#)
-            .unwrap();
-        assert_eq!(
-            (topic.name.as_str(), &message["angular"]["z"]),
-            ("/cmd_vel", &json!(0.0))
-        );
-        for (answer, expected) in [
-            (
-                r#"{"/cmd_vel":{"linear":{"x":0.31}}}"#,
-                "linear.x: 0.31 is not within -0.3 and 0.3",
-            ),
-            (r#"{"/cmd_vel":{"linear":{"x":"nan"}}}"#, "linear.x"),
-            (r#"{"/cmd_vel":{"linear":{"w":1}}}"#, "no member `w`"),
-            (r#"{"/cmd_vel":{"linear":"#, "n_predict"),
-            (r#"{"/other":{}}"#, "no topic"),
-            ("[]", "no topic"),
-            (r#"{"none":"not mine"}"#, "not mine"),
-        ] {
-            let why = plan.message(answer).unwrap_err();
-            assert!(why.contains(expected) && !why.contains('\n'), "{why}");
-        }
-    }
-
-    #[test]
-    fn topics_that_cannot_be_are_refused_with_what_is_wrong() {
-        let twist = "geometry_msgs/msg/Twist";
-        for (topics, is_default_model, expected) in [
-            (
-                vec![topic("/a", "a/msg/B", &[])],
-                false,
-                "a/msg/B is not known",
-            ),
-            (vec![topic("/a", "t/msg/Image", &[])], false, "raw bytes"),
-            (
-                vec![topic("/a", twist, &[("linear.w", 0.0, 1.0)])],
-                false,
-                "has no `w`",
-            ),
-            (
-                vec![topic("/a", "t/msg/Level", &[("name", 0.0, 1.0)])],
-                false,
-                "no numbers",
-            ),
-            (
-                vec![topic("/a", twist, &[("linear.x", 1e-9, 2e-9)])],
-                false,
-                "no number that",
-            ),
-            (vec![topic("/a", "t/msg/Level", &[])], true, "default model"),
-            (
-                vec![topic("/a", twist, &[]), topic("/b", twist, &[])],
-                true,
-                "default model",
-            ),
-            (
-                vec![topic("/a", twist, &[("linear.x", 0.1, 0.3)])],
-                true,
-                "0",
-            ),
-        ] {
-            let error = plan(&topics, is_default_model).err().unwrap().to_string();
-            assert!(error.contains(expected) && !error.contains('\n'), "{error}");
-        }
-    }
-}
+mod tests;

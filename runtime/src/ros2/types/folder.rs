@@ -8,8 +8,10 @@ use crate::text_file;
 
 /// What the node itself speaks: its robots have to mean the same, so that definitions of a robot's own do not
 /// take its place.
-const SPOKEN: [&str; 6] = [
+const SPOKEN: [&str; 8] = [
     "jupiter_msgs/",
+    "builtin_interfaces/",
+    "service_msgs/",
     "action_msgs/",
     "rcl_interfaces/",
     "unique_identifier_msgs/",
@@ -36,8 +38,7 @@ impl Types {
             true => vec![folder],
             false => children(&folder).map_err(|error| wrong(error.to_string()))?,
         };
-        let known = self.clone();
-        let mut n_files = 0;
+        let (mut n_files, mut others) = (0, Vec::new());
         for package in packages.iter().filter(|package| is_package(package)) {
             for kind in KINDS {
                 for file in children(&package.join(kind)).unwrap_or_default() {
@@ -48,32 +49,15 @@ impl Types {
                         });
                         let text = text_file::read(&file);
                         let text = text.map_err(|error| wrong(format!("{}: {error}", name[1])))?;
-                        self.add(&format!("{}/{kind}/{}", name[0], name[1]), &text)?;
                         n_files += 1;
+                        let name = format!("{}/{kind}/{}", name[0], name[1]);
+                        if !SPOKEN.iter().any(|spoken| name.starts_with(spoken)) {
+                            self.add(&name, &text)?;
+                        } else if self.is_other(&name, &text) {
+                            others.push(name);
+                        }
                     }
                 }
-            }
-        }
-        self.keep(&known);
-        match n_files {
-            0 => Err(wrong(
-                "no .msg, .srv or .action file of a package is there".to_owned(),
-            )),
-            _ => Ok(()),
-        }
-    }
-
-    /// Puts back what the node speaks as it was `known`.
-    fn keep(&mut self, known: &Types) {
-        let is_spoken = |name: &str| SPOKEN.iter().any(|spoken| name.starts_with(spoken));
-        let mut others = Vec::new();
-        for (name, fields) in known.messages.iter().filter(|(name, _)| is_spoken(name)) {
-            if self.messages.get(name) != Some(fields) {
-                others.push(name.as_str());
-                self.messages.insert(name.clone(), fields.clone());
-            }
-            if let Some(text) = known.definitions.get(name) {
-                self.definitions.insert(name.clone(), text.clone());
             }
         }
         if let Some(first) = others.first() {
@@ -83,6 +67,20 @@ impl Types {
                 others.len()
             );
         }
+        match n_files {
+            0 => Err(wrong(
+                "no .msg, .srv or .action file of a package is there".to_owned(),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the node speaks what a file defines, and defines it otherwise.
+    fn is_other(&self, name: &str, text: &str) -> bool {
+        let mut theirs = Types::default();
+        let is_read = theirs.add(name, text).is_ok();
+        let differs = |(name, fields): (&String, &Vec<_>)| self.messages.get(name) != Some(fields);
+        !is_read || theirs.messages.iter().any(differs)
     }
 }
 
@@ -127,7 +125,7 @@ mod tests {
         }
         let own = share.path().join("std_msgs/msg");
         fs::create_dir_all(&own).unwrap();
-        fs::write(own.join("String.msg"), "int32 data\n").unwrap();
+        fs::write(own.join("String.msg"), "1bool (\n").unwrap();
         fs::write(own.join("Bool.msg"), "int32 data\n").unwrap();
         types.add_folder(share.path()).unwrap();
         let embedded = Types::embedded().unwrap();

@@ -10,7 +10,7 @@ use crate::support::PATIENCE;
 const MOST_GOALS: u8 = 64;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_robots_have_goals_at_once_beside_one_that_never_reads() {
+async fn ten_robots_have_goals_at_once_beside_one_whose_callback_hangs() {
     let (_dir, runtime, robot) = start(1.0).await;
     let router = runtime.ros2_endpoints().await.remove(0);
     let deaf = Robot::at(&router).await;

@@ -107,7 +107,7 @@ async fn a_goal_of_the_default_model_is_a_velocity_within_the_limits_of_its_topi
     read.skip(16);
     assert_eq!((read.u32(), read.text()), (0, text));
     for (id, prompt, ty, expected) in [
-        (2, "What is a lidar?", twist, ""),
+        (2, "What is a lidar?", twist, "lidar"),
         (3, "Stop.", "std_msgs/msg/Bool", "-m"),
     ] {
         let (status, _, _, error) = asked(id, prompt, ty).await;
