@@ -154,28 +154,30 @@ fn expected(cluster: &Cluster, sent: &[(u64, u32)], heard: &[Heard]) -> Passages
         .collect()
 }
 
+/// Steps by the milliseconds since the one before, and what stages hear by the millisecond.
+fn at_times(sent: &[(u64, u32)], heard: &[(usize, u64, u32)]) -> (Vec<(u64, u32)>, Vec<Heard>) {
+    let mut at_ns = 0;
+    let sent = sent.iter().map(|&(gap, n_guesses)| {
+        at_ns += gap * MS;
+        (at_ns, n_guesses)
+    });
+    let sent = sent.collect();
+    // At a nanosecond of their own, since it is open who is first of what happens at once.
+    let heard = heard.iter().map(|&(stage, at, live_from)| Heard {
+        stage,
+        at_ns: at * MS + 1,
+        live_from,
+    });
+    (sent, heard.collect())
+}
+
 proptest! {
     #[test]
     fn a_way_that_is_looked_ahead_is_the_one_that_is_gone(
         sent in proptest::collection::vec((0..1500_u64, 0..6_u32), 1..12),
         heard in proptest::collection::vec((0..N_STAGES, 0..9000_u64, 0..12_u32), 0..12),
     ) {
-        let cluster = cluster();
-        let mut at_ns = 0;
-        let sent: Vec<(u64, u32)> = sent
-            .into_iter()
-            .map(|(gap, n_guesses)| {
-                at_ns += gap * MS;
-                (at_ns, n_guesses)
-            })
-            .collect();
-        // At a nanosecond of their own, since it is open who is first of what happens at once.
-        let heard = heard.into_iter().map(|(stage, at, live_from)| Heard {
-            stage,
-            at_ns: at * MS + 1,
-            live_from,
-        });
-        let heard: Vec<Heard> = heard.collect();
+        let (cluster, (sent, heard)) = (cluster(), at_times(&sent, &heard));
         let got = simulated(&cluster, &sent, &heard);
         prop_assert_eq!(got, expected(&cluster, &sent, &heard));
     }
@@ -250,20 +252,7 @@ proptest! {
         sent in proptest::collection::vec((0..300_u64, 0..6_u32), 1..12),
         heard in proptest::collection::vec((0..N_STAGES, 0..3000_u64, 0..12_u32), 0..12),
     ) {
-        let mut at_ns = 0;
-        let sent: Vec<(u64, u32)> = sent
-            .into_iter()
-            .map(|(gap, n_guesses)| {
-                at_ns += gap * MS;
-                (at_ns, n_guesses)
-            })
-            .collect();
-        let heard = heard.into_iter().map(|(stage, at, live_from)| Heard {
-            stage,
-            at_ns: at * MS + 1,
-            live_from,
-        });
-        let heard: Vec<Heard> = heard.collect();
+        let (sent, heard) = at_times(&sent, &heard);
         let passages = simulated(&on_one_machine(1.5), &sent, &heard);
         prop_assert_eq!(passages.len(), sent.len());
         let mut free_us = [0; N_STAGES];
