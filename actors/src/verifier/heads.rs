@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use jupiter_models::engine::RowStates;
 use jupiter_models::mtp::{MOST_UNTOLD, MtpBlock, MtpWish};
-use jupiter_models::{KvOp, Row, SequenceId, Token};
+use jupiter_models::{KvOp, SequenceId, Token};
 
 use super::JudgedDraft;
 use super::untold::Untold;
@@ -89,11 +89,10 @@ impl Guesser {
                 .for_each(|rows| rows.fill(true));
         }
         let rows = (0..).zip(&header.rows).zip(&is_judged);
-        let seqs = |row: &'_ Row| row.seq_ids.clone();
         // Branches of guesses are no texts: they have rows that are judged as another sequence's, and nothing else.
         let of_drafts = header.drafts.iter().flat_map(|draft| {
             let rows = header.rows.get(draft.rows()).unwrap_or_default();
-            let seqs = rows.iter().flat_map(seqs);
+            let seqs = rows.iter().flat_map(|row| row.seq_ids.iter().copied());
             seqs.filter(|&seq| seq != draft.seq)
         });
         let branches: HashSet<SequenceId> = of_drafts.collect();

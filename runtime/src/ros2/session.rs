@@ -116,7 +116,7 @@ async fn nodes(session: &Session) -> Result<Vec<Token>> {
     Ok(nodes)
 }
 
-/// The robot's configuration where the environment names one, and over it how it is reached.
+/// The robot's configuration where a flag or the environment names one, and over it how it is reached.
 fn zenoh_config(ros2: &Ros2Config) -> Result<zenoh::Config> {
     let place = &ros2.place;
     let variables: &[&'static str] = match place {
@@ -126,13 +126,13 @@ fn zenoh_config(ros2: &Ros2Config) -> Result<zenoh::Config> {
     let said = ros2.zenoh_config.clone().map(|path| (CONFIG_FLAG, path));
     let from_environment = |name: &&'static str| Some((*name, variable(name)?.into()));
     let named = said.or_else(|| variables.iter().find_map(from_environment));
-    let mut config = match named {
+    let mut config = match &named {
         Some((name, path)) => {
-            let read = zenoh::Config::from_file(&path);
-            let at = |why: &str| wrong(name, &format!("{}: {why}", path.display()));
-            let read = read.map_err(|error| at(&one_line(&error)))?;
-            check_tls(&read).map_err(|why| at(&why))?;
-            read
+            let read = zenoh::Config::from_file(path);
+            read.map_err(|error| {
+                let why = format!("{}: {}", path.display(), one_line(&error));
+                wrong(name, &why)
+            })?
         }
         None => zenoh::Config::default(),
     };
@@ -147,6 +147,9 @@ fn zenoh_config(ros2: &Ros2Config) -> Result<zenoh::Config> {
             wrong(OVERRIDE_VARIABLE, &why)
         })?;
     }
+    // What the file names may be put right by an override.
+    let source = named.map_or(OVERRIDE_VARIABLE, |(name, _)| name);
+    check_tls(&config).map_err(|why| wrong(source, &why))?;
     let (mode, listen, connect) = match place {
         Ros2Place::Client(endpoint) => ("client", vec![], vec![endpoint]),
         Ros2Place::Router(endpoint) => ("router", vec![endpoint], vec![]),

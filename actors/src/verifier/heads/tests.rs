@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use jupiter_models::Row;
 use jupiter_models::engine::Logits;
 
 use super::*;

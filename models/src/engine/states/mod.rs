@@ -325,9 +325,8 @@ impl States {
                     .zip(&batch)
                     .map(|(&at, row)| (&work[at], row.output))
             };
-            let with_output = || called().filter(|(_, output)| *output);
-            let places = with_output().map(|(work, _)| work.place);
-            results.put(places.collect(), &data);
+            let with_output = called().filter(|(_, output)| *output);
+            results.put(with_output.map(|(work, _)| work.place).collect(), &data);
             let stated = called().filter(|(_, output)| *output || compute.keeps_all);
             kept.put(stated.map(|(work, _)| work.state_place).collect(), &states);
             for work in call.iter().map(|&at| &work[at]) {

@@ -72,6 +72,9 @@ const ABSORBED_KEYS: [Key; 4] = [
         Value::Of(|spec| Some(Head.of(spec))),
     ),
 ];
+/// Experts behind the first layer, one of which all share.
+const ROUTED: [Key; 5] = [N_EXPERT, N_USED, EXPERT_FF, ONE_SHARED, ONE_DENSE];
+
 /// By so many layers models with one query matrix are known; others have to say it.
 const N_LITE: u32 = 27;
 
@@ -90,14 +93,9 @@ pub(super) const DEEPSEEK2: Shape = Shape {
                 Value::Of(|spec| Some(LatentQuery.of(spec))),
             ),
             ("attention.head_count_kv", Value::U32(1)),
-            N_EXPERT,
-            N_USED,
-            EXPERT_FF,
-            ONE_SHARED,
-            ONE_DENSE,
-            SIGMOID,
-            ("expert_weights_norm", Value::Bool(true)),
         ],
+        &ROUTED,
+        &[SIGMOID, ("expert_weights_norm", Value::Bool(true))],
     ],
     ..PLAIN
 };
@@ -106,27 +104,27 @@ pub(super) const DEEPSEEK2_LITE: Shape = Shape {
     attention: &[NORM, ONE_QUERY_MATRIX, LATENT, KEYS_AND_VALUES, OUT],
     feed_forward: &[FF_NORM, EXPERTS, SHARED],
     next: &[],
-    keys: &[&[
-        LATENT_RANK,
-        ROTATED,
-        (
-            "attention.key_length",
-            Value::Of(|spec| Some(2 * Head.of(spec))),
-        ),
-        (
-            "attention.q_lora_rank",
-            Value::Of(|spec| (spec.n_layer != N_LITE).then_some(0)),
-        ),
-        N_EXPERT,
-        N_USED,
-        EXPERT_FF,
-        ONE_SHARED,
-        ONE_DENSE,
-        ("rope.scaling.type", Value::Str("yarn")),
-        ("rope.scaling.factor", Value::F32(4.0)),
-        ("rope.scaling.original_context_length", Value::U32(64)),
-        ("rope.scaling.yarn_log_multiplier", Value::F32(0.07)),
-    ]],
+    keys: &[
+        &[
+            LATENT_RANK,
+            ROTATED,
+            (
+                "attention.key_length",
+                Value::Of(|spec| Some(2 * Head.of(spec))),
+            ),
+            (
+                "attention.q_lora_rank",
+                Value::Of(|spec| (spec.n_layer != N_LITE).then_some(0)),
+            ),
+        ],
+        &ROUTED,
+        &[
+            ("rope.scaling.type", Value::Str("yarn")),
+            ("rope.scaling.factor", Value::F32(4.0)),
+            ("rope.scaling.original_context_length", Value::U32(64)),
+            ("rope.scaling.yarn_log_multiplier", Value::F32(0.07)),
+        ],
+    ],
     n_layer: N_LITE,
     has_all_kv_heads: true,
     ..DEEPSEEK2
@@ -148,13 +146,9 @@ pub(super) const KIMI_LINEAR: Shape = Shape {
             ),
             ("ssm.conv_kernel", Value::U32(CONVOLUTION)),
             ("kda.head_dim", Value::Of(|spec| Some(Head.of(spec)))),
-            N_EXPERT,
-            N_USED,
-            EXPERT_FF,
-            ONE_SHARED,
-            ONE_DENSE,
-            SIGMOID,
         ],
+        &ROUTED,
+        &[SIGMOID],
     ],
     tied: Some(false),
     n_layer: 8,

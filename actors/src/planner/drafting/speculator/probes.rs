@@ -48,8 +48,7 @@ mod tests {
 
     use super::super::Available;
     use super::*;
-    use crate::message::DraftKind;
-    use crate::message::{HeadsTiming, StageTiming};
+    use crate::message::{DraftKind, HeadsTiming, StageTiming};
     use crate::planner::batching::step_times::{CostsOf, StepTimes};
     use crate::planning::cost::Work;
     use crate::request::{DraftChoice, SpeculationParams};
