@@ -187,6 +187,21 @@ impl<'a> Pipeline<'a> {
         &self.stages
     }
 
+    /// By stage, the other stages on its machine, where that is known.
+    pub(crate) fn neighbours(&self) -> Vec<Vec<usize>> {
+        let machine_of =
+            |&(device, _): &(usize, LayerRange)| self.cluster.devices()[device].machine.as_str();
+        let machines: Vec<&str> = self.stages.iter().map(machine_of).collect();
+        let others = |at: usize| {
+            let is_other = |&other: &usize| other != at && machines[other] == machines[at];
+            let is_known = !machines[at].is_empty();
+            (0..machines.len())
+                .filter(|other| is_known && is_other(other))
+                .collect()
+        };
+        (0..machines.len()).map(others).collect()
+    }
+
     /// Number of stages.
     pub fn n_stages(&self) -> usize {
         self.stages.len()

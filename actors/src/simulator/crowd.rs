@@ -14,25 +14,14 @@ pub(super) struct Crowd {
 
 impl Crowd {
     /// None where each stage has a machine of its own.
-    pub(super) fn new(pipeline: &Pipeline<'_>, cluster: &Cluster) -> Option<Self> {
-        let devices: Vec<usize> = pipeline
-            .stages()
-            .iter()
-            .map(|&(device, _)| device)
-            .collect();
-        let machine = |stage: usize| cluster.devices()[devices[stage]].machine.as_str();
-        let stages = 0..devices.len();
-        let others = |stage: usize| {
-            let same = |&other: &usize| other != stage && machine(other) == machine(stage);
-            let known = !machine(stage).is_empty();
-            stages
-                .clone()
-                .filter(|other| known && same(other))
-                .collect()
-        };
-        let others: Vec<Vec<usize>> = stages.clone().map(others).collect();
+    pub(super) fn new(pipeline: &Pipeline<'_>) -> Option<Self> {
+        let others = pipeline.neighbours();
+        let devices = pipeline.stages().iter().map(|&(device, _)| device);
         let is_crowded = others.iter().any(|others| !others.is_empty());
-        is_crowded.then_some(Self { devices, others })
+        is_crowded.then(|| Self {
+            devices: devices.collect(),
+            others,
+        })
     }
 
     /// Lets `step` and one `before` it, whose ways are known, take from each other what they do where they

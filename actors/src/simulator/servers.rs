@@ -76,7 +76,7 @@ impl<'a> Servers<'a> {
         let mut servers = Self {
             epoch,
             cluster,
-            crowd: Crowd::new(costs.pipeline(), cluster),
+            crowd: Crowd::new(costs.pipeline()),
             gates: (0..n_stages).map(|_| LiveRows::new(n_seq_max)).collect(),
             gone: vec![Passed::default(); n_stages],
             costs,

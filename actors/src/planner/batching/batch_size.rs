@@ -1,21 +1,30 @@
 //! How many rows share a micro-batch, by what steps take.
 
-use super::step_times::{CostsOf, StepTimes};
+use super::step_times::{CostsOf, MAX_ROWS, StepTimes};
 
 /// How many times as fast as otherwise tokens have to come where stages wait: what was measured is true
 /// to some percent.
 const MIN_GAIN: f64 = 1.05;
+/// In so many steps one is tried whose rows go in one micro-batch: what stages take from each other is
+/// not known before.
+const TRIED_IN: u32 = 64;
+/// What is expected to take so many times as long is not tried. Stages of one machine take at most about as
+/// much from each other.
+const WORTH_TRYING: f64 = 1.5;
 
 impl StepTimes {
     /// Of `n_streams` sequences that decode a row each, how many share a micro-batch so that most
     /// tokens come: a round takes as long as the slowest stage needs for all micro-batches, or as
     /// the largest needs all around. So of unequal stages the slowest may have enough with fewer of them,
-    /// and larger ones. What a row costs in company is measured, so unequal ones may be best.
+    /// and larger ones; stages that take the memory's bandwidth from each other are best one after the
+    /// other, unless there are prompts for the stages that would wait. What a row costs in company is
+    /// measured, so unequal ones may be best.
     pub(in crate::planner) fn decode_batch_size(
         &self,
         n_streams: u32,
         context: u32,
         cells: u32,
+        has_prompts: bool,
     ) -> u32 {
         if n_streams <= 1 {
             return 1;
@@ -50,13 +59,27 @@ impl StepTimes {
             best_of(&mut sizes().filter(|&size| n_batches(size) >= n_streams.min(n_stages)));
         // With fewer than stages some of these wait.
         let is_even = |size: u32| size == n_streams.div_ceil(n_batches(size));
-        let is_fewer = |&size: &u32| (2..n_stages).contains(&n_batches(size)) && is_even(size);
+        let may_be_one = self.may_share && !has_prompts;
+        let fewest = if may_be_one { 1 } else { 2 };
+        let is_fewer = |&size: &u32| (fewest..n_stages).contains(&n_batches(size)) && is_even(size);
         let some_wait = best_of(&mut sizes().filter(is_fewer));
         let (ns, size) = all_work.or(some_wait).unwrap_or((u64::MAX, n_streams));
+        let in_one_ns = || round_ns(n_streams).unwrap_or(u64::MAX) as f64;
+        if may_be_one && self.is_to_try(n_streams) && in_one_ns() < WORTH_TRYING * ns as f64 {
+            return n_streams;
+        }
         match some_wait {
             Some((fewer_ns, fewer)) if fewer_ns as f64 * MIN_GAIN < ns as f64 => fewer,
             _ => size,
         }
+    }
+
+    /// Whether all rows are to go in one micro-batch to see what they take alone: now and then, for as many
+    /// steps as may be under way.
+    fn is_to_try(&self, rows: u32) -> bool {
+        let most_under_way = self.n_stages() as u32 + 1;
+        let is_time = self.n_seen >= TRIED_IN && self.n_seen % TRIED_IN < most_under_way;
+        is_time && rows as usize <= MAX_ROWS && !self.knows_alone(rows)
     }
 
     /// Rows of each micro-batch with which `n_rows` of several short texts pass all stages soonest.
@@ -96,15 +119,15 @@ mod tests {
     fn streams_are_spread_as_the_row_curve_says() {
         let of = |n_stages| StepTimes::new(None, n_stages);
         // Few rows cost what one costs, so as few micro-batches as there are stages, and even ones.
-        assert_eq!(of(2).decode_batch_size(6, 0, 0), 3);
-        assert_eq!(of(2).decode_batch_size(12, 0, 0), 6);
-        assert_eq!(of(2).decode_batch_size(3, 0, 0), 2);
-        assert_eq!(of(2).decode_batch_size(1, 0, 0), 1);
+        assert_eq!(of(2).decode_batch_size(6, 0, 0, false), 3);
+        assert_eq!(of(2).decode_batch_size(12, 0, 0, false), 6);
+        assert_eq!(of(2).decode_batch_size(3, 0, 0, false), 2);
+        assert_eq!(of(2).decode_batch_size(1, 0, 0, false), 1);
         // One micro-batch of 4 takes no longer than 2 and 2 all around, but a stage would wait.
-        assert_eq!(of(2).decode_batch_size(4, 0, 0), 2);
-        assert_eq!(of(1).decode_batch_size(4, 0, 0), 4);
+        assert_eq!(of(2).decode_batch_size(4, 0, 0, false), 2);
+        assert_eq!(of(1).decode_batch_size(4, 0, 0, false), 4);
         // Eight stages: 28 rows are no 8 or 9 equal micro-batches and a smaller one.
-        assert_eq!(of(8).decode_batch_size(28, 0, 0), 4);
+        assert_eq!(of(8).decode_batch_size(28, 0, 0, false), 4);
         // What was seen counts more. Kernels work in fours here: 4 and 2 rows.
         let mut dear = of(2);
         for (rows, us) in [(1, 100), (2, 170), (3, 230), (4, 170)] {
@@ -114,20 +137,60 @@ mod tests {
                 dear.observe(Work::decode(rows, 0), &took, all, HeadsTiming::default());
             }
         }
-        assert_eq!(dear.decode_batch_size(6, 0, 0), 4);
+        assert_eq!(dear.decode_batch_size(6, 0, 0, false), 4);
     }
 
     #[test]
     fn where_one_stage_is_slow_it_gets_fewer_and_larger_micro_batches() {
-        let mut times = StepTimes::new(None, 4);
-        for _ in 0..50 {
-            let took = [(0, 2000), (1, 2000), (2, 2000), (3, 12_000)];
-            let took = took.map(|(stage, us)| timing(stage, us));
-            times.observe(Work::decode(1, 0), &took, None, HeadsTiming::default());
+        let with_slow = |slow_us| {
+            let mut times = StepTimes::new(None, 4);
+            for _ in 0..50 {
+                let took = [(0, 2000), (1, 2000), (2, 2000), (3, slow_us)];
+                let took = took.map(|(stage, us)| timing(stage, us));
+                times.observe(Work::decode(1, 0), &took, None, HeadsTiming::default());
+            }
+            times
+        };
+        assert_eq!(StepTimes::new(None, 4).decode_batch_size(8, 0, 0, false), 2);
+        // Once around takes twice what the slow stage takes, or one and a half times as long.
+        assert_eq!(with_slow(6000).decode_batch_size(8, 0, 0, false), 4);
+        assert_eq!(with_slow(12_000).decode_batch_size(8, 0, 0, false), 8);
+        let beside_prompts = with_slow(12_000).decode_batch_size(8, 0, 0, true);
+        assert_eq!(beside_prompts, 4, "prompts would wait");
+    }
+
+    #[test]
+    fn stages_that_take_from_each_other_compute_one_after_the_other() {
+        let mut times = StepTimes::new(None, 2);
+        // Whatever a step has for rows, it takes 100 us alone and `us` beside another one.
+        let observe = |times: &mut StepTimes, rows, is_alone: bool, us| {
+            let took = [timing(0, us), timing(1, us)];
+            let alone_for = is_alone.then(|| Duration::from_micros(2 * us));
+            times.observe(
+                Work::decode(rows, 0),
+                &took,
+                alone_for,
+                HeadsTiming::default(),
+            );
+        };
+        for _ in 0..TRIED_IN - 1 {
+            observe(&mut times, 2, false, 160);
         }
-        // Once around takes one and a half times what the slow stage takes.
-        assert_eq!(times.decode_batch_size(8, 0, 0), 4);
-        assert_eq!(StepTimes::new(None, 4).decode_batch_size(8, 0, 0), 2);
+        // Nothing says so before all rows were tried in one.
+        assert_eq!(times.decode_batch_size(4, 0, 0, false), 2);
+        observe(&mut times, 2, false, 160);
+        assert_eq!(times.decode_batch_size(4, 0, 0, true), 2);
+        assert_eq!(times.decode_batch_size(4, 0, 0, false), 4, "tried");
+        assert_eq!(times.decode_batch_size(64, 0, 0, false), 32, "not worth it");
+        for _ in 0..10 {
+            observe(&mut times, 4, true, 100);
+        }
+        assert_eq!(times.decode_batch_size(4, 0, 0, false), 4);
+        // Where they do not, both compute.
+        for _ in 0..50 {
+            observe(&mut times, 2, false, 100);
+        }
+        assert_eq!(times.decode_batch_size(4, 0, 0, false), 2);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::planning::typical::rows_ns;
 use crate::speculation::shape::StepCost;
 
 /// Rows whose times are kept one by one; larger steps are left to the profile.
-const MAX_ROWS: usize = 64;
+pub(super) const MAX_ROWS: usize = 64;
 /// What an observation still counts after the next one.
 const DECAY: f64 = 0.9;
 /// What is expected counts, in observations.
@@ -68,17 +68,21 @@ pub(in crate::planner) struct StepTimes {
     overhead: Mean,
     /// What guesses beside the Verifier take.
     heads: Mean,
+    /// Steps that were reported.
+    pub(super) n_seen: u32,
+    /// Whether stages may be on one machine, and take its memory's bandwidth from each other.
+    pub(super) may_share: bool,
 }
 
 /// What one stage takes.
 #[derive(Clone, Debug)]
 struct StageTimes {
     /// Nanoseconds by rows, while no other stage computes.
-    rows: Vec<Mean>,
+    alone: Vec<Mean>,
+    /// Nanoseconds by rows, while others compute: they may share a memory.
+    together: Vec<Mean>,
     /// What steps took over what is expected of them.
     scale: Mean,
-    /// By rows, how many times as long it takes while others compute: they may share a memory.
-    slower: Vec<Mean>,
     /// How many times as long steps of any number of rows take while others compute.
     slower_at_all: Mean,
     /// What `scale` and `slower_at_all` say now: they are asked for each number of rows.
@@ -93,9 +97,9 @@ struct StageTimes {
 impl Default for StageTimes {
     fn default() -> Self {
         Self {
-            rows: vec![Mean::default(); MAX_ROWS + 1],
+            alone: vec![Mean::default(); MAX_ROWS + 1],
+            together: vec![Mean::default(); MAX_ROWS + 1],
             scale: Mean::default(),
-            slower: vec![Mean::default(); MAX_ROWS + 1],
             slower_at_all: Mean::default(),
             scale_now: 1.0,
             slower_now: 1.0,
@@ -115,28 +119,30 @@ impl StageTimes {
 
     fn learn(&mut self, rows: u32, ns: f64, expected: f64, is_alone: bool) {
         let at = rows as usize;
-        let rows_seen = self.rows.iter_mut().take(self.most_rows + 1);
-        let slower_seen = self.slower.iter_mut().take(self.most_rows + 1);
-        rows_seen.chain(slower_seen).for_each(Mean::fade);
-        let is_known = self
-            .rows
-            .get(at)
-            .is_some_and(|seen| seen.weight > PRIOR_WEIGHT);
-        if !is_alone && is_known {
-            let slower = ns / self.alone_ns(rows, expected);
-            self.slower_at_all.add(slower);
-            self.slower[at].add(slower);
-            return;
+        let alone_seen = self.alone.iter_mut().take(self.most_rows + 1);
+        let together_seen = self.together.iter_mut().take(self.most_rows + 1);
+        alone_seen.chain(together_seen).for_each(Mean::fade);
+        if is_alone {
+            self.scale.add(ns / expected);
+        } else if self.knows_alone(rows) {
+            self.slower_at_all.add(ns / self.alone_ns(rows, expected));
+        } else {
+            self.scale.add(ns / self.slower_now / expected);
         }
-        let ns = match is_alone {
-            true => ns,
-            false => ns / self.slower(rows),
+        let means = match is_alone {
+            true => &mut self.alone,
+            false => &mut self.together,
         };
-        self.scale.add(ns / expected);
-        if let Some(mean) = self.rows.get_mut(at) {
+        if let Some(mean) = means.get_mut(at) {
             mean.add(ns);
             self.most_rows = self.most_rows.max(at);
         }
+    }
+
+    /// Whether steps of `rows` rows had the stages to themselves of late.
+    fn knows_alone(&self, rows: u32) -> bool {
+        let seen = self.alone.get(rows as usize);
+        seen.is_some_and(|seen| seen.weight > PRIOR_WEIGHT)
     }
 
     fn alone_ns(&self, rows: u32, expected: f64) -> f64 {
@@ -144,16 +150,18 @@ impl StageTimes {
         if rows as usize > self.most_rows {
             return scaled;
         }
-        let seen = self.rows.get(rows as usize).copied().unwrap_or_default();
-        seen.get_or(scaled)
+        let of = |means: &[Mean]| means.get(rows as usize).copied().unwrap_or_default();
+        let together = of(&self.together).get_or(scaled * self.slower_now);
+        of(&self.alone).get_or(together / self.slower_now)
     }
 
-    fn slower(&self, rows: u32) -> f64 {
+    fn together_ns(&self, rows: u32, alone_ns: f64) -> f64 {
+        let expected = alone_ns * self.slower_now;
         if rows as usize > self.most_rows {
-            return self.slower_now;
+            return expected;
         }
-        let seen = self.slower.get(rows as usize).copied().unwrap_or_default();
-        seen.get_or(self.slower_now)
+        let seen = self.together.get(rows as usize).copied();
+        seen.unwrap_or_default().get_or(expected)
     }
 }
 
@@ -165,6 +173,8 @@ impl StepTimes {
             let links = (1..pipeline.n_servers()).step_by(2);
             links.map(|link| pipeline.delay_ns(link)).collect()
         });
+        let neighbours = pipeline.as_ref().map(|pipeline| pipeline.neighbours());
+        let may_share = neighbours.is_none_or(|of| of.iter().any(|others| !others.is_empty()));
         let ends_ns = pipeline.map_or(0, |pipeline| pipeline.entry_ns() + pipeline.return_ns());
         Self {
             plan,
@@ -173,11 +183,18 @@ impl StepTimes {
             stages: vec![StageTimes::default(); n_stages],
             overhead: Mean::default(),
             heads: Mean::default(),
+            n_seen: 0,
+            may_share,
         }
     }
 
     pub(in crate::planner) fn n_stages(&self) -> usize {
         self.stages.len()
+    }
+
+    /// Whether decode steps of `rows` rows had the stages to themselves of late.
+    pub(super) fn knows_alone(&self, rows: u32) -> bool {
+        self.stages.iter().all(|stage| stage.knows_alone(rows))
     }
 
     /// A decode step of `work` was reported; `alone_for` is its time from end to end, if it had
@@ -189,6 +206,7 @@ impl StepTimes {
         alone_for: Option<Duration>,
         heads: HeadsTiming,
     ) {
+        self.n_seen = self.n_seen.wrapping_add(1);
         let expected = Expected::of(self.plan.as_deref(), work);
         for timing in timings {
             let stage = timing.stage as usize;
@@ -226,7 +244,7 @@ impl StepTimes {
         let (mut alone_ns, mut around_ns) = (0.0, 0.0);
         for (at, times) in self.stages.iter().enumerate() {
             let alone = times.alone_ns(rows, expected.stage_ns(at));
-            let together = alone * times.slower(rows);
+            let together = times.together_ns(rows, alone);
             (alone_ns, around_ns) = (alone_ns + alone, around_ns + together);
             servers.push(together as u64);
         }

@@ -72,7 +72,8 @@ pub(in crate::planner) fn decode_batch_size(
     times: &StepTimes,
 ) -> usize {
     let (n, context) = (load.n_decoding as u32, load.context as u32);
-    let best = times.decode_batch_size(n, context, memory.n_cells as u32);
+    let has_prompts = load.n_prompt > 0;
+    let best = times.decode_batch_size(n, context, memory.n_cells as u32, has_prompts);
     (best as usize).min(memory.n_rows)
 }
 

@@ -24,6 +24,7 @@ fn class_of(rows: u32) -> usize {
 impl StepTimes {
     /// A step of `work`, in which prompts were computed, was reported.
     pub(in crate::planner) fn observe_mixed(&mut self, work: Work, timings: &[StageTiming]) {
+        self.n_seen = self.n_seen.wrapping_add(1);
         let expected = Expected::of(self.plan.as_deref(), work);
         for timing in timings {
             let stage = timing.stage as usize;

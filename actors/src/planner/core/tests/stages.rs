@@ -111,17 +111,19 @@ impl World {
         let n_cells = cells.len();
         let n_ctx = self.core.config.engine.n_ctx;
         assert!(n_cells <= n_ctx as usize, "{n_cells} cells of {n_ctx}");
+        let n_stages = self.core.cluster.stages.len() as u32;
+        let timing = |stage| StageTiming {
+            stage,
+            began_us: 0,
+            waited_us: 0,
+            busy_us: 1000,
+        };
         StepReport {
             epoch: header.epoch,
             step: header.step,
             acceptances,
             failures: Vec::new(),
-            timings: vec![StageTiming {
-                stage: 0,
-                began_us: 0,
-                waited_us: 0,
-                busy_us: 1000,
-            }],
+            timings: (0..n_stages).map(timing).collect(),
             heads: HeadsTiming::default(),
         }
     }
