@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use futures::StreamExt;
-use jupiter::{BranchItem, Client, Completion, Prompt, StepTrace};
+use futures::stream::FuturesUnordered;
+use jupiter::{BranchItem, Client, Completion, Prompt, StepTrace, StreamItem};
 use jupiter_models::Token;
 use serde::Serialize;
 
@@ -15,7 +16,45 @@ pub(super) const N_SHARED: u32 = 64;
 /// Tokens that ask for one point.
 pub(super) const N_SUFFIX: u32 = 8;
 
-/// The repetitions of one number of branches.
+/// An outlined answer that is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Outlined {
+    /// Tokens of the outline, a line for each branch; of none, it is in the cache.
+    pub(super) n_outline: u32,
+    pub(super) n_branches: u32,
+    /// Tokens of each branch.
+    pub(super) n_tokens: u32,
+}
+
+impl Outlined {
+    /// All tokens that are written.
+    fn n_all(&self) -> u32 {
+        let in_branches = self.n_branches.saturating_mul(self.n_tokens);
+        in_branches.saturating_add(self.n_outline)
+    }
+
+    /// Positions that it needs, or as many tokens in one sequence.
+    pub(super) fn n_positions(&self) -> u32 {
+        let suffixes = self.n_branches.saturating_mul(N_SUFFIX);
+        let all = self.n_all().saturating_add(suffixes);
+        all.saturating_add(N_SHARED + 1)
+    }
+
+    /// Sequences that run at once: branches of a beginning in the cache are one request.
+    pub(super) fn n_parallel(&self) -> u32 {
+        match self.n_outline {
+            0 => 1,
+            _ => self.n_branches.saturating_add(1),
+        }
+    }
+
+    /// Tokens of the outline up to the end of line `line`.
+    fn n_until(&self, line: usize) -> usize {
+        self.n_outline as usize * (line + 1) / self.n_branches.max(1) as usize
+    }
+}
+
+/// The repetitions of one outlined answer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Forks {
     runs: Vec<ForkRun>,
@@ -37,6 +76,7 @@ struct ForkRun {
 /// The object `outline` of `--json`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct OutlineReport {
+    outline_tokens: u32,
     branches: u32,
     branch_tokens: u32,
     /// Median of the sequence's time over the branches'.
@@ -47,50 +87,104 @@ pub(super) struct OutlineReport {
     branches_ms: Vec<f64>,
 }
 
-/// Positions that so many branches of so many tokens need, or as many tokens in one sequence.
-pub(super) fn n_positions((n_branches, n_tokens): (u32, u32)) -> u32 {
-    let own = n_tokens.saturating_add(N_SUFFIX);
-    n_branches.saturating_mul(own).saturating_add(N_SHARED + 1)
-}
-
 /// Generates as many tokens in one sequence, from the first to the last, in milliseconds. Its
 /// beginning stays in the KV cache, as that of an outline does.
 pub(super) async fn one_sequence(
     client: &Client,
     shared: Vec<Token>,
-    (n_branches, n_tokens): (u32, u32),
+    of: Outlined,
 ) -> anyhow::Result<f64> {
-    let n_predict = n_branches.saturating_mul(n_tokens).saturating_add(1);
-    let options = answer::options(n_predict, None);
+    let options = answer::options(of.n_all().saturating_add(1), None);
     let (done, _) = answer::complete(client, shared, options).await?;
     Ok(done.eval_ms)
 }
 
-/// Forks branches of `n_tokens` each; the elapsed time, in milliseconds, and what it took.
-pub(super) async fn side_by_side(
+/// Writes the same outlined, where each branch goes on from `shared` with its suffix; the elapsed time, in
+/// milliseconds, and what it took.
+pub(super) async fn outlined(
     client: &Client,
-    prompts: Vec<Prompt>,
-    n_tokens: u32,
-) -> anyhow::Result<(f64, Completion)> {
-    let n_all = n_tokens.saturating_mul(prompts.len() as u32);
+    shared: Vec<Token>,
+    suffixes: Vec<Vec<Token>>,
+    of: Outlined,
+) -> anyhow::Result<(f64, Vec<Completion>)> {
     let begun = Instant::now();
+    let done = match of.n_outline {
+        0 => vec![side_by_side(client, &shared, suffixes, of).await?],
+        _ => with_lines(client, shared, suffixes, of).await?,
+    };
+    let elapsed_ms = begun.elapsed().as_secs_f64() * 1e3;
+    done.iter().try_for_each(answer::ensure_whole)?;
+    let n_eval: u32 = done.iter().map(|done| done.n_eval).sum();
+    let n_all = of.n_all();
+    anyhow::ensure!(n_eval == n_all, "{n_eval} tokens of {n_all} came");
+    Ok((elapsed_ms, done))
+}
+
+/// Forks all branches.
+async fn side_by_side(
+    client: &Client,
+    shared: &[Token],
+    suffixes: Vec<Vec<Token>>,
+    of: Outlined,
+) -> anyhow::Result<Completion> {
+    let prompts = suffixes.iter();
+    let prompts = prompts.map(|suffix| Prompt::tokens([shared, suffix].concat()));
     let mut branches = client
-        .fork(prompts, answer::options(n_tokens, None))
+        .fork(prompts.collect(), answer::options(of.n_tokens, None))
         .await?;
-    let done = loop {
+    loop {
         match branches.next().await {
             Some(item) => match item? {
-                BranchItem::Done(done) => break done,
+                BranchItem::Done(done) => return Ok(done),
                 BranchItem::Token { .. } | BranchItem::Thought { .. } | BranchItem::End { .. } => {}
             },
             None => anyhow::bail!("the branches broke off"),
         }
-    };
-    let elapsed_ms = begun.elapsed().as_secs_f64() * 1e3;
-    answer::ensure_whole(&done)?;
-    let n_eval = done.n_eval;
-    anyhow::ensure!(n_eval == n_all, "{n_eval} tokens of {n_all} came");
-    Ok((elapsed_ms, done))
+    }
+}
+
+/// Writes the outline; each branch begins when its line is there.
+async fn with_lines(
+    client: &Client,
+    mut text: Vec<Token>,
+    suffixes: Vec<Vec<Token>>,
+    of: Outlined,
+) -> anyhow::Result<Vec<Completion>> {
+    let n_before = text.len();
+    let options = answer::options(of.n_outline, None);
+    let mut outline = client
+        .generate(Prompt::tokens(text.clone()), options)
+        .await?;
+    let mut branches = FuturesUnordered::new();
+    let mut suffixes = suffixes.into_iter().enumerate().peekable();
+    let mut done = Vec::new();
+    let mut is_written = false;
+    while !is_written || !branches.is_empty() {
+        tokio::select! {
+            item = outline.next(), if !is_written => match item {
+                Some(Ok(StreamItem::Token { id, .. } | StreamItem::Thought { id, .. })) => text.extend(id),
+                Some(Ok(StreamItem::Done(of_outline))) => {
+                    is_written = true;
+                    done.push(of_outline);
+                }
+                Some(other) => drop(other?),
+                None => anyhow::bail!("the outline broke off"),
+            },
+            Some(branch) = branches.next() => done.push(branch?),
+        }
+        let n_written = text.len() - n_before;
+        while let Some((_, suffix)) =
+            suffixes.next_if(|&(line, _)| is_written || of.n_until(line) <= n_written)
+        {
+            let prompt = [&text[..], &suffix].concat();
+            let options = answer::options(of.n_tokens, None);
+            branches.push(async move {
+                let (done, _) = answer::complete(client, prompt, options).await?;
+                anyhow::Ok(done)
+            });
+        }
+    }
+    Ok(done)
 }
 
 impl Forks {
@@ -98,11 +192,15 @@ impl Forks {
     pub(super) fn push(
         &mut self,
         sequence_ms: f64,
-        (branches_ms, done): (f64, Completion),
+        (branches_ms, done): (f64, Vec<Completion>),
         steps: Vec<StepTrace>,
     ) {
-        let busy = done.stages.iter();
-        let busy = busy.map(|stage| stage.prompt_busy_ms + stage.eval_busy_ms);
+        let stages = done.iter().map(|done| done.stages.len()).max();
+        let busy = (0..stages.unwrap_or_default()).map(|at| {
+            let of_stage = done.iter().filter_map(|done| done.stages.get(at));
+            let busy_ms = of_stage.map(|stage| stage.prompt_busy_ms + stage.eval_busy_ms);
+            busy_ms.sum::<f64>()
+        });
         if self.runs.iter().all(|run| run.branches_ms > branches_ms) {
             self.best_steps = steps;
         }
@@ -114,11 +212,12 @@ impl Forks {
     }
 
     /// None when nothing was measured.
-    pub(super) fn report(&self, (branches, branch_tokens): (u32, u32)) -> Option<OutlineReport> {
+    pub(super) fn report(&self, outlined: Outlined) -> Option<OutlineReport> {
         let of = |value: fn(&ForkRun) -> f64| self.runs.iter().map(value).collect::<Vec<f64>>();
         Some(OutlineReport {
-            branches,
-            branch_tokens,
+            outline_tokens: outlined.n_outline,
+            branches: outlined.n_branches,
+            branch_tokens: outlined.n_tokens,
             ratio: median(of(|run| run.sequence_ms / run.branches_ms))?,
             efficiency: median(of(|run| run.efficiency))?,
             sequence_ms: of(|run| run.sequence_ms),
@@ -142,8 +241,12 @@ impl OutlineReport {
 
     /// One line for people.
     pub(super) fn line(&self) -> String {
+        let behind = match self.outline_tokens {
+            0 => String::new(),
+            n => format!(" with an outline of {n}"),
+        };
         format!(
-            "{} branches of {} tokens side by side: {:.2} times as fast as the same tokens in one \
+            "{} branches of {} tokens side by side{behind}: {:.2} times as fast as the same tokens in one \
              sequence, busiest stage {:.0} % of the time\n",
             self.branches,
             self.branch_tokens,
@@ -158,6 +261,12 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    const SIX: Outlined = Outlined {
+        n_outline: 0,
+        n_branches: 6,
+        n_tokens: 48,
+    };
+
     #[test]
     fn the_ratio_is_the_median_of_pairs() {
         let run = |sequence_ms, branches_ms| ForkRun {
@@ -170,8 +279,20 @@ mod tests {
             runs,
             ..Forks::default()
         };
-        let report = forks.report((6, 48)).unwrap();
+        let report = forks.report(SIX).unwrap();
         assert_eq!((report.ratio, report.efficiency), (2.0, 0.9));
-        assert_eq!(Forks::default().report((6, 48)), None);
+        assert_eq!(Forks::default().report(SIX), None);
+    }
+
+    #[test]
+    fn each_branch_has_a_line() {
+        let of = Outlined {
+            n_outline: 20,
+            ..SIX
+        };
+        let ends: Vec<usize> = (0..6).map(|line| of.n_until(line)).collect();
+        assert_eq!(ends, [3, 6, 10, 13, 16, 20]);
+        assert_eq!((of.n_parallel(), SIX.n_parallel()), (7, 1));
+        assert_eq!(of.n_positions(), 20 + 6 * (48 + 8) + 65);
     }
 }

@@ -6,8 +6,8 @@ use std::time::Instant;
 use jupiter::config::{EmulationSettings, EngineSettings};
 use jupiter::signals::Signals;
 use jupiter::{
-    ClusterStatus, Completion, Config, GenerateOptions, Prompt, Runtime, Settings,
-    SpeculationParams, StepTrace,
+    ClusterStatus, Completion, Config, GenerateOptions, Runtime, Settings, SpeculationParams,
+    StepTrace,
 };
 use jupiter_models::Token;
 use jupiter_models::engine::{EngineMemory, EngineParams};
@@ -15,7 +15,7 @@ use jupiter_models::engine::{EngineMemory, EngineParams};
 use super::BenchArgs;
 use super::answer;
 use super::baseline::Baseline;
-use super::branches::{self, Forks};
+use super::branches::{self, Forks, Outlined};
 use super::predict::Predictor;
 use super::random_tokens::RandomTokens;
 use super::report::{Measured, Run, Stage, Test, model_name, stage_names};
@@ -38,12 +38,13 @@ const WARM_UP_TOKENS: u32 = 32;
 pub(super) async fn measure(common: &CommonArgs, args: &BenchArgs) -> anyhow::Result<Measured> {
     let n_streams = args.stages.engine.parallel.unwrap_or(1);
     let emulations = emulations(args);
+    let settings = settings(args, n_streams);
     let pipeline = PipelineArgs {
         predicts: args.predict,
         adapts: false,
-        n_parallel: Some(n_streams),
+        n_parallel: settings.engine.parallel,
         emulations: &emulations,
-        ..PipelineArgs::new(common, settings(args, n_streams), args.process.processes)
+        ..PipelineArgs::new(common, settings, args.process.processes)
     };
     let before_bytes = resident::of_this_process();
     start::with_pipeline(pipeline, Signals::stop()?, async |pipeline| {
@@ -87,7 +88,7 @@ pub(super) async fn measure(common: &CommonArgs, args: &BenchArgs) -> anyhow::Re
             guessed_ms: bench.comparison.best_ms(),
             n_streams,
             speculation: bench.comparison.report(),
-            outline: (args.n_forked()).and_then(|n| bench.forks.report(n)),
+            outline: (args.outlined()).and_then(|of| bench.forks.report(of)),
             outline_steps: std::mem::take(&mut bench.forks.best_steps),
             hop_ms: runtime.status().await?.steps.hop_us.map(|us| us / 1e3),
         })
@@ -102,14 +103,16 @@ fn settings(args: &BenchArgs, n_streams: u32) -> Settings {
         .max(args.n_gen.saturating_add(1))
         .saturating_add(1);
     let n_positions = n_positions.saturating_mul(n_streams);
-    let n_positions = n_positions.max(args.n_forked().map_or(0, branches::n_positions));
+    let outlined = args.outlined();
+    let n_positions = n_positions.max(outlined.map_or(0, |of| of.n_positions()));
+    let n_parallel = n_streams.max(outlined.map_or(1, |of| of.n_parallel()));
     let n_ctx = n_positions.saturating_add(CTX_STEP - 1) / CTX_STEP * CTX_STEP;
     let engine = &args.stages.engine;
     Settings {
         model: args.model.clone(),
         engine: EngineSettings {
             ctx_size: engine.ctx_size.or(Some(n_ctx)),
-            parallel: Some(n_streams),
+            parallel: Some(n_parallel),
             threads: engine.threads.or(Some(DEFAULT_THREADS)),
             ..engine.clone()
         },
@@ -171,9 +174,13 @@ impl<'a> Bench<'a> {
         self.generate(args.n_gen.clamp(1, WARM_UP_TOKENS)).await?;
         self.compare(args, WARM_UP_TOKENS).await?;
         self.comparison = Comparison::default();
-        if let Some((n_branches, n_tokens)) = args.n_forked() {
-            self.fork((n_branches, n_tokens.min(WARM_UP_TOKENS)))
-                .await?;
+        if let Some(outlined) = args.outlined() {
+            let n_tokens = outlined.n_tokens.min(WARM_UP_TOKENS);
+            self.fork(Outlined {
+                n_tokens,
+                ..outlined
+            })
+            .await?;
             self.forks = Forks::default();
         }
         Ok(())
@@ -210,8 +217,8 @@ impl<'a> Bench<'a> {
                 tg.baseline.extend(baseline);
                 self.compare(args, args.n_gen).await?;
             }
-            if let Some(n) = args.n_forked() {
-                self.fork(n).await?;
+            if let Some(outlined) = args.outlined() {
+                self.fork(outlined).await?;
             }
         }
         Ok((pp, tg))
@@ -289,17 +296,15 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// Branches, and as many tokens in one sequence.
-    async fn fork(&mut self, (n_branches, n_tokens): (u32, u32)) -> anyhow::Result<()> {
+    /// An outlined answer, and as many tokens in one sequence.
+    async fn fork(&mut self, outlined: Outlined) -> anyhow::Result<()> {
         let client = self.runtime.client();
         let shared = self.tokens.take(branches::N_SHARED);
-        let in_one = branches::one_sequence(&client, shared.clone(), (n_branches, n_tokens));
-        let sequence_ms = in_one.await?;
-        let suffixes = (0..n_branches).map(|_| self.tokens.take(branches::N_SUFFIX));
-        let prompts = suffixes.map(|suffix| Prompt::tokens([&shared[..], &suffix].concat()));
-        let prompts = prompts.collect();
+        let sequence_ms = branches::one_sequence(&client, shared.clone(), outlined).await?;
+        let suffixes = (0..outlined.n_branches).map(|_| self.tokens.take(branches::N_SUFFIX));
+        let suffixes = suffixes.collect();
         self.trace().await?;
-        let taken = branches::side_by_side(&client, prompts, n_tokens).await?;
+        let taken = branches::outlined(&client, shared, suffixes, outlined).await?;
         let steps = self.trace().await?;
         self.forks.push(sequence_ms, taken, steps);
         Ok(())

@@ -27,6 +27,7 @@ use super::args::{CommonArgs, ProcessArgs, StageArgs, positive};
 use super::leave::ExitCode;
 use super::output::{self, UsageError};
 use super::timeline_file::TimelineFile;
+use branches::Outlined;
 use load::LoadArgs;
 use speculative::InFlight;
 pub(crate) use speculative::Speculative;
@@ -41,6 +42,7 @@ Examples:
   jupiter bench -m model.gguf --rows 1,2,4,8,16,64,512 --baseline
   jupiter bench -m model.gguf --stages 2 --processes -t 1 -p 0 -n 256 --speculative oracle:0.8
   jupiter bench -m model.gguf --stages 2 --processes -t 1 -p 0 -n 0 --branches 6 --branch-tokens 48
+  jupiter bench -m model.gguf --stages 2 --processes -t 1 -p 0 -n 0 --branches 6 --outline-tokens 24
   jupiter bench -m model.gguf --stages 2 --processes -t 1 --slowdowns 1,2.5 --plan auto --predict
   jupiter bench -m model.gguf --stages 2 --processes -t 1 -np 16 --load 0.5,1,2 --lengths lognormal")]
 pub(crate) struct BenchArgs {
@@ -163,6 +165,17 @@ pub(crate) struct BenchArgs {
     )]
     branch_tokens: u32,
 
+    /// Tokens of an outline that is written first, for --branches: each branch begins when its line is
+    /// there
+    #[arg(
+        long,
+        env = "JUPITER_OUTLINE_TOKENS",
+        value_name = "N",
+        default_value_t = 0,
+        conflicts_with = "predict"
+    )]
+    outline_tokens: u32,
+
     /// Measure steps of so many rows instead, in the whole model, as `1,2,4,8`
     #[arg(
         long,
@@ -192,10 +205,13 @@ pub(crate) struct BenchArgs {
 }
 
 impl BenchArgs {
-    /// Branches and tokens of each, where they are measured.
-    fn n_forked(&self) -> Option<(u32, u32)> {
-        self.branches
-            .map(|n_branches| (n_branches, self.branch_tokens))
+    /// The outlined answer that is measured, if any.
+    fn outlined(&self) -> Option<Outlined> {
+        self.branches.map(|n_branches| Outlined {
+            n_outline: self.outline_tokens,
+            n_branches,
+            n_tokens: self.branch_tokens,
+        })
     }
 }
 

@@ -84,8 +84,8 @@ impl Predictor<'_> {
             guessed: (guesses.filter(|_| generates))
                 .map(|guesses| self.decode(1, args.n_gen, Some(guesses)))
                 .transpose()?,
-            branches: (args.n_forked())
-                .map(|(n_branches, n_tokens)| self.branches(n_branches, n_tokens))
+            branches: (args.outlined())
+                .map(|of| self.branches(of.n_branches, of.n_tokens))
                 .transpose()?,
         })
     }
