@@ -20,6 +20,8 @@ pub(super) const MAX_ROWS: usize = 64;
 const DECAY: f64 = 0.9;
 /// What is expected counts, in observations.
 const PRIOR_WEIGHT: f64 = 0.5;
+/// What was seen once is not known: the first of a shape is slow.
+const ONCE: f64 = 1.0;
 /// What everything counts after an observation of anything: a shape that was slow once (its first
 /// step sets things up) is not used any more, so it would never be seen again; so it comes to be
 /// expected as the others say.
@@ -70,7 +72,8 @@ pub(in crate::planner) struct StepTimes {
     heads: Mean,
     /// Steps that were reported.
     pub(super) n_seen: u32,
-    /// Whether stages may be on one machine, and take its memory's bandwidth from each other.
+    /// Whether stages may be on one machine, and take its memory's bandwidth from each other; of a measured
+    /// plan, whether they are known to be.
     pub(super) may_share: bool,
 }
 
@@ -114,7 +117,8 @@ impl StageTimes {
     fn observe(&mut self, rows: u32, ns: f64, expected: f64, is_alone: bool) {
         self.learn(rows, ns, expected, is_alone);
         self.scale_now = self.scale.get().unwrap_or(1.0);
-        self.slower_now = self.slower_at_all.get_or(1.0);
+        // Nothing is faster for others: the first step alone may have been a slow one.
+        self.slower_now = self.slower_at_all.get_or(1.0).max(1.0);
     }
 
     fn learn(&mut self, rows: u32, ns: f64, expected: f64, is_alone: bool) {
@@ -123,6 +127,7 @@ impl StageTimes {
         let together_seen = self.together.iter_mut().take(self.most_rows + 1);
         alone_seen.chain(together_seen).for_each(Mean::fade);
         if is_alone {
+            self.slower_at_all.fade();
             self.scale.add(ns / expected);
         } else if self.knows_alone(rows) {
             self.slower_at_all.add(ns / self.alone_ns(rows, expected));
@@ -142,7 +147,7 @@ impl StageTimes {
     /// Whether steps of `rows` rows had the stages to themselves of late.
     fn knows_alone(&self, rows: u32) -> bool {
         let seen = self.alone.get(rows as usize);
-        seen.is_some_and(|seen| seen.weight > PRIOR_WEIGHT)
+        seen.is_some_and(|seen| seen.weight > ONCE)
     }
 
     fn alone_ns(&self, rows: u32, expected: f64) -> f64 {
@@ -151,8 +156,11 @@ impl StageTimes {
             return scaled;
         }
         let of = |means: &[Mean]| means.get(rows as usize).copied().unwrap_or_default();
-        let together = of(&self.together).get_or(scaled * self.slower_now);
-        of(&self.alone).get_or(together / self.slower_now)
+        let seen = of(&self.together);
+        let together = seen.get_or(scaled * self.slower_now);
+        let alone = of(&self.alone).get_or(together / self.slower_now);
+        let is_seen = seen.weight > PRIOR_WEIGHT;
+        alone.min(if is_seen { together } else { f64::INFINITY })
     }
 
     fn together_ns(&self, rows: u32, alone_ns: f64) -> f64 {
@@ -174,7 +182,7 @@ impl StepTimes {
             links.map(|link| pipeline.delay_ns(link)).collect()
         });
         let neighbours = pipeline.as_ref().map(|pipeline| pipeline.neighbours());
-        let may_share = neighbours.is_none_or(|of| of.iter().any(|others| !others.is_empty()));
+        let share = neighbours.is_none_or(|of| of.iter().any(|others| !others.is_empty()));
         let ends_ns = pipeline.map_or(0, |pipeline| pipeline.entry_ns() + pipeline.return_ns());
         Self {
             plan,
@@ -184,7 +192,7 @@ impl StepTimes {
             overhead: Mean::default(),
             heads: Mean::default(),
             n_seen: 0,
-            may_share,
+            may_share: share && n_stages > 1,
         }
     }
 

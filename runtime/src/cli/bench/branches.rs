@@ -10,11 +10,15 @@ use serde::Serialize;
 
 use super::answer;
 use super::statistics::median;
+use crate::cli::output::UsageError;
 
-/// Tokens that all branches begin with: a question and an outline.
+/// Tokens that all branches begin with: a question, and an outline that is in the cache.
 pub(super) const N_SHARED: u32 = 64;
 /// Tokens that ask for one point.
 pub(super) const N_SUFFIX: u32 = 8;
+
+/// Most branches that run beside an outline: as many sequences as llama.cpp has, but one.
+const MOST_BESIDE: u32 = 255;
 
 /// An outlined answer that is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +31,24 @@ pub(super) struct Outlined {
 }
 
 impl Outlined {
+    /// # Errors
+    /// When not every branch can have a line of the outline, or not all can run at once.
+    pub(super) fn check(&self) -> Result<(), UsageError> {
+        let (n_outline, n_branches) = (self.n_outline, self.n_branches);
+        let how = match n_outline {
+            0 => return Ok(()),
+            n if n < n_branches => format!(
+                "an outline of {n} tokens has no line for each of {n_branches} branches: raise \
+                 --outline-tokens to {n_branches} at least"
+            ),
+            _ if n_branches > MOST_BESIDE => format!(
+                "{n_branches} branches cannot run beside their outline: --branches {MOST_BESIDE} at most"
+            ),
+            _ => return Ok(()),
+        };
+        Err(UsageError(how))
+    }
+
     /// All tokens that are written.
     fn n_all(&self) -> u32 {
         let in_branches = self.n_branches.saturating_mul(self.n_tokens);
@@ -37,7 +59,8 @@ impl Outlined {
     pub(super) fn n_positions(&self) -> u32 {
         let suffixes = self.n_branches.saturating_mul(N_SUFFIX);
         let all = self.n_all().saturating_add(suffixes);
-        all.saturating_add(N_SHARED + 1)
+        // The outline is not the text that is in the cache already: its prompt has one token more.
+        all.saturating_add(N_SHARED + 2)
     }
 
     /// Sequences that run at once: branches of a beginning in the cache are one request.
@@ -99,8 +122,8 @@ pub(super) async fn one_sequence(
     Ok(done.eval_ms)
 }
 
-/// Writes the same outlined, where each branch goes on from `shared` with its suffix; the elapsed time, in
-/// milliseconds, and what it took.
+/// Writes an outlined answer: each branch goes on with its suffix, from `shared`, or from the outline behind
+/// it as far as it is written. The elapsed time, in milliseconds, and what it took.
 pub(super) async fn outlined(
     client: &Client,
     shared: Vec<Token>,
@@ -234,22 +257,24 @@ impl OutlineReport {
 
     /// Names it in a picture.
     pub(super) fn title(&self) -> String {
+        format!("{}, the best of {}", self.what(), self.branches_ms.len())
+    }
+
+    fn what(&self) -> String {
+        let outline = match self.outline_tokens {
+            0 => String::new(),
+            n => format!(" with an outline of {n}"),
+        };
         let (n_branches, n_tokens) = (self.branches, self.branch_tokens);
-        let n_runs = self.branches_ms.len();
-        format!("{n_branches} branches of {n_tokens} tokens, the best of {n_runs}")
+        format!("{n_branches} branches of {n_tokens} tokens{outline}")
     }
 
     /// One line for people.
     pub(super) fn line(&self) -> String {
-        let behind = match self.outline_tokens {
-            0 => String::new(),
-            n => format!(" with an outline of {n}"),
-        };
         format!(
-            "{} branches of {} tokens side by side{behind}: {:.2} times as fast as the same tokens in one \
-             sequence, busiest stage {:.0} % of the time\n",
-            self.branches,
-            self.branch_tokens,
+            "{} side by side: {:.2} times as fast as the same tokens in one sequence, busiest stage \
+             {:.0} % of the time\n",
+            self.what(),
             self.ratio,
             self.efficiency * 100.0,
         )
@@ -293,6 +318,17 @@ mod tests {
         let ends: Vec<usize> = (0..6).map(|line| of.n_until(line)).collect();
         assert_eq!(ends, [3, 6, 10, 13, 16, 20]);
         assert_eq!((of.n_parallel(), SIX.n_parallel()), (7, 1));
-        assert_eq!(of.n_positions(), 20 + 6 * (48 + 8) + 65);
+        assert!(of.check().is_ok() && SIX.check().is_ok());
+        let no_lines = Outlined {
+            n_outline: 5,
+            ..SIX
+        };
+        let too_many = Outlined {
+            n_outline: 256,
+            n_branches: 256,
+            ..SIX
+        };
+        assert!(no_lines.check().is_err() && too_many.check().is_err());
+        assert_eq!(of.n_positions(), 20 + 6 * (48 + 8) + 66);
     }
 }

@@ -175,12 +175,12 @@ impl<'a> Bench<'a> {
         self.compare(args, WARM_UP_TOKENS).await?;
         self.comparison = Comparison::default();
         if let Some(outlined) = args.outlined() {
-            let n_tokens = outlined.n_tokens.min(WARM_UP_TOKENS);
-            self.fork(Outlined {
-                n_tokens,
+            let shortened = Outlined {
+                n_outline: outlined.n_outline.min(WARM_UP_TOKENS),
+                n_tokens: outlined.n_tokens.min(WARM_UP_TOKENS),
                 ..outlined
-            })
-            .await?;
+            };
+            self.fork(shortened).await?;
             self.forks = Forks::default();
         }
         Ok(())
@@ -299,10 +299,14 @@ impl<'a> Bench<'a> {
     /// An outlined answer, and as many tokens in one sequence.
     async fn fork(&mut self, outlined: Outlined) -> anyhow::Result<()> {
         let client = self.runtime.client();
-        let shared = self.tokens.take(branches::N_SHARED);
+        let mut shared = self.tokens.take(branches::N_SHARED);
         let sequence_ms = branches::one_sequence(&client, shared.clone(), outlined).await?;
         let suffixes = (0..outlined.n_branches).map(|_| self.tokens.take(branches::N_SUFFIX));
         let suffixes = suffixes.collect();
+        if outlined.n_outline > 0 {
+            // Not the text that is in the cache since.
+            shared.extend(self.tokens.take(1));
+        }
         self.trace().await?;
         let taken = branches::outlined(&client, shared, suffixes, outlined).await?;
         let steps = self.trace().await?;

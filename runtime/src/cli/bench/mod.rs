@@ -172,6 +172,7 @@ pub(crate) struct BenchArgs {
         env = "JUPITER_OUTLINE_TOKENS",
         value_name = "N",
         default_value_t = 0,
+        requires = "branches",
         conflicts_with = "predict"
     )]
     outline_tokens: u32,
@@ -236,6 +237,9 @@ pub(crate) async fn execute(common: &CommonArgs, args: &BenchArgs) -> anyhow::Re
     if args.n_prompt == 0 && args.n_gen == 0 && args.branches.is_none() {
         let how = "nothing to measure: -p or -n has to be above 0, or --branches given";
         return Err(UsageError(how.into()).into());
+    }
+    if let Some(outlined) = args.outlined() {
+        outlined.check()?;
     }
     let file = args
         .timeline

@@ -56,13 +56,16 @@ pub(in crate::planner::batching) fn rows(
 
 fn decode_rows(load: &Backlog, memory: &Memory, times: &StepTimes) -> f64 {
     let size = decode_batch_size(load, memory, times);
-    // Few sequences may have several steps of guesses under way each.
-    let are_few = 2 * load.n_decoding <= load.n_stages + 1;
     let n_batches = load.n_decoding.div_ceil(size.max(1));
-    match !are_few && load.n_decode_steps >= n_batches {
+    match !are_few(load) && load.n_decode_steps >= n_batches {
         true => 0.0,
         false => load.rows_each * size as f64,
     }
+}
+
+/// Few sequences may have several steps of guesses under way each.
+fn are_few(load: &Backlog) -> bool {
+    2 * load.n_decoding <= load.n_stages + 1
 }
 
 /// Sequences that decode in one micro-batch, when each has as many rows as the others.
@@ -72,8 +75,9 @@ pub(in crate::planner) fn decode_batch_size(
     times: &StepTimes,
 ) -> usize {
     let (n, context) = (load.n_decoding as u32, load.context as u32);
-    let has_prompts = load.n_prompt > 0;
-    let best = times.decode_batch_size(n, context, memory.n_cells as u32, has_prompts);
+    // Stages that wait would compute prompts; few sequences do not wait for each other.
+    let may_be_one = load.n_prompt == 0 && !are_few(load);
+    let best = times.decode_batch_size(n, context, memory.n_cells as u32, may_be_one);
     (best as usize).min(memory.n_rows)
 }
 
