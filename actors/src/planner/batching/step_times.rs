@@ -70,10 +70,9 @@ pub(in crate::planner) struct StepTimes {
     overhead: Mean,
     /// What guesses beside the Verifier take.
     heads: Mean,
-    /// Steps that were reported.
+    /// Steps that were reported, but for those of one stream alone.
     pub(super) n_seen: u32,
-    /// Whether stages may be on one machine, and take its memory's bandwidth from each other; of a measured
-    /// plan, whether they are known to be.
+    /// Whether stages may be on one machine; of a measured plan, whether they are known to be.
     pub(super) may_share: bool,
 }
 
@@ -214,7 +213,8 @@ impl StepTimes {
         alone_for: Option<Duration>,
         heads: HeadsTiming,
     ) {
-        self.n_seen = self.n_seen.wrapping_add(1);
+        let is_one_stream = work.rows == 1 && alone_for.is_some();
+        self.n_seen = self.n_seen.wrapping_add(u32::from(!is_one_stream));
         let expected = Expected::of(self.plan.as_deref(), work);
         for timing in timings {
             let stage = timing.stage as usize;
