@@ -118,7 +118,7 @@ impl StepTimes {
 mod tests {
     use std::time::Duration;
 
-    use super::super::step_times::tests::timing;
+    use super::super::step_times::tests::{asked, timing};
     use super::*;
     use crate::message::HeadsTiming;
     use crate::planning::cost::Work;
@@ -199,16 +199,7 @@ mod tests {
         for _ in 0..20 {
             observe(&mut times, 8, false, 160);
         }
-        let eight = times.costs_of(
-            8,
-            &CostsOf {
-                max_rows: 8,
-                context: 0,
-                cells: 0,
-                decode_batch_size: 1,
-                n_batches: 1,
-            },
-        );
+        let eight = times.costs_of(8, &asked(1, 1));
         assert!(eight.alone < 400_000, "{eight:?}");
         // Where they do not, both compute.
         for _ in 0..50 {

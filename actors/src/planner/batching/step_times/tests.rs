@@ -9,7 +9,7 @@ pub(in crate::planner) fn timing(stage: u32, busy_us: u64) -> StageTiming {
     }
 }
 
-fn asked(decode_batch_size: u32, n_batches: u32) -> CostsOf {
+pub(in crate::planner) fn asked(decode_batch_size: u32, n_batches: u32) -> CostsOf {
     CostsOf {
         max_rows: 4,
         context: 0,
