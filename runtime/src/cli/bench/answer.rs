@@ -3,7 +3,7 @@
 use futures::StreamExt;
 use jupiter::{
     Client, Completion, DraftChoice, GenerateOptions, Prompt, SamplingParams, SpeculationParams,
-    StreamItem,
+    StageUsage, StreamItem,
 };
 use jupiter_models::Token;
 
@@ -41,6 +41,14 @@ pub(super) async fn complete(
         }
     }
     anyhow::bail!("the answer broke off")
+}
+
+/// By stage, what answers took of it together, in milliseconds.
+pub(super) fn busy_ms(done: &[Completion], of: impl Fn(&StageUsage) -> f64) -> Vec<f64> {
+    let n_stages = done.iter().map(|done| done.stages.len()).max();
+    let of_stage = |at: usize| done.iter().filter_map(move |done| done.stages.get(at));
+    let stages = 0..n_stages.unwrap_or_default();
+    stages.map(|at| of_stage(at).map(&of).sum()).collect()
 }
 
 /// # Errors

@@ -218,19 +218,14 @@ impl Forks {
         (branches_ms, done): (f64, Vec<Completion>),
         steps: Vec<StepTrace>,
     ) {
-        let stages = done.iter().map(|done| done.stages.len()).max();
-        let busy = (0..stages.unwrap_or_default()).map(|at| {
-            let of_stage = done.iter().filter_map(|done| done.stages.get(at));
-            let busy_ms = of_stage.map(|stage| stage.prompt_busy_ms + stage.eval_busy_ms);
-            busy_ms.sum::<f64>()
-        });
+        let busy = answer::busy_ms(&done, |stage| stage.prompt_busy_ms + stage.eval_busy_ms);
         if self.runs.iter().all(|run| run.branches_ms > branches_ms) {
             self.best_steps = steps;
         }
         self.runs.push(ForkRun {
             sequence_ms,
             branches_ms,
-            efficiency: busy.fold(0.0, f64::max) / branches_ms,
+            efficiency: busy.into_iter().fold(0.0, f64::max) / branches_ms,
         });
     }
 

@@ -258,18 +258,13 @@ impl<'a> Bench<'a> {
             .map(|prompt| self.complete(prompt, n_tokens.saturating_add(1)));
         let done = futures::future::try_join_all(answers).await?;
         let all_ms = begun.elapsed().as_secs_f64() * 1e3;
-        let busy_ms = |stage: usize| {
-            let busy = |done: &Completion| done.stages.get(stage).map_or(0.0, |s| s.eval_busy_ms);
-            done.iter().map(busy).sum()
-        };
-        let n_stages = done.iter().map(|done| done.stages.len()).max().unwrap_or(0);
         let run = Run {
             // Streams that begin one after the other have no moment of their own to count from.
             elapsed_ms: match done.as_slice() {
                 [one] => one.eval_ms,
                 _ => all_ms,
             },
-            busy_ms: (0..n_stages).map(busy_ms).collect(),
+            busy_ms: answer::busy_ms(&done, |stage| stage.eval_busy_ms),
             steps: self.trace().await?,
         };
         Ok((
