@@ -23,7 +23,7 @@ use crate::gguf::{GgufFile, KvDtype};
 use crate::slice::SliceCache;
 
 /// Changes when the way of measuring does, so that older profiles are measured again.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 /// Digits of the key's hash in a file's name; the whole key is in the file.
 const NAME_DIGITS: usize = 32;
 /// The lock's name in the folder.

@@ -173,7 +173,6 @@ impl Shared {
     async fn round_trip(&self, to: &NodeId, n_bytes: usize) -> Result<Duration> {
         let payload = vec![0_u8; n_bytes];
         let begin = Instant::now();
-        wake_a_thread().await;
         hold_back(&self.link, n_bytes).await;
         let replies = self
             .session
@@ -195,19 +194,10 @@ impl Shared {
 }
 
 async fn echo(link: Arc<EmulatedLink>, query: Query) {
-    // An engine's, and the one that sends.
-    wake_a_thread().await;
-    wake_a_thread().await;
     hold_back(&link, 1).await;
     if let Err(error) = query.reply(query.key_expr(), Vec::new()).await {
         tracing::debug!(%error, "could not echo");
     }
-}
-
-/// Hands over to a sleeping thread and back, as actors do to those that compute and send.
-async fn wake_a_thread() {
-    // It does nothing that could fail.
-    let _ = tokio::task::spawn_blocking(|| ()).await;
 }
 
 async fn hold_back(link: &EmulatedLink, n_bytes: usize) {

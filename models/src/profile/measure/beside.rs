@@ -2,47 +2,61 @@
 
 use std::time::Duration;
 
-use super::Bench;
 use super::probe::Probe;
+use super::repeat::{Step, in_turns};
 use crate::Result;
 use crate::profile::{CrowdedStep, Crowding};
 
 /// Numbers of rows whose steps are measured: dense among those of streams, where first the memory and then the
 /// processor is what they wait for, and those of a chunk.
 const ROWS: [u32; 7] = [1, 2, 4, 6, 8, 16, 128];
-/// Steps of each, of which the one in the middle counts.
-const N_STEPS: usize = 7;
 /// For all of them; what does not fit into it is left out.
-const ALLOWANCE: Duration = Duration::from_secs(1);
+const ALLOWANCE: Duration = Duration::from_millis(1500);
+/// A step is computed at least so often, with what is done before it.
+const MIN_STEPS: f64 = 12.0;
+/// In the place of slices: how a step is computed.
+const ALONE: usize = 0;
+const BESIDE: usize = 1;
 
-/// How much longer steps of `probe` take while `other` computes, than the `alone` times of rows and
-/// milliseconds say.
+/// How much longer steps of `probe` take while `other` computes. Those of `rows`, which take so many milliseconds
+/// alone, are measured in turns, alone and beside: machines are not equally fast from one second to the next.
 pub(super) fn crowding(
-    bench: &dyn Bench,
     probe: &mut Probe<'_>,
     other: &mut Probe<'_>,
-    alone: &[(u32, f64)],
+    rows: &[(u32, f64)],
 ) -> Result<Crowding> {
-    let ends = bench.now() + ALLOWANCE;
-    let mut points = Vec::new();
-    for rows in ROWS {
-        let Some(&(_, alone_ms)) = alone.iter().find(|point| point.0 == rows) else {
-            continue;
-        };
-        let left_ms = ends.saturating_sub(bench.now()).as_secs_f64() * 1e3;
-        // Two at a time may take twice as long each.
-        if alone_ms <= 0.0 || 2.0 * alone_ms * (N_STEPS + 1) as f64 > left_ms {
-            continue;
-        }
-        let mut steps_ms = probe.beside(bench, other, (rows, N_STEPS), ends)?;
-        steps_ms.sort_by(f64::total_cmp);
-        let Some(middle_ms) = steps_ms.get(steps_ms.len() / 2) else {
-            break;
-        };
-        points.push(CrowdedStep {
+    let allowance_ms = ALLOWANCE.as_secs_f64() * 1e3;
+    let is_short =
+        |&&(rows, ms): &&(u32, f64)| ROWS.contains(&rows) && MIN_STEPS * ms < allowance_ms;
+    let step = |slice, &(rows, _): &(u32, f64)| Step {
+        slice,
+        rows,
+        wants_logits: false,
+    };
+    let steps = rows.iter().filter(is_short);
+    let steps: Vec<Step> = steps
+        .flat_map(|of| [step(ALONE, of), step(BESIDE, of)])
+        .collect();
+    let timed = in_turns(
+        &steps,
+        [ALLOWANCE, Duration::ZERO],
+        &|_| None,
+        &mut |step| match step.slice {
+            ALONE => probe.visit(step),
+            _ => probe.beside(other, step),
+        },
+    )?;
+    let ms = |slice, rows| {
+        let mut timed = timed.iter().map(|timed| (timed.step, timed.ms()));
+        timed.find_map(|(step, ms)| ((step.slice, step.rows) == (slice, rows)).then_some(ms))
+    };
+    let point = |rows| {
+        let (alone_ms, beside_ms) = (ms(ALONE, rows)?, ms(BESIDE, rows)?);
+        (alone_ms > 0.0).then(|| CrowdedStep {
             rows,
-            times: (middle_ms / alone_ms).max(1.0),
-        });
-    }
+            times: (beside_ms / alone_ms).max(1.0),
+        })
+    };
+    let points = ROWS.into_iter().filter_map(point).collect();
     Ok(Crowding { points })
 }

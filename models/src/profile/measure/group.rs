@@ -19,7 +19,7 @@ const MAX_SHORT_MS: f64 = 250.0;
 
 // Of the 20 s of a whole measurement; the rest is for embeddings and the first steps of engines.
 /// For the steps of all slices with an empty cache.
-const CURVES: Duration = Duration::from_secs(9);
+const CURVES: Duration = Duration::from_millis(8500);
 /// For filling the caches of all slices, and the steps upon them.
 const CONTEXTS: Duration = Duration::from_millis(5500);
 /// For the last layers with the head.
@@ -98,7 +98,7 @@ impl Task<'_> {
         part_done();
         probes.truncate(group.len());
         if let [first, .., last] = probes.as_mut_slice() {
-            found.crowding = beside::crowding(self.bench, first, last, &found.empty[0])?;
+            found.crowding = beside::crowding(first, last, &found.empty[0])?;
         }
         self.contexts(&mut probes, &mut found)?;
         part_done();

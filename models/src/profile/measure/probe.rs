@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Bench;
-use super::repeat::{Step, Visit};
+use super::repeat::{Step, Visit, is_decode};
 use crate::engine::{StageEngine, StepInput};
 use crate::hidden::HiddenStates;
 use crate::{KvOp, LayerRange, Result, Row, SequenceId, Token};
@@ -80,14 +80,13 @@ impl<'a> Probe<'a> {
     pub(super) fn visit(&mut self, step: Step) -> Result<Visit> {
         let begin = self.bench.now();
         let mut ms = self.once_ms(step.rows, step.wants_logits)?;
-        if ms < TWICE_BELOW_MS && step.is_decode() {
+        if ms < TWICE_BELOW_MS && is_decode(step.rows) {
             self.bench.wait_for_others(self.others_bytes);
             ms = self.once_ms(step.rows, step.wants_logits)?;
         } else if ms < TWICE_BELOW_MS {
             ms = ms.min(self.once_ms(step.rows, step.wants_logits)?);
         }
-        let spent = self.bench.now().saturating_sub(begin);
-        let spent_ms = spent.as_secs_f64() * 1e3;
+        let spent_ms = ms_since(self.bench, begin);
         Ok(Visit { ms, spent_ms })
     }
 
@@ -130,35 +129,29 @@ impl<'a> Probe<'a> {
         Ok(ms)
     }
 
-    /// Milliseconds of each of `n_steps` steps, or fewer where they do not end by `ends`, while `other` computes
-    /// steps of as many rows.
-    pub(super) fn beside(
-        &mut self,
-        bench: &dyn Bench,
-        other: &mut Probe<'_>,
-        (n_rows, n_steps): (u32, usize),
-        ends: Duration,
-    ) -> Result<Vec<f64>> {
-        let (own, others) = (self.prepared(n_rows)?, other.prepared(n_rows)?);
+    /// Times a step while `other` computes steps of as many rows. As alone, one of few rows begins after other
+    /// stages have read their weights.
+    pub(super) fn beside(&mut self, other: &mut Probe<'_>, step: Step) -> Result<Visit> {
+        let bench = self.bench;
+        let (own, others) = (self.prepared(step.rows)?, other.prepared(step.rows)?);
         let engine = &mut other.engine;
         let mut beside = move || others.compute(engine.as_mut());
-        let mut steps_ms = Vec::with_capacity(n_steps);
+        let begin = bench.now();
+        let mut ms = 0.0;
         let mut timed = || {
-            // The first one meets an engine that has not begun.
+            // It meets an engine that has not begun.
             own.compute(self.engine.as_mut())?;
-            for _ in 0..n_steps {
-                let begin = bench.now();
-                if begin >= ends {
-                    break;
-                }
-                own.compute(self.engine.as_mut())?;
-                let took = bench.now().saturating_sub(begin);
-                steps_ms.push(took.as_secs_f64() * 1e3);
+            if is_decode(step.rows) {
+                bench.wait_for_others(self.others_bytes);
             }
+            let begin = bench.now();
+            own.compute(self.engine.as_mut())?;
+            ms = ms_since(bench, begin);
             Ok(())
         };
         bench.beside(&mut beside, &mut timed)?;
-        Ok(steps_ms)
+        let spent_ms = ms_since(bench, begin);
+        Ok(Visit { ms, spent_ms })
     }
 
     /// A step of `n_rows` rows, whose engine may be on another thread.
@@ -187,8 +180,7 @@ impl<'a> Probe<'a> {
         };
         let begin = self.bench.now();
         self.engine.step(&rows, input)?;
-        let took = self.bench.now().saturating_sub(begin);
-        Ok(took.as_secs_f64() * 1e3)
+        Ok(ms_since(self.bench, begin))
     }
 
     /// Rows of a step, and what they carry.
@@ -217,6 +209,10 @@ impl<'a> Probe<'a> {
         )?;
         Ok((rows, hidden))
     }
+}
+
+fn ms_since(bench: &dyn Bench, begin: Duration) -> f64 {
+    bench.now().saturating_sub(begin).as_secs_f64() * 1e3
 }
 
 /// A step upon a filled cache, to be computed again and again.

@@ -27,11 +27,9 @@ pub(super) struct Step {
     pub(super) wants_logits: bool,
 }
 
-impl Step {
-    /// Whether it is timed as streams that decode have it.
-    pub(super) fn is_decode(self) -> bool {
-        self.rows <= DECODE_ROWS
-    }
+/// Whether a step of so many rows is timed as streams that decode have it.
+pub(super) fn is_decode(rows: u32) -> bool {
+    rows <= DECODE_ROWS
 }
 
 /// One visit of a step, in milliseconds.
@@ -57,7 +55,11 @@ impl Timed {
     /// makes it slower. A small one is short beside what wakes and cools down with its stage, which
     /// belongs to it: the visit in the middle, since a stream meets them all.
     pub(super) fn ms(&self) -> f64 {
-        let one_of = if self.step.is_decode() { 2 } else { usize::MAX };
+        let one_of = if is_decode(self.step.rows) {
+            2
+        } else {
+            usize::MAX
+        };
         self.quantile(one_of)
     }
 
