@@ -12,11 +12,11 @@ use jupiter_actors::speculation::accept::Next;
 use jupiter_actors::speculation::draft::oracle::OracleSource;
 use jupiter_actors::speculation::draft::{DraftLimits, DraftSource};
 use jupiter_actors::speculation::inflight::{
-    InFlight, Outcome, SentRows, StageGate, StepVerdict, VerifierGate,
+    InFlight, SentRows, StageGate, StepOutcome, StepVerdict, VerifierGate,
 };
 use jupiter_actors::speculation::shape::StepCost;
 use jupiter_actors::speculation::shape::choose::{Choice, Chooser, ShapeLimits};
-use jupiter_actors::speculation::shape::pipeline::Pace;
+use jupiter_actors::speculation::shape::pipeline::LineShape;
 use jupiter_actors::speculation::shape::rates::AcceptanceRates;
 use jupiter_actors::speculation::{Result, SpeculationError};
 
@@ -72,7 +72,7 @@ impl Stages<'_> {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Policy {
     /// Always so.
-    Fixed(Pace),
+    Fixed(LineShape),
     /// As the chooser says, which learns the acceptance as it goes. Lines only: an oracle has one.
     Auto(ShapeLimits),
 }
@@ -133,7 +133,7 @@ pub fn simulate(
         truth,
         chooser: Chooser::default(),
         rates: AcceptanceRates::default(),
-        chosen: Pace {
+        chosen: LineShape {
             rows: 1,
             in_flight: 1,
         },
@@ -199,7 +199,7 @@ struct Run<'a> {
     truth: Vec<Token>,
     chooser: Chooser,
     rates: AcceptanceRates,
-    chosen: Pace,
+    chosen: LineShape,
     /// What the source guessed without being sent.
     probed: Vec<Token>,
     next_step: u64,
@@ -214,8 +214,8 @@ impl Run<'_> {
 
     fn choose(&mut self) -> Result<()> {
         let limits = match self.policy {
-            Policy::Fixed(pace) => {
-                self.chosen = pace;
+            Policy::Fixed(shape) => {
+                self.chosen = shape;
                 return Ok(());
             }
             Policy::Auto(limits) => limits,
@@ -223,7 +223,7 @@ impl Run<'_> {
         let choice = self
             .pipeline
             .with_cost(|cost| self.chooser.choose(&self.rates, cost, limits))?;
-        let one = |rows| Pace { rows, in_flight: 1 };
+        let one = |rows| LineShape { rows, in_flight: 1 };
         self.chosen = match choice {
             Choice::Plain { probe } => {
                 if probe && self.planner.n_live() == 0 {
@@ -233,7 +233,7 @@ impl Run<'_> {
                 one(1)
             }
             Choice::Tree { nodes, .. } => one(nodes.len() as u32 + 1),
-            Choice::Pipelined { pace, .. } => pace,
+            Choice::Pipelined { shape, .. } => shape,
         };
         Ok(())
     }
@@ -369,7 +369,7 @@ impl Run<'_> {
         self.pump(now)
     }
 
-    fn learn(&mut self, outcome: &Outcome) {
+    fn learn(&mut self, outcome: &StepOutcome) {
         for judged in &outcome.judged {
             let n_guesses = judged.probabilities.len();
             self.rates.observe(judged.depth, n_guesses, judged.right);

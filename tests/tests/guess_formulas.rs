@@ -4,11 +4,11 @@
 
 use jupiter_actors::planning::typical::rows_ns;
 use jupiter_actors::speculation::shape::choose::{Choice, ShapeLimits, best_lines};
-use jupiter_actors::speculation::shape::pipeline::{Pace, predict};
+use jupiter_actors::speculation::shape::pipeline::{LineShape, predict};
 use jupiter_actors::speculation::shape::rates::AcceptanceRates;
 use jupiter_tests::one_stream::{Measured, Policy, Stages, simulate};
 
-const PLAIN: Pace = Pace {
+const PLAIN: LineShape = LineShape {
     rows: 1,
     in_flight: 1,
 };
@@ -29,8 +29,8 @@ fn ratio(pipeline: Stages<'_>, a: f64, policy: Policy, n_tokens: usize) -> (f64,
     (per_token(&plain) / per_token(&measured), measured)
 }
 
-fn predicted(pipeline: Stages<'_>, a: f64, pace: Pace) -> f64 {
-    pipeline.with_cost(|cost| predict(&[a], cost, pace).ratio)
+fn predicted(pipeline: Stages<'_>, a: f64, shape: LineShape) -> f64 {
+    pipeline.with_cost(|cost| predict(&[a], cost, shape).ratio)
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn the_limits_of_two_stages() {
         (0.9, 4, 1, 3.11),
         (0.9, 4, 2, 4.62),
     ] {
-        let fixed = Policy::Fixed(Pace { rows, in_flight });
+        let fixed = Policy::Fixed(LineShape { rows, in_flight });
         let (got, _) = ratio(pipeline(2, 0), a, fixed, 20_000);
         assert!(
             (got - limit).abs() < 0.03 * limit,
@@ -68,13 +68,13 @@ fn predictions_hold_for_every_shape() {
                 .into_iter()
                 .flat_map(|d| [1, 2, 4, 8].map(|k| (k, d)))
             {
-                let pace = Pace { rows, in_flight };
+                let shape = LineShape { rows, in_flight };
                 let n_tokens = (N_RUNS / (1.0 - a)) as usize;
-                let (got, _) = ratio(pipeline, a, Policy::Fixed(pace), n_tokens);
-                let error = predicted(pipeline, a, pace) / got - 1.0;
+                let (got, _) = ratio(pipeline, a, Policy::Fixed(shape), n_tokens);
+                let error = predicted(pipeline, a, shape) / got - 1.0;
                 if error.abs() > worst.abs() {
                     println!(
-                        "{:?} {} {a} {pace:?}: {got:.3} {error:+.3}",
+                        "{:?} {} {a} {shape:?}: {got:.3} {error:+.3}",
                         pipeline.percent, pipeline.latency_ns
                     );
                     worst = error;
@@ -101,16 +101,16 @@ fn predictions_hold_for_unequal_stages() {
         };
         for a in [0.0, 0.5, 0.8, 0.95] {
             for (rows, in_flight) in (1..=5).flat_map(|d| [1, 2, 4, 8].map(|k| (k, d))) {
-                let pace = Pace { rows, in_flight };
+                let shape = LineShape { rows, in_flight };
                 let (got, _) = ratio(
                     pipeline,
                     a,
-                    Policy::Fixed(pace),
+                    Policy::Fixed(shape),
                     (2000.0 / (1.0 - a)) as usize,
                 );
-                let error = predicted(pipeline, a, pace) / got - 1.0;
+                let error = predicted(pipeline, a, shape) / got - 1.0;
                 if error.abs() > worst.abs() {
-                    println!("{percent:?} {a} {pace:?}: {got:.3} {error:+.3}");
+                    println!("{percent:?} {a} {shape:?}: {got:.3} {error:+.3}");
                     worst = error;
                 }
             }
@@ -131,17 +131,17 @@ fn the_best_shape_by_the_formula_is_the_best_simulated() {
         };
         let rates = AcceptanceRates::known(&[a]).unwrap();
         let best = pipeline.with_cost(|cost| best_lines(&rates, cost, limits));
-        let Choice::Pipelined { pace, .. } = best else {
+        let Choice::Pipelined { shape, .. } = best else {
             panic!("nothing pays at {a}");
         };
-        let (chosen, _) = ratio(pipeline, a, Policy::Fixed(pace), 8000);
+        let (chosen, _) = ratio(pipeline, a, Policy::Fixed(shape), 8000);
         for rows in 1..=limits.rows {
             for in_flight in 1..=limits.in_flight {
-                let other = Policy::Fixed(Pace { rows, in_flight });
+                let other = Policy::Fixed(LineShape { rows, in_flight });
                 let (got, _) = ratio(pipeline, a, other, 8000);
                 assert!(
                     got < 1.03 * chosen,
-                    "{got} of {rows} x{in_flight}, {chosen} of {pace:?}"
+                    "{got} of {rows} x{in_flight}, {chosen} of {shape:?}"
                 );
             }
         }

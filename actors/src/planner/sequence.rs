@@ -13,7 +13,7 @@ use jupiter_models::sampling::SamplingParams;
 
 use super::PlannerConfig;
 use super::drafting::Drafting;
-use super::kv::{Wanted, Whose};
+use super::kv::{Admission, Whose};
 use super::queue::Turn;
 use super::stats::Usage;
 use crate::RequestId;
@@ -115,8 +115,8 @@ impl Sequence {
     }
 
     /// What has to be computed of it when it begins, or begins again.
-    pub(super) fn wanted(&self) -> Wanted<'_> {
-        Wanted {
+    pub(super) fn admission(&self) -> Admission<'_> {
+        Admission {
             text: &self.tokens,
             whose: self.whose(),
         }

@@ -62,7 +62,7 @@ pub struct Workload {
 /// What to plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Request {
+pub struct PlanRequest {
     /// What counts.
     pub objective: Objective,
     /// For which work.
@@ -130,7 +130,7 @@ impl Plan {
 /// # Errors
 /// [`PlanError::DoesNotFit`] with what is missing and what would fit; [`PlanError::TooManyDevices`];
 /// [`PlanError::BadRequest`].
-pub fn plan(cluster: &Cluster, request: &Request) -> Result<Plan> {
+pub fn plan(cluster: &Cluster, request: &PlanRequest) -> Result<Plan> {
     check(request)?;
     let classes = Classes::new(cluster)?;
     check_fit(cluster, &request.memory, &classes.free_bytes(cluster))?;
@@ -170,7 +170,7 @@ pub fn plan(cluster: &Cluster, request: &Request) -> Result<Plan> {
     })
 }
 
-fn check(request: &Request) -> Result<()> {
+fn check(request: &PlanRequest) -> Result<()> {
     let Workload {
         prompt,
         rows,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::NodeId;
 use crate::planning::chunks::ChunkTable;
-use crate::planning::placement::{MAX_ROWS, Objective, Plan, Request};
+use crate::planning::placement::{MAX_ROWS, Objective, Plan, PlanRequest};
 use crate::planning::profile::{Cluster, DeviceProfile};
 use crate::planning::{PlanError, Result};
 
@@ -116,7 +116,7 @@ impl PlanFile {
         cluster: &Cluster,
         plan: &Plan,
         chunks: &ChunkTable,
-        request: &Request,
+        request: &PlanRequest,
         model: &str,
     ) -> Result<PlanFile> {
         let chunks = chunks.chunks(request.load.prompt)?;

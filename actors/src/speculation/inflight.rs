@@ -62,7 +62,7 @@ pub struct Judged {
 
 /// What a report means.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Outcome {
+pub struct StepOutcome {
     /// Whether the rows counted at all.
     pub is_live: bool,
     /// Tokens that the text grew by.
@@ -243,7 +243,7 @@ impl InFlight {
     /// # Errors
     /// [`SpeculationError::BadVerdict`] for another step, a live step without verdict, and a verdict
     /// on other rows: the bookkeeping of Planner and Verifier has come apart.
-    pub fn report(&mut self, step: u64, verdict: Option<StepVerdict>) -> Result<Outcome> {
+    pub fn report(&mut self, step: u64, verdict: Option<StepVerdict>) -> Result<StepOutcome> {
         let bad = |field, got, expected: String| SpeculationError::BadVerdict {
             sequence: "steps in flight",
             field,
@@ -257,7 +257,7 @@ impl InFlight {
         };
         if self.n_dead > 0 {
             self.n_dead -= 1;
-            return Ok(Outcome::default());
+            return Ok(StepOutcome::default());
         }
         let Some(verdict) = verdict else {
             return Err(bad("verdicts of a live step", 0, "1".into()));
@@ -273,7 +273,7 @@ impl InFlight {
         self.settle(&sent, verdict)
     }
 
-    fn settle(&mut self, sent: &Sent, verdict: StepVerdict) -> Result<Outcome> {
+    fn settle(&mut self, sent: &Sent, verdict: StepVerdict) -> Result<StepOutcome> {
         let StepVerdict { last, next, .. } = verdict;
         let last = (last as usize).checked_sub(1);
         let path = sent.tree.path(last);
@@ -297,7 +297,7 @@ impl InFlight {
             None => !next.ends,
         };
         self.ended = next.ends;
-        let mut outcome = Outcome {
+        let mut outcome = StepOutcome {
             is_live: true,
             accepted,
             ends: next.ends,

@@ -1,7 +1,7 @@
 //! Random small clusters. Values are small whole numbers, so that ties are frequent.
 use jupiter_actors::NodeId;
 use jupiter_actors::planning::memory::MemoryDemand;
-use jupiter_actors::planning::placement::{Objective, Request, Workload};
+use jupiter_actors::planning::placement::{Objective, PlanRequest, Workload};
 use jupiter_actors::planning::profile::{Cluster, DeviceProfile, LinkProfile};
 use jupiter_models::LayerRange;
 use jupiter_models::architecture::{Cuts, LayerKind};
@@ -213,7 +213,7 @@ pub(crate) fn cluster(
     })
 }
 
-pub(crate) fn request() -> impl Strategy<Value = Request> {
+pub(crate) fn request() -> impl Strategy<Value = PlanRequest> {
     (
         prop::sample::select(vec![Objective::Ttft, Objective::Tbt, Objective::Throughput]),
         1u32..80,
@@ -224,7 +224,7 @@ pub(crate) fn request() -> impl Strategy<Value = Request> {
         any::<bool>(),
     )
         .prop_map(
-            |(objective, prompt, rows, context, n_ctx, n_seq, is_f16)| Request {
+            |(objective, prompt, rows, context, n_ctx, n_seq, is_f16)| PlanRequest {
                 objective,
                 load: Workload {
                     prompt,

@@ -3,7 +3,7 @@ use jupiter_actors::planning::PlanError;
 use jupiter_actors::planning::cost::Pipeline;
 use jupiter_actors::planning::memory::{MemoryDemand, StageMemory};
 use jupiter_actors::planning::placement::figures::{Value, figures, value};
-use jupiter_actors::planning::placement::{Objective, Reason, Request, plan};
+use jupiter_actors::planning::placement::{Objective, PlanRequest, Reason, plan};
 use jupiter_actors::planning::profile::Cluster;
 use jupiter_models::LayerRange;
 use jupiter_models::gguf::KvDtype;
@@ -29,7 +29,7 @@ fn free(cluster: &Cluster) -> Vec<u64> {
 }
 
 /// All placements that fit and cut where they may, with their values.
-fn brute_force(cluster: &Cluster, request: &Request) -> Vec<(Value, Stages)> {
+fn brute_force(cluster: &Cluster, request: &PlanRequest) -> Vec<(Value, Stages)> {
     let all = all_placements(cluster.devices().len(), cluster.n_layer());
     all.into_iter()
         .filter(|stages| fits(cluster, &request.memory, stages, &free(cluster)))
@@ -56,7 +56,7 @@ fn class(cluster: &Cluster, device: usize) -> (&str, u64, u64) {
     (kind, alone.entry_ns(), alone.return_ns())
 }
 
-fn check_plan(cluster: &Cluster, request: &Request) -> Result<bool, TestCaseError> {
+fn check_plan(cluster: &Cluster, request: &PlanRequest) -> Result<bool, TestCaseError> {
     let all = brute_force(cluster, request);
     let planned = match plan(cluster, request) {
         Ok(planned) => planned,
@@ -137,7 +137,7 @@ fn check_plan(cluster: &Cluster, request: &Request) -> Result<bool, TestCaseErro
 
 fn check_shortage(
     cluster: &Cluster,
-    request: &Request,
+    request: &PlanRequest,
     shortage: &jupiter_actors::planning::memory::Shortage,
 ) -> Result<(), TestCaseError> {
     let demand = request.memory;

@@ -3,7 +3,7 @@
 use jupiter_actors::NodeId;
 use jupiter_actors::planning::chunks::{ChunkGrid, ChunkTable};
 use jupiter_actors::planning::memory::MemoryDemand;
-use jupiter_actors::planning::placement::{Objective, Request, Workload, plan};
+use jupiter_actors::planning::placement::{Objective, PlanRequest, Workload, plan};
 use jupiter_actors::planning::plan_file::PlanFile;
 use jupiter_actors::planning::profile::Cluster;
 use jupiter_models::LayerRange;
@@ -22,7 +22,7 @@ fn written() -> (PlanFile, Vec<(NodeId, LayerRange)>) {
         device.compute.noise.waited = 0.5;
     }
     let cluster = Cluster::new(model, devices, &links, None).unwrap();
-    let request = Request {
+    let request = PlanRequest {
         objective: Objective::Throughput,
         load: Workload {
             prompt: 100,

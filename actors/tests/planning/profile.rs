@@ -2,7 +2,7 @@
 use jupiter_actors::NodeId;
 use jupiter_actors::planning::PlanError;
 use jupiter_actors::planning::memory::MemoryDemand;
-use jupiter_actors::planning::placement::{Objective, Request, Workload, plan};
+use jupiter_actors::planning::placement::{Objective, PlanRequest, Workload, plan};
 use jupiter_actors::planning::profile::{Cluster, DeviceProfile, LinkProfile};
 use jupiter_models::gguf::KvDtype;
 use jupiter_models::profile::{
@@ -202,8 +202,8 @@ fn a_head_that_is_no_device_needs_links_to_all_of_them() {
     assert_eq!(cluster(&links, "c"), Ok(()));
 }
 
-fn request() -> Request {
-    Request {
+fn request() -> PlanRequest {
+    PlanRequest {
         objective: Objective::Ttft,
         load: Workload {
             prompt: 256,
@@ -250,7 +250,7 @@ fn a_model_that_does_not_fit_says_what_is_missing_and_what_would_fit() {
 fn requests_outside_of_what_can_be_planned_are_refused() {
     let (model, devices, links) = parts();
     let cluster = Cluster::new(model, devices, &links, None).unwrap();
-    let check = |change: fn(&mut Request), message: &str| {
+    let check = |change: fn(&mut PlanRequest), message: &str| {
         let mut request = request();
         change(&mut request);
         assert_eq!(plan(&cluster, &request).unwrap_err().to_string(), message);
@@ -356,7 +356,7 @@ fn the_largest_values_that_pass_the_checks_overflow_nothing() {
     }
     let cluster = Cluster::new(model, devices, &links, None).unwrap();
     for objective in [Objective::Ttft, Objective::Tbt, Objective::Throughput] {
-        let plan = plan(&cluster, &Request { objective, ..large }).unwrap();
+        let plan = plan(&cluster, &PlanRequest { objective, ..large }).unwrap();
         let pipeline = plan.pipeline(&cluster);
         let grid = jupiter_actors::planning::chunks::ChunkGrid::default();
         let table = jupiter_actors::planning::chunks::ChunkTable::new(&pipeline, grid).unwrap();

@@ -3,7 +3,7 @@
 use jupiter_actors::planner::{SplitPolicy, grid};
 use jupiter_actors::planning::chunks::ChunkTable;
 use jupiter_actors::planning::cost::{Pipeline, Work};
-use jupiter_actors::planning::placement::{Request, plan};
+use jupiter_actors::planning::placement::{PlanRequest, plan};
 use jupiter_actors::simulator::{Scenario, Simulation};
 
 use super::common::{at_once, cluster, copies, jetsons, planner, run, scenario};
@@ -17,7 +17,7 @@ fn the_first_token_comes_when_the_planned_chunks_say() {
     ] {
         let scenario = scenario(cluster(file), 1, at_once(1, n_prompt, 1));
         let (config, cluster) = (&scenario.planner, &scenario.cluster);
-        let request = Request {
+        let request = PlanRequest {
             objective: config.goal.objective,
             load: config.goal.load,
             memory: config.memory_demand(),

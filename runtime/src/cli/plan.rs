@@ -16,7 +16,7 @@ use jupiter_actors::planner::{PlanGoal, grid};
 use jupiter_actors::planning::chunks::ChunkTable;
 use jupiter_actors::planning::devices_file::DevicesFile;
 use jupiter_actors::planning::memory::MemoryDemand;
-use jupiter_actors::planning::placement::{Objective, Plan, Request, plan};
+use jupiter_actors::planning::placement::{Objective, Plan, PlanRequest, plan};
 use jupiter_actors::planning::plan_file::PlanFile;
 use jupiter_actors::planning::profile::Cluster;
 
@@ -85,7 +85,7 @@ pub(crate) struct PlanArgs {
 /// What to plan for, and with what.
 struct Task {
     cluster: Cluster,
-    request: Request,
+    request: PlanRequest,
     largest_chunk: u32,
     /// Content hash of the model; empty for one that is only described.
     model: String,
@@ -193,13 +193,13 @@ async fn measured(common: &CommonArgs, args: &PlanArgs) -> anyhow::Result<Task> 
 }
 
 /// The goal, with the load that the flags say.
-fn request(goal: PlanGoal, memory: MemoryDemand, args: &PlanArgs) -> Request {
+fn request(goal: PlanGoal, memory: MemoryDemand, args: &PlanArgs) -> PlanRequest {
     let mut load = goal.load;
     if let Some(n_prompt) = args.n_prompt {
         (load.prompt, load.context) = (n_prompt, n_prompt);
     }
     load.rows = args.rows.unwrap_or(load.rows);
-    Request {
+    PlanRequest {
         objective: goal.objective,
         load,
         memory,

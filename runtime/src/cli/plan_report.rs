@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use jupiter_actors::planning::chunks::PlannedChunks;
-use jupiter_actors::planning::placement::{Objective, Plan, Request};
+use jupiter_actors::planning::placement::{Objective, Plan, PlanRequest};
 use jupiter_actors::planning::plan_file::MeasuredEntry;
 use jupiter_actors::planning::profile::Cluster;
 
@@ -20,7 +20,7 @@ const MAX_LISTED_CHUNKS: usize = 24;
 pub(crate) fn text(
     cluster: &Cluster,
     plan: &Plan,
-    request: &Request,
+    request: &PlanRequest,
     chunks: &PlannedChunks,
 ) -> String {
     let mut text = stages(cluster, plan, request);
@@ -54,7 +54,7 @@ pub(crate) fn text(
     text
 }
 
-fn stages(cluster: &Cluster, plan: &Plan, request: &Request) -> String {
+fn stages(cluster: &Cluster, plan: &Plan, request: &PlanRequest) -> String {
     use Align::{Left, Right};
     let columns = [
         ("stage", Right),

@@ -12,7 +12,7 @@ use jupiter::{Config, ConfigError, Settings, described_config, named_fields};
 use jupiter_actors::planner::{PlannerConfig, SplitPolicy};
 use jupiter_actors::planning::PlanError;
 use jupiter_actors::planning::devices_file::DevicesFile;
-use jupiter_actors::planning::placement::{Request, plan};
+use jupiter_actors::planning::placement::{PlanRequest, plan};
 use jupiter_actors::planning::profile::Cluster;
 use jupiter_actors::simulator::{
     Guesses, Outcome, Scenario, SimRequest, Simulation, TraceLine, arrivals, traced,
@@ -211,7 +211,7 @@ fn with_head(
     let mut planner = planner(cluster.devices()[0].node.clone())?;
     let first = match &planner.split {
         SplitPolicy::Planned => {
-            let request = Request {
+            let request = PlanRequest {
                 objective: planner.goal.objective,
                 load: planner.goal.load,
                 memory: planner.memory_demand(),

@@ -7,13 +7,13 @@
 
 use jupiter_actors::planning::typical::rows_ns;
 use jupiter_actors::speculation::shape::choose::{Choice, ShapeLimits, best_lines, best_tree};
-use jupiter_actors::speculation::shape::pipeline::Pace;
+use jupiter_actors::speculation::shape::pipeline::LineShape;
 use jupiter_actors::speculation::shape::rates::AcceptanceRates;
 use jupiter_tests::one_stream::{Policy, Stages, simulate};
 
 const N_TOKENS: usize = 50_000;
 const N_SEEDS: u64 = 20;
-const PLAIN: Pace = Pace {
+const PLAIN: LineShape = LineShape {
     rows: 1,
     in_flight: 1,
 };
@@ -79,16 +79,16 @@ fn line(n_stages: usize, a: f64, is_pipelined: bool) -> Result<(), Box<dyn std::
         true => Ok(best_lines(&rates, cost, limits)),
         false => best_tree(&rates, cost, limits),
     })?;
-    let pace = match &best {
+    let shape = match &best {
         Choice::Plain { .. } => PLAIN,
-        Choice::Tree { nodes, .. } => Pace {
+        Choice::Tree { nodes, .. } => LineShape {
             rows: nodes.len() as u32 + 1,
             in_flight: 1,
         },
-        Choice::Pipelined { pace, .. } => *pace,
+        Choice::Pipelined { shape, .. } => *shape,
     };
     let plain = simulate(pipeline, a, Policy::Fixed(PLAIN), N_TOKENS, 1)?;
-    let measured = simulate(pipeline, a, Policy::Fixed(pace), N_TOKENS, 1)?;
+    let measured = simulate(pipeline, a, Policy::Fixed(shape), N_TOKENS, 1)?;
     let auto = simulate(pipeline, a, Policy::Auto(limits), N_TOKENS / 10, 1)?;
     let per_token = |m: &jupiter_tests::one_stream::Measured| m.ns as f64 / m.n_tokens as f64;
     let simulated = per_token(&plain) / per_token(&measured);
@@ -99,8 +99,8 @@ fn line(n_stages: usize, a: f64, is_pipelined: bool) -> Result<(), Box<dyn std::
         } else {
             "one at a time"
         },
-        pace.rows,
-        pace.in_flight,
+        shape.rows,
+        shape.in_flight,
         best.ratio(),
         (best.ratio() / simulated - 1.0) * 100.0,
         measured.n_tokens as f64 / measured.n_steps as f64,

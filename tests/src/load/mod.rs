@@ -10,7 +10,7 @@ use jupiter::config::{EngineSettings, PlacementSettings, ScheduleSettings};
 use jupiter::{Config, Settings, described_config};
 use jupiter_actors::planner::Schedule;
 use jupiter_actors::planning::devices_file::DevicesFile;
-use jupiter_actors::planning::placement::{Request, plan};
+use jupiter_actors::planning::placement::{PlanRequest, plan};
 use jupiter_actors::simulator::{Lengths, Outcome, Scenario, Simulation, arrivals};
 use serde::Deserialize;
 
@@ -119,7 +119,7 @@ pub fn simulate(
     let mut planner = described_config(&config, model, head, n_nodes, false)?;
     let planned = plan(
         &cluster,
-        &Request {
+        &PlanRequest {
             objective: planner.goal.objective,
             load: planner.goal.load,
             memory: planner.memory_demand(),

@@ -7,7 +7,7 @@ use jupiter_actors::NodeId;
 use jupiter_actors::planning::chunks::{ChunkGrid, ChunkTable, PlannedChunks};
 use jupiter_actors::planning::cost::{Pipeline, prefill_ns};
 use jupiter_actors::planning::memory::MemoryDemand;
-use jupiter_actors::planning::placement::{Objective, Plan, Request, Workload, plan};
+use jupiter_actors::planning::placement::{Objective, Plan, PlanRequest, Workload, plan};
 use jupiter_actors::planning::profile::{Cluster, DeviceProfile, LinkProfile};
 use jupiter_actors::planning::typical::{self, POINTS};
 use jupiter_models::gguf::KvDtype;
@@ -55,7 +55,7 @@ pub struct Planned {
 /// # Errors
 /// What planning refuses.
 pub fn planned(cluster: &Cluster, objective: Objective, n_times: u32) -> Result<Planned> {
-    let request = Request {
+    let request = PlanRequest {
         objective,
         load: Workload {
             prompt: PROMPT,

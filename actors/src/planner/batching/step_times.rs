@@ -28,12 +28,12 @@ const ONCE: f64 = 1.0;
 const FADE: f64 = 0.995;
 /// A running mean.
 #[derive(Clone, Copy, Debug, Default)]
-struct Mean {
+struct FadingMean {
     sum: f64,
     weight: f64,
 }
 
-impl Mean {
+impl FadingMean {
     fn add(&mut self, value: f64) {
         self.sum = self.sum * DECAY + value;
         self.weight = self.weight * DECAY + 1.0;
@@ -67,9 +67,9 @@ pub(in crate::planner) struct StepTimes {
     ends_ns: u64,
     stages: Vec<StageTimes>,
     /// What a step alone in the pipeline takes beyond what computes.
-    overhead: Mean,
+    overhead: FadingMean,
     /// What guesses beside the Verifier take.
-    heads: Mean,
+    heads: FadingMean,
     /// Steps that were reported, but for those of one stream alone.
     pub(super) n_seen: u32,
     /// Whether stages may be on one machine; of a measured plan, whether they are known to be.
@@ -80,13 +80,13 @@ pub(in crate::planner) struct StepTimes {
 #[derive(Clone, Debug)]
 struct StageTimes {
     /// Nanoseconds by rows, while no other stage computes.
-    alone: Vec<Mean>,
+    alone: Vec<FadingMean>,
     /// Nanoseconds by rows, while others compute: they may share a memory.
-    together: Vec<Mean>,
+    together: Vec<FadingMean>,
     /// What steps took over what is expected of them.
-    scale: Mean,
+    scale: FadingMean,
     /// How many times as long steps of any number of rows take while others compute.
-    slower_at_all: Mean,
+    slower_at_all: FadingMean,
     /// What `scale` and `slower_at_all` say now: they are asked for each number of rows.
     scale_now: f64,
     slower_now: f64,
@@ -99,10 +99,10 @@ struct StageTimes {
 impl Default for StageTimes {
     fn default() -> Self {
         Self {
-            alone: vec![Mean::default(); MAX_ROWS + 1],
-            together: vec![Mean::default(); MAX_ROWS + 1],
-            scale: Mean::default(),
-            slower_at_all: Mean::default(),
+            alone: vec![FadingMean::default(); MAX_ROWS + 1],
+            together: vec![FadingMean::default(); MAX_ROWS + 1],
+            scale: FadingMean::default(),
+            slower_at_all: FadingMean::default(),
             scale_now: 1.0,
             slower_now: 1.0,
             most_rows: 0,
@@ -124,7 +124,7 @@ impl StageTimes {
         let at = rows as usize;
         let alone_seen = self.alone.iter_mut().take(self.most_rows + 1);
         let together_seen = self.together.iter_mut().take(self.most_rows + 1);
-        alone_seen.chain(together_seen).for_each(Mean::fade);
+        alone_seen.chain(together_seen).for_each(FadingMean::fade);
         if is_alone {
             self.slower_at_all.fade();
             self.scale.add(ns / expected);
@@ -154,7 +154,7 @@ impl StageTimes {
         if rows as usize > self.most_rows {
             return scaled;
         }
-        let of = |means: &[Mean]| means.get(rows as usize).copied().unwrap_or_default();
+        let of = |means: &[FadingMean]| means.get(rows as usize).copied().unwrap_or_default();
         let seen = of(&self.together);
         let together = seen.get_or(scaled * self.slower_now);
         let alone = of(&self.alone).get_or(together / self.slower_now);
@@ -188,8 +188,8 @@ impl StepTimes {
             delays_ns,
             ends_ns,
             stages: vec![StageTimes::default(); n_stages],
-            overhead: Mean::default(),
-            heads: Mean::default(),
+            overhead: FadingMean::default(),
+            heads: FadingMean::default(),
             n_seen: 0,
             may_share: share && n_stages > 1,
         }
@@ -215,7 +215,7 @@ impl StepTimes {
     ) {
         let is_one_stream = work.rows == 1 && alone_for.is_some();
         self.n_seen = self.n_seen.wrapping_add(u32::from(!is_one_stream));
-        let expected = Expected::of(self.plan.as_deref(), work);
+        let expected = ExpectedTimes::of(self.plan.as_deref(), work);
         for timing in timings {
             let stage = timing.stage as usize;
             if let Some(times) = self.stages.get_mut(stage) {
@@ -247,7 +247,7 @@ impl StepTimes {
     pub(in crate::planner) fn costs_of(&self, rows: u32, asked: &CostsOf) -> RowCosts {
         let rows = rows.max(1) * asked.decode_batch_size.max(1);
         let work = Work::decode(rows, asked.context).among(asked.cells.max(asked.context));
-        let expected = Expected::of(self.plan.as_deref(), work);
+        let expected = ExpectedTimes::of(self.plan.as_deref(), work);
         let mut servers = Vec::with_capacity(2 * self.stages.len());
         let (mut alone_ns, mut around_ns) = (0.0, 0.0);
         for (at, times) in self.stages.iter().enumerate() {
@@ -276,7 +276,7 @@ impl StepTimes {
     }
 
     /// What the ways between the stages, and to and from them, should take, in nanoseconds.
-    fn ways_ns(&self, expected: &Expected<'_>) -> f64 {
+    fn ways_ns(&self, expected: &ExpectedTimes<'_>) -> f64 {
         let links = self.delays_ns.iter().enumerate();
         let links = links.map(|(link, delay_ns)| expected.link_ns(link) + delay_ns);
         (links.sum::<u64>() + self.ends_ns) as f64
@@ -284,13 +284,13 @@ impl StepTimes {
 }
 
 /// What stages and links should take for a step, before anything of them was seen.
-enum Expected<'a> {
+enum ExpectedTimes<'a> {
     Measured(ServerTimes<'a>),
     /// Nanoseconds of each stage; nothing is known of the links.
     Typical(u64),
 }
 
-impl<'a> Expected<'a> {
+impl<'a> ExpectedTimes<'a> {
     /// By the plan's profiles, or by a typical curve where there are none.
     fn of(plan: Option<&'a MeasuredPlan>, work: Work) -> Self {
         match plan {
@@ -301,8 +301,8 @@ impl<'a> Expected<'a> {
 
     fn stage_ns(&self, stage: usize) -> f64 {
         let ns = match self {
-            Expected::Measured(times) => times.ns(2 * stage),
-            Expected::Typical(ns) => *ns,
+            ExpectedTimes::Measured(times) => times.ns(2 * stage),
+            ExpectedTimes::Typical(ns) => *ns,
         };
         ns.max(1) as f64
     }
@@ -310,8 +310,8 @@ impl<'a> Expected<'a> {
     /// How long the link behind a stage is busy, in nanoseconds.
     fn link_ns(&self, stage: usize) -> u64 {
         match self {
-            Expected::Measured(times) => times.ns(2 * stage + 1),
-            Expected::Typical(_) => 0,
+            ExpectedTimes::Measured(times) => times.ns(2 * stage + 1),
+            ExpectedTimes::Typical(_) => 0,
         }
     }
 }

@@ -31,12 +31,12 @@ const ALONE_SHARE: f64 = 0.5;
 
 /// What a device took and should have taken, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Took {
+pub(super) struct DeviceTimes {
     pub(super) busy_ns: u64,
     pub(super) predicted_ns: u64,
 }
 
-impl Took {
+impl DeviceTimes {
     fn ln_ratio(self) -> f64 {
         (self.busy_ns.max(1) as f64 / self.predicted_ns.max(1) as f64).ln()
     }
@@ -55,7 +55,7 @@ pub(super) struct Drifted {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Drift {
     /// The slice that is being filled, by device.
-    filling: Vec<Took>,
+    filling: Vec<DeviceTimes>,
     /// Logarithms of the ratios in the last slices, by device.
     slices: VecDeque<Vec<f64>>,
     /// Logarithm of each device's drift as it was told.
@@ -66,8 +66,8 @@ impl Drift {
     /// Takes what each device took for a step. The devices are those of all steps before.
     ///
     /// Returns those whose drift has changed; what is told of a device holds until it is told anew.
-    pub(super) fn observe(&mut self, step: &[Took]) -> Vec<Drifted> {
-        self.filling.resize(step.len(), Took::default());
+    pub(super) fn observe(&mut self, step: &[DeviceTimes]) -> Vec<Drifted> {
+        self.filling.resize(step.len(), DeviceTimes::default());
         self.told.resize(step.len(), 0.0);
         for (sum, took) in self.filling.iter_mut().zip(step) {
             sum.busy_ns += took.busy_ns;
@@ -79,7 +79,7 @@ impl Drift {
         }
         let filled = std::mem::take(&mut self.filling);
         self.slices
-            .push_back(filled.into_iter().map(Took::ln_ratio).collect());
+            .push_back(filled.into_iter().map(DeviceTimes::ln_ratio).collect());
         if self.slices.len() > N_SLICES {
             self.slices.pop_front();
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jupiter_models::LayerRange;
 use jupiter_models::profile::ModelProfile;
 
-use super::drift::{Drift, Took};
+use super::drift::{DeviceTimes, Drift};
 use super::placement::PlacedStage;
 use crate::NodeId;
 use crate::message::StageTiming;
@@ -15,7 +15,7 @@ use crate::planning::cost::{CostTable, Pipeline, ServerTimes, Work};
 use crate::planning::memory::{MemoryDemand, StageMemory};
 use crate::planning::placement::figures::value;
 use crate::planning::placement::{
-    Alone, Excluded, Figures, Objective, Request, Workload, figures, plan,
+    Alone, Excluded, Figures, Objective, PlanRequest, Workload, figures, plan,
 };
 use crate::planning::profile::{Cluster, DeviceProfile, LinkProfile};
 use crate::planning::{PlanError, Result};
@@ -217,7 +217,7 @@ impl Fleet {
         timings: &[StageTiming],
     ) -> bool {
         // A node may have several stages.
-        let mut took = vec![Took::default(); plan.cluster.devices().len()];
+        let mut took = vec![DeviceTimes::default(); plan.cluster.devices().len()];
         let predicted = plan.times(work);
         for timing in timings {
             let stage = timing.stage as usize;
@@ -232,7 +232,7 @@ impl Fleet {
             return false;
         }
         // Every stage takes some time: without that, a device has none.
-        let has_stage = |took: &Took| took.predicted_ns > 0;
+        let has_stage = |took: &DeviceTimes| took.predicted_ns > 0;
         let devices: Vec<usize> = (0..took.len()).filter(|&at| has_stage(&took[at])).collect();
         took.retain(has_stage);
         let drifted = self.drift.observe(&took);
@@ -268,8 +268,8 @@ impl Fleet {
         }
     }
 
-    fn request(&self) -> Request {
-        Request {
+    fn request(&self) -> PlanRequest {
+        PlanRequest {
             objective: self.goal.objective,
             load: self.goal.load,
             memory: self.memory,

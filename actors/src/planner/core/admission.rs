@@ -90,7 +90,8 @@ impl PlannerCore {
         may_be: impl Fn(RequestId) -> bool,
     ) -> Option<Found> {
         let live = self.live.values().filter(|live| may_be(live.sequence.id));
-        self.kv.find(&sequence.wanted(), live.map(Live::computing))
+        self.kv
+            .find(&sequence.admission(), live.map(Live::computing))
     }
 
     /// The live sequence that could stop for the next one, and where; `n_shared` tokens it gets from others.
@@ -98,11 +99,11 @@ impl PlannerCore {
         if !self.kv.has_state() {
             return None;
         }
-        let wanted = next.wanted();
+        let admission = next.admission();
         let running = self.live.values().filter(|live| live.fork_point.is_none());
         let points = running.filter_map(|live| {
             let Computing { text, whose, .. } = live.computing();
-            let n = self.kv.n_worth_a_state(&wanted, text, whose);
+            let n = self.kv.n_worth_a_state(&admission, text, whose);
             let n_before = live.n_computed.max(live.n_shared).max(n_shared);
             (n > n_before).then_some((n, live.sequence.id))
         });
@@ -119,7 +120,7 @@ impl PlannerCore {
         let others = others.filter(|other| other.id != sequence.id);
         // The last token's row is everybody's own.
         let others = others.map(|other| (&other.tokens[..other.tokens.len() - 1], other.whose()));
-        self.kv.fork_point(&sequence.wanted(), n_shared, others)
+        self.kv.fork_point(&sequence.admission(), n_shared, others)
     }
 
     /// Whether there are cells for its text, and for what it and those that run are expected to become.

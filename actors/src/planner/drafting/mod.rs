@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use jupiter_models::Token;
 
-use self::speculator::{Available, Speculator, Took};
+use self::speculator::{Available, DraftTimes, Speculator};
 use super::sequence::Sequence;
 use crate::RequestId;
 use crate::message::{DraftKind, DraftReply, DraftRequest, HeadsId};
@@ -154,7 +154,7 @@ impl Drafting {
             let parent = guess.parent.map(usize::from);
             tree.push(parent, guess.token, Some(f64::from(guess.probability)))?;
         }
-        let took = Took {
+        let took = DraftTimes {
             busy: Duration::from_micros(reply.busy_us),
             all: now.duration_since(since),
         };
@@ -170,7 +170,7 @@ impl Drafting {
             self.wished = None;
             self.told.clear();
             self.speculator
-                .model_drafted(DraftTree::new(), Took::default());
+                .model_drafted(DraftTree::new(), DraftTimes::default());
         }
         is_late
     }

@@ -16,7 +16,7 @@ use crate::planner::batching::step_times::StepCosts;
 use crate::request::{DraftChoice, SpeculationParams, SpeculationUsage};
 use crate::speculation::Result;
 use crate::speculation::draft::{DraftLimits, DraftSource};
-use crate::speculation::inflight::Outcome;
+use crate::speculation::inflight::StepOutcome;
 use crate::speculation::shape::choose::{Choice, ShapeLimits};
 use crate::speculation::tree::DraftTree;
 
@@ -66,7 +66,7 @@ pub(in crate::planner) enum Drafted {
 
 /// What guesses of the draft model took.
 #[derive(Clone, Copy, Debug, Default)]
-pub(in crate::planner) struct Took {
+pub(in crate::planner) struct DraftTimes {
     /// The model's own work.
     pub(in crate::planner) busy: Duration,
     /// From the wish to the reply.
@@ -140,7 +140,7 @@ impl Speculator {
     }
 
     /// Learns from the verdict on a step.
-    pub(in crate::planner) fn learn(&mut self, outcome: &Outcome) {
+    pub(in crate::planner) fn learn(&mut self, outcome: &StepOutcome) {
         let usage = &mut self.usage;
         usage.n_steps += 1;
         usage.n_tokens += outcome.accepted.len() as u32;
@@ -179,7 +179,7 @@ impl Speculator {
     /// Most steps in flight of the best shape.
     pub(in crate::planner) fn n_in_flight(&self) -> usize {
         match self.chosen.first() {
-            Some((_, Choice::Pipelined { pace, .. })) => pace.in_flight as usize,
+            Some((_, Choice::Pipelined { shape, .. })) => shape.in_flight as usize,
             _ => 1,
         }
     }
@@ -187,7 +187,7 @@ impl Speculator {
     /// Rows that its next step is expected to have.
     pub(in crate::planner) fn n_rows(&self) -> usize {
         match self.chosen.first() {
-            Some((_, Choice::Pipelined { pace, .. })) => pace.rows as usize,
+            Some((_, Choice::Pipelined { shape, .. })) => shape.rows as usize,
             Some((_, Choice::Tree { nodes, .. })) => nodes.len() + 1,
             _ => 1,
         }
@@ -271,7 +271,7 @@ impl Speculator {
     }
 
     /// The draft model's guesses came.
-    pub(in crate::planner) fn model_drafted(&mut self, guesses: DraftTree, took: Took) {
+    pub(in crate::planner) fn model_drafted(&mut self, guesses: DraftTree, took: DraftTimes) {
         for used in &mut self.used {
             if let Some(model) = used.source.as_model()
                 && let Some(probe) = model.take(guesses.clone(), took)

@@ -10,7 +10,7 @@ pub(super) const MIN_COMMON: usize = 8;
 
 /// What a sequence needs to begin.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::planner) struct Wanted<'a> {
+pub(in crate::planner) struct Admission<'a> {
     /// All that it computes before it takes cells one by one.
     pub(in crate::planner) text: &'a [Token],
     pub(in crate::planner) whose: Whose,
@@ -57,7 +57,7 @@ pub(in crate::planner) struct Place {
     pub(in crate::planner) base: Option<SequenceId>,
 }
 
-impl Wanted<'_> {
+impl Admission<'_> {
     pub(super) fn may_use(&self, of: Whose) -> bool {
         let is_open = self.whose.is_open && of.is_open;
         is_open || self.is_its_own(of)
@@ -85,24 +85,24 @@ impl Kv {
     /// it computed.
     pub(in crate::planner) fn find<'a>(
         &self,
-        wanted: &Wanted<'_>,
+        admission: &Admission<'_>,
         live: impl Iterator<Item = Computing<'a>>,
     ) -> Option<Found> {
         let of_node = |(seq, node): (SequenceId, &Node)| {
-            let n_shared = wanted.n_shared(&node.tokens, node.whose);
+            let n_shared = admission.n_shared(&node.tokens, node.whose);
             let is_safe = self.is_safe(n_shared, node.tokens.len());
-            let is_found = n_shared > 0 && is_safe && wanted.may_use(node.whose);
+            let is_found = n_shared > 0 && is_safe && admission.may_use(node.whose);
             is_found.then_some((n_shared, n_shared, node.used, seq, false))
         };
         let of_live = |live: Computing<'_>| {
-            let n_shared = wanted.n_shared(live.text, live.whose);
+            let n_shared = admission.n_shared(live.text, live.whose);
             let stop = live
                 .fork_point
                 .filter(|&n| (live.n_computed..=n_shared).contains(&n));
             let n_shared = stop.unwrap_or(n_shared);
             // It may have gone on by as much before the fork.
             let is_safe = stop.is_some() || self.is_safe(n_shared, live.n_max);
-            let is_found = n_shared > 0 && is_safe && wanted.may_use(live.whose);
+            let is_found = n_shared > 0 && is_safe && admission.may_use(live.whose);
             is_found.then_some((n_shared, live.n_computed.min(n_shared), 0, live.seq, true))
         };
         let nodes = nodes(&self.slots).filter_map(of_node);

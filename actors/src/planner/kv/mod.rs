@@ -21,7 +21,7 @@ mod states;
 
 use jupiter_models::{KvOp, SequenceId, Token};
 
-pub(super) use self::admit::{Computing, Found, Place, Wanted};
+pub(super) use self::admit::{Admission, Computing, Found, Place};
 use self::cells::{Cells, Taking, n_distinct};
 #[cfg(any(test, debug_assertions))]
 pub(super) use self::check::Holder;

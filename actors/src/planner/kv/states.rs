@@ -3,7 +3,7 @@
 
 use jupiter_models::{SequenceId, Token};
 
-use super::admit::Wanted;
+use super::admit::Admission;
 use super::{Kv, Node, Use, Whose, nodes};
 use crate::planner::fault;
 
@@ -19,14 +19,14 @@ impl Kv {
     /// Tokens that both begin with, where layers have a state and these are worth one; else none.
     pub(in crate::planner) fn n_worth_a_state(
         &self,
-        wanted: &Wanted<'_>,
+        admission: &Admission<'_>,
         tokens: &[Token],
         whose: Whose,
     ) -> usize {
-        if !self.has_state() || !wanted.may_use(whose) {
+        if !self.has_state() || !admission.may_use(whose) {
             return 0;
         }
-        Some(wanted.n_shared(tokens, whose))
+        Some(admission.n_shared(tokens, whose))
             .filter(|&n| n >= MIN_FORK_POINT)
             .unwrap_or(0)
     }
@@ -36,13 +36,13 @@ impl Kv {
     /// where layers keep what they need to go on from anywhere.
     pub(in crate::planner) fn fork_point<'a>(
         &self,
-        wanted: &Wanted<'_>,
+        admission: &Admission<'_>,
         n_shared: usize,
         others: impl Iterator<Item = (&'a [Token], Whose)>,
     ) -> Option<usize> {
-        let others = others.map(|(tokens, whose)| self.n_worth_a_state(wanted, tokens, whose));
+        let others = others.map(|(tokens, whose)| self.n_worth_a_state(admission, tokens, whose));
         let of_node =
-            |(_, node): (_, &Node)| self.n_worth_a_state(wanted, &node.tokens, node.whose);
+            |(_, node): (_, &Node)| self.n_worth_a_state(admission, &node.tokens, node.whose);
         let nodes = nodes(&self.slots).map(of_node);
         let mut alike: Vec<usize> = nodes.chain(others).filter(|&n| n > n_shared).collect();
         alike.sort_unstable_by(|a, b| b.cmp(a));

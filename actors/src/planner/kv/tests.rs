@@ -33,8 +33,8 @@ fn whose(answer: u64, is_open: bool) -> Whose {
     Whose { answer, is_open }
 }
 
-fn wanted(text: &[Token]) -> Wanted<'_> {
-    Wanted {
+fn admission(text: &[Token]) -> Admission<'_> {
+    Admission {
         text,
         whose: whose(9, true),
     }
@@ -63,7 +63,7 @@ fn leaving(tokens: &[Token]) -> Leaving {
 }
 
 fn admit(kv: &mut Kv, text: &[Token]) -> Option<Place> {
-    let found = kv.find(&wanted(text), std::iter::empty());
+    let found = kv.find(&admission(text), std::iter::empty());
     kv.place(found, text.len())
 }
 
@@ -120,7 +120,7 @@ fn what_a_live_sequence_computes_is_shared_before_it_is_there() {
     let base = admit(&mut kv, &first).unwrap();
     let second = [&first[..30], &[70, 71]].concat();
     let live = || [computing(base, &first[..39], 0)].into_iter();
-    let found = kv.find(&wanted(&second), live());
+    let found = kv.find(&admission(&second), live());
     assert_eq!(kv.n_live_with(found, second.len()), 42);
     let fork = kv.place(found, second.len()).unwrap();
     assert_eq!((fork.base, fork.n_shared), (Some(base.seq), 30));
@@ -129,7 +129,7 @@ fn what_a_live_sequence_computes_is_shared_before_it_is_there() {
     kv.assert_conserved(&[holder(base, 0), holder(fork, 0)]);
     // What is computed already comes first.
     let left = cache(&mut kv, &first[..30]);
-    let found = kv.find(&wanted(&second), live());
+    let found = kv.find(&admission(&second), live());
     assert_eq!(kv.place(found, second.len()).unwrap().seq, left);
 }
 
@@ -143,11 +143,12 @@ fn who_keeps_its_cells_to_itself_shares_them_with_its_own_alone() {
         ..leaving(&text)
     };
     kv.leave(place.seq, private);
-    let find = |kv: &Kv, wanted: &Wanted<'_>| kv.find(wanted, std::iter::empty()).is_some();
-    assert!(!find(&kv, &wanted(&text)));
-    let own = Wanted {
+    let find =
+        |kv: &Kv, admission: &Admission<'_>| kv.find(admission, std::iter::empty()).is_some();
+    assert!(!find(&kv, &admission(&text)));
+    let own = Admission {
         whose: whose(1, false),
-        ..wanted(&text[..4])
+        ..admission(&text[..4])
     };
     assert!(find(&kv, &own));
     assert!(kv.has_left(RequestId(1)));
@@ -245,10 +246,10 @@ fn behind_a_sliding_window_only_whole_texts_go_on() {
     let text: Vec<Token> = (0..30).collect();
     let place = admit(&mut kv, &text).unwrap();
     let live = [computing(place, &text[..29], 29)].into_iter();
-    assert_eq!(kv.find(&wanted(&text), live), None);
+    assert_eq!(kv.find(&admission(&text), live), None);
     kv.past = Some(40);
     let live = [computing(place, &text[..29], 29)].into_iter();
-    let found = kv.find(&wanted(&text), live);
+    let found = kv.find(&admission(&text), live);
     assert!(found.is_some(), "it never becomes longer than the window");
     kv.past = Some(10);
     kv.leave(place.seq, leaving(&text));
@@ -316,7 +317,7 @@ fn rows_that_others_need_are_known() {
     let needs = |kv: &Kv, n, oldest| kv.needs_rows(first.seq, n, StepId(oldest));
     assert!(!needs(&kv, 0, 0), "it is alone");
     let found = kv.find(
-        &wanted(&text[..20]),
+        &admission(&text[..20]),
         [computing(first, &text, 8)].into_iter(),
     );
     let second = kv.place(found, 20).unwrap();
@@ -354,7 +355,7 @@ fn a_state_goes_on_from_its_end_alone() {
     assert_eq!(admit(&mut kv, &text[..30]).unwrap().n_shared, 0);
     let live = admit(&mut kv, &[70; 20]).unwrap();
     let live = || [computing(live, &[70; 20], 20)].into_iter();
-    assert_eq!(kv.find(&wanted(&[70; 20]), live()), None);
+    assert_eq!(kv.find(&admission(&[70; 20]), live()), None);
     // From its end.
     let next = [&text[..], &[7, 8]].concat();
     let place = admit(&mut kv, &next).unwrap();
@@ -379,11 +380,11 @@ fn a_state_is_kept_where_most_is_spared() {
     let others = [90, 60, 60, 60, 20].map(as_far_as);
     let others = || others.iter().map(|text| (&text[..], whose(8, true)));
     let private = || [(&text[..], whose(8, false))].into_iter();
-    assert_eq!(kv.fork_point(&wanted(&text), 0, others()), Some(60));
-    assert_eq!(kv.fork_point(&wanted(&text), 60, others()), Some(90));
-    assert_eq!(kv.fork_point(&wanted(&text), 90, others()), None);
-    assert_eq!(kv.fork_point(&wanted(&text[..25]), 0, others()), None);
-    assert_eq!(kv.fork_point(&wanted(&text), 0, private()), None);
+    assert_eq!(kv.fork_point(&admission(&text), 0, others()), Some(60));
+    assert_eq!(kv.fork_point(&admission(&text), 60, others()), Some(90));
+    assert_eq!(kv.fork_point(&admission(&text), 90, others()), None);
+    assert_eq!(kv.fork_point(&admission(&text[..25]), 0, others()), None);
+    assert_eq!(kv.fork_point(&admission(&text), 0, private()), None);
 
     // Who begins alike waits for it, until it has gone on.
     let first = admit(&mut kv, &text).unwrap();
@@ -392,10 +393,10 @@ fn a_state_is_kept_where_most_is_spared() {
         fork_point,
         ..computing(first, &text, n_computed)
     };
-    let found = kv.find(&wanted(&other), [at(10, Some(60))].into_iter());
+    let found = kv.find(&admission(&other), [at(10, Some(60))].into_iter());
     assert_eq!(found.map(|found| found.n_shared()), Some(60));
     for gone in [at(61, Some(60)), at(10, None), at(10, Some(70))] {
-        assert_eq!(kv.find(&wanted(&other), [gone].into_iter()), None);
+        assert_eq!(kv.find(&admission(&other), [gone].into_iter()), None);
     }
     let second = kv.place(found, other.len()).unwrap();
     assert_eq!(second.base, Some(first.seq));
@@ -409,7 +410,7 @@ fn a_state_is_kept_where_most_is_spared() {
         kv.leave(place.seq, leaving(&next));
     }
     kv = Kv { past: None, ..kv };
-    assert_eq!(kv.fork_point(&wanted(&text), 0, others()), None);
+    assert_eq!(kv.fork_point(&admission(&text), 0, others()), None);
 }
 
 #[test]

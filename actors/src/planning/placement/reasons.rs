@@ -5,7 +5,7 @@ use std::fmt;
 use jupiter_models::LayerRange;
 use serde::Serialize;
 
-use super::Request;
+use super::PlanRequest;
 use super::classes::Classes;
 use super::figures::{self, Figures, Value, ms};
 use super::optimum;
@@ -100,7 +100,11 @@ pub struct Alone {
 }
 
 /// The best single device for the objective, if the model fits on one.
-pub(super) fn alone(cluster: &Cluster, memory: &StageMemory, request: &Request) -> Option<Alone> {
+pub(super) fn alone(
+    cluster: &Cluster,
+    memory: &StageMemory,
+    request: &PlanRequest,
+) -> Option<Alone> {
     let all = LayerRange::new(0, cluster.n_layer() as u32);
     let mut best: Option<(Value, Alone)> = None;
     for (device, profile) in cluster.devices().iter().enumerate() {

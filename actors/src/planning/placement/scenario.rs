@@ -3,7 +3,7 @@
 use super::classes::{Classes, MAX_DEVICES, least_free};
 use super::figures::reference_chunks;
 use super::sets::Sets;
-use super::{Objective, Request};
+use super::{Objective, PlanRequest};
 use crate::planning::cost::{self, Work};
 use crate::planning::memory::StageMemory;
 use crate::planning::profile::Cluster;
@@ -57,7 +57,11 @@ pub(super) enum Goal {
 }
 
 /// Builds all scenarios of a request; the best placement of the best one is the plan.
-pub(super) fn scenarios(cluster: &Cluster, classes: &Classes, request: &Request) -> Vec<Scenario> {
+pub(super) fn scenarios(
+    cluster: &Cluster,
+    classes: &Classes,
+    request: &PlanRequest,
+) -> Vec<Scenario> {
     let decode = Work::decode(request.load.rows, request.load.context);
     let build = |work, goal| Scenario::new(cluster, classes, work, goal);
     match request.objective {

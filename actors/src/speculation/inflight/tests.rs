@@ -269,7 +269,7 @@ fn tokens(sent: &SentRows) -> Vec<Token> {
 }
 
 /// Depth and whether it was right, of guesses that stood alone.
-fn judged(outcome: &Outcome) -> Vec<(u32, bool)> {
+fn judged(outcome: &StepOutcome) -> Vec<(u32, bool)> {
     let one = |judged: &Judged| (judged.depth, judged.right.is_some());
     outcome.judged.iter().map(one).collect()
 }
@@ -294,7 +294,7 @@ fn a_wrong_guess_kills_what_is_behind_and_the_next_step_shortens_the_cache() {
     let third = planner.send(2, &[9, 1, 2, 8], &line(&[7]), &[]).unwrap();
     assert_eq!(third.kv_ops, [KvOp::Truncate { seq, pos: 3 }]);
     assert_eq!((tokens(&third), third.generation), (vec![8, 7], 1));
-    assert_eq!(planner.report(1, None).unwrap(), Outcome::default());
+    assert_eq!(planner.report(1, None).unwrap(), StepOutcome::default());
     let outcome = planner.report(2, verdict(3, 1, 6)).unwrap();
     assert_eq!((outcome.accepted, outcome.cancel), (vec![7, 6], None));
     let text = [9, 1, 2, 8, 7, 6];
@@ -359,7 +359,7 @@ fn a_tree_brings_its_branches_and_takes_them_away() {
 fn what_does_not_fit_is_an_error() {
     let mut planner = InFlight::new(SequenceId(0), 0);
     planner.send(7, &[1], &line(&[2]), &[]).unwrap();
-    let error = |result: Result<Outcome>| result.err().unwrap().to_string();
+    let error = |result: Result<StepOutcome>| result.err().unwrap().to_string();
     assert!(error(planner.clone().report(8, None)).contains("step is 8, expected 7"));
     assert!(error(planner.clone().report(7, None)).contains("live step"));
     assert!(error(planner.clone().report(7, verdict(1, 0, 2))).contains("position"));

@@ -2,7 +2,7 @@
 
 use crate::speculation::shape::StepCost;
 use crate::speculation::shape::grow::{Pruned, ShapeNode, grow, prune};
-use crate::speculation::shape::pipeline::{Pace, Prediction, deepest, predict};
+use crate::speculation::shape::pipeline::{LineShape, Prediction, deepest, predict};
 use crate::speculation::shape::rates::{AcceptanceRates, MAX_RANK};
 use crate::speculation::tree::{DraftTree, Node};
 use crate::speculation::{Result, SpeculationError};
@@ -47,7 +47,7 @@ pub enum Choice {
     /// Lines, several steps in flight.
     Pipelined {
         /// How they follow each other.
-        pace: Pace,
+        shape: LineShape,
         /// What is expected.
         prediction: Prediction,
     },
@@ -56,7 +56,7 @@ pub enum Choice {
 impl Choice {
     /// Whether its first step is the last token alone, and guesses follow in further ones.
     pub fn starts_alone(&self) -> bool {
-        matches!(self, Choice::Pipelined { pace, .. } if pace.rows == 1)
+        matches!(self, Choice::Pipelined { shape, .. } if shape.rows == 1)
     }
 
     /// Tokens per time over plain decoding, as far as is known.
@@ -252,13 +252,13 @@ pub fn best_lines(rates: &AcceptanceRates, cost: &StepCost<'_>, limits: ShapeLim
     let rates = rates.first_guesses();
     for rows in 1..=limits.rows {
         for in_flight in 2..=limits.in_flight {
-            let pace = Pace { rows, in_flight };
-            if deepest(pace) > limits.depth {
+            let shape = LineShape { rows, in_flight };
+            if deepest(shape) > limits.depth {
                 break;
             }
-            let prediction = predict(&rates, cost, pace);
+            let prediction = predict(&rates, cost, shape);
             if prediction.ratio > best.ratio() * WORTHWHILE {
-                best = Choice::Pipelined { pace, prediction };
+                best = Choice::Pipelined { shape, prediction };
             }
         }
     }

@@ -26,7 +26,7 @@ const SUREST: f64 = 1.0 - 1e-9;
 
 /// How steps follow each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pace {
+pub struct LineShape {
     /// Rows of a step, at least 1.
     pub rows: u32,
     /// Most steps in flight, at least 1.
@@ -42,10 +42,10 @@ pub struct Prediction {
     pub tokens_per_step: f64,
 }
 
-/// What lines of `pace.rows` rows with `pace.in_flight` steps out bring. `rates[i]` is how often a
+/// What lines of `shape.rows` rows with `shape.in_flight` steps out bring. `rates[i]` is how often a
 /// guess at depth `i + 1` is right, the last one for all deeper.
-pub fn predict(rates: &[f64], cost: &StepCost<'_>, pace: Pace) -> Prediction {
-    let (k, d) = (pace.rows.max(1), pace.in_flight.max(1));
+pub fn predict(rates: &[f64], cost: &StepCost<'_>, shape: LineShape) -> Prediction {
+    let (k, d) = (shape.rows.max(1), shape.in_flight.max(1));
     let (servers, around) = (cost.servers(k), cost.around(k));
     let step = servers.iter().copied().fold(1.0, f64::max);
     let round = around.max(f64::from(d) * step);
@@ -118,8 +118,8 @@ fn in_vain(servers: &[f64], around: f64, d: u32) -> f64 {
 }
 
 /// Deepest guess that is needed: with `in_flight` steps out, the last one's last row.
-pub fn deepest(pace: Pace) -> u32 {
-    (pace.rows * pace.in_flight).saturating_sub(1)
+pub fn deepest(shape: LineShape) -> u32 {
+    (shape.rows * shape.in_flight).saturating_sub(1)
 }
 
 #[cfg(test)]
@@ -137,7 +137,7 @@ mod tests {
             around_ns: &around_ns,
             alone_ns: &around_ns,
         };
-        predict(&[a], &cost, Pace { rows, in_flight }).ratio
+        predict(&[a], &cost, LineShape { rows, in_flight }).ratio
     }
 
     #[test]
@@ -175,7 +175,7 @@ mod tests {
         assert_eq!(depths(1), [5, 6, 7, 4]);
         assert_eq!(depths(2), [5, 6, 7, 4]);
         assert_eq!(
-            deepest(Pace {
+            deepest(LineShape {
                 rows: 4,
                 in_flight: 2
             }),

@@ -3,7 +3,7 @@
 //! as many share a correction.
 
 use super::super::UnderWay;
-use super::{Expected, Mean, StepTimes};
+use super::{ExpectedTimes, FadingMean, StepTimes};
 use crate::message::StageTiming;
 use crate::planning::cost::Work;
 
@@ -13,8 +13,8 @@ const N_CLASSES: usize = 13;
 /// How many times as long as expected steps of a stage took.
 #[derive(Clone, Debug, Default)]
 pub(super) struct MixedTimes {
-    by_class: [Mean; N_CLASSES],
-    at_all: Mean,
+    by_class: [FadingMean; N_CLASSES],
+    at_all: FadingMean,
 }
 
 fn class_of(rows: u32) -> usize {
@@ -25,7 +25,7 @@ impl StepTimes {
     /// A step of `work`, in which prompts were computed, was reported.
     pub(in crate::planner) fn observe_mixed(&mut self, work: Work, timings: &[StageTiming]) {
         self.n_seen = self.n_seen.wrapping_add(1);
-        let expected = Expected::of(self.plan.as_deref(), work);
+        let expected = ExpectedTimes::of(self.plan.as_deref(), work);
         for timing in timings {
             let stage = timing.stage as usize;
             let slower = timing.busy_us as f64 * 1e3 / expected.stage_ns(stage);
@@ -38,7 +38,7 @@ impl StepTimes {
 
     /// Nanoseconds of `work` on the slowest stage or link, and once around.
     pub(in crate::planner) fn mixed_ns(&self, work: Work) -> (f64, f64) {
-        let expected = Expected::of(self.plan.as_deref(), work);
+        let expected = ExpectedTimes::of(self.plan.as_deref(), work);
         let stages = (0..self.n_stages()).map(|stage| self.mixed_stage_ns(stage, work, &expected));
         let (slowest, around) = stages.fold((1.0_f64, 0.0), |(slowest, around), ns| {
             (slowest.max(ns), around + ns)
@@ -52,7 +52,7 @@ impl StepTimes {
     pub(in crate::planner) fn busy_until(&self, under_way: &[UnderWay]) -> Vec<f64> {
         let mut until = vec![f64::NEG_INFINITY; self.n_stages()];
         for step in under_way {
-            let expected = Expected::of(self.plan.as_deref(), step.work);
+            let expected = ExpectedTimes::of(self.plan.as_deref(), step.work);
             self.pass(&mut until, -(step.since_ns as f64), step.work, &expected);
             // It is not back yet.
             if let Some(last) = until.last_mut() {
@@ -64,7 +64,7 @@ impl StepTimes {
 
     /// When `work` is back that is sent now, to stages that are busy until then, in nanoseconds.
     pub(in crate::planner) fn back_ns(&self, busy_until: &[f64], work: Work) -> f64 {
-        let expected = Expected::of(self.plan.as_deref(), work);
+        let expected = ExpectedTimes::of(self.plan.as_deref(), work);
         let mut until = busy_until.to_vec();
         let done = self.pass(&mut until, 0.0, work, &expected);
         let links = (0..self.n_stages()).map(|stage| self.link_ns(stage, &expected));
@@ -73,7 +73,13 @@ impl StepTimes {
     }
 
     /// Moves `work` that is sent at `now` through all stages, which are busy until they are done with it.
-    fn pass(&self, busy_until: &mut [f64], now: f64, work: Work, expected: &Expected<'_>) -> f64 {
+    fn pass(
+        &self,
+        busy_until: &mut [f64],
+        now: f64,
+        work: Work,
+        expected: &ExpectedTimes<'_>,
+    ) -> f64 {
         let mut arrives = now;
         for (stage, until) in busy_until.iter_mut().enumerate() {
             *until = arrives.max(*until) + self.mixed_stage_ns(stage, work, expected);
@@ -83,7 +89,7 @@ impl StepTimes {
         arrives
     }
 
-    fn mixed_stage_ns(&self, stage: usize, work: Work, expected: &Expected<'_>) -> f64 {
+    fn mixed_stage_ns(&self, stage: usize, work: Work, expected: &ExpectedTimes<'_>) -> f64 {
         let expected = expected.stage_ns(stage);
         self.stages.get(stage).map_or(expected, |times| {
             // Until such steps are seen, as those that decode.
@@ -94,13 +100,13 @@ impl StepTimes {
     }
 
     /// How long the link behind a stage is busy, and how long what it carries is under way after that.
-    fn link_ns(&self, stage: usize, expected: &Expected<'_>) -> (f64, f64) {
+    fn link_ns(&self, stage: usize, expected: &ExpectedTimes<'_>) -> (f64, f64) {
         let delay = self.delays_ns.get(stage).map_or(0.0, |&ns| ns as f64);
         (expected.link_ns(stage) as f64, delay)
     }
 
     /// What the way around takes beside the stages' work.
-    fn overhead_ns(&self, expected: &Expected<'_>) -> f64 {
+    fn overhead_ns(&self, expected: &ExpectedTimes<'_>) -> f64 {
         let seen = self.overhead.get().unwrap_or(0.0);
         seen.max(self.ways_ns(expected))
     }

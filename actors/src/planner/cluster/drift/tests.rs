@@ -92,7 +92,7 @@ impl Machines {
                 s += self.dice.roll(0.05, 0.5);
             }
             longest_s = longest_s.max(s);
-            took.push(Took {
+            took.push(DeviceTimes {
                 busy_ns: (s * 1e9) as u64,
                 predicted_ns: (predicted_s * 1e9) as u64,
             });
@@ -222,11 +222,11 @@ fn one_that_is_held_and_let_go_in_turns_is_slow() {
     let mut noticed_s = None;
     for step in 0..2000 {
         let held_ns = if step % 10 == 0 { 200_000_000 } else { 0 };
-        let usual = Took {
+        let usual = DeviceTimes {
             busy_ns: 20_000_000,
             predicted_ns: 20_000_000,
         };
-        let held = Took {
+        let held = DeviceTimes {
             busy_ns: usual.busy_ns + held_ns,
             ..usual
         };

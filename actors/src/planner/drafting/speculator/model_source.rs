@@ -1,6 +1,6 @@
 //! A draft model's guesses, which come from a Drafter later than they are asked for.
 
-use super::{Drafted, Took};
+use super::{DraftTimes, Drafted};
 use crate::speculation::draft::DraftLimits;
 use crate::speculation::tree::DraftTree;
 
@@ -38,7 +38,7 @@ impl ModelSource {
     }
 
     /// Takes guesses; gives them back where they are to be compared with the text only.
-    pub(super) fn take(&mut self, guesses: DraftTree, took: Took) -> Option<DraftTree> {
+    pub(super) fn take(&mut self, guesses: DraftTree, took: DraftTimes) -> Option<DraftTree> {
         if let Some(depth) = guesses.nodes().iter().map(|node| node.depth).max() {
             let (busy, all) = (took.busy.as_nanos() as f64, took.all.as_nanos() as f64);
             learn(&mut self.token_ns, busy / f64::from(depth));

@@ -268,8 +268,8 @@ impl Used {
         let wanted = match choice {
             Choice::Plain { .. } => return Ok(Drafted::Guesses(DraftTree::new())),
             Choice::Tree { nodes, .. } => self.tree_limits(nodes, limits),
-            Choice::Pipelined { pace, .. } => {
-                let depth = pace.rows.saturating_sub(u32::from(place.is_first));
+            Choice::Pipelined { shape, .. } => {
+                let depth = shape.rows.saturating_sub(u32::from(place.is_first));
                 DraftLimits::line(depth.min(limits.depth) as usize)
             }
         };

@@ -43,10 +43,10 @@ fn a_tile_of_rows_pays_and_fewer_with_more_in_flight() {
         other => panic!("{other:?}"),
     }
     match choose(&rates, LIMITS) {
-        Choice::Pipelined { pace, .. } => {
+        Choice::Pipelined { shape, .. } => {
             assert_eq!(
-                pace,
-                Pace {
+                shape,
+                LineShape {
                     rows: 4,
                     in_flight: 2
                 }
