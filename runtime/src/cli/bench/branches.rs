@@ -73,7 +73,7 @@ impl Outlined {
 
     /// Tokens of the outline up to the end of line `line`.
     fn n_until(&self, line: usize) -> usize {
-        self.n_outline as usize * (line + 1) / self.n_branches.max(1) as usize
+        (self.n_outline as usize * (line + 1)).div_ceil(self.n_branches.max(1) as usize)
     }
 }
 
@@ -311,7 +311,7 @@ mod tests {
             ..SIX
         };
         let ends: Vec<usize> = (0..6).map(|line| of.n_until(line)).collect();
-        assert_eq!(ends, [3, 6, 10, 13, 16, 20]);
+        assert_eq!(ends, [4, 7, 10, 14, 17, 20]);
         assert_eq!((of.n_parallel(), SIX.n_parallel()), (7, 1));
         assert!(of.check().is_ok() && SIX.check().is_ok());
         let no_lines = Outlined {

@@ -136,7 +136,14 @@ impl Predictor<'_> {
             node: cluster.devices()[device].node.clone(),
             layers,
         };
-        planner.split = SplitPolicy::Pinned(self.plan.stages.iter().map(place).collect());
+        let stages = self.plan.stages.iter();
+        planner.split = match planner.split {
+            SplitPolicy::Planned | SplitPolicy::Pinned(_) => {
+                SplitPolicy::Pinned(stages.map(place).collect())
+            }
+            // Cut without a plan: nor are chunks planned.
+            _ => SplitPolicy::Ranges(stages.map(|&(_, layers)| layers).collect()),
+        };
         let scenario = Scenario {
             cluster: cluster.clone(),
             planner,
