@@ -7,8 +7,8 @@ use crate::speculation::shape::rates::{AcceptanceRates, MAX_RANK};
 use crate::speculation::tree::{DraftTree, Node};
 use crate::speculation::{Result, SpeculationError};
 
-/// A shape has to promise this much over plain decoding: estimates are no better, and a rejected
-/// draft costs others their turn.
+/// A shape has to promise this much over plain decoding, and several steps in flight over one: estimates
+/// are no better, a rejected draft costs others their turn, and where stages share a machine its memory.
 const MARGIN: f64 = 0.05;
 /// What more rows or steps in flight have to bring over fewer: they are work for nothing when wrong.
 const WORTHWHILE: f64 = 1.03;
@@ -97,7 +97,7 @@ impl Chooser {
         }
         let tree = best_tree(rates, cost, limits)?;
         let lines = best_lines(rates, cost, limits);
-        let best = if lines.ratio() > tree.ratio() {
+        let best = if lines.ratio() > tree.ratio() * (1.0 + MARGIN) {
             lines
         } else {
             tree
