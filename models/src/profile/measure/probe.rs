@@ -139,7 +139,7 @@ impl<'a> Probe<'a> {
         let begin = bench.now();
         let mut ms = 0.0;
         let mut timed = || {
-            // It meets an engine that has not begun.
+            // Until this one is done, the other engine has begun.
             own.compute(self.engine.as_mut())?;
             if is_decode(step.rows) {
                 bench.wait_for_others(self.others_bytes);

@@ -348,6 +348,10 @@ fn steps_of_streams_are_measured_behind_those_of_other_stages() {
         let cold = if point.rows <= 16 { costs.cold } else { 0.0 };
         assert_near(point.ms, costs.layer(0, point.rows) + cold, "layer");
     }
+    // As cold beside another one as alone.
+    for point in &profile.crowding.points {
+        assert_near(point.times, 1.5, "crowding");
+    }
     // What is not in the layers: the same with and without logits, with and without context.
     assert_near(profile.head.points[0].ms, costs.head(1), "head");
     assert_near(profile.layers[0].context_ms, costs.context(0, 1), "context");

@@ -57,6 +57,30 @@ fn a_tile_of_rows_pays_and_fewer_with_more_in_flight() {
 }
 
 #[test]
+fn several_steps_in_flight_have_to_bring_more_than_estimates_are_worth() {
+    let one = ShapeLimits {
+        in_flight: 1,
+        ..LIMITS
+    };
+    let (mut n_trees, mut n_lines) = (0, 0);
+    for percent in 50..100 {
+        let rates = AcceptanceRates::known(&[f64::from(percent) / 100.0]).unwrap();
+        let tree = choose(&rates, one);
+        match choose(&rates, LIMITS) {
+            Choice::Pipelined { prediction, .. } => {
+                n_lines += 1;
+                assert!(prediction.ratio > (1.0 + MARGIN) * tree.ratio());
+            }
+            other => {
+                n_trees += 1;
+                assert_eq!(other, tree);
+            }
+        }
+    }
+    assert!(n_trees > 0 && n_lines > 0, "{n_trees} {n_lines}");
+}
+
+#[test]
 fn nothing_pays_for_a_bad_source_and_it_is_asked_now_and_then() {
     let rates = AcceptanceRates::known(&[0.05]).unwrap();
     let around_ns = |rows| 2 * rows_ns(rows);
