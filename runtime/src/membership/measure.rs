@@ -10,7 +10,7 @@
 //!
 //! Links are measured with the queries that zenoh itself carries, between the two nodes that will
 //! use them. Both directions are asked for: a node measures what it sends. A message between stages
-//! passes actors and threads as well, which have slept since the last one; so do the echoes.
+//! wakes the thread of an engine, which has slept since the last one, and an echo a thread of tokio's.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -22,11 +22,11 @@ const DECAY: f64 = 0.9;
 const PRIOR_WEIGHT: f64 = 0.5;
 /// What was seen once is not known: the first of a shape is slow.
 const ONCE: f64 = 1.0;
-/// What everything counts after an observation of anything: a shape that was slow once (its first
-/// step sets things up) is not used any more, so it would never be seen again; so it comes to be
-/// expected as the others say.
+/// What everything counts after an observation of anything: a shape that was slow once (its first step sets
+/// things up) is not used any more and never seen again; so it comes to be expected as the others say.
 const FADE: f64 = 0.995;
-/// A running mean.
+
+/// A mean in which what was observed earlier counts less.
 #[derive(Clone, Copy, Debug, Default)]
 struct FadingMean {
     sum: f64,

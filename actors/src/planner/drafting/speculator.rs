@@ -210,7 +210,7 @@ impl Speculator {
             });
         let mut chosen: Vec<_> = choices.into_iter().enumerate().collect();
         chosen.retain(|(_, choice)| !matches!(choice, Choice::Plain { .. }));
-        chosen.sort_by(|(_, a), (_, b)| b.ratio().total_cmp(&a.ratio()));
+        chosen.sort_by(|(_, a), (_, b)| b.worth().total_cmp(&a.worth()));
         if limits.rows >= self.widest.0.rows {
             self.widest = (limits, costs.clone());
         }

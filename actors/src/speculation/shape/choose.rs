@@ -8,9 +8,11 @@ use crate::speculation::tree::{DraftTree, Node};
 use crate::speculation::{Result, SpeculationError};
 
 /// A shape has to promise this much over plain decoding, and several steps in flight over one: estimates
-/// are no better, a rejected draft costs others their turn, and where stages share a machine its memory.
+/// are no better, a rejected draft costs others their turn, and steps in flight take memory from each other
+/// where stages share a machine.
 const MARGIN: f64 = 0.05;
-/// What more rows or steps in flight have to bring over fewer: they are work for nothing when wrong.
+/// What more rows, or more than two steps in flight, have to bring over fewer: they are work for nothing when
+/// wrong.
 const WORTHWHILE: f64 = 1.03;
 /// While nothing pays, the source is asked for a guess every so many tokens, and that is compared
 /// with the text, not sent: it costs no row. A change is noticed within some 30 tokens.
@@ -59,6 +61,14 @@ impl Choice {
         matches!(self, Choice::Pipelined { shape, .. } if shape.rows == 1)
     }
 
+    /// What it is compared by: its ratio, less what several steps in flight have to bring over one.
+    pub fn worth(&self) -> f64 {
+        match self {
+            Choice::Pipelined { prediction, .. } => prediction.ratio / (1.0 + MARGIN),
+            Choice::Plain { .. } | Choice::Tree { .. } => self.ratio(),
+        }
+    }
+
     /// Tokens per time over plain decoding, as far as is known.
     pub fn ratio(&self) -> f64 {
         match self {
@@ -67,6 +77,22 @@ impl Choice {
                 prediction.ratio
             }
         }
+    }
+}
+
+/// Of what one step at a time brings and `lines`, which have several in flight, what is worth more; plain
+/// decoding where neither promises enough.
+pub fn better(one: Choice, lines: Choice) -> Choice {
+    let plain = Choice::Plain { probe: false };
+    let one = if one.ratio() > 1.0 + MARGIN {
+        one
+    } else {
+        plain
+    };
+    if lines.worth() > one.worth() {
+        lines
+    } else {
+        one
     }
 }
 
@@ -97,12 +123,8 @@ impl Chooser {
         }
         let tree = best_tree(rates, cost, limits)?;
         let lines = best_lines(rates, cost, limits);
-        let best = if lines.ratio() > tree.ratio() * (1.0 + MARGIN) {
-            lines
-        } else {
-            tree
-        };
-        if best.ratio() > 1.0 + MARGIN {
+        let best = better(tree, lines);
+        if !matches!(best, Choice::Plain { .. }) {
             self.n_plain = 0;
             return Ok(best);
         }

@@ -24,7 +24,7 @@ use crate::speculation::shape::StepCost;
 /// A run goes on with at most this probability: answers end, too.
 const SUREST: f64 = 1.0 - 1e-9;
 
-/// How steps follow each other.
+/// Lines of so many rows, so many steps of them in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LineShape {
     /// Rows of a step, at least 1.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::probe::Probe;
+use super::probe::{Probe, TWICE_BELOW_MS};
 use super::repeat::{Step, in_turns};
 use crate::Result;
 use crate::profile::{CrowdedStep, Crowding};
@@ -12,7 +12,8 @@ use crate::profile::{CrowdedStep, Crowding};
 const ROWS: [u32; 7] = [1, 2, 4, 6, 8, 16, 128];
 /// For all of them; what does not fit into it is left out.
 const ALLOWANCE: Duration = Duration::from_millis(1500);
-/// A step is computed at least so often, with what is done before it.
+/// Steps are left out that could not be computed so often in it: three visits, alone and beside, of two steps
+/// each.
 const MIN_STEPS: f64 = 12.0;
 /// In the place of slices: how a step is computed.
 const ALONE: usize = 0;
@@ -26,21 +27,33 @@ pub(super) fn crowding(
     rows: &[(u32, f64)],
 ) -> Result<Crowding> {
     let allowance_ms = ALLOWANCE.as_secs_f64() * 1e3;
-    let is_short =
-        |&&(rows, ms): &&(u32, f64)| ROWS.contains(&rows) && MIN_STEPS * ms < allowance_ms;
+    let is_measured = |&&(rows, ms): &&(u32, f64)| {
+        ROWS.contains(&rows) && MIN_STEPS * ms < allowance_ms && ms < TWICE_BELOW_MS
+    };
     let step = |slice, &(rows, _): &(u32, f64)| Step {
         slice,
         rows,
         wants_logits: false,
     };
-    let steps = rows.iter().filter(is_short);
+    let steps = rows.iter().filter(is_measured);
     let steps: Vec<Step> = steps
         .flat_map(|of| [step(ALONE, of), step(BESIDE, of)])
         .collect();
+    // Two steps alone, and two that may take twice as long.
+    let expected_ms = |step: Step| {
+        let known = rows.iter().find(|of| of.0 == step.rows);
+        known.map(|&(_, ms)| {
+            if step.slice == ALONE {
+                2.0 * ms
+            } else {
+                4.0 * ms
+            }
+        })
+    };
     let timed = in_turns(
         &steps,
         [ALLOWANCE, Duration::ZERO],
-        &|_| None,
+        &expected_ms,
         &mut |step| match step.slice {
             ALONE => probe.visit(step),
             _ => probe.beside(other, step),

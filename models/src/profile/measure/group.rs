@@ -17,7 +17,8 @@ const MAX_HEAD_ROWS: u32 = 64;
 /// take longer, the fixed time is nothing beside them.
 const MAX_SHORT_MS: f64 = 250.0;
 
-// Of the 20 s of a whole measurement; the rest is for embeddings and the first steps of engines.
+// Of the 20 s of a whole measurement; the rest is for steps beside others (`beside`), embeddings and the first
+// steps of engines.
 /// For the steps of all slices with an empty cache.
 const CURVES: Duration = Duration::from_millis(8500);
 /// For filling the caches of all slices, and the steps upon them.

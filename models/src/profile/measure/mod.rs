@@ -11,8 +11,8 @@
 //! A lone layer would stay in the processor's caches, so a window has more weights than those of a
 //! small machine hold (`ranges`). The slices take turns (`group`) and each step is repeated
 //! (`repeat`), so that noise does not fall on one of them alone; what noise there was is told with
-//! the profile. Two of them also compute at the same time (`beside`), as stages of one machine do. A step of few rows is timed as streams have it: its thread has slept while others
-//! read their weights (`probe`). Costs of layers follow from those of windows (`fit`).
+//! the profile. Two of them also compute at the same time (`beside`), as stages of one machine do. A step
+//! of few rows is timed as streams have it: its thread has slept while others read their weights (`probe`). Costs of layers follow from those of windows (`fit`).
 
 mod beside;
 mod fit;

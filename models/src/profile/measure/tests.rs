@@ -349,6 +349,7 @@ fn steps_of_streams_are_measured_behind_those_of_other_stages() {
         assert_near(point.ms, costs.layer(0, point.rows) + cold, "layer");
     }
     // As cold beside another one as alone.
+    assert!(profile.crowding.points.len() > 4);
     for point in &profile.crowding.points {
         assert_near(point.times, 1.5, "crowding");
     }

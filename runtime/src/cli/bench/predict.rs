@@ -142,7 +142,9 @@ impl Predictor<'_> {
                 SplitPolicy::Pinned(stages.map(place).collect())
             }
             // Cut without a plan: nor are chunks planned.
-            _ => SplitPolicy::Ranges(stages.map(|&(_, layers)| layers).collect()),
+            SplitPolicy::PerNode | SplitPolicy::Stages(_) | SplitPolicy::Ranges(_) => {
+                SplitPolicy::Ranges(stages.map(|&(_, layers)| layers).collect())
+            }
         };
         let scenario = Scenario {
             cluster: cluster.clone(),

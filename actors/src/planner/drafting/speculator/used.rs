@@ -15,7 +15,7 @@ use crate::speculation::draft::{DraftLimits, DraftSource};
 use crate::speculation::inflight::Judged;
 use crate::speculation::shape::calibration::Calibration;
 use crate::speculation::shape::choose::{
-    Choice, Chooser, ShapeLimits, best_lines, best_part, best_tree,
+    Choice, Chooser, ShapeLimits, best_lines, best_part, best_tree, better,
 };
 use crate::speculation::shape::grow::ShapeNode;
 use crate::speculation::shape::rates::{AcceptanceRates, MAX_DEPTH};
@@ -216,13 +216,12 @@ impl Used {
                 best_part(&tree, |node, _| calibration.of(node), cost, limits)
             })?;
             self.probe(&tree);
-            return Ok(match part {
-                Some((_, prediction)) if prediction.ratio > lines.ratio() => Choice::Tree {
-                    nodes: Vec::new(),
-                    prediction,
-                },
-                _ => lines,
+            let plain = Choice::Plain { probe: false };
+            let tree = part.map_or(plain, |(_, prediction)| Choice::Tree {
+                nodes: Vec::new(),
+                prediction,
             });
+            return Ok(better(tree, lines));
         }
         let choice = costs.with(draft, |cost| self.chooser.choose(rates, cost, limits))?;
         if choice == (Choice::Plain { probe: true }) {
@@ -341,8 +340,8 @@ impl Used {
             return 1.0;
         };
         costs.with(self.draft_cost(costs), |cost| {
-            let tree = best_tree(&rates, cost, limits).map_or(1.0, |choice| choice.ratio());
-            tree.max(best_lines(&rates, cost, limits).ratio())
+            let lines = best_lines(&rates, cost, limits);
+            best_tree(&rates, cost, limits).map_or(1.0, |tree| better(tree, lines).ratio())
         })
     }
 }

@@ -63,7 +63,7 @@ fn several_steps_in_flight_have_to_bring_more_than_estimates_are_worth() {
         ..LIMITS
     };
     let (mut n_trees, mut n_lines) = (0, 0);
-    for percent in 50..100 {
+    for percent in 1..100 {
         let rates = AcceptanceRates::known(&[f64::from(percent) / 100.0]).unwrap();
         let tree = choose(&rates, one);
         match choose(&rates, LIMITS) {
@@ -72,11 +72,31 @@ fn several_steps_in_flight_have_to_bring_more_than_estimates_are_worth() {
                 assert!(prediction.ratio > (1.0 + MARGIN) * tree.ratio());
             }
             other => {
-                n_trees += 1;
+                n_trees += u32::from(matches!(other, Choice::Tree { .. }));
                 assert_eq!(other, tree);
             }
         }
     }
+    // A tree that promises too little is nothing that lines are compared with.
+    let of = |ratio| Prediction {
+        ratio,
+        tokens_per_step: 1.0,
+    };
+    let tree = |ratio| Choice::Tree {
+        nodes: Vec::new(),
+        prediction: of(ratio),
+    };
+    let lines = |ratio| Choice::Pipelined {
+        shape: LineShape {
+            rows: 2,
+            in_flight: 2,
+        },
+        prediction: of(ratio),
+    };
+    assert_eq!(better(tree(1.04), lines(1.08)), lines(1.08));
+    assert_eq!(better(tree(1.06), lines(1.08)), tree(1.06));
+    let plain = Choice::Plain { probe: false };
+    assert_eq!(better(tree(1.04), lines(1.04)), plain);
     assert!(n_trees > 0 && n_lines > 0, "{n_trees} {n_lines}");
 }
 
