@@ -12,9 +12,6 @@ use crate::profile::{CrowdedStep, Crowding};
 const ROWS: [u32; 7] = [1, 2, 4, 6, 8, 16, 128];
 /// For all of them; what does not fit into it is left out.
 const ALLOWANCE: Duration = Duration::from_millis(1500);
-/// Steps are left out that could not be computed so often in it: three visits, alone and beside, of two steps
-/// each.
-const MIN_STEPS: f64 = 12.0;
 /// In the place of slices: how a step is computed.
 const ALONE: usize = 0;
 const BESIDE: usize = 1;
@@ -26,10 +23,8 @@ pub(super) fn crowding(
     other: &mut Probe<'_>,
     rows: &[(u32, f64)],
 ) -> Result<Crowding> {
-    let allowance_ms = ALLOWANCE.as_secs_f64() * 1e3;
-    let is_measured = |&&(rows, ms): &&(u32, f64)| {
-        ROWS.contains(&rows) && MIN_STEPS * ms < allowance_ms && ms < TWICE_BELOW_MS
-    };
+    // Longer ones are computed once alone, and too long for their time.
+    let is_measured = |&&(rows, ms): &&(u32, f64)| ROWS.contains(&rows) && ms < TWICE_BELOW_MS;
     let step = |slice, &(rows, _): &(u32, f64)| Step {
         slice,
         rows,
@@ -39,16 +34,11 @@ pub(super) fn crowding(
     let steps: Vec<Step> = steps
         .flat_map(|of| [step(ALONE, of), step(BESIDE, of)])
         .collect();
-    // Two steps alone, and two that may take twice as long.
+    // Two steps alone; two beside another one may take twice as long.
     let expected_ms = |step: Step| {
         let known = rows.iter().find(|of| of.0 == step.rows);
-        known.map(|&(_, ms)| {
-            if step.slice == ALONE {
-                2.0 * ms
-            } else {
-                4.0 * ms
-            }
-        })
+        let n_steps = if step.slice == ALONE { 2.0 } else { 4.0 };
+        known.map(|&(_, ms)| n_steps * ms)
     };
     let timed = in_turns(
         &steps,
